@@ -1,0 +1,67 @@
+# NYC taxi trip duration. `make` alone prints what can be done.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+TRACKING := $(if $(TAXI_HOME),$(TAXI_HOME),$(CURDIR))/tracking
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run pipeline data lab mlflow test test-slow test-fast lint format lock plots clean clean-all
+
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv from the hashed lock file
+
+$(STAMP): requirements.txt pyproject.toml setup.py taxi_duration/_walker.pyx
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); give PYTHON=..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+run: $(STAMP) ## Set up, then the whole chain: read, train, compare, save and register
+	$(BIN)/python pipeline.py run
+
+pipeline: run ## The same as run
+
+data: $(STAMP) ## Fetch and prepare the months of TRAIN_DATA and VAL_DATA only
+	$(BIN)/python pipeline.py data
+
+lab: $(STAMP) ## Open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+mlflow: $(STAMP) ## Open MLflow's pages on http://127.0.0.1:5000
+	$(BIN)/python pipeline.py mlflow
+
+test: $(STAMP) ## Set up, then all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-fast: $(STAMP) ## Only the tests that take seconds
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(STAMP) ## Only the slow tests: notebooks, chains, servers
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+lint: $(STAMP) ## Check style, imports, and that notebooks carry no output
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+format: $(STAMP) ## Mend what lint can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout notebooks/*.ipynb
+
+lock: $(STAMP) ## Resolve the dependencies again into requirements.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet pyproject.toml --group dev --group lab \
+	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --no-annotate --output-file requirements.txt
+
+clean: ## Remove what runs made: runs/, prepared months, caches
+	rm -rf runs data/prepared data/sample data/scored build .pytest_cache .hypothesis .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+clean-all: clean ## Also remove models, tracking, deployment and .venv (raw months stay)
+	rm -rf models tracking deployment .venv taxi_duration/*.so taxi_duration/_walker.c *.egg-info

@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""The chain of notebooks, and the operator's commands around it.
+
+`python pipeline.py` is `python pipeline.py run`; `--help` works on every command.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from taxi_duration import config
+from taxi_duration.errors import MonthNotPublishedError, TaxiError
+from taxi_duration.months import SERVICES
+from taxi_duration.settings import MODEL_CHOICES, resolve_settings
+
+# The order is the story: each notebook reads what the ones before it left in the run's folder.
+NOTEBOOKS = ("01_read_data", "02_train_validate", "03_multiple_models", "04_save_model")
+
+EXIT_FAILED = 1
+EXIT_NOT_PUBLISHED = 3
+
+
+class DefaultRun(click.Group):
+    """A group whose first command may be left out: it is `run` then."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `run` in front unless a command or a request for help comes first."""
+        if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h")):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=DefaultRun, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """NYC taxi trip duration: train, register, score.
+
+    Settings come from a flag, else -p NAME VALUE, else the environment, else the default.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a month is not published yet.
+    """
+
+
+@cli.command()
+@click.option(
+    "--train-data", help="Months to fit on: 2021-01, 'Jan 2021', 2021-01:2021-03, a list."
+)
+@click.option("--val-data", help="Later months to score on.")
+@click.option("--model", help=f"{', '.join(MODEL_CHOICES)}.")
+@click.option("--service", help=f"{', '.join(SERVICES)}.")
+@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE",
+              help="Any notebook parameter; may be given several times.")  # fmt: skip
+@click.option("--resume", metavar="RUN_ID", help="Go on at the first notebook that did not finish.")
+def run(resume: str | None, parameters: tuple[tuple[str, str], ...], **flags: str | None) -> None:
+    """Run the chain 01 to 04: read, train, compare, save and register."""
+    from taxi_duration.chain import run_chain
+    from taxi_duration.notebooks import check_parameter_names
+    from taxi_duration.runs import load_run, new_run
+
+    given = dict(parameters)
+    check_parameter_names(given, NOTEBOOKS)
+    if resume:
+        if given or any(flags.values()):
+            raise click.UsageError("--resume goes on with the settings the run was started with")
+        this_run = load_run(resume)
+    else:
+        settings = resolve_settings({k.upper(): v for k, v in flags.items()}, given)
+        this_run = new_run(settings)
+    run_chain(this_run, NOTEBOOKS, say=click.echo)
+
+
+@cli.command()
+@click.argument("name", required=False)
+def models(name: str | None) -> None:
+    """List registered models: versions, aliases, months, error, digest."""
+    from taxi_duration import tracking
+    from taxi_duration.registry import list_versions
+
+    rows = list_versions(tracking.connect(), name)
+    if not rows:
+        click.echo("no models are registered yet; `make run` trains and registers the first")
+        return
+    _print_table(
+        f"Registered models in {config.models_dir().name}/",
+        ["model", "aliases", "kind", "train", "validated", "RMSE, min", "data", "created", "digest"],
+        [
+            [
+                f"{row['name']}:{row['version']}", ", ".join(row["aliases"]), row["model_kind"],
+                row["train"], row["validation"], _number(row["rmse"]), row["data_source"],
+                row["created"], f"sha256:{str(row['model_sha256'])[:12]}",
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+@cli.command()
+@click.option("--data", required=True, help="Month, range or list to score, as --train-data.")
+@click.option("--model", "reference", help="NAME:VERSION, NAME:ALIAS or NAME@sha256:…; champion.")
+@click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Parquet file to write.")
+def score(data: str, reference: str | None, service: str, out: str | None) -> None:
+    """Score months in a batch, to Parquet, and say how right the answers were."""
+    from taxi_duration.scoring import score_months
+
+    started = time.perf_counter()
+    result = score_months(data, service, reference, out)
+    seconds = time.perf_counter() - started
+    click.echo(
+        f"{result.model}: {result.rows:,} trips of {service} {data} scored in {seconds:.1f} s, "
+        f"RMSE {result.metrics['rmse']:.4f}, MAE {result.metrics['mae']:.4f} minutes, "
+        f"P10-P90 covers {result.metrics['coverage']:.1%}"
+    )
+    click.echo(f"written to {result.path}")
+
+
+def _print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("–" if value in (None, "") else str(value) for value in row))
+    # Wide enough for digests when the output goes to a file.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4f}"
+
+
+def main() -> int:
+    """Run a command; errors a user can mend end in one message, not in a stack trace."""
+    try:
+        return cli.main(standalone_mode=False) or 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    except MonthNotPublishedError as error:
+        click.echo(f"not published yet: {error}", err=True)
+        return EXIT_NOT_PUBLISHED
+    except TaxiError as error:
+        click.echo(f"error: {error}", err=True)
+        return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

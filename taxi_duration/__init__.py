@@ -1,0 +1,1 @@
+"""NYC taxi trip duration: what the notebooks, the pipeline and the service share."""

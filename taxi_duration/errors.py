@@ -1,0 +1,45 @@
+"""Errors a user can act on; each message says what was found and what was expected."""
+
+
+class TaxiError(Exception):
+    """Base of all errors that a user, not a programmer, can mend."""
+
+
+class TagError(TaxiError, ValueError):
+    """A month tag, or the order of the months, is not acceptable."""
+
+
+class SettingError(TaxiError, ValueError):
+    """A setting has a value outside what is allowed, or a name nobody knows."""
+
+
+class MonthNotPublishedError(TaxiError):
+    """The source answers, and does not have this month (yet)."""
+
+
+class SourceUnreachableError(TaxiError):
+    """No connection to the source could be made at all."""
+
+
+class SourceError(TaxiError):
+    """The source answered, but not with a usable file."""
+
+
+class TripFileError(TaxiError, ValueError):
+    """A file of trips cannot be read as what it claims to be."""
+
+
+class BadMonthError(TaxiError):
+    """Too large a share of a month's rows is bad for the month to be used."""
+
+
+class BundleError(TaxiError):
+    """A model bundle is damaged, unsigned, or holds what may not be loaded."""
+
+
+class PipelineError(TaxiError):
+    """A notebook of the chain failed; names the notebook, the cell and the error."""
+
+
+class NotFoundError(TaxiError, LookupError):
+    """A run, model or version that was asked for does not exist; says which do."""

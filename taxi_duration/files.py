@@ -1,0 +1,65 @@
+"""Files that are whole or not there: atomic writes and SHA-256 digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes the final name only on success.
+
+    The bytes are on disk before the rename, so that neither a killed process nor a power
+    cut leaves a half file under the final name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        part.chmod(0o644)  # mkstemp makes it private to the user
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic_path(path) as part:
+        part.write_bytes(content)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write indented JSON atomically; keys keep their order."""
+    write_bytes(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
+
+
+def read_json(path: str | Path) -> Any:
+    """Return the parsed content of a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def code_digest() -> str:
+    """Hex SHA-256 over the package's sources: changes whenever the code may act differently."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.iterdir()):
+        if path.suffix in (".py", ".pyx", ".json", ".csv"):
+            digest.update(f"{path.name}:{sha256_file(path)}\n".encode())
+    return digest.hexdigest()

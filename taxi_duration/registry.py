@@ -1,0 +1,135 @@
+"""The registry: MLflow keeps name, version, aliases and tags; models/ keeps the bundles."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from taxi_duration import config
+from taxi_duration.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card, write_card
+from taxi_duration.errors import NotFoundError
+from taxi_duration.files import write_bytes
+from taxi_duration.references import model_name, parse_reference
+
+MODEL_SCRIPT = Path(__file__).parent / "mlflow_model.py"
+
+
+def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dict[str, Any]:
+    """Register a run's bundle as the next version and return its final card.
+
+    Safe to repeat: a run that already has a version keeps it, so that a run killed between
+    two steps can go on.
+
+    Args:
+        client: MlflowClient.
+        run_id: the parent MLflow run; the model is logged into it.
+        service: green, yellow, …
+        bundle: folder with `model.bin` and `card.json`.
+    """
+    name = model_name(service)
+    _, card = load_bundle(bundle, config.signing_key())
+    version = _version_of_run(client, name, run_id) or _log_version(client, run_id, name, bundle)
+    folder = config.models_dir() / name / version
+    write_bytes(folder / MODEL_FILE, (bundle / MODEL_FILE).read_bytes())
+    card = {"name": name, "version": int(version), **card}
+    card = write_card(folder, card, config.signing_key())
+    for tag in ("model_kind", "data_source", "model_sha256", "git_commit"):
+        client.set_model_version_tag(name, version, tag, str(card.get(tag)))
+    return card
+
+
+def set_alias(client: Any, name: str, alias: str, version: str | int | None) -> None:
+    """Point an alias at a version, or remove it when the version is None."""
+    if version is None:
+        client.delete_registered_model_alias(name, alias)
+    else:
+        client.set_registered_model_alias(name, alias, str(version))
+
+
+def list_versions(client: Any, name: str | None = None) -> list[dict[str, Any]]:
+    """Return all registered versions, newest first: name, version, aliases, card facts."""
+    rows = []
+    for model in client.search_registered_models():
+        if name not in (None, model.name):
+            continue
+        aliases = client.get_registered_model(model.name).aliases
+        for version in client.search_model_versions(f"name='{model.name}'"):
+            names = [a for a, v in aliases.items() if str(v) == str(version.version)]
+            rows.append(_version_row(model.name, str(version.version), sorted(names)))
+    return sorted(rows, key=lambda row: (row["name"], -row["version"]))
+
+
+def find_bundle(client: Any, reference: str) -> Path:
+    """Return the bundle's folder for a reference such as `green-duration:champion`.
+
+    Raises:
+        SettingError: the reference cannot be parsed.
+        NotFoundError: no such model, version, alias or digest; names what there is.
+    """
+    ref = parse_reference(reference)
+    versions = list_versions(client, ref.name)
+    for row in versions:
+        if (
+            ref.version == str(row["version"])
+            or ref.alias in row["aliases"]
+            or ref.alias == "latest"  # the newest comes first; MLflow reserves the word
+            or (ref.digest and str(row["model_sha256"]).startswith(ref.digest))
+        ):
+            return config.models_dir() / ref.name / str(row["version"])
+    known = ", ".join(":".join([str(r["version"]), *r["aliases"]]) for r in versions)
+    raise NotFoundError(
+        f"{reference} is not in the registry; {ref.name} has {known or 'no versions'}"
+    )
+
+
+def _version_of_run(client: Any, name: str, run_id: str) -> str | None:
+    found = client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
+    return str(found[0].version) if found else None
+
+
+def _log_version(client: Any, run_id: str, name: str, bundle: Path) -> str:
+    """Log the bundle as a pyfunc model of the run and register it; return the version."""
+    import mlflow
+
+    from taxi_duration.mlflow_model import input_example, requirements, signature
+
+    with mlflow.start_run(run_id=run_id):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(MODEL_SCRIPT),
+            artifacts={"bundle": str(bundle)},
+            code_paths=[str(_code_copy(bundle.parent))],
+            signature=signature(),
+            input_example=input_example(),
+            pip_requirements=requirements(),
+            registered_model_name=name,
+        )
+    return str(info.registered_model_version)
+
+
+def _code_copy(folder: Path) -> Path:
+    """Copy the package without build leftovers, to be stored with the model."""
+    target = folder / "code" / "taxi_duration"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(
+        Path(__file__).parent, target, ignore=shutil.ignore_patterns("__pycache__", "*.c", "*.so")
+    )
+    return target
+
+
+def _version_row(name: str, version: str, aliases: list[str]) -> dict[str, Any]:
+    folder = config.models_dir() / name / version
+    card = load_card(folder) if (folder / CARD_FILE).exists() else {}
+    return {
+        "name": name,
+        "version": int(version),
+        "aliases": aliases,
+        "model_kind": card.get("model_kind"),
+        "train": card.get("train_data"),
+        "validation": card.get("val_data"),
+        "rmse": card.get("metrics", {}).get("with_distance", {}).get("rmse"),
+        "data_source": card.get("data_source"),
+        "created": card.get("created"),
+        "model_sha256": card.get("model_sha256"),
+    }

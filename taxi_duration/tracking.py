@@ -1,0 +1,180 @@
+"""MLflow tracking: where runs go, one parent run per pipeline run, one child per model."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from taxi_duration import config
+from taxi_duration.prepared import PreparedMonth
+
+EXPERIMENT = "taxi-duration"
+LOCATION_FILE = "location.txt"
+# Every column of MLflow's own schema in which it keeps an absolute artifact address.
+ADDRESS_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
+def connect() -> Any:
+    """Return an MlflowClient on the configured store, made ready when it is the local one.
+
+    `MLFLOW_TRACKING_URI` names a server; without it runs go to SQLite and a folder in
+    tracking/, which may be moved as a whole.
+    """
+    # Nothing about a run leaves the machine unless the user asks for it.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(server or _local_uri())
+    if not server:
+        # MLflow puts its choice into the environment, where it would pass for the user's.
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        _prepare_local_store()
+    return mlflow.MlflowClient()
+
+
+def experiment_id(client: Any) -> str:
+    """Return our experiment's id, making the experiment when it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        try:
+            artifacts = None if os.environ.get("MLFLOW_TRACKING_URI") else _artifacts_uri()
+            return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        except MlflowException:  # another pipeline made it in the meantime
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+    return experiment.experiment_id
+
+
+def start_run(client: Any, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
+    """Create a run and return its id; with `parent` it becomes that run's child."""
+    links = {"mlflow.parentRunId": parent} if parent else {}
+    run = client.create_run(
+        experiment_id(client),
+        run_name=name,
+        tags={**tags, **links, "mlflow.source.name": "pipeline.py", "mlflow.user": "pipeline"},
+    )
+    return run.info.run_id
+
+
+def log_run(
+    client: Any,
+    run_id: str,
+    params: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Log parameters, metrics and tags in one transaction."""
+    import time
+
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(time.time() * 1000)
+    client.log_batch(
+        run_id,
+        metrics=[Metric(k, float(v), now, 0) for k, v in (metrics or {}).items()],
+        params=[Param(k, str(v)) for k, v in (params or {}).items()],
+        tags=[RunTag(k, str(v)) for k, v in (tags or {}).items()],
+    )
+
+
+def log_months(client: Any, run_id: str, months: Iterable[PreparedMonth], context: str) -> None:
+    """Log months as MLflow datasets, named and digested by their source file."""
+    from mlflow.data.http_dataset_source import HTTPDatasetSource
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = []
+    for month in months:
+        source = HTTPDatasetSource(month.raw.url or month.raw.path.name)
+        dataset = Dataset(
+            name=f"{month.raw.service}_{month.raw.month}",
+            digest=month.raw.sha256[:36],  # MLflow keeps at most 36 characters
+            source_type="http" if month.raw.url else "local",
+            source=source.to_json(),
+            profile=_profile(month),
+        )
+        inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
+    client.log_inputs(run_id, datasets=inputs)
+
+
+def flatten_metrics(evaluation: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return nested metrics as MLflow names: `rmse`, `segments.airport.mae`, …"""
+    flat: dict[str, float] = {}
+    for name, value in evaluation.items():
+        if isinstance(value, Mapping):
+            flat |= flatten_metrics(value, f"{prefix}{name}.")
+        elif isinstance(value, (int, float)):
+            flat[prefix + name] = float(value)
+    return flat
+
+
+def _profile(month: PreparedMonth) -> str:
+    import json
+
+    return json.dumps({"sha256": month.raw.sha256, **month.accounting.as_dict()})
+
+
+# --- the local store -------------------------------------------------------------------------
+
+
+def _local_uri() -> str:
+    return f"sqlite:///{config.tracking_dir() / 'mlflow.db'}"
+
+
+def _artifacts_uri() -> str:
+    return (config.tracking_dir() / "artifacts").as_uri()
+
+
+def _prepare_local_store() -> None:
+    """Create or migrate the database once, whoever comes first, and follow a moved folder."""
+    folder = config.tracking_dir()
+    location = folder / LOCATION_FILE
+    if location.exists() and location.read_text() == str(folder):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock", timeout=120):
+        if location.exists() and location.read_text() == str(folder):
+            return
+        _create(folder / "mlflow.db")
+        if location.exists():
+            _relocate(folder / "mlflow.db", location.read_text(), str(folder))
+        location.write_text(str(folder))
+
+
+def _create(database: Path) -> None:
+    import mlflow
+
+    connection = sqlite3.connect(database)
+    # Readers and one writer side by side; kept in the file from now on.
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+    client = mlflow.MlflowClient()
+    client.search_experiments(max_results=1)  # the first call makes the tables
+    client.search_registered_models(max_results=1)
+
+
+def _relocate(database: Path, old: str, new: str) -> None:
+    """Rewrite the artifact addresses of a tracking folder that was moved."""
+    old_uri, new_uri = Path(old).as_uri(), Path(new).as_uri()
+    connection = sqlite3.connect(database, timeout=60)
+    with connection:
+        for table, column in ADDRESS_COLUMNS:
+            for before, after in ((old_uri, new_uri), (old, new)):
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE substr({column}, 1, ?) = ?",
+                    (after, len(before) + 1, len(before), before),
+                )
+    connection.close()

@@ -1,0 +1,90 @@
+"""What many tests share: a small month, a home of their own, and where real months are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+REAL = PROJECT.parent / "shared" / "tlc"
+
+# A test decides for itself where months come from.
+for name in ("TLC_URL", "DATA", "TAXI_HOME", "DATA_DIR", "MLFLOW_TRACKING_URI", "MODEL_SIGNING_KEY",
+             "SAMPLE_ROWS", "MAX_BAD_SHARE", "TRAIN_DATA", "VAL_DATA", "MODEL", "SERVICE"):  # fmt: skip
+    os.environ.pop(name, None)
+
+
+@pytest.fixture
+def real_months() -> Path:
+    """Folder of real TLC months; the test is skipped where there is none."""
+    if not (REAL / "trip-data").is_dir():
+        pytest.skip("real TLC months (../shared/tlc) are not on this machine")
+    return REAL
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty home for data, runs, models and tracking, on a small built-in sample."""
+    monkeypatch.setenv("TAXI_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DATA", "sample")
+    monkeypatch.setenv("SAMPLE_ROWS", "4000")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def raw_month() -> pa.Table:
+    """Five green trips of January 2021 as TLC writes them, all good."""
+    pickup = np.array(["2021-01-04T08:00", "2021-01-04T09:00", "2021-01-05T10:00",
+                       "2021-01-06T18:30", "2021-01-31T23:59"], dtype="datetime64[us]")  # fmt: skip
+    minutes = np.array([1, 10, 25, 45, 60])
+    return pa.table(
+        {
+            "VendorID": pa.array([2, 2, 1, 2, 1], pa.int64()),
+            "lpep_pickup_datetime": pickup,
+            "lpep_dropoff_datetime": pickup + minutes.astype("timedelta64[m]"),
+            "PULocationID": pa.array([74, 75, 41, 132, 1], pa.int64()),
+            "DOLocationID": pa.array([75, 74, 42, 265, 138], pa.int64()),
+            "trip_distance": [0.5, 2.0, 4.5, 12.25, 17.0],
+            "fare_amount": [4.0, 9.5, 16.0, 40.0, 52.0],
+        }
+    )
+
+
+@pytest.fixture
+def write_month(tmp_path):
+    """Write a table as a Parquet month and return its path."""
+
+    def write(table: pa.Table, name: str = "green_tripdata_2021-01.parquet") -> Path:
+        path = tmp_path / name
+        pq.write_table(table, path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def trips() -> pd.DataFrame:
+    """Six hundred clean trips on nine pairs of zones; minutes grow with miles and the hour."""
+    rng = np.random.default_rng(7)
+    n = 600
+    pickup = np.datetime64("2021-01-04T00:00:00") + rng.integers(0, 27 * 86400, n).astype("m8[s]")
+    miles = rng.gamma(2.0, 1.5, n).astype("float32") + np.float32(0.2)
+    hour = pickup.astype("datetime64[h]").astype(int) % 24
+    minutes = 3 + 3.2 * miles + 0.15 * hour + rng.gamma(2.0, 1.0, n)
+    duration = np.clip(minutes, 1, 60).astype("float32")
+    return pd.DataFrame(
+        {
+            "pickup_at": pickup.astype("datetime64[us]"),
+            "dropoff_at": (pickup + (duration * 60).astype("m8[s]")).astype("datetime64[us]"),
+            "PULocationID": rng.choice([74, 75, 41], n).astype("int16"),
+            "DOLocationID": rng.choice([42, 166, 138], n).astype("int16"),
+            "trip_distance": miles,
+            "duration": duration,
+        }
+    )
