@@ -61,12 +61,6 @@ def fit_baselines(rides: Rides, duration: np.ndarray) -> dict[str, Lookup]:
     }
 
 
-def pair_counts(rides: Rides) -> np.ndarray:
-    """Return how many of the rides go from zone to zone, int32, shape (266 * 266,)."""
-    codes = pair_code(rides.PULocationID, rides.DOLocationID)
-    return np.bincount(codes, minlength=N_PAIRS).astype("int32")
-
-
 def _cell_means(codes: np.ndarray, duration: np.ndarray, size: int) -> np.ndarray:
     count = np.bincount(codes, minlength=size)
     total = np.bincount(codes, duration, minlength=size)

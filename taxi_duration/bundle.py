@@ -24,10 +24,13 @@ ALLOWED_CLASSES = frozenset(
         ("numpy._core.multiarray", "_reconstruct"),
         ("numpy._core.multiarray", "scalar"),
         ("numpy._core.numeric", "_frombuffer"),
-        ("taxi_duration.baselines", "Lookup"),
+        ("taxi_duration.boosted", "TreeModel"),
+        ("taxi_duration.features", "Curve"),
+        ("taxi_duration.features", "FeatureTables"),
+        ("taxi_duration.intervals", "Intervals"),
         ("taxi_duration.linear", "LinearModel"),
         ("taxi_duration.linear", "PairVectorizer"),
-        ("taxi_duration.training", "DurationModel"),
+        ("taxi_duration.models", "DurationModel"),
         ("taxi_duration.trees", "TreeEnsemble"),
     }
 )

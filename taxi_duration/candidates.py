@@ -20,10 +20,11 @@ from taxi_duration.card import make_card
 from taxi_duration.errors import BundleError
 from taxi_duration.files import code_digest, read_json, write_json
 from taxi_duration.metrics import error_metrics, evaluate, predictions_digest
+from taxi_duration.models import DurationModel
 from taxi_duration.prepared import concat_trips
 from taxi_duration.rides import Rides
 from taxi_duration.runs import Run
-from taxi_duration.training import DurationModel, fit_model
+from taxi_duration.training import fit_model
 
 log = logging.getLogger(__name__)
 

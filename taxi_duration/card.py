@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from taxi_duration.models import DurationModel
 from taxi_duration.runs import Run, git_commit
-from taxi_duration.training import DurationModel
 
 LIBRARIES = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "xgboost", "mlflow")
 INPUT_SCHEMA = {

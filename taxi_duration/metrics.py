@@ -6,12 +6,11 @@ import hashlib
 
 import numpy as np
 
+from taxi_duration.intervals import RARE_TRIPS
 from taxi_duration.rides import Answers, Rides
-from taxi_duration.zones import AIRPORT_ZONES, zone_table
+from taxi_duration.zones import AIRPORT_ZONES, OUTER_BOROUGHS, zone_table
 
-RARE_PAIR = 10  # a pair seen in fewer training trips is rare
 NOMINAL_COVERAGE = 0.8
-OUTER_BOROUGHS = ("Bronx", "Brooklyn", "Queens", "Staten Island")
 
 
 def error_metrics(actual: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -51,7 +50,7 @@ def segment_masks(rides: Rides, support: np.ndarray) -> dict[str, np.ndarray]:
         "airport": airport,
         "manhattan_internal": (start == "Manhattan") & (end == "Manhattan"),
         "outer_to_outer": np.isin(start, OUTER_BOROUGHS) & np.isin(end, OUTER_BOROUGHS),
-        "rare_pair": support < RARE_PAIR,
+        "rare_pair": support < RARE_TRIPS,
         "rush_hour": rush_hour(rides.pickup_at),
     }
 

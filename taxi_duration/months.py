@@ -7,9 +7,20 @@ from typing import NamedTuple
 
 from taxi_duration.errors import SettingError, TagError
 
-MONTH_NAMES = (
-    ["january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"]
-)
+MONTH_NAMES = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
 ACCEPTED_FORMS = (
     "2021-01, 2021/01, Jan 2021, January 2021, a range 2021-01:2021-03 or a list 2021-01,2021-03"
 )

@@ -12,6 +12,7 @@ import numpy as np
 UNKNOWN_ZONE = 264  # TLC's own id for "Unknown"; 265 is "Outside of NYC"
 LAST_ZONE = 265
 AIRPORT_ZONES = (1, 132, 138)  # Newark, JFK, LaGuardia
+OUTER_BOROUGHS = ("Bronx", "Brooklyn", "Queens", "Staten Island")
 
 
 class ZoneTable(NamedTuple):

@@ -1,0 +1,60 @@
+"""A model as it is saved and served: point answers, intervals, and what they rest on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from taxi_duration.boosted import LIMITS_MIN, TreeModel
+from taxi_duration.features import ZONES
+from taxi_duration.intervals import Intervals, kind_table, ride_groups
+from taxi_duration.linear import LinearModel
+from taxi_duration.rides import Answers, Rides
+
+PointModel = LinearModel | TreeModel
+
+
+@dataclass(frozen=True)
+class DurationModel:
+    """A fitted model of any kind.
+
+    Args:
+        kind: LR, LASSO, RIDGE, RF or XGB.
+        point: answers in minutes.
+        informed, blind: intervals of answers with and without the ride's own distance.
+        pair_trips: training trips of each pair of zones, int32, shape (266, 266).
+        parameters: what the fit was given, for the card.
+    """
+
+    kind: str
+    point: PointModel
+    informed: Intervals
+    blind: Intervals
+    pair_trips: np.ndarray
+    parameters: dict[str, Any]
+
+    def answer(self, rides: Rides) -> Answers:
+        """Answer n rides with duration, interval, support and whether the distance was used."""
+        minutes = self.point.predict_minutes(rides)
+        used = self.point.uses_distance(rides)
+        support = self.pair_trips[rides.PULocationID, rides.DOLocationID]
+        group = interval_groups(rides, support)
+        base = np.clip(minutes, *LIMITS_MIN)  # a linear model may answer less than nothing
+        quantiles = np.empty((len(rides), 3))
+        for intervals, rows in ((self.informed, used), (self.blind, ~used)):
+            quantiles[rows] = intervals.quantiles(base[rows], group[rows])
+        p10, p50, p90 = quantiles.T.astype("float32")
+        return Answers(minutes, p10, p50, p90, support, used)
+
+
+def interval_groups(rides: Rides, support: np.ndarray) -> np.ndarray:
+    """Return the group of each ride in which its interval was calibrated, shape (n,)."""
+    return ride_groups(kind_table()[rides.PULocationID, rides.DOLocationID], support)
+
+
+def count_pairs(rides: Rides) -> np.ndarray:
+    """Return how many of the rides go from zone to zone, int32, shape (266, 266)."""
+    codes = rides.PULocationID.astype("int32") * ZONES + rides.DOLocationID
+    return np.bincount(codes, minlength=ZONES**2).reshape(ZONES, ZONES).astype("int32")
