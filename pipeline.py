@@ -84,7 +84,7 @@ def models(name: str | None) -> None:
         return
     _print_table(
         f"Registered models in {config.models_dir().name}/",
-        ["model", "aliases", "kind", "train", "validated", "RMSE, min", "data", "created", "digest"],
+        ["model", "aliases", "kind", "train", "validated", "RMSE", "data", "created", "digest"],
         [
             [
                 f"{row['name']}:{row['version']}", ", ".join(row["aliases"]), row["model_kind"],

@@ -107,9 +107,7 @@ def _say_result(run: Run, say: Callable[[str], None], seconds: float) -> None:
     say(f"\nregistered {model['name']}:{model['version']} ({', '.join(model['aliases'])})")
     say(f"bundle     {model['path']}")
     say(f"report     {run.folder / 'report.html'}")
-    say(
-        f"data       {info['data_source']}{' (generated, not real trips)' * (info['data_source'] == 'sample')}"
-    )
+    say(f"data       {info['data_source']}")
     say(f"done in {seconds:.1f} s; `make mlflow` shows every run")
     if info["data_source"] == "sample":
         say(SAMPLE_BANNER)

@@ -14,7 +14,7 @@ from typing import Any
 
 def sha256_file(path: str | Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -32,7 +32,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        with open(part, "rb+") as file:
+        with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.chmod(0o644)  # mkstemp makes it private to the user
         part.replace(path)

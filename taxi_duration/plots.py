@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -192,6 +193,6 @@ def plot_segments(metrics: dict) -> Figure:
 def _mile_bins(miles: pd.Series) -> pd.Series:
     """Distance classes as text, in order; unknown distances apart."""
     bins = pd.cut(miles, [*MILES_EDGES, np.inf], right=False)
-    labels = [f"{a}-{b}" for a, b in zip(MILES_EDGES, MILES_EDGES[1:], strict=False)]
+    labels = [f"{a}-{b}" for a, b in pairwise(MILES_EDGES)]
     labels.append(f"{MILES_EDGES[-1]}+")
     return bins.cat.rename_categories(labels)

@@ -74,8 +74,9 @@ def prepare_month(raw: RawMonth, rules: TripRules = COURSE_RULES) -> PreparedMon
         accounting, how = _build(raw, rules, folder, stem), "read"
     check_bad_share(accounting, raw.path.name, config.max_bad_share())
     log.info(
-        "%s %s: %s of %s rows kept, %s in %.2f s", raw.service, raw.month,
-        f"{accounting.rows_kept:,}", f"{accounting.rows_read:,}", how, time.perf_counter() - started,
+        "%s %s: %s of %s rows kept, %s in %.2f s",
+        raw.service, raw.month, f"{accounting.rows_kept:,}", f"{accounting.rows_read:,}", how,
+        time.perf_counter() - started,
     )  # fmt: skip
     return PreparedMonth(
         raw, folder / f"{stem}.parquet", folder / f"{stem}.quarantine.parquet", accounting

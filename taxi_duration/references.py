@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 from taxi_duration.errors import SettingError
 
-ACCEPTED_REFERENCES = "green-duration:7 (version), green-duration:champion (alias) or green-duration@sha256:… (digest)"
+ACCEPTED_REFERENCES = (
+    "green-duration:7 (version), green-duration:champion (alias) "
+    "or green-duration@sha256:… (digest)"
+)
 _REFERENCE = re.compile(
     r"(?P<name>[a-z]+-duration)(?::(?P<label>[\w.-]+)|@sha256:(?P<digest>[0-9a-f]{8,64}))", re.ASCII
 )

@@ -54,10 +54,10 @@ class Rides:
                 [local_time(ride.get("pickup_datetime")) for ride in rides], dtype="datetime64[s]"
             ),
             np.array(
-                [np.nan if ride.get("trip_distance") is None else ride["trip_distance"] for ride in rides],
+                [_miles(ride.get("trip_distance")) for ride in rides],
                 dtype="float32",
             ),
-        )  # fmt: skip
+        )
 
     def take(self, rows: np.ndarray) -> Rides:
         """Return the rides at these positions or under this mask."""
@@ -98,6 +98,10 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.duration)
+
+
+def _miles(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def local_time(value: datetime | str | None) -> datetime:

@@ -202,9 +202,8 @@ def _checked_sha256(path: Path) -> str:
     """Digest of a raw file; raw files are never edited, so a changed one is an error."""
     if not _checksum_path(path).exists():
         return _record_checksum(path, None)
-    recorded = [
-        line for line in _checksum_path(path).read_text().splitlines() if not line.startswith("#")
-    ][0].split()[0]
+    lines = _checksum_path(path).read_text().splitlines()
+    recorded = next(line for line in lines if not line.startswith("#")).split()[0]
     found = sha256_file(path)
     if found != recorded:
         raise SourceError(

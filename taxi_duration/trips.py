@@ -23,7 +23,7 @@ DROP_REASONS = ("bad_time", "too_short", "too_long")
 FLAG_REASONS = ("outside_month", "unknown_zone", "bad_distance", "duplicate")
 REASONS = DROP_REASONS + FLAG_REASONS
 # A short or long trip is a real trip that the course rule leaves out, not bad data.
-BAD_REASONS = ("bad_time",) + FLAG_REASONS
+BAD_REASONS = ("bad_time", *FLAG_REASONS)
 COLUMNS = ("pickup_at", "dropoff_at", "PULocationID", "DOLocationID", "trip_distance", "duration")
 
 

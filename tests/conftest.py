@@ -15,8 +15,10 @@ PROJECT = Path(__file__).resolve().parent.parent
 REAL = PROJECT.parent / "shared" / "tlc"
 
 # A test decides for itself where months come from.
-for name in ("TLC_URL", "DATA", "TAXI_HOME", "DATA_DIR", "MLFLOW_TRACKING_URI", "MODEL_SIGNING_KEY",
-             "SAMPLE_ROWS", "MAX_BAD_SHARE", "TRAIN_DATA", "VAL_DATA", "MODEL", "SERVICE"):  # fmt: skip
+for name in (
+    *("TLC_URL", "DATA", "TAXI_HOME", "DATA_DIR", "MLFLOW_TRACKING_URI", "MODEL_SIGNING_KEY"),
+    *("SAMPLE_ROWS", "MAX_BAD_SHARE", "TRAIN_DATA", "VAL_DATA", "MODEL", "SERVICE", "LOG_URL"),
+):
     os.environ.pop(name, None)
 
 
