@@ -12,6 +12,11 @@ PUBLIC_TLC_URL = "https://d37ci6vzurychx.cloudfront.net"
 DATA_MODES = ("auto", "tlc", "sample")
 
 
+def setting(name: str) -> str | None:
+    """A run's setting as the environment gives it; None when it is not set or empty."""
+    return os.environ.get(name) or None
+
+
 def home() -> Path:
     """Folder that holds data/, runs/, models/ and tracking/: `TAXI_HOME`, else the project."""
     return Path(os.environ.get("TAXI_HOME") or PROJECT_ROOT).resolve()
@@ -50,6 +55,11 @@ def tlc_url() -> str:
     """
     url = (os.environ.get("TLC_URL") or PUBLIC_TLC_URL).rstrip("/")
     return url if "://" in url else str((PROJECT_ROOT / url).resolve())
+
+
+def tracking_server() -> str | None:
+    """`MLFLOW_TRACKING_URI`: where runs are tracked, None for the local store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or None
 
 
 def data_mode() -> str:

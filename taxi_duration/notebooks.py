@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import logging
 from collections.abc import Iterable, Mapping
@@ -38,7 +39,8 @@ def notebook_parameters(name: str) -> set[str]:
 
     Raises:
         PipelineError: the notebook has no cell tagged `parameters`; papermill would then
-            put values first and the defaults below would win without a word.
+            put values first and the defaults below would win without a word. Or papermill
+            does not see a line of that cell, which it reads with a pattern, not with Python.
     """
     import papermill
 
@@ -46,7 +48,27 @@ def notebook_parameters(name: str) -> set[str]:
     found = set(papermill.inspect_notebook(str(path)))
     if not found:
         raise PipelineError(f"{path.name} has no cell tagged 'parameters' with assignments in it")
+    if unseen := _assigned_names(path) - found:
+        raise PipelineError(
+            f"{path.name}: papermill does not see {', '.join(sorted(unseen))} in the parameters "
+            "cell; write NAME: type = literal, with no other '=' in the line, comment included, "
+            "and no '|' in the type"
+        )
     return found
+
+
+def _assigned_names(path: Path) -> set[str]:
+    """Names that Python itself finds assigned in the cell tagged `parameters`."""
+    import nbformat
+
+    cells = nbformat.read(path, as_version=4).cells
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    return {
+        node.id
+        for cell in tagged
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
 
 
 def check_parameter_names(given: Iterable[str], notebooks: Iterable[str]) -> None:

@@ -53,14 +53,19 @@ class PreparedMonth:
 
 
 def prepare_months(
-    service: str, months: list[Month], rules: TripRules = COURSE_RULES
+    service: str, months: list[Month], rules: TripRules = COURSE_RULES, mode: str | None = None
 ) -> list[PreparedMonth]:
     """Fetch, read, check and cache months; in time order.
 
+    Args:
+        service: green, yellow, fhv or fhvhv.
+        months: in time order.
+        rules: which rows are kept.
+        mode: `auto`, `tlc` or `sample`; what `DATA` says when None.
     Raises:
         TaxiError: a month cannot be fetched, read, or too much of it is bad.
     """
-    return [prepare_month(raw, rules) for raw in fetch_months(service, months)]
+    return [prepare_month(raw, rules) for raw in fetch_months(service, months, mode)]
 
 
 def prepare_month(raw: RawMonth, rules: TripRules = COURSE_RULES) -> PreparedMonth:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import subprocess
 from dataclasses import dataclass
@@ -38,20 +37,35 @@ class Run:
         return self.folder.name
 
     @cached_property
+    def _months(self) -> list[PreparedMonth]:
+        """All months in one go, so that real and generated ones are never mixed."""
+        months = self.settings.train_months + self.settings.val_months
+        return prepare_months(self.settings.service, months, mode=self._data_mode())
+
+    @property
     def train_months(self) -> list[PreparedMonth]:
         """Prepared training months."""
-        return prepare_months(self.settings.service, self.settings.train_months)
+        return self._months[: len(self.settings.train_months)]
 
-    @cached_property
+    @property
     def val_months(self) -> list[PreparedMonth]:
         """Prepared validation months."""
-        return prepare_months(self.settings.service, self.settings.val_months)
+        return self._months[len(self.settings.train_months) :]
 
     @property
     def data_source(self) -> str:
         """`tlc`, or `sample` as soon as one month is generated."""
         sources = {month.raw.data_source for month in self.train_months + self.val_months}
         return "sample" if "sample" in sources else "tlc"
+
+    def _changed_data(self, info: dict[str, Any]) -> bool:
+        """A person's own folder may go from the sample to real months: another parent then."""
+        return info["interactive"] and info["data_source"] != self.data_source
+
+    def _data_mode(self) -> str | None:
+        """A chain stays with the data it began with, also when the network comes or goes."""
+        info = self.read()
+        return None if info["interactive"] else info.get("data_source")
 
     @cached_property
     def client(self) -> Any:
@@ -72,7 +86,7 @@ class Run:
         """Return the id of the MLflow parent run, made on first use."""
         with FileLock(self.folder / ".lock"):
             info = self.read()
-            if "mlflow_run_id" not in info:
+            if "mlflow_run_id" not in info or self._changed_data(info):
                 run_id = tracking.start_run(self.client, self.run_id, self.tags)
                 tracking.log_months(self.client, run_id, self.train_months, "training")
                 tracking.log_months(self.client, run_id, self.val_months, "validation")
@@ -146,7 +160,7 @@ def git_commit() -> str:
             cwd=config.PROJECT_ROOT, capture_output=True, text=True, check=True, timeout=20,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
-        return os.environ.get("GIT_COMMIT") or "unknown"
+        return config.setting("GIT_COMMIT") or "unknown"
     return described.stdout.strip()
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from taxi_duration.errors import SettingError
+from taxi_duration import config
+from taxi_duration.errors import SettingError, TagError
 from taxi_duration.months import (
     Month,
     check_available,
@@ -60,10 +60,19 @@ def check_settings(
         SettingError: unknown model or service.
     """
     service = check_service(SERVICE)
-    train, validation = parse_months(TRAIN_DATA), parse_months(VAL_DATA)
-    check_available(service, train + validation)
+    train = _months_of("TRAIN_DATA", TRAIN_DATA, service)
+    validation = _months_of("VAL_DATA", VAL_DATA, service)
     check_order(train, validation)
     return RunSettings(format_months(train), format_months(validation), check_model(MODEL), service)
+
+
+def _months_of(name: str, tags: str, service: str) -> list[Month]:
+    try:
+        months = parse_months(tags)
+        check_available(service, months)
+    except TagError as error:
+        raise TagError(f"{name}: {error}") from error
+    return months
 
 
 def check_model(name: str) -> str:
@@ -86,10 +95,16 @@ def resolve_settings(flags: Mapping[str, str | None], parameters: Mapping[str, s
         flags: by setting name, None where the flag was not given.
         parameters: what `-p NAME VALUE` gave, by name.
     Raises:
-        TagError, SettingError: as `check_settings`.
+        TagError: as `check_settings`.
+        SettingError: as `check_settings`, or a parameter that a run sets itself.
     """
+    for name in parameters:
+        if name not in DEFAULTS:
+            raise SettingError(
+                f"parameter {name} is set by the pipeline itself; yours are {', '.join(DEFAULTS)}"
+            )
     values = {}
     for name, default in DEFAULTS.items():
-        candidates = (flags.get(name), parameters.get(name), os.environ.get(name))
+        candidates = (flags.get(name), parameters.get(name), config.setting(name))
         values[name] = next((value for value in candidates if value), default)
     return check_settings(**values)
