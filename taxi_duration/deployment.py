@@ -1,60 +1,129 @@
-"""What serves: deployment.json with champion and challenger, and the history of who served."""
+"""What serves: deployment.json with champion and challenger, and the history of who served.
+
+`deployment.json` is the truth, replaced in one step; `history.jsonl` has a line for every
+change and is only ever added to. Repeating a command changes nothing and adds no line.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from taxi_duration import config
-from taxi_duration.errors import NotFoundError
+from taxi_duration.errors import NotFoundError, SettingError
 from taxi_duration.files import read_json, write_json
 
 DEPLOYMENT_FILE = "deployment.json"
 HISTORY_FILE = "history.jsonl"
+MAX_EARLIER = 20  # champions that can be gone back through
+
+Deployment = dict[str, Any]
 
 
-def read_deployment() -> dict[str, Any] | None:
-    """Return the content of deployment.json, None when nothing is deployed yet."""
+def read_deployment() -> Deployment | None:
+    """Return the content of deployment.json, None when nothing is deployed yet.
+
+    `champion` and `challenger` have `name`, `version`, `model_sha256` and `data_source`;
+    `previous` is the champion that a rollback puts back, the last of `earlier`.
+    """
     path = config.deployment_dir() / DEPLOYMENT_FILE
     return read_json(path) if path.exists() else None
 
 
-def deploy_champion(card: dict[str, Any], reason: str) -> dict[str, Any]:
+def deploy_champion(card: dict[str, Any], reason: str) -> Deployment:
     """Make a registered version the champion, effective as soon as the service looks.
+
+    A challenger was tested against the old champion, so its test ends here. Promoting what
+    already is champion changes nothing.
 
     Args:
         card: the version's card; `name`, `version` and `model_sha256` are taken from it.
         reason: goes to the history.
     """
-    folder = config.deployment_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
-        return _replace(folder, _entry(card), reason, action="promote")
+    champion = _entry(card)
+
+    def change(now: Deployment | None) -> Deployment | None:
+        if now is None:
+            return _alone(champion, [])
+        if now["champion"] == champion:
+            return None
+        return _alone(champion, [*_earlier(now), now["champion"]])
+
+    return _apply("promote", reason, change)
 
 
-def roll_back(reason: str) -> dict[str, Any]:
-    """Put the champion before the present one back.
+def set_challenger(
+    card: dict[str, Any], reason: str, ab_share: float = 0.0, shadow: bool = False
+) -> Deployment:
+    """Test a version beside the champion; replaces another challenger and its shares.
+
+    Args:
+        card: the challenger's card.
+        reason: goes to the history.
+        ab_share: share of rides that it answers, 0 to 1.
+        shadow: let it answer the champion's rides too, for the log alone.
+    Raises:
+        NotFoundError: there is no champion to test it against.
+        SettingError: the share is outside 0 to 1, or it is the champion itself.
+    """
+    if not 0 <= ab_share <= 1:
+        raise SettingError(f"the A/B share is {ab_share!r}; it must be a number from 0 to 1")
+    challenger = _entry(card)
+
+    def change(now: Deployment | None) -> Deployment | None:
+        if now is None:
+            raise NotFoundError("nothing is deployed; a challenger needs a champion to beat")
+        if now["champion"] == challenger:
+            raise SettingError(f"{name_of(challenger)} is the champion, it cannot challenge itself")
+        wanted = {"challenger": challenger, "ab_share": float(ab_share), "shadow": bool(shadow)}
+        return None if wanted.items() <= now.items() else {**now, **wanted}
+
+    return _apply("challenge", reason, change)
+
+
+def drop_challenger(reason: str) -> Deployment | None:
+    """End the test; the champion answers alone. Returns None when nothing is deployed."""
+
+    def change(now: Deployment | None) -> Deployment | None:
+        if now is None or now["challenger"] is None:
+            return None
+        return _alone(now["champion"], _earlier(now))
+
+    return _apply("drop", reason, change)
+
+
+def roll_back(reason: str) -> Deployment:
+    """Put the champion before the present one back; a second rollback goes one further back.
+
+    The version rolled back from is not gone back to: promote it when it is wanted again.
+    A challenger leaves too, so that after trouble one known model answers everything.
 
     Raises:
         NotFoundError: nothing is deployed, or nothing was before it.
     """
-    folder = config.deployment_dir()
-    current = read_deployment()
-    if current is None or current.get("previous") is None:
-        raise NotFoundError("there is no earlier champion to roll back to")
-    with FileLock(folder / ".lock"):
-        return _replace(folder, current["previous"], reason, action="rollback")
+
+    def change(now: Deployment | None) -> Deployment:
+        if now is None or not _earlier(now):
+            raise NotFoundError("there is no earlier champion to roll back to")
+        *earlier, champion = _earlier(now)
+        return _alone(champion, earlier)
+
+    return _apply("rollback", reason, change)
 
 
 def read_history() -> list[dict[str, Any]]:
     """Return who served when, oldest first."""
     path = config.deployment_dir() / HISTORY_FILE
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def name_of(entry: dict[str, Any]) -> str:
+    """Return `name:version` of a card or of an entry of the deployment."""
+    return f"{entry['name']}:{entry['version']}"
 
 
 def _entry(card: dict[str, Any]) -> dict[str, Any]:
@@ -66,20 +135,52 @@ def _entry(card: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _replace(folder: Path, champion: dict[str, Any], reason: str, action: str) -> dict[str, Any]:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    before = read_deployment() or {}
-    record = {"at": now, "action": action, "champion": champion, "reason": reason}
-    # The history is written first: a crash in between leaves a line too many, never one too few.
-    with (folder / HISTORY_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
-    deployment = {
-        "updated": now,
+def _earlier(now: Deployment) -> list[dict[str, Any]]:
+    """Champions before the present one, oldest first."""
+    return now.get("earlier") or ([now["previous"]] if now.get("previous") else [])
+
+
+def _alone(champion: dict[str, Any], earlier: list[dict[str, Any]]) -> Deployment:
+    """A deployment of one champion and no challenger."""
+    earlier = earlier[-MAX_EARLIER:]
+    return {
         "champion": champion,
         "challenger": None,
         "ab_share": 0.0,
         "shadow": False,
-        "previous": before.get("champion"),
+        "previous": earlier[-1] if earlier else None,
+        "earlier": earlier,
     }
-    write_json(folder / DEPLOYMENT_FILE, deployment)
-    return deployment
+
+
+def _apply(
+    action: str, reason: str, change: Callable[[Deployment | None], Deployment | None]
+) -> Any:
+    """Read, change and write under one lock; a change of None leaves everything as it is."""
+    from filelock import FileLock  # only who deploys needs it; the service just reads
+
+    folder = config.deployment_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        now = read_deployment()
+        deployment = change(now)
+        if deployment is None:
+            return now
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        deployment = {"updated": at, **{k: v for k, v in deployment.items() if k != "updated"}}
+        # The history is written first: a crash in between leaves a line too many, never one
+        # too few.
+        _add_history(folder, at, action, deployment, reason)
+        write_json(folder / DEPLOYMENT_FILE, deployment)
+        return deployment
+
+
+def _add_history(folder: Path, at: str, action: str, deployment: Deployment, reason: str) -> None:
+    served = ("champion", "challenger", "ab_share", "shadow")
+    record = {"at": at, "action": action, **{k: deployment[k] for k in served}, "reason": reason}
+    path = folder / HISTORY_FILE
+    before = path.read_bytes() if path.exists() else b""
+    # A writer killed in mid-line must not spoil the line after it.
+    start = "\n" if before and not before.endswith(b"\n") else ""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(start + json.dumps(record) + "\n")
