@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
-    server = os.environ.get("MLFLOW_TRACKING_URI")
+    server = config.tracking_server()
     mlflow.set_tracking_uri(server or _local_uri())
     if not server:
         # MLflow puts its choice into the environment, where it would pass for the user's.
@@ -51,7 +53,7 @@ def experiment_id(client: Any) -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         try:
-            artifacts = None if os.environ.get("MLFLOW_TRACKING_URI") else _artifacts_uri()
+            artifacts = None if config.tracking_server() else _artifacts_uri()
             return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
         except MlflowException:  # another pipeline made it in the meantime
             experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -118,6 +120,18 @@ def flatten_metrics(evaluation: Mapping[str, Any], prefix: str = "") -> dict[str
         elif isinstance(value, (int, float)):
             flat[prefix + name] = float(value)
     return flat
+
+
+def serve_pages(port: int) -> int:
+    """Serve MLflow's own pages of the configured store until interrupted; its exit status."""
+    connect()  # makes the store, or follows a moved one
+    store = config.tracking_server() or _local_uri()
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    try:
+        return subprocess.run(command, check=False).returncode
+    except KeyboardInterrupt:
+        return 0
 
 
 def _profile(month: PreparedMonth) -> str:
