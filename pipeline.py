@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from taxi_duration import config
 from taxi_duration.errors import MonthNotPublishedError, TaxiError
 from taxi_duration.months import SERVICES
 from taxi_duration.settings import MODEL_CHOICES, resolve_settings
+from taxi_duration.sources import SAMPLE_BANNER
 
 # The order is the story: each notebook reads what the ones before it left in the run's folder.
 NOTEBOOKS = ("01_read_data", "02_train_validate", "03_multiple_models", "04_save_model")
@@ -43,13 +45,22 @@ def cli() -> None:
     """
 
 
+def month_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that choose service and months."""
+    for option in (
+        click.option("--service", help=f"{', '.join(SERVICES)}."),
+        click.option("--val-data", help="Later months to score on."),
+        click.option(
+            "--train-data", help="Months to fit on: 2021-01, 'Jan 2021', 2021-01:2021-03, a list."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @cli.command()
-@click.option(
-    "--train-data", help="Months to fit on: 2021-01, 'Jan 2021', 2021-01:2021-03, a list."
-)
-@click.option("--val-data", help="Later months to score on.")
+@month_options
 @click.option("--model", help=f"{', '.join(MODEL_CHOICES)}.")
-@click.option("--service", help=f"{', '.join(SERVICES)}.")
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE",
               help="Any notebook parameter; may be given several times.")  # fmt: skip
 @click.option("--resume", metavar="RUN_ID", help="Go on at the first notebook that did not finish.")
@@ -69,6 +80,42 @@ def run(resume: str | None, parameters: tuple[tuple[str, str], ...], **flags: st
         settings = resolve_settings({k.upper(): v for k, v in flags.items()}, given)
         this_run = new_run(settings)
     run_chain(this_run, NOTEBOOKS, say=click.echo)
+
+
+@cli.command()
+@month_options
+def data(**flags: str | None) -> None:
+    """Fetch, check and prepare the months of a run, and show their accounting."""
+    from taxi_duration.prepared import prepare_months
+
+    settings = resolve_settings({k.upper(): v for k, v in flags.items()}, {})
+    months = prepare_months(settings.service, settings.train_months + settings.val_months)
+    reasons = list(months[0].accounting.reasons)
+    _print_table(
+        f"Prepared months of {settings.service}",
+        ["month", "from", "rows", "kept", *reasons, "SHA-256"],
+        [
+            [
+                month.raw.month, month.raw.data_source, f"{month.accounting.rows_read:,}",
+                f"{month.accounting.rows_kept:,}",
+                *(f"{month.accounting.reasons[reason]:,}" for reason in reasons),
+                month.raw.sha256[:12],
+            ]
+            for month in months
+        ],
+    )  # fmt: skip
+    if any(month.raw.data_source == "sample" for month in months):
+        click.echo(SAMPLE_BANNER)
+
+
+@cli.command()
+@click.option("--port", default=5000, show_default=True, help="Port on this machine.")
+def mlflow(port: int) -> None:
+    """Open MLflow's pages: runs, metrics, registry. Ctrl-C ends them."""
+    from taxi_duration.tracking import serve_pages
+
+    click.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
+    sys.exit(serve_pages(port))
 
 
 @cli.command()

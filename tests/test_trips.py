@@ -149,7 +149,7 @@ def test_names_of_every_era_are_understood(raw_month, write_month, names):
     ours = ["lpep_pickup_datetime", "lpep_dropoff_datetime", "PULocationID", "DOLocationID",
             "trip_distance"]  # fmt: skip
     trips = read_dataframe(write_month(raw_month.select(ours).rename_columns(names.split(","))))
-    assert trips["duration"].tolist() == [1, 10, 25, 45, 60], month
+    assert trips["duration"].tolist() == [1, 10, 25, 45, 60]
     assert trips["trip_distance"].tolist() == [0.5, 2.0, 4.5, 12.25, 17.0]
 
 
