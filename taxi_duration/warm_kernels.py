@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -55,7 +56,10 @@ class WarmKernelManager(AsyncKernelManager):
 
     def __init__(self, **kwargs: Any) -> None:
         """Take over jupyter_client's arguments; talk over sockets that only we can open."""
-        super().__init__(**{"transport": "ipc", **kwargs})
+        # A folder of their own: jupyter_client would put them into the working directory,
+        # where two chains at once could take each other's.
+        self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")
+        super().__init__(**{"transport": "ipc", "ip": f"{self._sockets.name}/socket", **kwargs})
         self.provisioner = WarmProvisioner(
             kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self, connection_info={}
         )
