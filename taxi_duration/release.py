@@ -40,7 +40,7 @@ def _deploy_first(run: Run, card: dict[str, Any]) -> bool:
         deploy_champion(card, reason=f"first model that beats the lookups (run {run.run_id})")
         current = read_deployment()
     champion = current["champion"]
-    serves = champion["model_sha256"] == card["model_sha256"] and champion["name"] == card["name"]
+    serves = (champion["name"], champion["version"]) == (card["name"], card["version"])
     if serves:
         set_alias(run.client, card["name"], "champion", card["version"])
     return serves
