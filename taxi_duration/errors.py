@@ -37,6 +37,10 @@ class BundleError(TaxiError):
     """A model bundle is damaged, unsigned, or holds what may not be loaded."""
 
 
+class RegistryError(TaxiError):
+    """The registry and the saved models contradict each other."""
+
+
 class PipelineError(TaxiError):
     """A notebook of the chain failed; names the notebook, the cell and the error."""
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 from taxi_duration import config
 from taxi_duration.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card, write_card
-from taxi_duration.errors import NotFoundError
+from taxi_duration.errors import BundleError, NotFoundError, RegistryError
 from taxi_duration.files import write_bytes
 from taxi_duration.references import model_name, parse_reference
+
+log = logging.getLogger(__name__)
 
 MODEL_SCRIPT = Path(__file__).parent / "mlflow_model.py"
 
@@ -19,17 +22,22 @@ def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dic
     """Register a run's bundle as the next version and return its final card.
 
     Safe to repeat: a run that already has a version keeps it, so that a run killed between
-    two steps can go on.
+    two steps can go on. A folder in models/ that holds another model is never written to:
+    when the tracking store was lost and counts from 1 again, numbers in use are passed over.
 
     Args:
         client: MlflowClient.
         run_id: the parent MLflow run; the model is logged into it.
         service: green, yellow, …
         bundle: folder with `model.bin` and `card.json`.
+    Raises:
+        RegistryError: the store cannot give a number that is free in models/.
     """
     name = model_name(service)
     _, card = load_bundle(bundle, config.signing_key())
     version = _version_of_run(client, name, run_id) or _log_version(client, run_id, name, bundle)
+    while _is_taken(config.models_dir() / name / version, card["model_sha256"]):
+        version = _pass_over(client, name, version)
     folder = config.models_dir() / name / version
     write_bytes(folder / MODEL_FILE, (bundle / MODEL_FILE).read_bytes())
     card = {"name": name, "version": int(version), **card}
@@ -86,6 +94,33 @@ def find_bundle(client: Any, reference: str) -> Path:
 def _version_of_run(client: Any, name: str, run_id: str) -> str | None:
     found = client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
     return str(found[0].version) if found else None
+
+
+def _is_taken(folder: Path, model_sha256: str) -> bool:
+    """True when the folder holds another model, or a card that cannot be read."""
+    if not (folder / CARD_FILE).exists():
+        return False
+    try:
+        return load_card(folder).get("model_sha256") != model_sha256
+    except BundleError:
+        return True
+
+
+def _pass_over(client: Any, name: str, version: str) -> str:
+    """Register the same model under the next number instead, and return that."""
+    log.warning("models/%s/%s holds another model, taking the next version", name, version)
+    taken = client.get_model_version(name, version)
+    # Deleted first: killed in between, the run has no version and registers anew.
+    client.delete_model_version(name, version)
+    new = client.create_model_version(
+        name, taken.source, run_id=taken.run_id, model_id=taken.model_id
+    )
+    if int(new.version) <= int(version):
+        raise RegistryError(
+            f"the tracking store gives out {name}:{new.version}, but models/{name}/{version} holds "
+            f"another model; move models/{name} away or use the store that it was made with"
+        )
+    return str(new.version)
 
 
 def _log_version(client: Any, run_id: str, name: str, bundle: Path) -> str:

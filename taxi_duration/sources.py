@@ -42,9 +42,10 @@ NO_CONNECTION = {
 }
 SAMPLE_BANNER = """\
 **********************************************************************
-*  NO NETWORK: training on the built-in SAMPLE, not on real trips.   *
-*  Figures below describe generated data. For real months give       *
-*  TLC_URL (an address or a folder); DATA=tlc forbids the sample.    *
+*  SAMPLE: no network, or DATA=sample. This trains on generated      *
+*  trips, not on real ones, and the figures describe those. For real *
+*  months give TLC_URL (an address or a folder); DATA=tlc forbids    *
+*  the sample.                                                       *
 **********************************************************************"""
 
 

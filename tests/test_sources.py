@@ -324,7 +324,7 @@ def test_without_network_the_sample_is_made_and_a_banner_says_so(monkeypatch, de
     months = fetch_months("green", [JANUARY, FEBRUARY])
     assert [raw.data_source for raw in months] == ["sample", "sample"]
     assert [len(read_dataframe(raw.path)) > 200 for raw in months] == [True, True]
-    assert "NO NETWORK: training on the built-in SAMPLE" in caplog.text
+    assert sources.SAMPLE_BANNER in caplog.text
 
 
 def test_unknown_host_is_no_network(monkeypatch):
