@@ -114,6 +114,11 @@ def _run_kernel(argv: list[str], env: dict[str, str] | None, cwd: str | None) ->
     if cwd:
         os.chdir(cwd)
     sys.argv = ["ipykernel_launcher", *argv]
-    with contextlib.suppress(SystemExit):
+    options = [
         # The kernel ends itself when the warm process, its parent, is gone.
-        kernelapp.launch_new_instance(argv=[*argv, f"--IPKernelApp.parent_handle={os.getppid()}"])
+        f"--IPKernelApp.parent_handle={os.getppid()}",
+        # matplotlib was imported before there was a shell that it could tie itself to.
+        "--IPKernelApp.matplotlib=inline",
+    ]
+    with contextlib.suppress(SystemExit):
+        kernelapp.launch_new_instance(argv=[*argv, *options])
