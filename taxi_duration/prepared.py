@@ -108,12 +108,16 @@ def _build(raw: RawMonth, rules: TripRules, folder: Path, stem: str) -> Accounti
         with atomic_path(path) as part:
             pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), part)
             digests[path.name] = sha256_file(part)
+    manifest = {
+        "source_sha256": raw.sha256, "files": digests, "accounting": month.accounting.as_dict()
+    }  # fmt: skip
     # Written last: a month without its manifest is not in the cache.
-    write_json(
-        folder / f"{stem}.json",
-        {"source_sha256": raw.sha256, "files": digests, "accounting": month.accounting.as_dict()},
-    )
+    write_json(folder / f"{stem}.json", {**manifest, "sha256": _digest_json(manifest)})
     return month.accounting
+
+
+def _digest_json(content: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _read_cached(folder: Path, stem: str) -> Accounting | None:
@@ -123,7 +127,8 @@ def _read_cached(folder: Path, stem: str) -> Accounting | None:
         return None
     try:
         content = read_json(manifest)
-        whole = all(sha256_file(folder / f) == d for f, d in content["files"].items())
+        whole = content.pop("sha256") == _digest_json(content)
+        whole &= all(sha256_file(folder / f) == d for f, d in content["files"].items())
         accounting = Accounting(**content["accounting"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("prepared month %s is damaged (%r), rebuilding it", stem, error)
