@@ -1,0 +1,286 @@
+"""The gate: whether a challenger is better than the champion, beyond noise, and harmless.
+
+Both answer the same rides, which neither has seen; days are drawn again and again with all
+their rides, since the rides of one day share its weather and traffic. Bounds and their
+reasons are in `gate_settings.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from taxi_duration.baselines import Lookup
+from taxi_duration.errors import SettingError
+from taxi_duration.metrics import segment_masks
+from taxi_duration.models import DurationModel
+from taxi_duration.rides import Answers, Rides
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """The values of `gate_settings.json`; shares are 0 to 1."""
+
+    confidence: float
+    resamples: int
+    min_days: int
+    min_rows: int
+    min_gain_share: float
+    min_coverage: float
+    max_coverage: float
+    max_segment_loss_share: float
+    min_segment_rows: int
+
+
+class Estimate(NamedTuple):
+    """A mean and its confidence interval over days."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Check(NamedTuple):
+    """One condition: whether it holds, and the words and numbers behind that."""
+
+    name: str
+    passed: bool
+    detail: str
+    numbers: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate says of a challenger, with the numbers that made it say so."""
+
+    promoted: bool
+    rows: int
+    days: int
+    checks: tuple[Check, ...]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the challenger is refused; what speaks for it when it is not."""
+        return [check.detail for check in self.checks if check.passed == self.promoted]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, for the report and the audit trail."""
+        checks = {
+            c.name: {"passed": c.passed, "detail": c.detail, **c.numbers} for c in self.checks
+        }
+        return {**asdict(self), "checks": checks}
+
+    def as_tags(self) -> dict[str, str]:
+        """Return the registry's tags: `gate`, `gate.rows`, `gate.better.gain_min`, …"""
+        tags = {"gate": "passed" if self.promoted else "refused", "gate.rows": str(self.rows)}
+        for check in self.checks:
+            tags[f"gate.{check.name}"] = "passed" if check.passed else "refused"
+            tags |= {f"gate.{check.name}.{k}": f"{v:.5g}" for k, v in check.numbers.items()}
+        return tags
+
+
+@cache
+def gate_settings() -> GateSettings:
+    """Return the settings as stored with the package."""
+    content = json.loads((files(__package__) / "gate_settings.json").read_text())
+    return GateSettings(**{name: entry["value"] for name, entry in content.items()})
+
+
+def check_unseen(month: str, *cards: Mapping[str, Any]) -> None:
+    """Refuse a month that a registered model was trained on.
+
+    Raises:
+        SettingError: names the month and the model.
+    """
+    for card in cards:
+        if month in {entry["month"] for entry in card["months"]["train"]}:
+            name = f"{card['name']}:{card['version']}"
+            raise SettingError(f"{month} cannot judge {name}: it was trained on it")
+
+
+def compare_models(
+    champion: DurationModel | None,
+    challenger: DurationModel,
+    lookups: Mapping[str, Lookup],
+    rides: Rides,
+    actual: np.ndarray,
+    settings: GateSettings | None = None,
+) -> Decision:
+    """Let both models answer rides that neither has seen, and judge.
+
+    Args:
+        champion: None when nothing serves yet: then there is nobody to be better than.
+        challenger: the model to judge.
+        lookups: fitted on the challenger's training trips (`baselines.fit_baselines`).
+        rides: shape (n,).
+        actual: minutes, shape (n,).
+        settings: the package's own when None.
+    """
+    unaided = rides.without_distance()
+    pairs = [
+        (model.answer(rides), model.answer(unaided).duration) if model else None
+        for model in (champion, challenger)
+    ]
+    minutes = {name: lookup.predict_minutes(rides) for name, lookup in lookups.items()}
+    return compare_answers(*pairs, minutes, rides, actual, settings)
+
+
+def compare_answers(
+    champion: tuple[Answers, np.ndarray] | None,
+    challenger: tuple[Answers, np.ndarray],
+    lookups: Mapping[str, np.ndarray],
+    rides: Rides,
+    actual: np.ndarray,
+    settings: GateSettings | None = None,
+) -> Decision:
+    """Judge answers that are there already; see `compare_models`.
+
+    Args:
+        champion, challenger: answers, and minutes answered as if no distance had been given.
+        lookups: minutes by name, each of shape (n,).
+    """
+    settings = settings or gate_settings()
+    answers, unaided = challenger
+    days = DayBootstrap(rides.pickup_at, settings.confidence, settings.resamples)
+    error = np.abs(answers.duration - actual)
+    checks = [_enough(len(actual), days.count, settings)]
+    if champion is not None:
+        theirs = np.abs(champion[0].duration - actual)
+        checks.append(_better(days, theirs, error, settings))
+        checks.append(_rmse(theirs, error))
+    checks.append(_beats_lookups(days, lookups, error, actual))
+    checks.append(_coverage(days, answers, actual, settings))
+    if champion is not None:
+        masks = segment_masks(rides, answers.support)
+        losses = {name: (theirs[mask], error[mask]) for name, mask in masks.items()}
+        without = (np.abs(champion[1] - actual), np.abs(unaided - actual))
+        checks.append(_segments({**losses, "without_distance": without}, settings))
+    return Decision(all(c.passed for c in checks), len(actual), days.count, tuple(checks))
+
+
+class DayBootstrap:
+    """Confidence intervals of means over rides, drawing whole days.
+
+    With few days the plain percentile interval is too narrow; its ends are moved out as a
+    t-interval's would be (the expanded percentile interval of Hesterberg 2015).
+    """
+
+    def __init__(
+        self, pickup_at: np.ndarray, confidence: float, resamples: int, seed: int = 0
+    ) -> None:
+        from scipy import stats
+
+        days, self._day = np.unique(pickup_at.astype("datetime64[D]"), return_inverse=True)
+        self.count = n = len(days)
+        self._rides = np.bincount(self._day, minlength=n)
+        draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+        self._draws = draws.astype("float64")
+        tail = (1 - confidence) / 2
+        self._tail = (
+            float(stats.norm.cdf(stats.t.ppf(tail, n - 1) * np.sqrt(n / (n - 1)))) if n > 1 else 0.0
+        )
+
+    def mean(self, values: np.ndarray) -> Estimate:
+        """Estimate the mean of a value per ride, shape (n,)."""
+        return self.ratio(values, None)
+
+    def ratio(self, values: np.ndarray, weights: np.ndarray | None) -> Estimate:
+        """Estimate sum(values) / sum(weights), both per ride; weights of 1 when None."""
+        size = self.count
+        sums = np.bincount(self._day, values, size)
+        of = self._rides if weights is None else np.bincount(self._day, weights, size)
+        below = self._draws @ of
+        drawn = (self._draws @ sums)[below > 0] / below[below > 0]
+        low, high = np.quantile(drawn, [self._tail, 1 - self._tail])
+        return Estimate(float(sums.sum() / of.sum()), float(low), float(high))
+
+    def rmse(self, errors: np.ndarray, weights: np.ndarray | None = None) -> Estimate:
+        """Estimate the root of the mean squared error, where weights (0 or 1) count."""
+        squares = errors.astype("float64") ** 2
+        kept = squares if weights is None else squares * weights
+        return Estimate(*np.sqrt(self.ratio(kept, weights)))
+
+
+def _enough(rows: int, days: int, settings: GateSettings) -> Check:
+    passed = rows >= settings.min_rows and days >= settings.min_days
+    detail = (
+        f"{rows:,} unseen trips on {days} days (at least {settings.min_rows:,} on "
+        f"{settings.min_days} are needed)"
+    )
+    return Check("unseen_rows", passed, detail, {"rows": rows, "days": days})
+
+
+def _better(
+    days: DayBootstrap, theirs: np.ndarray, ours: np.ndarray, settings: GateSettings
+) -> Check:
+    gain = days.mean(np.subtract(theirs, ours, dtype="float64"))
+    bound = settings.min_gain_share * float(theirs.mean())
+    detail = (
+        f"nearer by {gain.value:+.3f} min on average ({gain.low:+.3f} to {gain.high:+.3f}; "
+        f"the low end must pass {bound:+.3f})"
+    )
+    numbers = {
+        "gain_min": gain.value, "low_min": gain.low, "high_min": gain.high, "bound_min": bound,
+        "champion_mae": float(theirs.mean()), "challenger_mae": float(ours.mean()),
+    }  # fmt: skip
+    return Check("better", gain.low > bound, detail, numbers)
+
+
+def _rmse(theirs: np.ndarray, ours: np.ndarray) -> Check:
+    before, after = (float(np.sqrt(np.mean(e.astype("float64") ** 2))) for e in (theirs, ours))
+    detail = f"RMSE {after:.3f} min, the champion's is {before:.3f}"
+    numbers = {"champion_rmse": before, "challenger_rmse": after}
+    return Check("rmse", after <= before, detail, numbers)
+
+
+def _beats_lookups(
+    days: DayBootstrap, lookups: Mapping[str, np.ndarray], ours: np.ndarray, actual: np.ndarray
+) -> Check:
+    errors = {name: np.abs(minutes - actual) for name, minutes in lookups.items()}
+    best = min(errors, key=lambda name: errors[name].mean())
+    gain = days.mean(np.subtract(errors[best], ours, dtype="float64"))
+    detail = (
+        f"nearer than the best lookup, {best}, by {gain.value:+.3f} min "
+        f"({gain.low:+.3f} to {gain.high:+.3f}; must be above 0)"
+    )
+    numbers = {"gain_min": gain.value, "low_min": gain.low, "lookup_mae": errors[best].mean()}
+    return Check("lookups", gain.low > 0, detail, {k: float(v) for k, v in numbers.items()})
+
+
+def _coverage(
+    days: DayBootstrap, answers: Answers, actual: np.ndarray, settings: GateSettings
+) -> Check:
+    inside = (actual >= answers.p10) & (actual <= answers.p90)
+    share = days.mean(inside.astype("float64"))
+    low, high = settings.min_coverage, settings.max_coverage
+    detail = (
+        f"P10-P90 holds {share.value:.1%} of the trips ({share.low:.1%} to {share.high:.1%}; "
+        f"must touch {low:.0%} to {high:.0%})"
+    )
+    numbers = {"coverage": share.value, "low": share.low, "high": share.high}
+    return Check("coverage", share.high >= low and share.low <= high, detail, numbers)
+
+
+def _segments(errors: Mapping[str, tuple[np.ndarray, np.ndarray]], settings: GateSettings) -> Check:
+    """Compare the champion's and the challenger's absolute errors by segment."""
+    losses = {
+        name: float(ours.mean() / theirs.mean() - 1)
+        for name, (theirs, ours) in errors.items()
+        if len(ours) >= settings.min_segment_rows
+    }
+    bound = settings.max_segment_loss_share
+    worst = max(losses, key=losses.__getitem__, default=None)
+    passed = all(loss <= bound for loss in losses.values())
+    detail = (
+        f"the worst segment, {worst}, changes its MAE by {losses[worst]:+.1%} "
+        f"(at most {bound:+.0%})"
+        if worst
+        else f"no segment has {settings.min_segment_rows} trips to be judged by"
+    )
+    return Check("segments", passed, detail, losses)
