@@ -33,8 +33,8 @@ def runs_dir() -> Path:
 
 
 def models_dir() -> Path:
-    """Folder of saved bundles, `<name>/<version>/model.bin`."""
-    return home() / "models"
+    """Folder of saved bundles, `<name>/<version>/model.bin`: `MODELS_DIR`, else in `home`."""
+    return Path(os.environ.get("MODELS_DIR") or home() / "models").resolve()
 
 
 def tracking_dir() -> Path:
@@ -43,8 +43,18 @@ def tracking_dir() -> Path:
 
 
 def deployment_dir() -> Path:
-    """Folder of deployment.json, which says what serves."""
-    return home() / "deployment"
+    """Folder of deployment.json, which says what serves: `DEPLOYMENT_DIR`, else in `home`."""
+    return Path(os.environ.get("DEPLOYMENT_DIR") or home() / "deployment").resolve()
+
+
+def live_dir() -> Path:
+    """Folder of the prediction log and what waits to get into it."""
+    return data_dir() / "live"
+
+
+def log_url() -> str:
+    """Database of the prediction log: `LOG_URL`, else SQLite in `live_dir`."""
+    return os.environ.get("LOG_URL") or f"sqlite:///{live_dir() / 'predictions.db'}"
 
 
 def tlc_url() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -115,10 +116,14 @@ def roll_back(reason: str) -> Deployment:
 
 
 def read_history() -> list[dict[str, Any]]:
-    """Return who served when, oldest first."""
+    """Return who served when, oldest first; a line cut by a crash is left out."""
     path = config.deployment_dir() / HISTORY_FILE
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    history = []
+    for line in lines:
+        with suppress(ValueError):
+            history.append(json.loads(line))
+    return history
 
 
 def name_of(entry: dict[str, Any]) -> str:

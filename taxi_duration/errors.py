@@ -47,3 +47,7 @@ class PipelineError(TaxiError):
 
 class NotFoundError(TaxiError, LookupError):
     """A run, model or version that was asked for does not exist; says which do."""
+
+
+class LogError(TaxiError):
+    """The prediction log cannot be written or read; says why."""

@@ -193,7 +193,7 @@ def test_history_tells_every_change_and_its_reason():
 def test_history_survives_a_line_cut_by_a_crash():
     deploy_champion(card(1), "first")
     with (config.deployment_dir() / HISTORY_FILE).open("a") as file:
-        file.write('{"at": "2021-')
+        file.write('{"at": "2021-01-01", "champion": {"version": 2}')
     deploy_champion(card(2), "second")
     assert [line["reason"] for line in read_history()] == ["first", "second"]
 

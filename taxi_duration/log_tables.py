@@ -1,0 +1,168 @@
+"""The tables of the prediction log, the same on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    create_engine,
+    event,
+    make_url,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+
+metadata = MetaData()
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("prediction_id", Text, primary_key=True),
+    Column("ride_id", Text),
+    Column("asked_at", Double, nullable=False),  # unix seconds, UTC
+    Column("PULocationID", Integer, nullable=False),
+    Column("DOLocationID", Integer, nullable=False),
+    Column("pickup_at", Text, nullable=False),  # ISO, New York local time
+    Column("trip_distance", Double),  # miles
+    Column("duration", Double, nullable=False),  # minutes, as the quantiles
+    Column("p10", Double, nullable=False),
+    Column("p50", Double, nullable=False),
+    Column("p90", Double, nullable=False),
+    Column("support", Integer, nullable=False),  # past trips
+    Column("used_distance", Boolean, nullable=False),
+    Column("model", Text, nullable=False),  # name:version
+    Column("model_sha256", Text, nullable=False),
+    Column("arm", Text, nullable=False),
+    Column("latency_ms", Double),
+    Index("predictions_asked_at", "asked_at"),
+)
+shadow_answers = Table(
+    "shadow_answers",
+    metadata,
+    Column("prediction_id", Text, primary_key=True),
+    Column("model_sha256", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("duration", Double, nullable=False),
+    Column("p10", Double, nullable=False),
+    Column("p50", Double, nullable=False),
+    Column("p90", Double, nullable=False),
+)
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("prediction_id", Text, primary_key=True),
+    Column("duration", Double, nullable=False),  # true minutes
+    Column("received_at", Double, nullable=False),
+)
+# How far each spool file was read; written in the transaction of its rows.
+spool_offsets = Table(
+    "spool_offsets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+
+def make_engine(url: str, lock_seconds: float) -> Engine:
+    """Return an engine for the address, with the tables made.
+
+    Args:
+        url: `sqlite:///file` or `postgresql://user@host/name`.
+        lock_seconds: how long SQLite waits for another writer.
+    """
+    address = make_url(url)
+    if address.get_backend_name() == "sqlite":
+        if address.database:
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(address, connect_args={"timeout": lock_seconds})
+        event.listen(engine, "connect", _prepare_sqlite)
+    else:
+        engine = create_engine(
+            address.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,  # the server may have been restarted
+            connect_args={"connect_timeout": 5},
+        )
+    try:
+        metadata.create_all(engine)
+    except DBAPIError:
+        metadata.create_all(engine)  # another process made them at the same moment
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    # Synced at each commit: commits are batches and feedback, both off the path of a ride.
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def try_to_write(connection: Connection) -> None:
+    """Start a write and take it back; raises what SQLAlchemy raises."""
+    connection.execute(spool_offsets.delete().where(spool_offsets.c.name == ""))
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows whose primary key is not there yet."""
+    if rows:
+        connection.execute(_insert(connection, table).on_conflict_do_nothing(), list(rows))
+
+
+def insert_feedback(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
+    """Insert feedback that is not there yet; return the ids that were new."""
+    statement = _insert(connection, feedback).values(list(rows)).on_conflict_do_nothing()
+    return set(connection.scalars(statement.returning(feedback.c.prediction_id)))
+
+
+def save_offset(connection: Connection, name: str, offset: int) -> None:
+    """Remember how far a spool file was read."""
+    statement = _insert(connection, spool_offsets).values(name=name, bytes=offset)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["name"], set_={"bytes": offset})
+    )
+
+
+def known_ids(connection: Connection, ids: Sequence[str], at_once: int = 500) -> list[str]:
+    """Return those of the ids that were answered."""
+    column = predictions.c.prediction_id
+    found: list[str] = []
+    for start in range(0, len(ids), at_once):
+        query = select(column).where(column.in_(ids[start : start + at_once]))
+        found += connection.scalars(query)
+    return found
+
+
+def joined() -> Select:
+    """Select predictions with their feedback and shadow answer, None where there is none."""
+    return (
+        select(
+            predictions,
+            feedback.c.duration.label("true_duration"),
+            feedback.c.received_at,
+            *(
+                shadow_answers.c[name].label(f"shadow_{name}")
+                for name in ("model", "model_sha256", "duration", "p10", "p50", "p90")
+            ),
+        )
+        .outerjoin(feedback, feedback.c.prediction_id == predictions.c.prediction_id)
+        .outerjoin(shadow_answers, shadow_answers.c.prediction_id == predictions.c.prediction_id)
+    )
+
+
+def _insert(connection: Connection, table: Table) -> Any:
+    """An INSERT of the dialect at hand, which knows ON CONFLICT."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)
