@@ -122,7 +122,7 @@ def download(url: str, path: Path) -> bool:
     _remove_leftovers(path)
     retries = Retrying(
         stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential_jitter(initial=0.2, max=5),
+        wait=wait_exponential_jitter(multiplier=0.2, max=5),
         retry=retry_if_exception(_is_worth_retrying),
         reraise=True,
     )
