@@ -103,6 +103,29 @@ class LinearModel:
         return ~np.isnan(rides.trip_distance)
 
 
+class RidePairs:
+    """The answer of a linear model to one ride, equal to what `predict_minutes` gives."""
+
+    def __init__(self, model: LinearModel) -> None:
+        self._column_of = memoryview(model.vectorizer.column_of)
+        self._mean_miles = memoryview(model.vectorizer.mean_miles)
+        self._pair_minutes = memoryview(model.pair_minutes)
+        self._minutes_per_mile, self._intercept = model.minutes_per_mile, model.intercept
+
+    def predict(self, pickup: int, dropoff: int, miles: float | None) -> float:
+        """Return minutes.
+
+        Args:
+            pickup, dropoff: zones, 1-265.
+            miles: None for the mean of the pair's past trips.
+        """
+        column = self._column_of[pickup * N_ZONES + dropoff]
+        if miles is None:
+            miles = self._mean_miles[column]
+        minutes = self._pair_minutes[column] + self._minutes_per_mile * miles + self._intercept
+        return float(np.float32(minutes))
+
+
 def fit_linear(estimator: Any, rides: Rides, duration: np.ndarray) -> LinearModel:
     """Fit a scikit-learn linear estimator on the pair matrix.
 

@@ -98,6 +98,21 @@ class TreeEnsemble:
             np.add.at(out, node["feature"], self.nodes["value"][at] - node["value"])
 
 
+class RideTrees:
+    """The answer of an ensemble to one ride, bit for bit what `TreeEnsemble.predict` gives."""
+
+    def __init__(self, trees: TreeEnsemble) -> None:
+        self._base = np.float32(trees.base)
+        if _walker is None:
+            self._sum_leaves = lambda row: trees._walk_numpy(row[None])[0]
+        else:
+            self._sum_leaves = _walker.RideWalker(trees.nodes, trees.roots).sum_leaves
+
+    def predict(self, row: np.ndarray) -> float:
+        """Return the sum for float32 features of shape (k,)."""
+        return float(np.float32(self._sum_leaves(row)) + self._base)
+
+
 def _next(node: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Position of the child each value goes to; NaN goes the split's default way."""
     right = np.where(np.isnan(x), 1 - node["default_left"], ~(x < node["threshold"]))
@@ -145,14 +160,14 @@ def from_forest(forest: Any) -> TreeEnsemble:
 
 def _node_means(tree: dict[str, Any]) -> np.ndarray:
     """Leaf values, and in inner nodes the hessian-weighted mean of the leaves below."""
-    left, right = np.array(tree["left_children"]), np.array(tree["right_children"])
-    value = np.array(tree["split_conditions"], dtype="float64")
-    weight = np.array(tree["sum_hessian"], dtype="float64")
+    left, right = tree["left_children"], tree["right_children"]
+    value = list(tree["split_conditions"])
+    weight = [max(w, 1e-12) for w in tree["sum_hessian"]]
     for node in range(len(left) - 1, -1, -1):  # children always come after their parent
         if left[node] >= 0:
-            pair = [left[node], right[node]]
-            value[node] = np.average(value[pair], weights=np.maximum(weight[pair], 1e-12))
-    return value.astype("float32")
+            i, j = left[node], right[node]
+            value[node] = (value[i] * weight[i] + value[j] * weight[j]) / (weight[i] + weight[j])
+    return np.array(value, dtype="float32")
 
 
 def _pack(left, right, feature, threshold, default_left, value) -> np.ndarray:
