@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 PROJECT = Path(__file__).resolve().parent.parent
 REAL = PROJECT.parent / "shared" / "tlc"
@@ -90,3 +94,40 @@ def trips() -> pd.DataFrame:
             "duration": duration,
         }
     )
+
+
+def run_pipeline(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `python pipeline.py` with a home of its own; small sample unless `env` says else."""
+    settings = {"TAXI_HOME": str(home), "DATA": "sample", "SAMPLE_ROWS": "4000", **env}
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "pipeline.py"), *args], cwd=home.parent, check=False,
+        env={**os.environ, **settings}, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def chained(tmp_path_factory) -> Path:
+    """A home in which the chain ran once, `MODEL=LR` on the small sample; not to be changed.
+
+    All workers of a test run share it; what the chain said is in `output.txt`.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "chained"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if not (folder / "output.txt").exists():
+            done = run_pipeline(folder / "home", MODEL="LR")
+            assert done.returncode == 0, done.stdout + done.stderr
+            (folder / "output.txt").write_text(done.stdout)
+    return folder / "home"
+
+
+@pytest.fixture
+def moved_home(chained, tmp_path, monkeypatch) -> Path:
+    """A copy of the chained home in another place, free to change."""
+    folder = tmp_path / "moved home"
+    shutil.copytree(chained, folder)
+    monkeypatch.setenv("TAXI_HOME", str(folder))
+    monkeypatch.setenv("DATA", "sample")
+    monkeypatch.setenv("SAMPLE_ROWS", "4000")
+    return folder
