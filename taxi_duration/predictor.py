@@ -41,9 +41,7 @@ class RidePredictor:
         self._support = memoryview(np.ascontiguousarray(model.pair_trips).reshape(-1))
         self._group = ride_groups(kind_table(), model.pair_trips).astype("uint8").tobytes()
 
-    def answer(
-        self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
-    ) -> Answer:
+    def answer(self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None) -> Answer:
         """Answer one ride.
 
         Args:
@@ -88,6 +86,7 @@ class _RideTreeModel:
     def explain(
         self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
     ) -> list[Reason]:
+        """Return the reasons for the answer, after what the trees really looked at."""
         miles = _known_miles(miles)
         trees = self._model.blind if miles is None else self._model.informed
         row = self._features.row(pickup, dropoff, pickup_at, miles)
@@ -111,6 +110,7 @@ class _RideLinearModel:
     def explain(
         self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
     ) -> list[Reason]:
+        """Return the reasons for the answer, from the coefficients."""
         return explain_linear(self._model, self._pair_trips, pickup, dropoff, _float32(miles))
 
 
