@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from taxi_duration import config, tracking
@@ -192,10 +191,3 @@ def _log_candidate(run: Run, candidate: Candidate) -> None:
     tracking.log_months(client, child, run.val_months, "validation")
     client.log_artifact(child, str(candidate.folder / CARD_FILE))
     client.set_terminated(child)
-
-
-def residuals(candidate: Candidate, run: Run) -> pd.DataFrame:
-    """Return the validation trips with `predicted` and `error` (predicted - actual), minutes."""
-    trips = concat_trips(run.val_months)
-    predicted = candidate.model.answer(Rides.from_frame(trips)).duration
-    return trips.assign(predicted=predicted, error=np.subtract(predicted, trips["duration"]))

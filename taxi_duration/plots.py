@@ -107,7 +107,7 @@ def plot_residuals(residuals: pd.DataFrame) -> Figure:
     """Error (predicted - actual, minutes) by hour, by asked distance and by pickup borough.
 
     Args:
-        residuals: trips with `error`, as `candidates.residuals` gives them.
+        residuals: trips with `error`, as `diagnostics.residuals` gives them.
     """
     import seaborn as sns
 
@@ -187,6 +187,55 @@ def plot_segments(metrics: dict) -> Figure:
     right.barh(segments.index, segments["coverage"] * 100, color=BLUE)
     right.axvline(80, color=ORANGE)
     right.set(title="Trips inside P10-P90 (line: nominal)", xlabel="coverage, %", xlim=(50, 100))
+    return figure
+
+
+def plot_calibration(table: pd.DataFrame) -> Figure:
+    """Mean answer against mean truth, and trips below, inside and above P10-P90, by tenths.
+
+    Args:
+        table: as `diagnostics.calibration_table` gives it.
+    """
+    figure, (left, right) = _figure(1, 2, size=(12, 3.8))
+    left.plot(table["predicted"], table["actual"], "o-", color=BLUE)
+    edge = [0, float(table[["predicted", "actual"]].max().max()) * 1.05]
+    left.plot(edge, edge, color=ORANGE)
+    left.set(
+        title="Tenths of the trips by their answer (line: perfect)",
+        xlabel="mean predicted, minutes", ylabel="mean actual, minutes",
+    )  # fmt: skip
+    place, bottom = np.arange(len(table)), np.zeros(len(table))
+    for column, color in (("below", GREY), ("inside", BLUE), ("above", ORANGE)):
+        right.bar(place, table[column] * 100, bottom=bottom, color=color, label=column)
+        bottom += table[column] * 100
+    for level in (10, 90):
+        right.axhline(level, color="black", linewidth=1, linestyle="--")
+    right.set_xticks(place, [f"{minutes:.0f}" for minutes in table["predicted"]])
+    right.set(
+        title="Truth below, inside and above P10-P90 (dashed: nominal)",
+        xlabel="mean predicted, minutes", ylabel="trips, %", ylim=(0, 100),
+    )  # fmt: skip
+    right.legend(loc="center right")
+    return figure
+
+
+def plot_learning_curve(table: pd.DataFrame) -> Figure:
+    """RMSE with and without distance against the days learned from.
+
+    Args:
+        table: as `diagnostics.learning_curve` gives it.
+    """
+    figure, axes = _figure(size=(8, 3.6))
+    for column, color, label in (
+        ("rmse", BLUE, "distance given"), ("rmse_no_distance", ORANGE, "no distance"),
+    ):  # fmt: skip
+        axes.plot(table["days"], table[column], "o-", color=color, label=label)
+    axes.set(
+        title="What more days buy (the last days of the training window)",
+        xlabel="days learned from", ylabel="RMSE on the validation months, minutes",
+    )  # fmt: skip
+    axes.set_xticks(table["days"])
+    axes.legend()
     return figure
 
 

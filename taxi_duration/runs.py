@@ -97,6 +97,14 @@ class Run:
                 )
             return info["mlflow_run_id"]
 
+    def keep_figure(self, figure: Any, name: str) -> Any:
+        """Save a figure in the run's folder and in MLflow as plots/<name>.png; return it."""
+        path = self.folder / "plots" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path, dpi=110)
+        self.client.log_artifact(self.parent_run(), str(path), "plots")
+        return figure
+
     def read(self) -> dict[str, Any]:
         """Return the content of run.json."""
         return read_json(self.folder / RUN_FILE)
