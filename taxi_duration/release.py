@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from taxi_duration import config
+from taxi_duration.baselines import fit_baselines
+from taxi_duration.bundle import load_bundle
 from taxi_duration.candidates import Candidate
 from taxi_duration.deployment import deploy_champion, read_deployment
-from taxi_duration.registry import register_bundle, set_alias
+from taxi_duration.model_checks import check_model, require_passed
+from taxi_duration.prepared import concat_trips
+from taxi_duration.references import model_name
+from taxi_duration.registry import list_versions, register_bundle, set_alias
+from taxi_duration.rides import Rides
 from taxi_duration.runs import Run
 
 
@@ -18,7 +24,10 @@ def release_winner(run: Run, winner: Candidate, beats_baselines: bool) -> dict[s
 
     Returns:
         `name`, `version`, `aliases`, `path` and `deployed`, also kept in run.json.
+    Raises:
+        ModelCheckError: the model fails a check; nothing is registered.
     """
+    run.update(checks=_check_winner(run, winner))
     card = register_bundle(run.client, run.parent_run(), run.settings.service, winner.folder)
     deployed = beats_baselines and _deploy_first(run, card)
     registered = run.client.get_model_version(card["name"], str(card["version"]))
@@ -31,6 +40,24 @@ def release_winner(run: Run, winner: Candidate, beats_baselines: bool) -> dict[s
     }
     run.update(model=released)
     return released
+
+
+def _check_winner(run: Run, winner: Candidate) -> dict[str, Any]:
+    """Check the model before it is registered; return what was found, by check.
+
+    Raises:
+        ModelCheckError: a check failed.
+    """
+    train, validation = concat_trips(run.train_months), concat_trips(run.val_months)
+    lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
+    versions = list_versions(run.client, model_name(run.settings.service))
+    previous = None
+    if versions and versions[0]["model_sha256"]:
+        folder = config.models_dir() / versions[0]["name"] / str(versions[0]["version"])
+        previous, _ = load_bundle(folder, config.signing_key())
+    checks = check_model(winner.model, validation, lookups, previous)
+    require_passed(checks)
+    return {check.name: {"passed": check.passed, "detail": check.detail} for check in checks}
 
 
 def _deploy_first(run: Run, card: dict[str, Any]) -> bool:

@@ -66,10 +66,6 @@ def test_model_that_takes_less_time_for_a_longer_way_is_found(trips, lookups):
     assert "monotone" in failed(Fake(lambda r: 30 - 0.5 * miles(r)), trips, lookups)
 
 
-def test_model_that_ignores_the_distance_is_found(trips, lookups):
-    assert "monotone" in failed(Fake(lambda r: np.full(len(r), 12.0)), trips, lookups)
-
-
 def test_service_without_distances_has_nothing_to_stretch(trips, lookups):
     assert "monotone" not in failed(GOOD, trips.assign(trip_distance=np.float32("nan")), lookups)
 
