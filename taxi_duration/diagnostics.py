@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from taxi_duration.candidates import Candidate
+from taxi_duration.explain import BASE
 from taxi_duration.metrics import error_metrics
+from taxi_duration.predictor import RidePredictor
 from taxi_duration.prepared import concat_trips
 from taxi_duration.rides import Rides
 from taxi_duration.runs import Run
@@ -19,6 +21,7 @@ from taxi_duration.training import fit_point
 
 PUBLIC_MONTHS = ("green", "2021-01", "2021-02")  # what the public figures were measured on
 CALIBRATION_BINS = 10
+IMPORTANCE_RIDES = 500
 
 
 def residuals(candidate: Candidate, run: Run) -> pd.DataFrame:
@@ -57,6 +60,28 @@ def calibration_table(errors: pd.DataFrame) -> pd.DataFrame:
         }
     )
     return table.groupby(tenth).mean().rename_axis("tenth")
+
+
+def importance(candidate: Candidate, run: Run, rides: int = IMPORTANCE_RIDES) -> pd.DataFrame:
+    """Return how many minutes each reason moves an answer, on average over validation trips.
+
+    Args:
+        rides: how many trips are explained, evenly spread over the months.
+    Returns:
+        A row per reason, mean absolute minutes in `distance given` and `no distance`, the
+        most important first. The base, the same for all rides, is left out.
+    """
+    trips = concat_trips(run.val_months)
+    picked = trips.iloc[:: max(len(trips) // rides, 1)]
+    predictor = RidePredictor(candidate.model)
+    columns = {"distance given": picked["trip_distance"], "no distance": [None] * len(picked)}
+    table = {}
+    for name, miles in columns.items():
+        asked = zip(picked["PULocationID"], picked["DOLocationID"], picked["pickup_at"], miles,
+                    strict=True)  # fmt: skip
+        reasons = pd.DataFrame({r.name: r.minutes for r in predictor.explain(*q)} for q in asked)
+        table[name] = reasons.drop(columns=BASE).fillna(0).abs().mean()
+    return pd.DataFrame(table).fillna(0).sort_values("distance given", ascending=False)
 
 
 def learning_curve(

@@ -219,6 +219,22 @@ def plot_calibration(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def plot_importance(table: pd.DataFrame) -> Figure:
+    """Bars of the mean absolute minutes of each reason, with and without distance.
+
+    Args:
+        table: as `diagnostics.importance` gives it.
+    """
+    figure, axes = _figure(size=(10, 0.5 * len(table) + 1.2))
+    place = np.arange(len(table))[::-1]
+    for column, offset, color in zip(table, (0.2, -0.2), (BLUE, ORANGE), strict=True):
+        axes.barh(place + offset, table[column], height=0.38, color=color, label=column)
+    axes.set_yticks(place, table.index)
+    axes.set(title="How far each reason moves an answer", xlabel="mean absolute minutes")
+    axes.legend(loc="lower right")
+    return figure
+
+
 def plot_learning_curve(table: pd.DataFrame) -> Figure:
     """RMSE with and without distance against the days learned from.
 
