@@ -34,9 +34,10 @@ for name in (
 ):
     os.environ.pop(name, None)
 
-# Linear algebra on one thread: on small tables, threads of several workers only wait for each
-# other, and a fit takes ten times as long. (The variable is for what tests start.)
+# Linear algebra on one thread, and threads that sleep while they wait: where several workers
+# share two cores, spinning threads make a fit on small tables take ten times as long.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 threadpool_limits(1, user_api="blas")
 
 
