@@ -68,7 +68,7 @@ def plot_hour_weekday(trips: pd.DataFrame) -> Figure:
     import seaborn as sns
 
     when = trips["pickup_at"].dt
-    cells = trips.groupby([when.dayofweek.rename("day"), when.hour.rename("hour")])["duration"]
+    cells = trips.groupby([when.day_of_week.rename("day"), when.hour.rename("hour")])["duration"]
     figure, (left, right) = _figure(1, 2, size=(13, 3.4))
     for axes, values, title, unit in (
         (left, cells.size(), "When people ride", "trips"),
@@ -143,7 +143,8 @@ def plot_predictions(residuals: pd.DataFrame) -> Figure:
     left.set(
         title="Predicted against actual", xlabel="actual, minutes", ylabel="predicted, minutes"
     )
-    sns.histplot(x=residuals["error"].clip(-30, 30), binwidth=1, ax=right, color=BLUE)
+    error = residuals["error"].clip(-30, 30)
+    sns.histplot(x=error, bins=np.arange(-30, 31), ax=right, color=BLUE)
     right.set(
         title=f"Error, mean {residuals['error'].mean():+.2f} min",
         xlabel="predicted - actual, minutes (cut at ±30)", ylabel="trips",
