@@ -13,7 +13,6 @@ from taxi_duration import boosted
 from taxi_duration.baselines import fit_baselines
 from taxi_duration.errors import SettingError
 from taxi_duration.gate import (
-    DayBootstrap,
     check_unseen,
     compare_answers,
     compare_models,
@@ -187,18 +186,6 @@ def test_month_that_a_model_was_trained_on_cannot_judge_it():
 def test_every_setting_carries_its_reason():
     content = json.loads((files("taxi_duration") / "gate_settings.json").read_text())
     assert all(len(entry["why"]) > 20 for entry in content.values())
-
-
-def test_interval_over_days_holds_the_true_mean_as_often_as_it_says():
-    """Rides of a day move together: an interval over rides would hold it half the time."""
-    day = np.datetime64("2021-02-01") + np.repeat(np.arange(20), 30)
-    rng = np.random.default_rng(0)
-    held = 0
-    for _ in range(300):
-        values = rng.normal(0, 1, 20).repeat(30) + rng.normal(0, 1, 600)
-        estimate = DayBootstrap(day, 0.95, 400).mean(values)
-        held += estimate.low <= 0 <= estimate.high
-    assert 0.92 <= held / 300 <= 0.98
 
 
 # --- real models -----------------------------------------------------------------------------
