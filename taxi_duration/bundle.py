@@ -12,6 +12,7 @@ from typing import Any
 
 from taxi_duration.errors import BundleError
 from taxi_duration.files import read_json, write_bytes, write_json
+from taxi_duration.models import DurationModel, check_model
 
 MODEL_FILE = "model.bin"
 CARD_FILE = "card.json"
@@ -43,7 +44,9 @@ class _AllowListUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def save_bundle(folder: str | Path, model: Any, card: dict[str, Any], key: bytes | None) -> dict:
+def save_bundle(
+    folder: str | Path, model: DurationModel, card: dict[str, Any], key: bytes | None
+) -> dict[str, Any]:
     """Write `model.bin` and `card.json` and return the card as written.
 
     Args:
@@ -52,10 +55,10 @@ def save_bundle(folder: str | Path, model: Any, card: dict[str, Any], key: bytes
         card: JSON types; gets `model_sha256` and, with a key, `signature`.
         key: HMAC key (`MODEL_SIGNING_KEY`), None for an unsigned bundle.
     Raises:
-        BundleError: the model holds a class that could not be loaded again.
+        BundleError: the model could not be loaded again.
     """
     content = pickle.dumps(model, protocol=5)
-    _unpickle(content)
+    _check(_unpickle(content))
     card = {**card, "model_sha256": hashlib.sha256(content).hexdigest()}
     write_bytes(Path(folder) / MODEL_FILE, content)
     return write_card(folder, card, key)
@@ -70,7 +73,9 @@ def write_card(folder: str | Path, card: dict[str, Any], key: bytes | None) -> d
     return card
 
 
-def load_bundle(folder: str | Path, key: bytes | None = None) -> tuple[Any, dict[str, Any]]:
+def load_bundle(
+    folder: str | Path, key: bytes | None = None
+) -> tuple[DurationModel, dict[str, Any]]:
     """Return the model and its card, after checking signature, digest and classes.
 
     Args:
@@ -87,20 +92,22 @@ def load_bundle(folder: str | Path, key: bytes | None = None) -> tuple[Any, dict
         raise BundleError(
             f"{folder.name}: {MODEL_FILE} cannot be read: {error.strerror}"
         ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if not hmac.compare_digest(found, str(card.get("model_sha256"))):
+    found, expected = hashlib.sha256(content).hexdigest(), str(card["model_sha256"])
+    if not hmac.compare_digest(found.encode(), expected.encode()):
         raise BundleError(
             f"{folder.name}: {MODEL_FILE} has SHA-256 {found[:12]}…, its card says "
-            f"{str(card.get('model_sha256'))[:12]}…: damaged or exchanged"
+            f"{expected[:12]}…: damaged or exchanged"
         )
-    return _unpickle(content), card
+    model = _unpickle(content)
+    _check(model)
+    return model, card
 
 
 def load_card(folder: str | Path, key: bytes | None = None) -> dict[str, Any]:
     """Return the card alone, its signature checked when a key is given.
 
     Raises:
-        BundleError: missing, not JSON, or not signed with this key.
+        BundleError: missing, not JSON, without `model_sha256`, or not signed with this key.
     """
     folder = Path(folder)
     try:
@@ -109,6 +116,8 @@ def load_card(folder: str | Path, key: bytes | None = None) -> dict[str, Any]:
         raise BundleError(f"{folder.name}: {CARD_FILE} cannot be read: {error}") from error
     if not isinstance(card, dict):
         raise BundleError(f"{folder.name}: {CARD_FILE} must hold an object")
+    if not card.get("model_sha256"):
+        raise BundleError(f"{folder.name}: {CARD_FILE} has no model_sha256, the model's digest")
     if key:
         unsigned = {name: value for name, value in card.items() if name != "signature"}
         signature = str(card.get("signature", ""))
@@ -122,6 +131,15 @@ def _sign(card: dict[str, Any], key: bytes) -> str:
     """HMAC-SHA256 over the card, and through its digest over the model."""
     content = json.dumps(card, sort_keys=True, separators=(",", ":"), default=str)
     return hmac.new(key, content.encode(), "sha256").hexdigest()
+
+
+def _check(model: Any) -> None:
+    """Refuse what is allowed by class and still no model that this version can use."""
+    try:
+        check_model(model)
+    # Anything may be missing or misshapen in a model that other code has written.
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise BundleError(f"{MODEL_FILE} does not fit this version: {error}") from error
 
 
 def _unpickle(content: bytes) -> Any:

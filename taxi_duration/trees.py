@@ -46,6 +46,28 @@ class TreeEnsemble:
     roots: np.ndarray
     base: float
 
+    def check(self, n_features: int) -> None:
+        """Make sure that every walk ends in a leaf and reads nothing but nodes and features.
+
+        The compiled walker trusts what it is given: wrong positions would read foreign memory.
+
+        Args:
+            n_features: length of the rows that the trees will see.
+        Raises:
+            ValueError: says what is wrong.
+        """
+        if self.nodes.dtype != NODE or self.roots.dtype != np.int32 or not len(self.roots):
+            raise ValueError("trees are not packed as expected")
+        inner = np.flatnonzero(self.nodes["left"] >= 0)
+        child, feature = self.nodes["left"][inner], self.nodes["feature"][inner]
+        # Children lie behind their parent, so no walk can go in a circle.
+        if (child <= inner).any() or (child + 1 >= len(self.nodes)).any():
+            raise ValueError("trees have a node whose children are not where they must be")
+        if (self.roots < 0).any() or (self.roots >= len(self.nodes)).any():
+            raise ValueError("trees have a root outside the nodes")
+        if (feature < 0).any() or (feature >= n_features).any():
+            raise ValueError(f"trees ask for feature {feature.max()}; there are {n_features}")
+
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return float32 sums, shape (n,), for float32 features of shape (n, k)."""
         features = np.ascontiguousarray(features, dtype="float32")

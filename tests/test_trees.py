@@ -114,3 +114,26 @@ def test_numpy_fallback_gives_the_same_contributions(packed, monkeypatch):
     parts, same_start = packed.contributions(row)
     np.testing.assert_allclose(parts, compiled, rtol=0, atol=1e-6)
     assert same_start == start
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("feature", 6, "ask for feature 6; there are 6"),
+        ("feature", -1, "ask for feature"),
+        ("left", 0, "children are not where they must be"),  # a circle
+        ("left", 10**6, "children are not where they must be"),
+    ],
+)
+def test_nodes_that_lead_astray_are_found(packed, field, value, message):
+    packed.check(n_features=6)  # before the change it is fine
+    nodes = packed.nodes.copy()
+    nodes[field][0] = value
+    with pytest.raises(ValueError, match=message):
+        TreeEnsemble(nodes, packed.roots, packed.base).check(n_features=6)
+
+
+def test_root_outside_the_nodes_is_found(packed):
+    roots = np.array([len(packed.nodes)], dtype="int32")
+    with pytest.raises(ValueError, match="root outside the nodes"):
+        TreeEnsemble(packed.nodes, roots, packed.base).check(n_features=6)
