@@ -1,0 +1,62 @@
+"""Starts MLflow's own servers for a test, on a free port of this machine, and ends them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def mlflow_process(args: list[str], ping: str, cwd: Path, **env: str) -> Iterator[str]:
+    """Run `mlflow ARGS` with one worker until the block ends; yield its address.
+
+    Args:
+        args: of the command, without host, port and workers.
+        ping: path that answers 200 as soon as the server is ready.
+        cwd: working directory.
+        env: variables to set for it.
+    """
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", *args, "--host", "127.0.0.1", "--port", str(port)]
+    # MLflow calls uvicorn by name, as from an activated environment.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    process = subprocess.Popen(
+        [*command, "--workers", "1"], cwd=cwd, start_new_session=True,
+        env={**os.environ, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **env},
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        while not answers(address + ping):
+            assert process.poll() is None, f"mlflow {args[0]} ended with {process.poll()}"
+            time.sleep(0.2)
+        yield address
+    finally:
+        # Its workers are in its group; the group is gone when all of them ended by themselves.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    """Return a port on which nobody listened a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(url: str) -> bool:
+    """Return whether an address answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status == 200
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
