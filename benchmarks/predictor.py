@@ -1,0 +1,178 @@
+"""How long one ride takes inside the process, and a frame of rides, by kind of model.
+
+Prints Markdown tables; timings are of this machine at this moment, to be compared with each
+other and not with another day's.
+
+    python benchmarks/predictor.py models/green-duration/1    # a saved bundle, or several
+    python benchmarks/predictor.py                            # trains every kind on the sample
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from taxi_duration import config
+from taxi_duration.boosted import TreeModel, xgb_settings
+from taxi_duration.bundle import load_bundle, save_bundle
+from taxi_duration.features import RideFeatures, transform
+from taxi_duration.models import DurationModel
+from taxi_duration.predictor import RidePredictor
+from taxi_duration.rides import Rides
+from taxi_duration.sample import make_sample_month
+from taxi_duration.settings import KINDS
+from taxi_duration.training import fit_model
+from taxi_duration.trips import read_dataframe
+
+ROUNDS = 5  # of everything; the median round is told, against a noisy machine
+RIDES = 4000  # asked one by one in a round
+Question = tuple[int, int, datetime, float]
+
+COLD_START = """
+import sys, time
+marks = [(time.perf_counter(), time.process_time())]
+from taxi_duration.bundle import load_bundle
+from taxi_duration.predictor import RidePredictor
+marks.append((time.perf_counter(), time.process_time()))
+predictor = RidePredictor(load_bundle(sys.argv[1])[0])
+marks.append((time.perf_counter(), time.process_time()))
+for (wall, cpu), (later, cpu_later) in zip(marks, marks[1:]):
+    print(1000 * (later - wall), 1000 * (cpu_later - cpu))
+status = open("/proc/self/status").read()  # ru_maxrss would count the parent's memory too
+print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+"""
+
+
+def main() -> None:
+    """Time the bundles given, or freshly trained ones."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundles", nargs="*", type=Path, help="folders with model.bin")
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
+    parser.add_argument("--rows", type=int, default=20_000, help="of the sample month")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        month = _sample_month(Path(folder), arguments.rows)
+        bundles = arguments.bundles or list(_train(month, arguments.kinds, Path(folder)))
+        rides = Rides.from_frame(month)
+        _time_rides(bundles, rides)
+        _time_cold_starts(bundles)
+
+
+def _sample_month(folder: Path, rows: int):
+    path = folder / "green_tripdata_2021-01.parquet"
+    pq.write_table(make_sample_month("green", "2021-01", rows), path)
+    return read_dataframe(path)
+
+
+def _train(month, kinds: Iterable[str], folder: Path) -> Iterable[Path]:
+    for kind in kinds:
+        model = fit_model(kind, Rides.from_frame(month), month["duration"].to_numpy())
+        save_bundle(folder / kind, model, {}, key=None)
+        yield folder / kind
+
+
+def _time_rides(bundles: Iterable[Path], rides: Rides) -> None:
+    questions = _questions(rides.take(np.arange(min(RIDES, len(rides)))))
+    blind = [(*question[:3], None) for question in questions]
+    _print_row("one ride", "median µs", "p99 µs", "without distance", "explained", "frame rows/s")
+    _print_row(*["---"] * 6)
+    for folder in bundles:
+        model, _ = load_bundle(folder, config.signing_key())
+        predictor = RidePredictor(model)
+        median, p99 = _microseconds(predictor.answer, questions)
+        without, _ = _microseconds(predictor.answer, blind)
+        reasons, _ = _microseconds(predictor.explain, questions[:500])
+        per_second = len(rides) / _seconds(model.answer, rides)
+        _print_row(
+            f"{model.kind} {_size(model)}", f"{median:.1f}", f"{p99:.1f}", f"{without:.1f}",
+            f"{reasons:.0f}", f"{per_second:,.0f}",
+        )  # fmt: skip
+        if model.kind == "XGB":
+            _time_booster(model, rides, questions)
+    print()
+
+
+def _time_booster(model: DurationModel, rides: Rides, questions: list[Question]) -> None:
+    """XGBoost's own ways to answer one row, and many, with trees of the same settings."""
+    import xgboost
+
+    settings = xgb_settings()
+    rows = transform(rides, model.point.tables, with_distance=True)
+    minutes = model.answer(rides).duration
+    parameters = {**settings["parameters"], "nthread": 1}
+    booster = xgboost.train(parameters, xgboost.DMatrix(rows, minutes), settings["rounds"])
+    features = RideFeatures(model.point.tables)
+    asked = [(features.row(*question)[None],) for question in questions[:500]]
+    median, p99 = _microseconds(booster.inplace_predict, asked)
+    per_second = len(rows) / _seconds(booster.inplace_predict, rows)
+    _print_row(
+        "Booster.inplace_predict, trees alone, 1 thread", f"{median:.1f}", f"{p99:.1f}", "", "",
+        f"{per_second:,.0f}",
+    )  # fmt: skip
+
+
+def _time_cold_starts(bundles: Iterable[Path]) -> None:
+    _print_row("cold start", "import ms", "CPU", "load ms", "CPU", "peak MB")
+    _print_row(*["---"] * 6)
+    for folder in bundles:
+        figures = np.median([_cold_start(folder) for _ in range(ROUNDS)], axis=0)
+        _print_row(folder.name, *(f"{figure:.0f}" for figure in figures))
+
+
+def _cold_start(folder: Path) -> list[float]:
+    command = [sys.executable, "-c", COLD_START, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [float(figure) for figure in done.stdout.split()]
+
+
+def _questions(rides: Rides) -> list[Question]:
+    columns = (rides.PULocationID, rides.DOLocationID, rides.pickup_at, rides.trip_distance)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _microseconds(call: Callable, arguments: list[tuple]) -> tuple[float, float]:
+    """Return median and 99th percentile of single calls, µs: the median round's."""
+    rounds = []
+    for _ in range(ROUNDS):
+        times = []
+        for argument in arguments:
+            started = time.perf_counter_ns()
+            call(*argument)
+            times.append(time.perf_counter_ns() - started)
+        rounds.append(np.percentile(times, [50, 99]) / 1000)
+    median, p99 = np.median(rounds, axis=0)
+    return float(median), float(p99)
+
+
+def _seconds(call: Callable, argument: object) -> float:
+    """Return the seconds of the median call."""
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        call(argument)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def _size(model: DurationModel) -> str:
+    if not isinstance(model.point, TreeModel):
+        return ""
+    trees = model.point.informed
+    return f"({len(trees.roots)} trees, {len(trees.nodes):,} nodes)"
+
+
+def _print_row(*cells: str) -> None:
+    print("|", " | ".join(cells), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()
