@@ -19,7 +19,6 @@ from taxi_duration.gate import (
     gate_settings,
 )
 from taxi_duration.rides import Answers, Rides
-from taxi_duration.sample import make_sample_month
 from taxi_duration.training import fit_model
 
 DAYS, PER_DAY = 28, 100
@@ -189,22 +188,6 @@ def test_every_setting_carries_its_reason():
 
 
 # --- real models -----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def sample_months(tmp_path_factory):
-    """Trips of two sample months, as the pipeline prepares them."""
-    import pyarrow.parquet as pq
-
-    from taxi_duration.months import parse_month
-    from taxi_duration.trips import read_dataframe
-
-    folder = tmp_path_factory.mktemp("months")
-    months = []
-    for tag in ("2021-01", "2021-02"):
-        pq.write_table(make_sample_month("green", tag, rows=6000), folder / f"{tag}.parquet")
-        months.append(read_dataframe(folder / f"{tag}.parquet", parse_month(tag)))
-    return months
 
 
 def inputs(trips):
