@@ -48,13 +48,19 @@ class Candidate:
 def train_candidate(run: Run, kind: str) -> Candidate:
     """Fit one kind on the training months, score it on the validation months, save and log it.
 
-    A candidate that this run already has for the same data and code version is loaded.
+    A candidate that this run already has for the same data and code version is loaded; one
+    that was saved by a process killed before it was logged is logged now.
     """
     folder = run.folder / "candidates" / kind
     fingerprint = _fingerprint(run, kind)
-    saved = _load_saved(folder, kind, fingerprint)
-    if saved is not None:
-        return saved
+    candidate = _load_saved(folder, kind, fingerprint) or _fit(run, kind, fingerprint, folder)
+    logged = run.read().get("logged", {})
+    if fingerprint not in logged:
+        run.update(logged={**logged, fingerprint: _log_candidate(run, candidate)})
+    return candidate
+
+
+def _fit(run: Run, kind: str, fingerprint: str, folder: Path) -> Candidate:
     train = concat_trips(run.train_months)
     started = time.perf_counter()
     model = fit_model(kind, Rides.from_frame(train), train["duration"].to_numpy())
@@ -66,9 +72,7 @@ def train_candidate(run: Run, kind: str) -> Candidate:
         "%s: RMSE %.4f, MAE %.4f minutes, fitted in %.1f s",
         kind, metrics["with_distance"]["rmse"], metrics["with_distance"]["mae"], seconds,
     )  # fmt: skip
-    candidate = Candidate(kind, model, card, folder)
-    _log_candidate(run, candidate)
-    return candidate
+    return Candidate(kind, model, card, folder)
 
 
 def score_model(model: DurationModel, trips: pd.DataFrame) -> tuple[dict[str, Any], str]:
@@ -173,8 +177,8 @@ def _load_saved(folder: Path, kind: str, fingerprint: str) -> Candidate | None:
     return Candidate(kind, model, card, folder)
 
 
-def _log_candidate(run: Run, candidate: Candidate) -> None:
-    """Log a candidate as a child run: parameters, tags, metrics, months, bundle."""
+def _log_candidate(run: Run, candidate: Candidate) -> str:
+    """Log a candidate as a child run (parameters, tags, metrics, months, card); return its id."""
     client, parent = run.client, run.parent_run()
     child = tracking.start_run(
         client, candidate.kind, {**run.tags, "model_kind": candidate.kind}, parent
@@ -191,3 +195,4 @@ def _log_candidate(run: Run, candidate: Candidate) -> None:
     tracking.log_months(client, child, run.val_months, "validation")
     client.log_artifact(child, str(candidate.folder / CARD_FILE))
     client.set_terminated(child)
+    return child

@@ -98,9 +98,11 @@ def execute(
         parameters: by name; those that the notebook does not take are left out.
         kernel_manager_class: what starts the kernel; jupyter_client's own when None.
     Raises:
-        NotebookError: a cell raised; the half-run notebook is kept at `output`.
+        NotebookError: a cell raised or the kernel died; the half-run notebook is kept at
+            `output`.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     wanted = notebook_parameters(name)
@@ -119,3 +121,19 @@ def execute(
         raise NotebookError(
             f"{name}.ipynb", error.cell_index, error.source, error.ename, error.evalue
         ) from error
+    except DeadKernelError as error:
+        number, source = _running_cell(output)
+        raise NotebookError(
+            f"{name}.ipynb", number, source, type(error).__name__,
+            "the notebook's process died or was killed (out of memory?)",
+        ) from error  # fmt: skip
+
+
+def _running_cell(executed: Path) -> tuple[int, str]:
+    """Position and source of the cell that papermill marked as running when it saved."""
+    import nbformat
+
+    for position, cell in enumerate(nbformat.read(executed, as_version=4).cells):
+        if cell.metadata.get("papermill", {}).get("status") == "running":
+            return position, cell.source
+    return 0, ""

@@ -31,7 +31,8 @@ def mlflow_process(args: list[str], ping: str, cwd: Path, **env: str) -> Iterato
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     process = subprocess.Popen(
         [*command, "--workers", "1"], cwd=cwd, start_new_session=True,
-        env={**os.environ, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", **env},
+        env={**os.environ, "PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true",
+             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **env},
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
