@@ -5,6 +5,7 @@ XGBoost and scikit-learn are imported where they fit: serving walks packed trees
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -131,6 +132,9 @@ def future_level(pickup_at: np.ndarray, duration: np.ndarray, expected: np.ndarr
 
 
 def _fit_booster(rows: np.ndarray, duration: np.ndarray, seed: int, threads: int) -> TreeEnsemble:
+    # Threads that spin while they wait cost a busy machine two to three times the fit itself.
+    # Read when the library is loaded, so before the import.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import xgboost
 
     parameters = xgb_settings()["parameters"]
