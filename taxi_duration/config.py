@@ -112,9 +112,74 @@ def sample_rows() -> int | None:
     Raises:
         SettingError: not a positive whole number.
     """
-    text = os.environ.get("SAMPLE_ROWS")
-    if not text:
-        return None
+    return _positive("SAMPLE_ROWS", 1) if os.environ.get("SAMPLE_ROWS") else None
+
+
+# --- The service ------------------------------------------------------------------------
+
+
+def service_host() -> str:
+    """`HOST`: address the service listens on; all of them by default."""
+    return os.environ.get("HOST") or "0.0.0.0"
+
+
+def service_port() -> int:
+    """`PORT`: the service's port, 9696 as in the course."""
+    return _positive("PORT", 9696)
+
+
+def service_workers() -> int:
+    """`WORKERS`: processes of the service."""
+    return _positive("WORKERS", 2)
+
+
+def service_threads() -> int:
+    """`THREADS`: threads of each worker; a slow client then holds up no other."""
+    return _positive("THREADS", 4)
+
+
+def access_log() -> bool:
+    """`ACCESS_LOG`: `1` writes a line for every request to stdout; off by default."""
+    return os.environ.get("ACCESS_LOG", "").lower() in ("1", "true", "yes", "on")
+
+
+def wait_for_model() -> bool:
+    """`WAIT_FOR_MODEL`: `1` starts the service with nothing deployed, to wait for a model."""
+    return os.environ.get("WAIT_FOR_MODEL", "").lower() in ("1", "true", "yes", "on")
+
+
+def api_keys() -> tuple[str, ...]:
+    """`API_KEYS`: keys that may ask and give feedback, separated by commas; none: everybody."""
+    return tuple(key.strip() for key in os.environ.get("API_KEYS", "").split(",") if key.strip())
+
+
+def max_body_bytes() -> int:
+    """`MAX_BODY_MB`: largest request body; 16 MB."""
+    return _positive("MAX_BODY_MB", 16) * 1_000_000
+
+
+def max_rides() -> int:
+    """`MAX_RIDES`: most rides of one request; 100,000."""
+    return _positive("MAX_RIDES", 100_000)
+
+
+def metrics_dir() -> str | None:
+    """`PROMETHEUS_MULTIPROC_DIR`: where workers share their metrics; made when not given."""
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+
+
+def share_metrics_in(folder: str) -> None:
+    """Tell prometheus-client, which reads it when it is imported, where workers share."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+
+
+def _positive(name: str, default: int) -> int:
+    """A whole number above zero from the environment.
+
+    Raises:
+        SettingError: anything else.
+    """
+    text = os.environ.get(name) or str(default)
     if not text.isdecimal() or int(text) < 1:
-        raise SettingError(f"SAMPLE_ROWS is {text!r}; it must be a positive whole number")
+        raise SettingError(f"{name} is {text!r}; it must be a positive whole number")
     return int(text)

@@ -19,8 +19,10 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    case,
     create_engine,
     event,
+    func,
     make_url,
     select,
 )
@@ -160,6 +162,31 @@ def joined() -> Select:
         .outerjoin(feedback, feedback.c.prediction_id == predictions.c.prediction_id)
         .outerjoin(shadow_answers, shadow_answers.c.prediction_id == predictions.c.prediction_id)
     )
+
+
+def summed(since: float | None) -> Select:
+    """Select what became of the predictions of each model and arm, the latest first."""
+    answered, true = predictions.c, feedback.c.duration
+    covered = case(
+        (true.is_(None), None), (true.between(answered.p10, answered.p90), 1.0), else_=0.0
+    )
+    last = func.max(answered.asked_at)
+    query = (
+        select(
+            answered.model,
+            answered.arm,
+            func.count().label("predictions"),
+            func.count(true).label("feedback"),
+            func.avg(func.abs(true - answered.duration)).label("mean_error"),
+            func.avg(covered).label("coverage"),
+            func.avg(answered.latency_ms).label("latency_ms"),
+            last.label("last_asked_at"),
+        )
+        .outerjoin(feedback, feedback.c.prediction_id == answered.prediction_id)
+        .group_by(answered.model, answered.arm)
+        .order_by(last.desc())
+    )
+    return query if since is None else query.where(answered.asked_at >= since)
 
 
 def _insert(connection: Connection, table: Table) -> Any:

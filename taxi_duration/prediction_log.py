@@ -18,7 +18,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -203,6 +203,16 @@ class PredictionLog:
         self.drain()
         return self._store.counts()
 
+    def summary(self, since: float | None = None) -> list[dict[str, Any]]:
+        """Return a dict for each model and arm that answered, the latest first.
+
+        `model`, `arm`, `predictions`, `feedback` (counts), `mean_error` (absolute, minutes),
+        `coverage` (share of true durations within P10-P90), `latency_ms`, `last_asked_at`;
+        error and coverage are None without feedback.
+        """
+        self.drain()
+        return self._store.summary(since)
+
     # --- moving -------------------------------------------------------------------------
 
     def drain(self, wait: bool = True) -> int:
@@ -217,7 +227,11 @@ class PredictionLog:
 
     def waiting_bytes(self) -> int:
         """Return the size of what the spool holds, moved or not; 0 when all is quiet."""
-        return sum(path.stat().st_size for path in _spool_files(self._spool.folder))
+        total = 0
+        for path in _spool_files(self._spool.folder):
+            with suppress(FileNotFoundError):  # another worker may just have moved it
+                total += path.stat().st_size
+        return total
 
     def start(self) -> None:
         """Let a background thread move rows twice a second, until `close`."""
@@ -469,6 +483,12 @@ class _Store:
             for row in result.mappings():
                 yield dict(row)
 
+    def summary(self, since: float | None) -> list[dict[str, Any]]:
+        from taxi_duration.log_tables import summed
+
+        with self._begin() as connection:
+            return list(map(dict, connection.execute(summed(since)).mappings()))
+
     def counts(self) -> dict[str, int]:
         from sqlalchemy import func, select
 
@@ -485,7 +505,7 @@ def _spool_files(folder: Path) -> list[Path]:
     """Spool files, oldest first; none when the folder does not exist."""
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".spool"))  # noqa: PTH208
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [folder / name for name in names]
 

@@ -195,6 +195,20 @@ def test_counts_are_of_each_table(log):
     assert log.counts() == {"predictions": 2, "shadow_answers": 1, "feedback": 1}
 
 
+def test_summary_is_by_model_and_arm(log):
+    log.add([row("a"), row("b"), row("c", 400.0, model="green-duration:2", arm="challenger")])
+    log.add_feedback([{"prediction_id": "a", "duration": 20.25}])
+    log.add_feedback([{"prediction_id": "b", "duration": 51.25}])
+    newest, oldest = log.summary()
+    assert (newest["model"], newest["arm"], newest["mean_error"]) == (
+        "green-duration:2",
+        "challenger",
+        None,
+    )
+    assert (oldest["predictions"], oldest["feedback"]) == (2, 2)
+    assert (oldest["mean_error"], oldest["coverage"]) == (15.5, 0.5)
+
+
 def test_the_same_prediction_is_kept_once(log):
     log.add([row("a", duration=1.0)])
     log.drain()

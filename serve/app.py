@@ -1,0 +1,122 @@
+"""The application factory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, Response, request
+from flask.sessions import SessionInterface
+
+from serve.answering import Answering
+from serve.auth import require_key
+from serve.docs import docs_blueprint
+from serve.errors import add_error_handlers
+from serve.feedback import feedback_blueprint
+from serve.health import health_blueprint
+from serve.holder import ModelHolder
+from serve.instruments import Instruments
+from serve.invocations import invocations_blueprint, ping_blueprint
+from serve.metrics import metrics_blueprint
+from serve.model import model_blueprint
+from serve.pages import pages_blueprint
+from serve.predict import predict_blueprint
+from serve.riders import riders_blueprint
+from taxi_duration import config as environment
+from taxi_duration.models import DurationModel
+from taxi_duration.prediction_log import PredictionLog, open_log
+
+
+def create_app(
+    config: Mapping[str, Any] | None = None,
+    model: tuple[DurationModel, dict[str, Any]] | None = None,
+    log: PredictionLog | None = None,
+) -> Flask:
+    """Return the service.
+
+    Args:
+        config: over the environment's settings: `API_KEYS`, `MAX_CONTENT_LENGTH` (bytes),
+            `MAX_RIDES`, `BACKGROUND` (start threads now; gunicorn starts them after forking).
+        model: a model and its card to serve whatever is deployed; default: what
+            deployment.json says, followed as it changes.
+        log: where predictions go; default as the environment says.
+    """
+    app = Flask(__name__)
+    app.config.update(
+        API_KEYS=environment.api_keys(),
+        MAX_CONTENT_LENGTH=environment.max_body_bytes(),
+        MAX_RIDES=environment.max_rides(),
+        BACKGROUND=True,
+    )
+    app.config.update(config or {})
+    app.session_interface = _NoSession()
+
+    instruments = Instruments()
+    holder = ModelHolder(instruments, model)
+    log = log or open_log()
+    most = app.config["MAX_RIDES"]
+    answering = Answering(holder, log, instruments, most)
+    app.extensions["taxi"] = answering
+
+    add_error_handlers(app)
+    _observe(app, instruments)
+    keyed = (
+        predict_blueprint(answering),
+        invocations_blueprint(answering),
+        riders_blueprint(answering),
+        feedback_blueprint(log, instruments, most),
+    )
+    for blueprint in keyed:
+        require_key(blueprint, app.config["API_KEYS"])
+        app.register_blueprint(blueprint)
+    app.register_blueprint(ping_blueprint(answering))
+    app.register_blueprint(model_blueprint(answering))
+    app.register_blueprint(health_blueprint(answering))
+    app.register_blueprint(metrics_blueprint(answering, instruments))
+    app.register_blueprint(docs_blueprint())
+    app.register_blueprint(pages_blueprint(answering))
+    if app.config["BACKGROUND"]:
+        start_background(app)
+    return app
+
+
+def start_background(app: Flask) -> None:
+    """Start following the deployment and moving the log, in this process."""
+    answering: Answering = app.extensions["taxi"]
+    answering.holder.start()
+    answering.log.start()
+
+
+def close_app(app: Flask) -> None:
+    """Stop the threads; what waits for the log is moved into it."""
+    answering: Answering = app.extensions["taxi"]
+    answering.holder.close()
+    answering.log.close()
+
+
+def _observe(app: Flask, instruments: Instruments) -> None:
+    """Count every answer, and tell browsers to trust none of it more than they must."""
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        instruments.count_request(request.endpoint or "none", response.status_code)
+        if response.status_code >= 400:
+            instruments.errors.labels(str(response.status_code)).inc()
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+class _NoSession(SessionInterface):
+    """The service keeps no sessions; Flask's own would be opened for every request."""
+
+    def open_session(self, app: Flask, request: Any) -> None:
+        return None
+
+    def make_null_session(self, app: Flask) -> Any:
+        return {}
+
+    def is_null_session(self, obj: object) -> bool:
+        return True
+
+    def save_session(self, app: Flask, session: Any, response: Response) -> None:
+        """Nothing to save."""

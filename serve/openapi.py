@@ -1,0 +1,193 @@
+"""The OpenAPI document, made from the schema that validates (`schema.py`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from serve import schema
+from serve.parquet import PARQUET_TYPES
+from serve.schema import ALLOWED
+from taxi_duration.zones import LAST_ZONE
+
+COMPONENTS = (
+    schema.Ride, schema.RideAnswer, schema.Feedback, schema.FeedbackAnswer, schema.Served,
+    schema.State, schema.Profile, schema.LeaveBy, schema.ErrorBody, schema.InvocationsAnswer,
+)  # fmt: skip
+REF = "#/components/schemas/{name}"
+JSON = "application/json"
+EXAMPLE = {"PULocationID": 10, "DOLocationID": 50, "trip_distance": 40}
+
+
+def openapi(keyed: bool) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document.
+
+    Args:
+        keyed: asking and feedback need an API key.
+    """
+    _, components = msgspec.json.schema_components(COMPONENTS, ref_template=REF)
+    document: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "NYC taxi trip duration",
+            "version": "1",
+            "description": "Minutes from zone to zone, with an interval that was checked.",
+        },
+        "paths": _paths(),
+        "components": {"schemas": components},
+    }
+    if keyed:
+        document["components"]["securitySchemes"] = {
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+        }
+        for path in ("/predict", "/feedback", "/invocations", "/profile", "/leave-by"):
+            for operation in document["paths"][path].values():
+                operation["security"] = [{"key": []}]
+    return document
+
+
+def _paths() -> dict[str, Any]:
+    one_or_many = {"oneOf": [_ref("Ride"), {"type": "array", "items": _ref("Ride")}]}
+    answers = {"oneOf": [_ref("RideAnswer"), {"type": "array", "items": _ref("RideAnswer")}]}
+    feedback = {"oneOf": [_ref("Feedback"), {"type": "array", "items": _ref("Feedback")}]}
+    zones = [_zone("PULocationID"), _zone("DOLocationID")]
+    binary = {PARQUET_TYPES[0]: {"schema": {"type": "string", "format": "binary"}}}
+    return {
+        "/predict": {
+            "post": {
+                "summary": "How long does it take?",
+                "description": "One ride, an array of rides, or a Parquet file of them "
+                "(a row each; `ride_id` is not read from Parquet). "
+                "An array answers in its order.",
+                "parameters": [
+                    _parameter("explain", {"type": "boolean"}, "also give reasons in minutes")
+                ],
+                "requestBody": {
+                    "required": True,
+                    "content": {JSON: {"schema": one_or_many, "example": EXAMPLE}, **binary},
+                },
+                "responses": _responses(answers, 400, 401, 413, 415, 422, 503),
+            }
+        },
+        "/feedback": {
+            "post": {
+                "summary": "How long did it take?",
+                "description": "True durations of predictions. Safe to repeat; the first stays.",
+                "requestBody": {"required": True, "content": {JSON: {"schema": feedback}}},
+                "responses": _responses(_ref("FeedbackAnswer"), 400, 401, 413, 415, 503),
+            }
+        },
+        "/profile": {
+            "get": {
+                "summary": "How does the day go?",
+                "description": "The answer for a start at each of the 24 hours.",
+                "parameters": [
+                    *zones,
+                    _parameter(
+                        "date", {"type": "string", "examples": ["2021-02-15"]}, "a day; today"
+                    ),
+                ],
+                "responses": _responses(_ref("Profile"), 400, 401, 503),
+            }
+        },
+        "/leave-by": {
+            "get": {
+                "summary": "When must I leave?",
+                "description": "The latest start that arrives in time with probability p.",
+                "parameters": [
+                    *zones,
+                    _parameter(
+                        "arrive",
+                        {"type": "string", "examples": ["2021-02-15T08:30"]},
+                        ALLOWED["arrive"],
+                        required=True,
+                    ),
+                    _parameter(
+                        "p", {"type": "number", "minimum": 0.1, "maximum": 0.9}, "default 0.9"
+                    ),
+                ],
+                "responses": _responses(_ref("LeaveBy"), 400, 401, 503),
+            }
+        },
+        "/model": _get("What is serving?", _ref("Served"), 503),
+        "/health": _get("Is the process alive?", _ref("State")),
+        "/ready": {
+            "get": {
+                "summary": "Can it answer, and log what it answers?",
+                "responses": {
+                    "200": _response(_ref("State"), "ready"),
+                    "503": _response(_ref("State"), "not ready; `problems` says why"),
+                },
+            }
+        },
+        "/metrics": _text("Prometheus metrics of the whole service", "text/plain"),
+        "/invocations": {
+            "post": {
+                "summary": "MLflow's scoring protocol",
+                "description": "`dataframe_split`, `dataframe_records`, `instances`, `inputs`, "
+                "CSV or Parquet, as `mlflow models serve` takes them.",
+                "requestBody": {
+                    "required": True,
+                    "content": {
+                        JSON: {
+                            "schema": {"type": "object"},
+                            "example": {"dataframe_records": [EXAMPLE]},
+                        },
+                        "text/csv": {"schema": {"type": "string"}},
+                        **binary,
+                    },
+                },
+                "responses": _responses(_ref("InvocationsAnswer"), 400, 401, 413, 415, 422, 503),
+            }
+        },
+        "/ping": _text("MLflow's and SageMaker's health check", JSON),
+        "/openapi.json": _get("This document", {"type": "object"}),
+        "/docs": _text("This document to read", "text/html"),
+        "/": _text("The page for riders", "text/html"),
+        "/monitor": _text("The page for operators", "text/html"),
+    }
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": REF.format(name=name)}
+
+
+def _response(content: dict[str, Any], text: str) -> dict[str, Any]:
+    return {"description": text, "content": {JSON: {"schema": content}}}
+
+
+def _responses(content: dict[str, Any], *refusals: int) -> dict[str, Any]:
+    texts = {
+        400: "a field is wrong; the error names it",
+        401: "no key, or a wrong one",
+        413: "the body is too large or has too many elements",
+        415: "a type of body that is not read",
+        422: "a Parquet body that cannot be read",
+        503: "no model, or no log, at the moment",
+    }
+    refused = {str(code): _response(_ref("ErrorBody"), texts[code]) for code in refusals}
+    return {"200": _response(content, "the answer"), **refused}
+
+
+def _get(summary: str, content: dict[str, Any], *refusals: int) -> dict[str, Any]:
+    return {"get": {"summary": summary, "responses": _responses(content, *refusals)}}
+
+
+def _text(summary: str, kind: str) -> dict[str, Any]:
+    content = {kind: {"schema": {"type": "string"}}}
+    responses = {"200": {"description": "the text", "content": content}}
+    if summary.startswith("MLflow"):
+        responses["503"] = _response(_ref("ErrorBody"), "no model yet")
+    return {"get": {"summary": summary, "responses": responses}}
+
+
+def _zone(name: str) -> dict[str, Any]:
+    kind = {"type": "integer", "minimum": 1, "maximum": LAST_ZONE}
+    return _parameter(name, kind, ALLOWED[name], required=True)
+
+
+def _parameter(
+    name: str, kind: dict[str, Any], text: str, required: bool = False
+) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": required, "schema": kind, "description": text}

@@ -1,0 +1,88 @@
+"""A service on tiny models, with a log of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from service_samples import make_card, make_rides
+
+from serve import create_app
+from serve.app import close_app
+from taxi_duration import config
+from taxi_duration.bundle import save_bundle
+from taxi_duration.models import DurationModel
+from taxi_duration.prediction_log import PredictionLog, open_log
+from taxi_duration.training import fit_model
+
+
+@pytest.fixture(scope="session")
+def models() -> dict[int, DurationModel]:
+    """Version 1 is linear, version 2 ridge: quick to fit, and different."""
+    rides, minutes = make_rides()
+    return {1: fit_model("LR", rides, minutes), 2: fit_model("RIDGE", rides, minutes)}
+
+
+@pytest.fixture
+def registered(home, models) -> dict[int, dict[str, Any]]:
+    """Cards of both versions, saved as bundles in the test's home."""
+    return {
+        version: save_bundle(
+            config.models_dir() / "green-duration" / str(version),
+            model,
+            make_card(version, model.kind),
+            config.signing_key(),
+        )
+        for version, model in models.items()
+    }
+
+
+@pytest.fixture
+def log(tmp_path) -> Iterator[PredictionLog]:
+    """An empty log."""
+    log = open_log(f"sqlite:///{tmp_path / 'live' / 'predictions.db'}", tmp_path / "live" / "spool")
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def make_app(log) -> Iterator[Any]:
+    """Make apps that are closed after the test; threads only where asked for."""
+    made: list[Flask] = []
+
+    def make(settings: dict[str, Any] | None = None, **others: Any) -> Flask:
+        app = create_app({"BACKGROUND": False, **(settings or {})}, **{"log": log, **others})
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        close_app(app)
+
+
+@pytest.fixture
+def app(make_app, models) -> Flask:
+    """The service with version 1."""
+    return make_app(model=(models[1], make_card(1, "LR")))
+
+
+@pytest.fixture
+def client(app) -> FlaskClient:
+    """A client of the service with version 1."""
+    return app.test_client()
+
+
+@pytest.fixture
+def metric(client):
+    """Read the value of a metric's line, 0 when there is none."""
+
+    def read(line: str) -> float:
+        for found in client.get("/metrics").text.splitlines():
+            if found.startswith(line + " "):
+                return float(found.split(" ")[-1])
+        return 0.0
+
+    return read

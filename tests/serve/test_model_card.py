@@ -1,0 +1,27 @@
+"""GET /model: the cards of champion and challenger."""
+
+from __future__ import annotations
+
+from taxi_duration.deployment import deploy_champion, set_challenger
+
+
+def test_card_of_the_champion_is_shown(client):
+    answer = client.get("/model").json
+    assert answer["model"] == "green-duration:1"
+    assert answer["champion"]["data_source"] == "sample"
+    assert (answer["challenger"], answer["ab_share"], answer["shadow"]) == (None, 0.0, False)
+
+
+def test_card_of_the_challenger_is_shown_too(registered, make_app):
+    deploy_champion(registered[1], "first")
+    set_challenger(registered[2], "test", ab_share=0.25, shadow=True)
+    answer = make_app().test_client().get("/model").json
+    assert answer["challenger"]["version"] == 2
+    assert (answer["ab_share"], answer["shadow"]) == (0.25, True)
+
+
+def test_without_a_model_it_says_how_to_get_one(home, make_app):
+    answer = make_app().test_client().get("/model")
+    assert answer.status_code == 503
+    assert answer.json["error"]["code"] == "no_model"
+    assert "make run" in answer.json["error"]["message"]
