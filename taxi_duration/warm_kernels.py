@@ -40,6 +40,7 @@ def start_warming() -> None:
     from multiprocessing import forkserver
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: boosted._fit_booster
     forkserver.set_forkserver_preload(list(PRELOADED))
     forkserver.ensure_running()
 
