@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from taxi_duration import config
@@ -9,12 +10,16 @@ from taxi_duration.baselines import fit_baselines
 from taxi_duration.bundle import load_bundle
 from taxi_duration.candidates import Candidate
 from taxi_duration.deployment import deploy_champion, read_deployment
+from taxi_duration.errors import BundleError
 from taxi_duration.model_checks import check_model, require_passed
+from taxi_duration.models import DurationModel
 from taxi_duration.prepared import concat_trips
 from taxi_duration.references import model_name
 from taxi_duration.registry import list_versions, register_bundle, set_alias
 from taxi_duration.rides import Rides
 from taxi_duration.runs import Run
+
+log = logging.getLogger(__name__)
 
 
 def release_winner(run: Run, winner: Candidate, beats_baselines: bool) -> dict[str, Any]:
@@ -50,14 +55,22 @@ def _check_winner(run: Run, winner: Candidate) -> dict[str, Any]:
     """
     train, validation = concat_trips(run.train_months), concat_trips(run.val_months)
     lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
-    versions = list_versions(run.client, model_name(run.settings.service))
-    previous = None
-    if versions and versions[0]["model_sha256"]:
-        folder = config.models_dir() / versions[0]["name"] / str(versions[0]["version"])
-        previous, _ = load_bundle(folder, config.signing_key())
-    checks = check_model(winner.model, validation, lookups, previous)
+    checks = check_model(winner.model, validation, lookups, _newest_model(run))
     require_passed(checks)
     return {check.name: {"passed": check.passed, "detail": check.detail} for check in checks}
+
+
+def _newest_model(run: Run) -> DurationModel | None:
+    """The newest version's model to compare with; None when there is none to be trusted."""
+    versions = list_versions(run.client, model_name(run.settings.service))
+    if not versions:
+        return None
+    folder = config.models_dir() / versions[0]["name"] / str(versions[0]["version"])
+    try:
+        return load_bundle(folder, config.signing_key())[0]
+    except BundleError as error:  # damaged, or from before there was a signing key
+        log.warning("not compared with the newest version: %s", error)
+        return None
 
 
 def _deploy_first(run: Run, card: dict[str, Any]) -> bool:

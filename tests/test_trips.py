@@ -330,3 +330,42 @@ def test_real_months_of_changed_types_read_alike(real_months):
         for m in (1, 2)
     ]
     assert frames[0].dtypes.equals(frames[1].dtypes)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    ids=st.sampled_from([pa.int16(), pa.int32(), pa.int64(), pa.float64(), pa.string()]),
+    times=st.sampled_from([pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("ms")]),
+    miles=st.sampled_from([pa.float32(), pa.float64(), pa.string(), pa.decimal128(9, 2)]),
+    case=st.sampled_from([str.lower, str.upper, lambda name: f" {name} "]),
+    order=st.permutations(range(7)),
+)
+def test_month_reads_alike_whatever_its_types_order_and_case(
+    raw_month, write_month, ids, times, miles, case, order
+):
+    table = raw_month
+    kinds = {"lpep_pickup_datetime": times, "lpep_dropoff_datetime": times, "PULocationID": ids,
+             "DOLocationID": ids, "trip_distance": miles}  # fmt: skip
+    for column, kind in kinds.items():
+        table = with_column(table, column, table[column].cast(kind))
+    table = table.select([table.column_names[i] for i in order])
+    path = write_month(table.rename_columns([case(name) for name in table.column_names]))
+    expected = read_dataframe(write_month(raw_month, "plain.parquet"))
+    pd.testing.assert_frame_equal(read_dataframe(path), expected)
+
+
+def test_file_of_another_month_is_refused_by_its_share_of_outside_rows(raw_month, write_month):
+    path = write_month(raw_month, "green_tripdata_2021-02.parquet")
+    accounting = read_month(path, Month(2021, 2)).accounting
+    assert accounting.reasons["outside_month"] == 5
+    with pytest.raises(BadMonthError, match=r"green_tripdata_2021-02\.parquet.*outside_month 5"):
+        check_bad_share(accounting, path.name, 0.2)
+
+
+def test_web_page_saved_as_a_month_is_refused_with_what_it_holds(tmp_path):
+    path = tmp_path / "green_tripdata_2021-01.parquet"
+    path.write_text("<!DOCTYPE html>\n<html><body>Service unavailable</body></html>\n")
+    with pytest.raises(TripFileError, match=r"green_tripdata_2021-01\.parquet.*DOCTYPE html"):
+        read_dataframe(path)
