@@ -5,10 +5,11 @@ STAMP := .venv/.installed
 TRACKING := $(if $(TAXI_HOME),$(TAXI_HOME),$(CURDIR))/tracking
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run pipeline data lab mlflow test test-slow test-fast lint format lock plots clean clean-all
+.PHONY: help setup run pipeline data lab mlflow test test-slow test-fast lint format lock plots \
+  bench-read bench-chain bench-model bench-predictor clean clean-all
 
 help: ## Print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv from the hashed lock file
 
@@ -58,6 +59,21 @@ lock: $(STAMP) ## Resolve the dependencies again into requirements.txt
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet pyproject.toml --group dev --group lab \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate --output-file requirements.txt
+
+bench-read: $(STAMP) ## Measure reading a month, against pyarrow
+	$(BIN)/python benchmarks/reading.py
+
+bench-chain: $(STAMP) ## Measure the chain, against the same calls in one script
+	$(BIN)/python benchmarks/chain.py
+
+bench-model: $(STAMP) ## Measure every model's error and intervals on real months
+	$(BIN)/python benchmarks/model.py
+
+bench-predictor: $(STAMP) ## Measure one answer inside the process
+	$(BIN)/python benchmarks/predictor.py
+
+plots: ## Copy the newest run's plots into docs/
+	mkdir -p docs && cp "$$(ls -dt runs/*/plots | head -n 1)"/*.png docs/
 
 clean: ## Remove what runs made: runs/, prepared months, caches
 	rm -rf runs data/prepared data/sample data/scored build .pytest_cache .hypothesis .ruff_cache
