@@ -72,8 +72,11 @@ def read_columns(body: bytes, most: int) -> dict[str, Any]:
         for name, column in wanted.items():
             read = _times if name == "pickup_datetime" else _numbers
             parts[name].append(read(batch.column(column)))
-    empty = np.zeros(0)
-    return {name: np.concatenate(part) if part else empty for name, part in parts.items()}
+    empty = {"pickup_datetime": np.zeros(0, "datetime64[s]")}
+    return {
+        name: np.concatenate(part) if part else empty.get(name, np.zeros(0))
+        for name, part in parts.items()
+    }
 
 
 def _wanted(schema: Any) -> dict[str, str]:
