@@ -22,7 +22,8 @@ LEVELS = ("ok", "watch", "alarm")
 BINS = 10  # of a number, each with a tenth of the reference
 TOP_ZONES = 20  # the busiest zones of the reference have a bin each, the rest share one
 SMALLEST_SHARE = 1e-4  # of an empty bin, so that one ride more or less does not decide
-MIN_ROWS = 500  # with fewer, the noise of a PSI (about 9 bins / rows) passes the bounds
+MIN_ROWS = 500  # with fewer, even what is left of a PSI's noise passes the bounds
+MIN_DAYS = 7  # a Friday and a Saturday are not a week that drifted
 
 
 class Bounds(NamedTuple):
@@ -101,12 +102,14 @@ def measure_drift(
 
     Args:
         reference: of the months that the model learned from.
-        current: of a later month, or from the prediction log; fewer than MIN_ROWS rides
-            give nothing, since their noise alone would pass the bounds.
+        current: of a later month, or from the prediction log; fewer than MIN_ROWS rides or
+            MIN_DAYS days give nothing, since their noise alone would pass the bounds.
         whole_months: both sides are all trips of their time, so that their number tells.
         bounds: by `feature.measure`; the package's own when None.
     """
     if min(len(reference.rides), len(current.rides)) < MIN_ROWS:
+        return []
+    if len(np.unique(current.rides.pickup_at.astype("datetime64[D]"))) < MIN_DAYS:
         return []
     bounds = drift_bounds() if bounds is None else bounds
     found = []
@@ -133,9 +136,14 @@ def worst_level(drifts: list[Drift]) -> str:
 
 
 def psi(expected: np.ndarray, found: np.ndarray) -> float:
-    """Return the population stability index of two sets of counts, bin by bin."""
+    """Return the population stability index of two sets of counts, bin by bin.
+
+    What chance alone gives on average, (bins - 1) (1 / n + 1 / m), is taken off, so that a few
+    hundred rides are held to the same bounds as a month.
+    """
     p, q = (np.maximum(c / c.sum(), SMALLEST_SHARE) for c in (expected, found))
-    return float(((q - p) * np.log(q / p)).sum())
+    noise = (len(p) - 1) * (1 / expected.sum() + 1 / found.sum())
+    return max(float(((q - p) * np.log(q / p)).sum()) - noise, 0.0)
 
 
 def number_psi(reference: np.ndarray, current: np.ndarray) -> float:

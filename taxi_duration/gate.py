@@ -62,6 +62,13 @@ class Decision:
         """Why the challenger is refused; what speaks for it when it is not."""
         return [check.detail for check in self.checks if check.passed == self.promoted]
 
+    @property
+    def headline(self) -> str:
+        """Why, in short: what failed, or by how much the challenger is better."""
+        if not self.promoted:
+            return "; ".join(self.reasons)
+        return next((c.detail for c in self.checks if c.name == "better"), self.checks[-1].detail)
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types, for the report and the audit trail."""
         checks = {

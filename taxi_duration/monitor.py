@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 VERDICT_FILE = "monitor.json"
 REFERENCE_ROWS = 20_000  # of the training months; the noise of a PSI is then below 0.001
+DAY_SECONDS = 86_400
 FEW_DAYS = 5  # with fewer, hours are drawn instead of days
 
 
@@ -44,6 +46,7 @@ FEW_DAYS = 5  # with fewer, hours are drawn instead of days
 class MonitorSettings:
     """The values of `monitor_settings.json`; ratios and shares."""
 
+    live_days: int
     min_answered: int
     mae_ratio_watch: float
     mae_ratio_alarm: float
@@ -207,14 +210,15 @@ def check_month(entry: Mapping[str, Any], month: Month) -> Health:
 
 
 def check_live(entry: Mapping[str, Any], prediction_log: PredictionLog) -> Health:
-    """Look at a version's health on the rides it answered since it became champion.
+    """Look at a version's health on its last days of rides, not before it became champion.
 
     Raises:
         TaxiError: the bundle or the log cannot be used.
     """
     model, card = load_version(entry)
-    rows = prediction_log.answered(since=serving_since(entry), model=name_of(dict(entry)))
-    frame = log_frame(rows)
+    recent = time.time() - monitor_settings().live_days * DAY_SECONDS
+    since = max(serving_since(entry), recent)
+    frame = log_frame(prediction_log.answered(since=since, model=name_of(dict(entry))))
     reference = _reference(model, card) if len(frame) >= MIN_ROWS else EMPTY
     return check_health("live log", frame, card, reference)
 

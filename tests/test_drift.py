@@ -102,7 +102,24 @@ def test_rides_without_any_distance_are_measured_all_the_same():
 
 def test_psi_is_the_textbook_sum():
     expected = (0.4 - 0.5) * np.log(0.4 / 0.5) + (0.6 - 0.5) * np.log(0.6 / 0.5)
-    assert psi(np.array([50, 50]), np.array([40, 60])) == pytest.approx(expected)
+    many = 10**9
+    assert psi(np.array([5, 5]) * many, np.array([4, 6]) * many) == pytest.approx(expected)
+
+
+def test_psi_of_few_rides_from_the_same_city_is_not_mistaken_for_drift():
+    rng = np.random.default_rng(0)
+    city = np.full(21, 1 / 21)
+    found = [psi(rng.multinomial(20_000, city), rng.multinomial(500, city)) for _ in range(300)]
+    assert np.quantile(found, 0.95) < drift_bounds()["dropoff_zone.psi"].watch
+
+
+def test_weekend_alone_is_not_judged():
+    weekend = sample(seed=1, hour_mean=10.0)
+    friday = np.datetime64("2021-01-08T00:00:00")
+    at = friday + (weekend.rides.pickup_at - weekend.rides.pickup_at.min()) % (2 * 86400)
+    assert (
+        measure_drift(sample(), weekend._replace(rides=replace(weekend.rides, pickup_at=at))) == []
+    )
 
 
 def test_psi_of_a_number_that_is_often_the_same_is_finite():
