@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from taxi_duration.errors import SettingError
@@ -20,6 +22,20 @@ def setting(name: str) -> str | None:
 def home() -> Path:
     """Folder that holds data/, runs/, models/ and tracking/: `TAXI_HOME`, else the project."""
     return Path(os.environ.get("TAXI_HOME") or PROJECT_ROOT).resolve()
+
+
+@contextmanager
+def temporary_home(folder: Path) -> Iterator[None]:
+    """Use another home for a while; months stay where they are."""
+    before = {name: os.environ.get(name) for name in ("TAXI_HOME", "DATA_DIR")}
+    os.environ |= {"DATA_DIR": str(data_dir()), "TAXI_HOME": str(folder)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def data_dir() -> Path:
