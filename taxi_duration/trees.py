@@ -7,6 +7,8 @@ model; walking packed nodes costs the cache misses and nothing else.
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +31,8 @@ NODE = np.dtype(
         ("pad", "u1"),
     ]
 )
+THREAD_ROWS = 5000  # rows for each thread; fewer are answered before a thread has started
+MAX_THREADS = 4
 BLOCK_ROWS = 4096  # rows walked together: their features stay in the cache
 
 
@@ -77,7 +81,7 @@ class TreeEnsemble:
                 block = features[start : start + BLOCK_ROWS]
                 out[start : start + BLOCK_ROWS] = self._walk_numpy(block)
         else:
-            _walker.sum_leaves(self.nodes, self.roots, features, out)
+            self._walk_compiled(features, out)
         return out + np.float32(self.base)
 
     def contributions(self, features: np.ndarray) -> tuple[np.ndarray, float]:
@@ -99,6 +103,16 @@ class TreeEnsemble:
             _walker.add_contributions(self.nodes, self.roots, row, out)
         start = float(self.nodes["value"][self.roots].sum(dtype="float64")) + self.base
         return out, start
+
+    def _walk_compiled(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Add the leaf values to out; many rows are shared among the cores we may use."""
+        workers = min(os.cpu_count() or 1, MAX_THREADS, len(rows) // THREAD_ROWS)
+        if workers < 2:
+            _walker.sum_leaves(self.nodes, self.roots, rows, out)
+            return
+        parts = zip(np.array_split(rows, workers), np.array_split(out, workers), strict=True)
+        with ThreadPoolExecutor(workers) as pool:  # the walker lets go of Python's lock
+            list(pool.map(lambda part: _walker.sum_leaves(self.nodes, self.roots, *part), parts))
 
     def _walk_numpy(self, rows: np.ndarray) -> np.ndarray:
         """Walk all trees level by level for all rows at once, shape (n,)."""
