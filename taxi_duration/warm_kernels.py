@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -48,7 +49,7 @@ def start_warming() -> None:
 def call_warm(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function in a process forked from the warm one and return its result."""
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_caller) as pool:
         return pool.submit(function, *args).result()
 
 
@@ -105,10 +106,25 @@ class _ForkedKernel:
         self.send_signal(signal.SIGTERM)
 
 
+def _end_with_caller() -> None:
+    """End this forked process when the one that asked for it is gone, even by `kill -9`.
+
+    The warm process does not see to that: it lives as long as anyone it forked.
+    """
+    caller = multiprocessing.parent_process()
+
+    def wait() -> None:
+        caller.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end-with-caller", daemon=True).start()
+
+
 def _run_kernel(argv: list[str], env: dict[str, str] | None, cwd: str | None) -> None:
     """Become a kernel: what `python -m ipykernel_launcher` does, without the imports."""
     from ipykernel import kernelapp
 
+    _end_with_caller()
     if env is not None:
         os.environ.clear()
         os.environ.update(env)
@@ -116,7 +132,7 @@ def _run_kernel(argv: list[str], env: dict[str, str] | None, cwd: str | None) ->
         os.chdir(cwd)
     sys.argv = ["ipykernel_launcher", *argv]
     options = [
-        # The kernel ends itself when the warm process, its parent, is gone.
+        # The kernel also ends itself when the warm process, its parent, is gone.
         f"--IPKernelApp.parent_handle={os.getppid()}",
         # matplotlib was imported before there was a shell that it could tie itself to.
         "--IPKernelApp.matplotlib=inline",

@@ -1,0 +1,260 @@
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from conftest import PROJECT, run_pipeline
+
+import pipeline
+from taxi_duration.bundle import load_card
+from taxi_duration.files import read_json
+from taxi_duration.sources import SAMPLE_BANNER
+
+CHAIN = list(pipeline.NOTEBOOKS)
+
+
+def run_here(monkeypatch, *args: str) -> int:
+    """Run a command in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["pipeline.py", *args])
+    return pipeline.main()
+
+
+def the_run(home: Path) -> Path:
+    (folder,) = [path.parent for path in home.glob("runs/*/run.json")]
+    return folder
+
+
+# --- before anything runs ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["-p", "TRAIN_DATE", "2021-01"], 1, "did you mean TRAIN_DATA"),
+        (["run", "-p", "RUN_DIR", "elsewhere"], 1, "RUN_DIR is set by the pipeline"),
+        (["--train-date", "2021-01"], 2, "--train-data"),
+        (["--train-data", "2021-13"], 1, "TRAIN_DATA: month tag '2021-13'"),
+        (["--val-data", "2020-12"], 1, "leakage"),
+        (["--model", "SVM"], 1, "LR, LASSO, RIDGE, RF, XGB, best"),
+        (["-p", "SERVICE", "blue"], 1, "green, yellow, fhv, fhvhv"),
+        (["--resume", "20200101-000000-beef"], 1, "does not exist"),
+        (["--resume", "x", "--model", "LR"], 2, "settings the run was started with"),
+        (["train"], 2, "train"),
+    ],
+)
+def test_mistake_stops_before_the_first_notebook(home, monkeypatch, capsys, args, code, said):
+    assert run_here(monkeypatch, *args) == code
+    assert said in capsys.readouterr().err
+    assert not list(home.glob("runs/*"))
+
+
+def test_help_names_the_commands_and_exit_codes(monkeypatch, capsys):
+    assert run_here(monkeypatch, "--help") == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("run", "models", "score", "Exit codes"))
+
+
+@pytest.mark.slow
+def test_registry_without_models_says_how_to_get_one(home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "models") == 0
+    assert "make run" in capsys.readouterr().out
+
+
+# --- what one chain leaves ---------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_run_folder_holds_every_notebook_executed_without_error(chained):
+    for name in CHAIN:
+        cells = nbformat.read(the_run(chained) / f"{name}.ipynb", as_version=4).cells
+        code = [cell for cell in cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in code)
+        assert not [o for cell in code for o in cell.outputs if o.output_type == "error"]
+
+
+@pytest.mark.slow
+def test_run_file_tells_the_whole_run(chained):
+    info = read_json(the_run(chained) / "run.json")
+    assert (info["status"], info["data_source"], info["interactive"]) == ("done", "sample", False)
+    assert {name: entry["status"] for name, entry in info["notebooks"].items()} == dict.fromkeys(
+        CHAIN, "done"
+    )
+    assert info["settings"]["MODEL"] == "LR"
+    assert (info["model"]["name"], info["model"]["version"]) == ("green-duration", 1)
+
+
+@pytest.mark.slow
+def test_report_is_one_page_with_plots_that_says_sample(chained):
+    page = (the_run(chained) / "report.html").read_text()
+    assert "data:image/png;base64," in page and "Sample data" in page
+    assert all(name in page for name in CHAIN)
+
+
+@pytest.mark.slow
+def test_output_shows_progress_table_places_and_the_banner(chained):
+    said = (chained.parent / "output.txt").read_text()
+    lines = [f"[{i}/4] {name} done in" for i, name in enumerate(CHAIN, 1)]
+    for expected in (*lines, SAMPLE_BANNER, "LR *", "od_pair_mean", "green-duration:1 (champion)"):
+        assert expected in said
+
+
+@pytest.mark.slow
+def test_card_names_both_months_with_digest_and_rows(chained):
+    card = load_card(chained / "models" / "green-duration" / "1")
+    assert (card["data_source"], card["train_data"], card["val_data"]) == (
+        "sample", "2021-01", "2021-02",
+    )  # fmt: skip
+    for month in card["months"]["train"] + card["months"]["validation"]:
+        stored = next(chained.glob(f"data/sample/*/{month['file']}"))
+        assert month["rows_read"] == pq.read_metadata(stored).num_rows
+        assert len(month["sha256"]) == 64 and month["data_source"] == "sample"
+    assert card["run_id"] == the_run(chained).name
+
+
+# --- commands on the registered model ----------------------------------------------------
+
+
+@pytest.mark.slow
+def test_models_lists_version_alias_and_error(moved_home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "models") == 0
+    text = capsys.readouterr().out
+    card = load_card(moved_home / "models" / "green-duration" / "1")
+    rmse = f"{card['metrics']['with_distance']['rmse']:.4f}"
+    assert all(word in text for word in ("green-duration:1", "champion", "LR", rmse, "sample"))
+
+
+@pytest.mark.slow
+def test_score_writes_an_answer_for_each_trip(moved_home, monkeypatch, capsys, tmp_path):
+    out = tmp_path / "scored.parquet"
+    assert run_here(monkeypatch, "score", "--data", "Mar 2021", "--out", str(out)) == 0
+    scored = pd.read_parquet(out)
+    assert f"{len(scored):,} trips of green" in capsys.readouterr().out
+    assert {"predicted", "p10", "p50", "p90", "support", "used_distance", "model"} <= set(scored)
+    assert scored["predicted"].notna().all() and (scored["p10"] <= scored["p90"]).all()
+    assert set(scored["model"]) == {"green-duration:1"}
+
+
+@pytest.mark.slow
+def test_score_by_an_unknown_version_names_those_there_are(moved_home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "score", "--data", "2021-03", "--model", "green-duration:9") == 1
+    assert "green-duration has 1:champion" in capsys.readouterr().err
+
+
+# --- failures ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_unpublished_month_ends_with_3_and_is_no_crash(tmp_path):
+    (tmp_path / "tlc" / "trip-data").mkdir(parents=True)
+    done = run_pipeline(tmp_path / "home", DATA="auto", TLC_URL=str(tmp_path / "tlc"), MODEL="LR")
+    assert done.returncode == 3
+    assert "not published yet: green 2021-01" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "home" / "data" / "sample").exists()
+
+
+def parent_status(home: Path, run: Path) -> str:
+    from taxi_duration import tracking
+
+    client = tracking.connect()
+    return client.get_run(read_json(run / "run.json")["mlflow_run_id"]).info.status
+
+
+@pytest.mark.slow
+def test_failing_notebook_is_reported_and_kept_and_resume_goes_on_there(moved_home):
+    run = the_run(moved_home)
+    info = read_json(run / "run.json")
+    early = {name: info["notebooks"][name] for name in CHAIN[:2]}
+    (run / "run.json").write_text(json.dumps({**info, "notebooks": early}))
+    (run / f"{CHAIN[2]}.ipynb").unlink()
+
+    failed = run_pipeline(moved_home, "--resume", run.name, MAX_BAD_SHARE="0")
+    assert failed.returncode == 1
+    for said in ("03_multiple_models.ipynb failed in cell", "BadMonthError", "MAX_BAD_SHARE"):
+        assert said in failed.stderr
+    kept = nbformat.read(run / f"{CHAIN[2]}.ipynb", as_version=4)
+    assert [o.ename for c in kept.cells for o in c.get("outputs", []) if o.output_type == "error"]
+    info = read_json(run / "run.json")
+    assert (info["status"], info["notebooks"][CHAIN[2]]["status"]) == ("failed", "failed")
+    assert parent_status(moved_home, run) == "FAILED"
+
+    resumed = run_pipeline(moved_home, "--resume", run.name)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "[2/4] 02_train_validate was done before" in resumed.stdout
+    assert "green-duration:1 (champion)" in resumed.stdout
+    assert parent_status(moved_home, run) == "FINISHED"
+
+
+def processes_of(home: Path) -> dict[int, str]:
+    """Processes that were started with this home, by id: the pipeline, its kernels, the rest."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended in between
+            if f"TAXI_HOME={home}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to see kernels")
+def test_two_pipelines_at_once_and_a_killed_one_resumed_give_the_same_answers(chained, tmp_path):
+    home = tmp_path / "home"
+    env = {**os.environ, "TAXI_HOME": str(home), "DATA": "sample", "SAMPLE_ROWS": "4000"}
+    killed = subprocess.Popen([sys.executable, str(PROJECT / "pipeline.py"), "--model", "LR"],
+                              env=env, stdout=subprocess.DEVNULL)  # fmt: skip
+    while not list(home.glob("runs/*/02_train_validate.ipynb")):  # inside the second notebook
+        assert killed.poll() is None
+        time.sleep(0.05)
+    first = the_run(home)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    deadline = time.monotonic() + 60
+    while (left := processes_of(home)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
+    assert read_json(first / "run.json")["status"] == "running"
+
+    # One goes on while another begins, on the same home.
+    commands = [["--resume", first.name], ["--model", "LR"]]
+    both = [
+        subprocess.Popen([sys.executable, str(PROJECT / "pipeline.py"), *args], env=env,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for args in commands
+    ]  # fmt: skip
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert "01_read_data was done before" in said[0]
+
+    cards = [load_card(home / "models" / "green-duration" / version) for version in "12"]
+    expected = load_card(chained / "models" / "green-duration" / "1")
+    assert {card["run_id"] for card in cards} == {
+        path.parent.name for path in home.glob("runs/*/run.json")
+    }
+    assert {card["predictions_sha256"] for card in cards} == {expected["predictions_sha256"]}
+    champion = read_json(home / "deployment" / "deployment.json")["champion"]
+    assert champion["version"] in (1, 2)
+    assert not processes_of(home)
+
+
+@pytest.mark.slow
+def test_chain_on_real_months_gives_the_courses_figure(real_months, tmp_path):
+    real = {"DATA": "auto", "SAMPLE_ROWS": "", "TLC_URL": str(real_months)}
+    months = {"TRAIN_DATA": "Jan 2021", "VAL_DATA": "Feb 2021"}
+    done = run_pipeline(tmp_path / "home", "--model", "LR", **real, **months)
+    assert done.returncode == 0, done.stderr
+    assert "7.7587" in done.stdout and SAMPLE_BANNER not in done.stdout
+    card = load_card(tmp_path / "home" / "models" / "green-duration" / "1")
+    assert card["data_source"] == "tlc"
+    assert card["metrics"]["with_distance"]["rmse"] == pytest.approx(7.7587, abs=0.0005)
+    kept = [m["rows_kept"] for m in card["months"]["train"] + card["months"]["validation"]]
+    assert kept == [73_908, 61_921]
