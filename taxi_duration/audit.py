@@ -1,0 +1,99 @@
+"""The audit trail: one line for every decision of the loop, with who, what, why and numbers."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from taxi_duration import config
+
+AUDIT_FILE = "audit.jsonl"
+
+
+def record(
+    what: str, why: str, numbers: dict[str, Any] | None = None, key: str | None = None
+) -> dict[str, Any]:
+    """Append a decision and return its line; it is on disk when this returns.
+
+    Args:
+        what: the decision, such as `promote green-duration:2`.
+        why: in words.
+        numbers: plain JSON types.
+        key: names the decision; one that is already in the trail is not written again, so
+            that a step repeated after a crash leaves one line.
+    """
+    if key is not None:
+        for line in read_audit():
+            if line.get("key") == key:
+                return line
+    line = {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "who": f"auto ({_user()})",
+        "what": what,
+        "why": why,
+        "numbers": numbers or {},
+        "key": key,
+    }
+    _append(_path(), json.dumps(line, default=float))
+    return line
+
+
+def read_audit() -> list[dict[str, Any]]:
+    """Return the decisions, oldest first; a line cut by a crash is left out."""
+    path = _path()
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    decisions = []
+    for line in lines:
+        with suppress(ValueError):
+            decisions.append(json.loads(line))
+    return decisions
+
+
+def log_decision(client: Any, line: dict[str, Any], model: tuple[str, int] | None = None) -> None:
+    """Keep a decision in MLflow too: a run of its own, and a tag on the version it is about.
+
+    Args:
+        client: MlflowClient.
+        line: from `record`, with a key; a decision that is there already is left as it is.
+        model: name and version.
+    """
+    from taxi_duration import tracking
+
+    experiment = tracking.experiment_id(client)
+    wanted = f"tags.audit_key = '{line['key']}'"
+    if not client.search_runs([experiment], filter_string=wanted, max_results=1):
+        tags = {"audit_key": line["key"], "decision": line["what"], "why": line["why"],
+                "who": line["who"]}  # fmt: skip
+        run_id = tracking.start_run(client, f"auto: {line['what']}", tags)
+        numbers = tracking.flatten_metrics(line["numbers"])
+        tracking.log_run(client, run_id, metrics=numbers)
+        client.set_terminated(run_id)
+    if model is not None:
+        client.set_model_version_tag(*map(str, model), "auto", f"{line['what']}: {line['why']}")
+
+
+def _path() -> Path:
+    return config.deployment_dir() / AUDIT_FILE
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid {os.getuid()}"
+
+
+def _append(path: Path, line: str) -> None:
+    """Append a line and sync it; a line cut by an earlier crash is ended first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_bytes() if path.exists() else b""
+    start = "\n" if before and not before.endswith(b"\n") else ""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{start}{line}\n")
+        file.flush()
+        os.fsync(file.fileno())
