@@ -1,4 +1,4 @@
-"""Fits a model of any kind: point answers on the whole window, intervals on its end."""
+"""Fits a model of any kind: point answers on the whole window, intervals by rehearsals in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from taxi_duration.models import DurationModel, PointModel, count_pairs, interva
 from taxi_duration.rides import Rides
 from taxi_duration.settings import KINDS
 
-CALIBRATION_SHARE = 0.25  # of the window's days, at its end
+CALIBRATION_BLOCKS = 3  # of days in a row: trips of one block share its level of traffic
 LINEAR_PARAMETERS: dict[str, dict[str, Any]] = {
     "LR": {},
     "LASSO": {"alpha": 0.001},
@@ -26,8 +26,9 @@ MIN_TRIPS = 100  # fewer cannot fill a calibration group
 def fit_model(kind: str, rides: Rides, duration: np.ndarray, seed: int = 0) -> DurationModel:
     """Fit one kind on a training window.
 
-    The last quarter of the window's days calibrates the intervals of a model fitted on the
-    days before; the model itself is then fitted on the whole window.
+    The intervals are calibrated on every third of the window's days in turn, predicted by a
+    rehearsal that was fitted on the other two: so the traffic's changes from week to week are
+    in them. The model itself is then fitted on the whole window.
 
     Args:
         kind: LR, LASSO, RIDGE, RF or XGB.
@@ -41,20 +42,18 @@ def fit_model(kind: str, rides: Rides, duration: np.ndarray, seed: int = 0) -> D
         raise SettingError(f"model kind {kind!r} is not known; there are {', '.join(KINDS)}")
     if len(rides) < MIN_TRIPS:
         raise SettingError(f"{len(rides)} trips are too few to learn from; at least {MIN_TRIPS}")
-    early = rides.pickup_at < calibration_start(rides.pickup_at)
-    rehearsal = fit_point(kind, rides.take(early), duration[early], seed)
     point = fit_point(kind, rides, duration, seed)
-    scale = len(rides) / early.sum()  # brings the rehearsal's counts to full size
-    support = count_pairs(rides.take(early)) * scale
-    informed, blind = _calibrate(rehearsal, rides.take(~early), duration[~early], support)
+    informed, blind = _calibrate(kind, rides, duration, seed)
     parameters = {**fit_parameters(kind), "seed": seed}
     return DurationModel(kind, point, informed, blind, count_pairs(rides), parameters)
 
 
-def fit_point(kind: str, rides: Rides, duration: np.ndarray, seed: int = 0) -> PointModel:
-    """Fit the point answers alone; arguments as `fit_model`."""
+def fit_point(
+    kind: str, rides: Rides, duration: np.ndarray, seed: int = 0, rehearsal: bool = False
+) -> PointModel:
+    """Fit the point answers alone; arguments as `fit_model`, `rehearsal` as `fit_trees`."""
     if kind not in LINEAR_PARAMETERS:
-        return fit_trees(kind, rides, duration, seed)
+        return fit_trees(kind, rides, duration, seed, rehearsal=rehearsal)
     from sklearn.linear_model import Lasso, LinearRegression, Ridge
 
     estimators = {"LR": LinearRegression, "LASSO": Lasso, "RIDGE": Ridge}
@@ -66,26 +65,38 @@ def fit_parameters(kind: str) -> dict[str, Any]:
     return dict(LINEAR_PARAMETERS[kind]) if kind in LINEAR_PARAMETERS else parameters_of(kind)
 
 
-def calibration_start(pickup_at: np.ndarray) -> np.datetime64:
-    """Return the midnight after which the last quarter of the trips' days lies."""
-    days = np.unique(pickup_at.astype("datetime64[D]"))
-    return days[int(len(days) * (1 - CALIBRATION_SHARE))]
+def calibration_blocks(pickup_at: np.ndarray) -> np.ndarray:
+    """Return each trip's block, 0 to CALIBRATION_BLOCKS - 1: equally many days in a row.
+
+    A window of fewer days is cut into equally many trips in a row.
+
+    Args:
+        pickup_at: shape (n,), n >= CALIBRATION_BLOCKS.
+    """
+    days, place = np.unique(pickup_at.astype("datetime64[D]"), return_inverse=True)
+    if len(days) < CALIBRATION_BLOCKS:
+        place = np.argsort(np.argsort(pickup_at, kind="stable"), kind="stable")
+    return place * CALIBRATION_BLOCKS // (place.max() + 1)
 
 
 def _calibrate(
-    model: PointModel, rides: Rides, duration: np.ndarray, support: np.ndarray
+    kind: str, rides: Rides, duration: np.ndarray, seed: int
 ) -> tuple[Intervals, Intervals]:
-    """Return intervals with and without distance from trips after the model's window.
-
-    Args:
-        support: trips of each pair in the whole window, shape (266, 266).
-    """
-    group = interval_groups(rides, support[rides.PULocationID, rides.DOLocationID])
+    """Return intervals with and without distance, from rehearsals that left out the block."""
+    block = calibration_blocks(rides.pickup_at)
+    minutes = np.empty((2, len(rides)))
+    support = np.empty(len(rides))
+    for k in range(CALIBRATION_BLOCKS):
+        held, rest = block == k, block != k
+        model = fit_point(kind, rides.take(rest), duration[rest], seed, rehearsal=True)
+        asked = rides.take(held)
+        minutes[0, held] = model.predict_minutes(asked)
+        minutes[1, held] = model.predict_minutes(asked.without_distance())
+        trips = count_pairs(rides.take(rest))[asked.PULocationID, asked.DOLocationID]
+        support[held] = trips * (len(rides) / rest.sum())  # as many as the whole window has
+    group = interval_groups(rides, support)
+    informed, blind = np.clip(minutes, *LIMITS_MIN)
     used = model.uses_distance(rides)
-    informed, blind = (
-        np.clip(model.predict_minutes(asked), *LIMITS_MIN)
-        for asked in (rides, rides.without_distance())
-    )
     return (
         fit_intervals(informed[used], duration[used], group[used]),
         fit_intervals(blind, duration, group),
