@@ -58,6 +58,10 @@ class Run:
         sources = {month.raw.data_source for month in self.train_months + self.val_months}
         return "sample" if "sample" in sources else "tlc"
 
+    def _left_behind(self, info: dict[str, Any]) -> str | None:
+        """The parent that a process made and was killed before it wrote that down."""
+        return None if info["interactive"] else tracking.find_parent(self.client, self.run_id)
+
     def _changed_data(self, info: dict[str, Any]) -> bool:
         """A person's own folder may go from the sample to real months: another parent then."""
         return info["interactive"] and info["data_source"] != self.data_source
@@ -87,7 +91,9 @@ class Run:
         with FileLock(self.folder / ".lock"):
             info = self.read()
             if "mlflow_run_id" not in info or self._changed_data(info):
-                run_id = tracking.start_run(self.client, self.run_id, self.tags)
+                run_id = self._left_behind(info) or tracking.start_run(
+                    self.client, self.run_id, self.tags
+                )
                 tracking.log_months(self.client, run_id, self.train_months, "training")
                 tracking.log_months(self.client, run_id, self.val_months, "validation")
                 if info["interactive"]:  # nobody will come back to end it

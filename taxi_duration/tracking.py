@@ -71,6 +71,13 @@ def start_run(client: Any, name: str, tags: Mapping[str, str], parent: str | Non
     return run.info.run_id
 
 
+def find_parent(client: Any, run_id: str) -> str | None:
+    """Return the id of the parent run that carries this tag `run_id`, None without one."""
+    ours = f"tags.run_id = '{run_id}' AND tags.`mlflow.parentRunId` IS NULL"
+    found = client.search_runs([experiment_id(client)], ours, max_results=1)
+    return found[0].info.run_id if found else None
+
+
 def log_run(
     client: Any,
     run_id: str,

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from taxi_duration import runs, sources
+from taxi_duration import runs, sources, tracking
 from taxi_duration.errors import NotFoundError, SettingError, TagError
-from taxi_duration.files import read_json
+from taxi_duration.files import read_json, write_json
 from taxi_duration.runs import git_commit, load_run, new_run, open_run
 from taxi_duration.settings import check_settings
 
@@ -141,6 +141,19 @@ def test_parent_run_is_made_once_and_anew_when_a_persons_data_change(home, netwo
     second = open_run("runs/adhoc", **SETTINGS).parent_run()
     assert run.client.get_run(second).data.tags["data_source"] == "tlc"
     assert run.read()["data_source"] == "tlc"
+
+
+@pytest.mark.slow
+def test_parent_run_made_by_a_killed_process_is_taken_over(home):
+    run = new_run(check_settings(**SETTINGS))
+    first = run.parent_run()
+    child = tracking.start_run(run.client, "LR", run.tags, first)
+    info = {k: v for k, v in run.read().items() if k not in ("mlflow_run_id", "data_source")}
+    write_json(run.folder / "run.json", info)
+    again = load_run(run.run_id).parent_run()
+    assert again == first != child
+    assert len(run.client.get_run(first).inputs.dataset_inputs) == 2
+    assert new_run(check_settings(**SETTINGS)).parent_run() != first
 
 
 def test_commit_comes_from_git_and_else_from_the_environment(monkeypatch, tmp_path):
