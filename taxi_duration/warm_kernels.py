@@ -42,6 +42,8 @@ def start_warming() -> None:
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: boosted._fit_booster
+    # OpenBLAS spins too, and nothing here multiplies matrices large enough to want two cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     forkserver.set_forkserver_preload(list(PRELOADED))
     forkserver.ensure_running()
 
