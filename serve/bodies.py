@@ -17,6 +17,17 @@ from taxi_duration.rides import local_time
 JSON_TYPES = re.compile(r"application/(json|[\w.-]+\+json)", re.ASCII)
 T = TypeVar("T")
 
+CheckedRide = tuple[Ride, datetime]
+CheckedRides = tuple[list[Ride], list[datetime]]
+
+
+class _KnownRide(Ride, forbid_unknown_fields=True):
+    """A ride of nothing but known fields."""
+
+
+_QUICK = msgspec.json.Decoder(_KnownRide | list[_KnownRide])
+_QUOTED = [(name, f'"{name}"'.encode()) for name in Ride.__struct_fields__]
+
 # "Expected `int`, got `str` - at `$[3].PULocationID`"
 _PLACE = re.compile(r"`\$(?:\[(?P<element>\d+)\])?(?:\.(?P<field>\w+))?")
 _MISSING = re.compile(r"missing required field `(?P<field>\w+)`")
@@ -77,6 +88,19 @@ def decode_text(body: bytes) -> str:
         ) from None
 
 
+def read_body(request: Request) -> bytes:
+    """Return the body, as large as it may be.
+
+    Raises:
+        RequestEntityTooLarge: it is larger.
+    """
+    length, most = request.content_length, request.max_content_length
+    if length is None or most is None or length > most:
+        return request.get_data(cache=False)
+    # The server ends the stream at its length; werkzeug's own limit is a Python loop around it.
+    return request.environ["wsgi.input"].read(length)
+
+
 def require_json(request: Request) -> Any:
     """Return the parsed JSON body.
 
@@ -86,7 +110,7 @@ def require_json(request: Request) -> Any:
     kind = media_type(request)
     if not JSON_TYPES.fullmatch(kind):
         raise wrong_type(kind, "application/json")
-    return read_json(request.get_data(cache=False))
+    return read_json(read_body(request))
 
 
 def wrong_type(kind: str, *allowed: str) -> ApiError:
@@ -106,8 +130,30 @@ def check_count(n: int, most: int) -> None:
         raise ApiError(413, "too_many", f"{n} rides in one request; at most {most} are allowed")
 
 
-def check_ride(content: Any) -> tuple[Ride, datetime]:
-    """Return one ride and its pickup in New York time.
+def parse_rides(body: bytes, most: int) -> CheckedRide | CheckedRides:
+    """Return the ride, or the array of rides, of a JSON body.
+
+    Args:
+        body: UTF-8.
+        most: rides allowed.
+    Raises:
+        ApiError: names the field, and in an array the element.
+    """
+    rides = _quick_rides(body)
+    if rides is None:
+        content = read_json(body)
+        if not isinstance(content, list):
+            return check_ride(content)
+        check_count(len(content), most)
+        return check_rides(content)
+    if not isinstance(rides, list):
+        return rides, _finish(rides, None)
+    check_count(len(rides), most)
+    return rides, _finish_all(rides)
+
+
+def check_ride(content: Any) -> CheckedRide:
+    """Return one ride of parsed JSON and its pickup in New York time.
 
     Raises:
         ApiError: names the field.
@@ -116,14 +162,37 @@ def check_ride(content: Any) -> tuple[Ride, datetime]:
     return ride, _finish(ride, None)
 
 
-def check_rides(content: list[Any]) -> tuple[list[Ride], list[datetime]]:
+def check_rides(content: list[Any]) -> CheckedRides:
     """Return many rides and their pickups; an error says which element.
 
     Raises:
         ApiError: names the field.
     """
     rides = check(content, list[Ride])
-    return rides, [_finish(ride, i) for i, ride in enumerate(rides)]
+    return rides, _finish_all(rides)
+
+
+def _quick_rides(body: bytes) -> Ride | list[Ride] | None:
+    """Decode and validate in one step what is surely good; None sends it the thorough way.
+
+    The decoder is ten times as fast as `json`, and lets a key come twice: so every name must
+    occur as often as it is filled. (A null, an escape, or a name used as a value also ends
+    here; the thorough way is right about them.)
+    """
+    try:
+        rides = _QUICK.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if b"\\" in body:
+        return None
+    for name, quoted in _QUOTED:
+        if isinstance(rides, list):
+            filled = sum(getattr(ride, name) is not None for ride in rides)
+        else:
+            filled = getattr(rides, name) is not None
+        if body.count(quoted) != filled:
+            return None
+    return rides
 
 
 def check(content: Any, type_: type[T]) -> T:
@@ -167,7 +236,7 @@ def parse_time(text: str, field: str, element: int | None = None) -> datetime:
     raise _refused(field, text, element)
 
 
-def _finish(ride: Ride, element: int | None) -> datetime:
+def _finish(ride: Ride, element: int | None, now: datetime | None = None) -> datetime:
     """Check what the declared types cannot say; return the pickup."""
     ride_id = ride.ride_id
     if ride_id is not None:
@@ -176,8 +245,13 @@ def _finish(ride: Ride, element: int | None) -> datetime:
         if len(text) > MAX_ID or not text.isprintable():
             raise _refused("ride_id", ride_id, element)
     if ride.pickup_datetime is None:
-        return local_time(None)
+        return now or local_time(None)
     return parse_time(ride.pickup_datetime, "pickup_datetime", element)
+
+
+def _finish_all(rides: list[Ride]) -> list[datetime]:
+    now = local_time(None)
+    return [_finish(ride, i, now) for i, ride in enumerate(rides)]
 
 
 def _explained(content: Any, message: str) -> ApiError:

@@ -20,6 +20,7 @@ from serve.bodies import (
     check_rides,
     decode_text,
     media_type,
+    read_body,
     read_json,
     wrong_type,
 )
@@ -39,7 +40,7 @@ def invocations_blueprint(answering: Answering) -> Blueprint:
 
     @blueprint.post("/invocations")
     def invocations() -> Response:
-        kind, body = media_type(request), request.get_data(cache=False)
+        kind, body = media_type(request), read_body(request)
         if kind in PARQUET_TYPES:
             return _response(answering.columns(*read_rides(body, answering.max_rides)))
         if kind == CSV:

@@ -8,11 +8,9 @@ from flask import Blueprint, Response, request
 from serve.answering import Answering
 from serve.bodies import (
     JSON_TYPES,
-    check_count,
-    check_ride,
-    check_rides,
     media_type,
-    read_json,
+    parse_rides,
+    read_body,
     wrong_type,
 )
 from serve.errors import JSON, ApiError
@@ -32,21 +30,19 @@ def predict_blueprint(answering: Answering) -> Blueprint:
         if kind != JSON or "HTTP_CONTENT_ENCODING" in request.environ:
             kind = media_type(request)
         if kind in PARQUET_TYPES:
-            rides = read_rides(request.get_data(cache=False), answering.max_rides)
-            return Response(_encode(answering.columns(*rides)), content_type=JSON)
+            columns = read_rides(read_body(request), answering.max_rides)
+            return Response(_encode(answering.columns(*columns)), content_type=JSON)
         if not JSON_TYPES.fullmatch(kind):
             raise wrong_type(kind, JSON, PARQUET_TYPES[0])
-        content = read_json(request.get_data(cache=False))
+        rides, pickups = parse_rides(read_body(request), answering.max_rides)
         explain = _wants_reasons()
-        if not isinstance(content, list):
-            answer = answering.one(*check_ride(content), explain)
-            return Response(_encode(answer), content_type=JSON)
-        check_count(len(content), answering.max_rides)
-        rides = check_rides(content)
-        if explain:
-            answers = [answering.one(*ride, explain) for ride in zip(*rides, strict=True)]
+        if not isinstance(rides, list):
+            answers = answering.one(rides, pickups, explain)
+        elif explain:
+            pairs = zip(rides, pickups, strict=True)
+            answers = [answering.one(ride, pickup, explain) for ride, pickup in pairs]
         else:
-            answers = answering.many(*rides)
+            answers = answering.many(rides, pickups)
         return Response(_encode(answers), content_type=JSON)
 
     return blueprint
