@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -175,13 +176,25 @@ def _prepare_local_store() -> None:
 
 
 def _create(database: Path) -> None:
-    import mlflow
-
+    """Make the tables under another name first: a process killed meanwhile leaves no half store."""
+    if not database.exists():
+        part = database.parent / ".new"
+        shutil.rmtree(part, ignore_errors=True)  # of a killed process; the caller holds the lock
+        part.mkdir()
+        _make_tables(part / database.name)
+        (part / database.name).replace(database)
+        shutil.rmtree(part)
     connection = sqlite3.connect(database)
     # Readers and one writer side by side; kept in the file from now on.
     connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
-    client = mlflow.MlflowClient()
+
+
+def _make_tables(database: Path) -> None:
+    import mlflow
+
+    uri = f"sqlite:///{database}"
+    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     client.search_experiments(max_results=1)  # the first call makes the tables
     client.search_registered_models(max_results=1)
 

@@ -135,6 +135,31 @@ def test_eight_processes_make_one_store_and_lose_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
+KILLED = """
+import os, signal
+from taxi_duration import tracking
+make = tracking._make_tables
+
+def make_and_die(database):
+    make(database)
+    database.write_bytes(database.read_bytes()[: database.stat().st_size // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+tracking._make_tables = make_and_die
+tracking.connect()
+"""
+
+
+def test_store_whose_making_was_killed_is_made_by_the_next(home):
+    killed = subprocess.run([sys.executable, "-c", KILLED], check=False)
+    assert killed.returncode == -9
+    client = tracking.connect()
+    run_id = tracking.start_run(client, "after the kill", {})
+    assert client.get_run(run_id).info.run_name == "after the kill"
+    hidden = {path.name for path in (home / "tracking").glob(".*")}
+    assert hidden == {".lock"}
+
+
 # --- a server ----------------------------------------------------------------------------
 
 
