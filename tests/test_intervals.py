@@ -31,7 +31,7 @@ def share_inside(intervals, predicted, actual, group) -> float:
 
 def test_eighty_per_cent_of_exchangeable_trips_are_covered():
     intervals = fit_intervals(*draw(20_000, seed=1))
-    assert share_inside(intervals, *draw(20_000, seed=2)) == pytest.approx(0.806, abs=0.015)
+    assert share_inside(intervals, *draw(20_000, seed=2)) == pytest.approx(0.81, abs=0.015)
 
 
 @pytest.mark.parametrize("n", [15, 60, 200])
