@@ -171,6 +171,7 @@ def test_months_are_joined_in_time_order(home):
     assert trips.index.equals(pd.RangeIndex(len(trips)))
 
 
+@pytest.mark.slow
 def test_two_processes_preparing_the_same_month_both_get_it(raw, raw_month):
     table = pa.concat_tables([raw_month] * 20_000)
     pq.write_table(table, raw.path)

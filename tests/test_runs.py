@@ -68,6 +68,7 @@ def test_update_changes_only_what_it_names(home):
     assert run.read()["settings"] == SETTINGS
 
 
+@pytest.mark.slow
 def test_updates_of_several_processes_are_all_kept(home):
     run = new_run(check_settings(**SETTINGS))
     code = (

@@ -1,0 +1,39 @@
+import logging
+
+import pytest
+
+from taxi_duration.logs import log_to_file, log_to_stdout
+
+
+@pytest.fixture(autouse=True)
+def own_root():
+    """The root logger as it was, afterwards."""
+    root = logging.getLogger()
+    before = root.level, root.handlers[:]
+    yield
+    for handler in set(root.handlers) - set(before[1]):
+        handler.close()
+    root.level, root.handlers[:] = before
+
+
+def test_notebook_shows_our_log_once_also_when_asked_twice(capsys):
+    log_to_stdout()
+    log_to_stdout()
+    logging.getLogger("taxi_duration.x").info("read %d rows", 5)
+    assert capsys.readouterr().out.count("read 5 rows") == 1
+
+
+def test_libraries_that_talk_about_themselves_are_quiet(capsys):
+    log_to_stdout()
+    logging.getLogger("alembic.runtime.migration").info("Context impl SQLiteImpl.")
+    logging.getLogger("alembic").warning("something is wrong")
+    out = capsys.readouterr().out
+    assert "Context impl" not in out and "something is wrong" in out
+
+
+def test_log_of_a_run_is_added_to_its_file(tmp_path):
+    (tmp_path / "run.log").write_text("from before the resume\n")
+    log_to_file(tmp_path / "run.log")
+    logging.getLogger("taxi_duration.x").info("kept")
+    lines = (tmp_path / "run.log").read_text().splitlines()
+    assert lines[0] == "from before the resume" and lines[1].endswith("INFO taxi_duration.x: kept")
