@@ -62,7 +62,7 @@ def ping_blueprint(answering: Answering) -> Blueprint:
     @blueprint.get("/ping")
     def ping() -> Response:
         answering.serving()
-        return Response("\n", content_type=JSON)
+        return Response("\n", content_type="text/plain")
 
     return blueprint
 

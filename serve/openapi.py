@@ -141,11 +141,13 @@ def _paths() -> dict[str, Any]:
                 "responses": _responses(_ref("InvocationsAnswer"), 400, 401, 413, 415, 422, 503),
             }
         },
-        "/ping": _text("MLflow's and SageMaker's health check", JSON),
+        "/ping": _text("MLflow's and SageMaker's health check", "text/plain"),
         "/openapi.json": _get("This document", {"type": "object"}),
         "/docs": _text("This document to read", "text/html"),
         "/": _text("The page for riders", "text/html"),
+        "/zones": _get("The taxi zones", {"type": "array", "items": {"type": "object"}}),
         "/monitor": _text("The page for operators", "text/html"),
+        "/monitor/data": _get("What the page for operators shows", {"type": "object"}),
     }
 
 

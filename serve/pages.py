@@ -1,14 +1,19 @@
-"""GET / for riders and GET /monitor for operators: plain pages that need no other host."""
+"""GET / for riders and GET /monitor for operators: plain pages that need no other host.
+
+They are empty forms; scripts fill them from the API, /zones and /monitor/data.
+"""
 
 from __future__ import annotations
 
+from functools import cache
+from math import isnan
 from typing import Any
 
 from flask import Blueprint, Response, render_template
 
 from serve.answering import Answering
-from taxi_duration.deployment import name_of, read_history
-from taxi_duration.errors import LogError
+from serve.errors import json_response
+from serve.live import LivePage
 from taxi_duration.zones import LAST_ZONE, zone_table
 
 HEADERS = {
@@ -20,7 +25,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-HISTORY_LINES = 50
+FIGURES = ("longitude", "latitude", "area_km2")
+ZONES_SECONDS = 3600  # browsers may keep the zones; they change with a new version only
 
 
 def page(template: str, **values: Any) -> Response:
@@ -33,29 +39,45 @@ def pages_blueprint(answering: Answering) -> Blueprint:
     """Return the blueprint."""
     blueprint = Blueprint("pages", __name__)
 
+    live = LivePage(answering)
+
     @blueprint.get("/")
     def index() -> Response:
-        zones = zone_table()
-        choices = sorted(
-            (str(zones.borough[i]), str(zones.name[i]), i) for i in range(1, LAST_ZONE + 1)
-        )
-        return page("index.html", zones=choices)
+        return page("index.html")
+
+    @blueprint.get("/zones")
+    def zones() -> Response:
+        response = json_response(list_zones())
+        response.headers["Cache-Control"] = f"public, max-age={ZONES_SECONDS}"
+        return response
 
     @blueprint.get("/monitor")
     def monitor() -> Response:
-        trouble = answering.holder.trouble
-        try:
-            models = answering.log.summary()
-        except LogError as error:
-            models, trouble = [], str(error)
-        history = read_history()[: -HISTORY_LINES - 1 : -1]
-        return page(
-            "monitor.html",
-            serving=answering.holder.serving,
-            models=models,
-            history=history,
-            trouble=trouble,
-            name_of=name_of,
-        )
+        return page("monitor.html")
+
+    @blueprint.get("/monitor/data")
+    def monitor_data() -> Response:
+        response = json_response(live.content())
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     return blueprint
+
+
+@cache
+def list_zones() -> list[dict[str, Any]]:
+    """Return the taxi zones; those that are no place have no coordinates."""
+    table = zone_table()
+    return [
+        {
+            "id": zone,
+            "borough": str(table.borough[zone]),
+            "name": str(table.name[zone]),
+            **{figure: _known(getattr(table, figure)[zone]) for figure in FIGURES},
+        }
+        for zone in range(1, LAST_ZONE + 1)
+    ]
+
+
+def _known(value: float) -> float | None:
+    return None if isnan(value) else float(value)

@@ -1,0 +1,107 @@
+// Small charts in SVG; colours and type are in the style sheet.
+import { svg } from "./dom.js";
+
+/** Round steps of an axis from 0 to at least `largest`, about four of them. */
+export function ticks(largest) {
+  const rough = Math.max(largest, 1e-9) / 4;
+  const unit = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].find((factor) => factor * unit >= rough) * unit;
+  const last = Math.ceil(largest / step - 1e-9);
+  return Array.from({ length: Math.max(last, 1) + 1 }, (_, i) => i * step);
+}
+
+const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+
+/** The interval of an answer on a line of minutes. */
+export function band({ p10, p50, p90 }, duration) {
+  const steps = ticks(Math.max(p90, duration) * 1.15);
+  const last = steps.at(-1);
+  const x = (minutes) => 8 + (344 * Math.min(minutes, last)) / last;
+  const text = `Eight of ten rides take ${p10.toFixed(0)} to ${p90.toFixed(0)} minutes, half of them less than ${p50.toFixed(0)}.`;
+  const chart = svg("svg", { viewBox: "0 0 360 46", role: "img", "aria-label": text, class: "band" });
+  chart.append(svg("path", { d: `M8 14H352`, class: "rail" }));
+  for (const step of steps) {
+    chart.append(svg("path", { d: `M${x(step)} 26v4`, class: "axis" }));
+    chart.append(svg("text", { x: x(step), y: 42, class: "tick middle" }, String(step)));
+  }
+  const width = Math.max(x(p90) - x(p10), 2);
+  chart.append(
+    svg("rect", { x: x(p10), y: 6, width, height: 16, rx: 5, class: "likely" }),
+    svg("path", { d: `M${x(duration)} 2v24`, class: "needle" }),
+  );
+  return chart;
+}
+
+/** The day from hour to hour: `hours` as /profile gives them. */
+export function profile(hours, asked, best) {
+  const wide = 680, high = 230, left = 38, right = 12, top = 14, foot = 30;
+  const steps = ticks(Math.max(...hours.map(({ interval }) => interval.p90)));
+  const x = (hour) => left + ((wide - left - right) * hour) / 23;
+  const y = (minutes) => high - foot - ((high - foot - top) * minutes) / steps.at(-1);
+  const chart = svg("svg", {
+    viewBox: `0 0 ${wide} ${high}`, role: "img", class: "profile",
+    "aria-label": "Minutes by hour of the start; the table below has the same figures.",
+  });
+  for (const step of steps) {
+    chart.append(
+      svg("path", { d: `M${left} ${y(step)}H${wide - right}`, class: "grid" }),
+      svg("text", { x: left - 6, y: y(step) + 4, class: "tick end" }, String(step)),
+    );
+  }
+  chart.append(svg("text", { x: 4, y: 10, class: "tick" }, "min"));
+  for (let hour = 0; hour < 24; hour += 3) {
+    const label = `${String(hour).padStart(2, "0")}:00`;
+    chart.append(svg("text", { x: x(hour), y: high - 10, class: "tick middle" }, label));
+  }
+  const over = hours.map(({ hour, interval }) => [x(hour), y(interval.p90)]);
+  const under = hours.map(({ hour, interval }) => [x(hour), y(interval.p10)]).reverse();
+  chart.append(
+    svg("path", { d: `${path([...over, ...under])}Z`, class: "likely" }),
+    svg("path", { d: path(hours.map(({ hour, duration }) => [x(hour), y(duration)])), class: "line" }),
+    svg("path", { d: `M${x(asked)} ${top}V${high - foot}`, class: "asked" }),
+    svg("circle", { cx: x(best.hour), cy: y(best.duration), r: 6, class: "best" }),
+  );
+  const half = (x(1) - x(0)) / 2;
+  for (const { hour, duration, interval } of hours) {
+    const says = `${hour}:00 – ${duration.toFixed(1)} min (${interval.p10.toFixed(0)} to ${interval.p90.toFixed(0)})`;
+    const area = { x: x(hour) - half, y: top, width: 2 * half, height: high - foot - top, class: "hit" };
+    chart.append(svg("rect", area, svg("title", {}, says)));
+  }
+  return chart;
+}
+
+/** Lines over the last minutes; `series` are arrays of {t, v}, t in seconds, v null for a gap. */
+export function timeline(series, seconds, unit, label) {
+  const wide = 340, high = 110, left = 38, top = 12, foot = 18;
+  const values = series.flat().map(({ v }) => v).filter((v) => v !== null);
+  const steps = ticks(Math.max(...values, 0));
+  const now = Math.max(...series.flat().map(({ t }) => t), 0);
+  const x = (t) => wide - 4 - ((wide - 4 - left) * (now - t)) / seconds;
+  const y = (v) => high - foot - ((high - foot - top) * v) / steps.at(-1);
+  const chart = svg("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": label, class: "timeline" });
+  for (const step of steps) {
+    chart.append(
+      svg("path", { d: `M${left} ${y(step)}H${wide - 4}`, class: "grid" }),
+      svg("text", { x: left - 5, y: y(step) + 4, class: "tick end" }, String(+step.toPrecision(3))),
+    );
+  }
+  chart.append(
+    svg("text", { x: left, y: high - 3, class: "tick" }, `${seconds / 60} min ago`),
+    svg("text", { x: wide - 4, y: high - 3, class: "tick end" }, "now"),
+    svg("text", { x: 2, y: 9, class: "tick" }, unit),
+  );
+  series.forEach((points, i) => {
+    let run = [];
+    const flush = () => {
+      if (run.length > 1) chart.append(svg("path", { d: path(run), class: `line line-${i}` }));
+      else if (run.length) chart.append(svg("circle", { cx: run[0][0], cy: run[0][1], r: 2, class: `dot line-${i}` }));
+      run = [];
+    };
+    for (const { t, v } of points) {
+      if (v === null) flush();
+      else run.push([x(t), y(v)]);
+    }
+    flush();
+  });
+  return chart;
+}
