@@ -1,5 +1,19 @@
 """The service: the deployed model over HTTP. Start it with `python -m serve`."""
 
-from serve.app import create_app
+from __future__ import annotations
 
-__all__ = ["create_app"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+def create_app(*args: Any, **settings: Any) -> Flask:
+    """Return the service; see `serve.app.create_app`.
+
+    Imported on the call: `python -m serve` must set up what workers share before
+    prometheus_client is loaded, and says within milliseconds when nothing is deployed.
+    """
+    from serve import app
+
+    return app.create_app(*args, **settings)

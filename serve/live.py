@@ -118,7 +118,7 @@ def _as_dict(path: Path) -> dict[str, Any]:
 
 def _facts(loaded: LoadedModel) -> dict[str, Any]:
     card = loaded.card
-    names = ("model_kind", "data_source", "train_data", "created", "run_id", "mlflow_run_id")
+    names = ("model_kind", "data_source", "train_data", "created", "run_id")
     return {"model": loaded.version, "sha256": loaded.sha256, **{n: card.get(n) for n in names}}
 
 

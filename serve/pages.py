@@ -38,7 +38,6 @@ def page(template: str, **values: Any) -> Response:
 def pages_blueprint(answering: Answering) -> Blueprint:
     """Return the blueprint."""
     blueprint = Blueprint("pages", __name__)
-
     live = LivePage(answering)
 
     @blueprint.get("/")

@@ -1,0 +1,193 @@
+// The operator's page: rates and latencies from /metrics, everything else from /monitor/data.
+import { ask, byId, fixed, html, say, svg } from "./dom.js";
+import { timeline } from "./charts.js";
+import { parseMetrics, quantile, total } from "./metrics.js";
+
+const METRICS_MS = 2000, DATA_MS = 3000;
+const SHOWN_SECONDS = 300, RATE_SECONDS = 60;
+const ASKED = ["predict.", "invocations.", "riders.", "feedback."]; // not the pages' own requests
+const samples = []; // of /metrics, oldest first
+const heard = { metrics: null, data: null };
+
+// --- rates and latencies --------------------------------------------------------------------
+
+const isAsked = ({ endpoint }) => ASKED.some((start) => endpoint.startsWith(start));
+
+function sampleOf(text) {
+  const metrics = parseMetrics(text);
+  return {
+    t: Date.now() / 1000,
+    requests: total(metrics, "taxi_requests_total", isAsked),
+    refused: total(metrics, "taxi_requests_total", (l) => isAsked(l) && Number(l.status) >= 400),
+    rides: total(metrics, "taxi_predictions_total"),
+    feedback: total(metrics, "taxi_feedback_total"),
+    latency: total.by(metrics, "taxi_latency_seconds_bucket", "le"),
+  };
+}
+
+const since = (before, now) =>
+  new Map([...now.latency].map(([le, count]) => [le, count - (before?.latency.get(le) ?? 0)]));
+const milliseconds = (buckets, q) => {
+  const seconds = quantile(buckets, q);
+  return seconds === null ? null : 1000 * seconds;
+};
+
+async function pollMetrics() {
+  const response = await fetch("/metrics");
+  if (!response.ok) throw new Error(`/metrics answers with status ${response.status}`);
+  const now = sampleOf(await response.text());
+  const last = samples.at(-1);
+  if (last && now.requests < last.requests) samples.length = 0; // the service began anew
+  samples.push(now);
+  while (now.t - samples[0].t > SHOWN_SECONDS + RATE_SECONDS) samples.shift();
+  showMetrics(now);
+}
+
+function showMetrics(now) {
+  const before = samples.find(({ t }) => now.t - t <= RATE_SECONDS);
+  const seconds = now.t - before.t;
+  const asked = now.requests - before.requests;
+  byId("rate").textContent = seconds > 0 ? fixed(asked / seconds, asked / seconds < 10 ? 2 : 0) : "–";
+  byId("errors").textContent = now.requests ? `${((100 * now.refused) / now.requests).toFixed(1)} %` : "–";
+  byId("rides").textContent = now.rides.toLocaleString("en");
+  byId("feedback").textContent = now.feedback.toLocaleString("en");
+  let recent = since(before, now);
+  if (!recent.get("+Inf")) recent = now.latency; // quiet: since the service began
+  for (const q of [50, 95, 99]) byId(`p${q}`).textContent = fixed(milliseconds(recent, q / 100), 2);
+  const steps = samples.slice(1).map((to, i) => ({ from: samples[i], to }));
+  const rates = steps.map(({ from, to }) => ({ t: to.t, v: (to.requests - from.requests) / (to.t - from.t) }));
+  const at = (q) => steps.map(({ from, to }) => ({ t: to.t, v: milliseconds(since(from, to), q) }));
+  byId("rate-plot").replaceChildren(
+    timeline([rates], SHOWN_SECONDS, "1/s", "Requests a second over the last five minutes"));
+  byId("latency-plot").replaceChildren(
+    timeline([at(0.5), at(0.99)], SHOWN_SECONDS, "ms", "Latency over the last five minutes"));
+}
+
+// --- everything else ------------------------------------------------------------------------
+
+const cell = (content, kind = null) => html("td", { class: kind }, content ?? "–");
+const row = (...cells) => html("tr", {}, ...cells.map((one) => (one instanceof Node ? one : cell(one))));
+const none = (columns, text) => html("tr", {}, html("td", { colspan: columns, class: "muted" }, text));
+const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : `${fixed(100 * share, digits)} %`);
+const nameOf = (entry) => (entry ? `${entry.name}:${entry.version}` : "–");
+const clock = (iso) => iso.slice(0, 19).replace("T", " ");
+const badge = (level) => html("span", { class: `level ${level}` }, level);
+const within = (value, low, high) =>
+  value === null || value === undefined ? "–"
+    : low === null || low === undefined ? fixed(value, 2)
+      : `${fixed(value, 2)} (${fixed(low, 2)}–${fixed(high, 2)})`;
+
+function fillTable(id, columns, rows, empty) {
+  byId(id).replaceChildren(...(rows.length ? rows : [none(columns, empty)]));
+}
+
+function showServing({ serving, trouble }) {
+  say(byId("trouble"), trouble.join(" "));
+  const sample = serving?.champion.data_source === "sample";
+  say(byId("source"), sample ? "The champion learned from the built-in sample, not from real trips." : null);
+  if (!serving) {
+    byId("serving").textContent = "No model serves.";
+    return;
+  }
+  const { champion, challenger } = serving;
+  byId("serving").replaceChildren(
+    "Champion ", html("b", {}, champion.model), ` (${champion.model_kind ?? "?"}`,
+    champion.train_data ? `, learned from ${champion.train_data}` : "",
+    champion.run_id ? `, run ${champion.run_id}` : "", ")",
+    ...(challenger ? [", challenger ", html("b", {}, challenger.model), ` (${challenger.model_kind ?? "?"})`] : []), ".");
+}
+
+function showLog({ log, serving }) {
+  const rows = log.models.map((one) => row(
+    one.model, one.arm, one.predictions.toLocaleString("en"), one.feedback.toLocaleString("en"),
+    within(one.mean_error, one.error_low, one.error_high), percent(one.coverage), fixed(one.latency_ms, 2)));
+  fillTable("versions", 7, rows, log.trouble ?? "No ride was asked for yet.");
+  byId("window").textContent = `Last ${log.days} days of the prediction log. The interval takes rides as ` +
+    "independent of each other; the verdict's, drawn over days, does not.";
+  const own = log.models.find((one) => one.model === serving?.champion.model && one.arm === "champion");
+  byId("mae").textContent = fixed(own?.mean_error, 2);
+}
+
+function showVerdict({ verdict }) {
+  for (const part of ["segments-part", "drift-part"]) byId(part).hidden = !verdict;
+  if (!verdict) return;
+  byId("level").className = `level ${verdict.verdict}`;
+  byId("level").textContent = verdict.verdict;
+  byId("verdict-about").textContent = `${verdict.model} on the ${verdict.source}: ${verdict.rides.toLocaleString("en")} ` +
+    `rides, ${verdict.answered.toLocaleString("en")} with their true duration; made at ${clock(verdict.at)} UTC.`;
+  byId("reasons").replaceChildren(...verdict.reasons.map(({ kind, level, text }) =>
+    html("li", {}, badge(level), ` ${kind}: ${text}`)));
+  fillTable("segments", 4, verdict.errors.map((one) => row(
+    one.by === "overall" ? "all" : `${one.by}: ${one.group.replaceAll("_", " ")}`, one.rows.toLocaleString("en"),
+    within(one.mae, one.mae_low, one.mae_high), percent(one.coverage))), "No true duration came in yet.");
+  fillTable("drift", 6, verdict.drift.map((one) => row(
+    one.feature, one.measure, `${+one.value.toPrecision(3)} ${one.unit}`, String(one.watch), String(one.alarm),
+    cell(badge(one.level)))), "Too few rides to tell.");
+}
+
+function showTest({ serving, test }) {
+  const on = serving?.challenger;
+  byId("ab").textContent = on
+    ? `${on.model} answers ${percent(serving.ab_share, 0)} of the rides; shadow answers are ${serving.shadow ? "on" : "off"}.`
+    : "No challenger.";
+  byId("evidence").replaceChildren();
+  if (!on || !test) return;
+  byId("ab").textContent += ` Last look (${clock(test.at)} UTC): ${test.verdict} after ${test.blocks} days and ` +
+    `${test.trips.toLocaleString("en")} rides, nearer by ${fixed(test.gain_min, 2)} minutes.`;
+  byId("evidence").append(evidence(test.e_value, test.boundary));
+}
+
+/** Evidence against "no difference" on a logarithmic line; at the boundary the test is decided. */
+function evidence(value, boundary) {
+  const most = Math.log10(Math.max(boundary * 5, value));
+  const x = (v) => 10 + (320 * Math.max(Math.log10(Math.max(v, 0.1)) + 1, 0)) / (most + 1);
+  const text = `Evidence ${value.toPrecision(3)}; the test is decided at ${boundary}.`;
+  return svg("svg", { viewBox: "0 0 360 52", role: "img", "aria-label": text, class: "band" },
+    svg("path", { d: "M10 16H330", class: "rail" }),
+    svg("rect", { x: 10, y: 9, width: x(value) - 10, height: 14, rx: 5, class: "likely" }),
+    svg("path", { d: `M${x(boundary)} 3v28`, class: "needle" }),
+    svg("text", { x: x(boundary), y: 46, class: "tick middle" }, `decided at ${boundary}`),
+    svg("text", { x: 10, y: 46, class: "tick" }, `evidence ${value.toPrecision(3)}`));
+}
+
+function showPast({ history, decisions, mlflow, serving }) {
+  fillTable("history", 5, history.map((one) => row(
+    clock(one.at), one.action, nameOf(one.champion), nameOf(one.challenger), one.reason)), "Nothing was deployed yet.");
+  fillTable("decisions", 3, decisions.map((one) => row(clock(one.at), one.what, one.why)),
+    "None yet: python pipeline.py auto takes a turn.");
+  const known = byId("mlflow-link");
+  if (mlflow && serving && !known) {
+    const [name, version] = serving.champion.model.split(":");
+    const href = `${mlflow}/#/models/${encodeURIComponent(name)}/versions/${version}`;
+    byId("links").append(" Tracked in ", html("a", { id: "mlflow-link", href, rel: "noreferrer" }, "MLflow"), ".");
+  }
+}
+
+async function pollData() {
+  const data = await ask("/monitor/data");
+  for (const show of [showServing, showLog, showVerdict, showTest, showPast]) show(data);
+}
+
+// --- the beat -------------------------------------------------------------------------------
+
+function tell() {
+  const wrong = Object.values(heard).find(Boolean);
+  byId("beat").textContent = wrong ? `not updated: ${wrong}` : "live";
+}
+
+/** Poll for ever, one at a time, and not while nobody looks. */
+async function repeat(name, poll, pause) {
+  if (!document.hidden) {
+    try {
+      await poll();
+      heard[name] = null;
+    } catch (error) {
+      heard[name] = error.message;
+    }
+    tell();
+  }
+  setTimeout(repeat, pause, name, poll, pause);
+}
+
+repeat("metrics", pollMetrics, METRICS_MS);
+repeat("data", pollData, DATA_MS);
