@@ -1,0 +1,183 @@
+"""From one answer back to the bytes it was learned from, every digest checked now.
+
+Prediction -> version and digest -> run and executed notebooks -> parameters, commit, libraries
+-> source months with address, SHA-256 and row accounting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from taxi_duration import config
+from taxi_duration.bundle import MODEL_FILE, load_bundle, load_card
+from taxi_duration.deployment import read_history
+from taxi_duration.errors import BundleError, NotFoundError
+from taxi_duration.files import sha256_file
+from taxi_duration.prediction_log import PredictionLog
+from taxi_duration.rides import Rides
+from taxi_duration.runs import RUN_FILE
+
+VERIFIED, MISMATCH, MISSING, RECORDED = "verified", "MISMATCH", "missing", "recorded"
+SAME_MIN = 1e-3  # float32 against the ride-by-ride path
+
+
+class Link(NamedTuple):
+    """One thing in the chain: what it is, what is known of it, and whether it still is so.
+
+    `status` is verified, MISMATCH, missing, or recorded: said then, with nothing to check it by.
+    """
+
+    kind: str
+    name: str
+    status: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The chain behind one prediction."""
+
+    prediction: dict[str, Any]
+    card: dict[str, Any] | None
+    links: list[Link]
+
+    @property
+    def is_verified(self) -> bool:
+        """True when every digest that was recorded is that of the bytes that lie there now."""
+        return all(link.status in (VERIFIED, RECORDED) for link in self.links)
+
+
+def trace_prediction(prediction_id: str, prediction_log: PredictionLog) -> Trace:
+    """Follow a prediction to its source months.
+
+    Works for every version that is kept in models/, deployed or not.
+
+    Raises:
+        NotFoundError: the log has no such prediction.
+    """
+    prediction = prediction_log.find(prediction_id)
+    if prediction is None:
+        raise NotFoundError(f"prediction {prediction_id} is not in the log")
+    name, _, version = prediction["model"].partition(":")
+    folder = config.models_dir() / name / version
+    links = [_prediction_link(prediction), *_serving_links(prediction)]
+    try:
+        card = load_card(folder, config.signing_key())
+    except BundleError as error:
+        return Trace(
+            prediction, None, [*links, Link("card", prediction["model"], MISSING, str(error))]
+        )
+    links += [
+        _model_link(prediction, folder),
+        _answer_link(prediction, folder),
+        _card_link(prediction, card),
+        *_run_links(card),
+        _code_link(card),
+        *(_month_link(role, month) for role, months in card["months"].items() for month in months),
+    ]
+    return Trace(prediction, card, links)
+
+
+def _prediction_link(row: dict[str, Any]) -> Link:
+    asked = f"zone {row['PULocationID']} to {row['DOLocationID']} at {row['pickup_at']}"
+    miles = "" if row["trip_distance"] is None else f", {row['trip_distance']:g} miles"
+    truth = "" if row["true_duration"] is None else f", it took {row['true_duration']:.2f}"
+    detail = (
+        f"{asked}{miles}: {row['duration']:.2f} min ({row['p10']:.2f} to {row['p90']:.2f}), "
+        f"{row['support']} past trips, by {row['arm']} {row['model']}{truth}"
+    )
+    return Link("prediction", row["prediction_id"], RECORDED, detail)
+
+
+def _serving_links(row: dict[str, Any]) -> Iterator[Link]:
+    """When the version came into service, from the history of deployments."""
+    for line in read_history():
+        for role in ("champion", "challenger"):
+            entry = line.get(role)
+            if entry and entry["model_sha256"] == row["model_sha256"]:
+                detail = f"{line['action']} at {line['at']}: {line['reason']}"
+                yield Link("deployment", f"{row['model']} as {role}", RECORDED, detail)
+                return
+
+
+def _model_link(row: dict[str, Any], folder: Path) -> Link:
+    """The model's bytes now against what the answer was logged with."""
+    status, detail = _compare(folder / MODEL_FILE, row["model_sha256"])
+    return Link("model", f"{row['model']} {MODEL_FILE}", status, detail)
+
+
+def _answer_link(row: dict[str, Any], folder: Path) -> Link:
+    """Ask the model the same again: the logged answer must come out."""
+    try:
+        model, _ = load_bundle(folder, config.signing_key())
+    except BundleError as error:
+        return Link("answer", row["prediction_id"], MISMATCH, f"cannot be repeated: {error}")
+    ride = Rides.from_dicts([{**row, "pickup_datetime": row["pickup_at"]}])
+    again = float(model.answer(ride).duration[0])
+    same = abs(again - row["duration"]) <= SAME_MIN
+    detail = f"asked again, the model says {again:.3f} min, logged were {row['duration']:.3f}"
+    return Link("answer", row["prediction_id"], VERIFIED if same else MISMATCH, detail)
+
+
+def _card_link(row: dict[str, Any], card: dict[str, Any]) -> Link:
+    same = card.get("model_sha256") == row["model_sha256"]
+    signed = "signed, " if card.get("signature") and config.signing_key() else ""
+    detail = f"{signed}{card['model_kind']} of {card['created']}, run {card['run_id']}"
+    if not same:
+        detail += f"; it describes another model ({str(card.get('model_sha256'))[:12]}…)"
+    return Link("card", row["model"], VERIFIED if same else MISMATCH, detail)
+
+
+def _run_links(card: dict[str, Any]) -> Iterator[Link]:
+    """The run's folder and its executed notebooks; runs/ may be cleaned, the card stays."""
+    folder = config.runs_dir() / card["run_id"]
+    if not (folder / RUN_FILE).exists():
+        yield Link(
+            "run", card["run_id"], RECORDED, "its folder was removed; the card stands for it"
+        )
+        return
+    parameters = ", ".join(f"{k}={v}" for k, v in card["parameters"].items())
+    settings = f"train {card['train_data']}, validate {card['val_data']}"
+    yield Link("run", card["run_id"], RECORDED, f"{settings}; {parameters}")
+    for path in sorted(folder.glob("*.ipynb")):
+        yield Link("notebook", path.name, RECORDED, f"executed, in {folder.name}/")
+
+
+def _code_link(card: dict[str, Any]) -> Link:
+    libraries = ", ".join(f"{name} {version}" for name, version in card["libraries"].items())
+    return Link("code", f"git {card['git_commit'][:12]}", RECORDED, libraries)
+
+
+def _month_link(role: str, month: dict[str, Any]) -> Link:
+    """A source month's bytes now against what the card recorded."""
+    status, detail = _compare(_month_path(month), month["sha256"])
+    reasons = ", ".join(f"{code} {n:,}" for code, n in month["reasons"].items() if n)
+    where = month["url"] or f"data/{_folder(month)}/{month['file']}"
+    detail += f"; {where}; {month['rows_read']:,} rows, {month['rows_kept']:,} kept ({reasons})"
+    return Link(f"{role} month", month["month"], status, detail)
+
+
+def _month_path(month: dict[str, Any]) -> Path:
+    """Where the file lies; of samples of several sizes the one that was read."""
+    folder = config.data_dir() / _folder(month)
+    found = [folder / month["file"], *sorted(folder.glob(f"*/{month['file']}"))]
+    there = [path for path in found if path.exists()]
+    same = [path for path in there if sha256_file(path) == month["sha256"]]
+    return (same or there or found)[0]
+
+
+def _folder(month: dict[str, Any]) -> str:
+    return "sample" if month["data_source"] == "sample" else "raw"
+
+
+def _compare(path: Path, recorded: str) -> tuple[str, str]:
+    """Digest the file as it is now."""
+    if not path.exists():
+        return MISSING, f"SHA-256 {recorded[:16]}… was recorded, the file is not there"
+    found = sha256_file(path)
+    if found != recorded:
+        return MISMATCH, f"SHA-256 is {found[:16]}…, recorded was {recorded[:16]}…"
+    return VERIFIED, f"SHA-256 {found}"

@@ -1,0 +1,133 @@
+"""From an answer back to source bytes."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from taxi_duration.deployment import read_deployment
+from taxi_duration.errors import NotFoundError
+from taxi_duration.monitor import load_version
+from taxi_duration.prediction_log import open_log
+from taxi_duration.rides import Rides
+from taxi_duration.trace import trace_prediction
+
+pytestmark = pytest.mark.slow  # the first test that needs it waits for the shared chain
+
+
+@pytest.fixture
+def answered(moved_home):
+    """A home with one logged answer of its champion, and the log."""
+    champion = read_deployment()["champion"]
+    model, _ = load_version(champion)
+    ride = {"PULocationID": 74, "DOLocationID": 41, "trip_distance": 1.5}
+    at = "2021-03-01T08:30:00"
+    answer = model.answer(Rides.from_dicts([{**ride, "pickup_datetime": at}]))
+    minutes = {k: float(getattr(answer, k)[0]) for k in ("duration", "p10", "p50", "p90")}
+    log = open_log()
+    row = {
+        **ride, **minutes, "prediction_id": "early", "ride_id": None, "asked_at": 1.6e9,
+        "pickup_at": at, "support": int(answer.support[0]), "used_distance": True,
+        "model": f"{champion['name']}:{champion['version']}", "arm": "champion",
+        "model_sha256": champion["model_sha256"], "latency_ms": 1.0,
+    }  # fmt: skip
+    log.add([row, {**row, "prediction_id": "doctored", "duration": minutes["duration"] + 5}])
+    yield moved_home, log
+    log.close()
+
+
+def statuses(trace):
+    return {(link.kind, link.name): link.status for link in trace.links}
+
+
+def of_kind(trace, kind):
+    return [link for link in trace.links if link.kind == kind]
+
+
+def test_answer_is_traced_to_verified_source_bytes(answered):
+    _, log = answered
+    trace = trace_prediction("early", log)
+    assert trace.is_verified
+    assert [link.status for link in of_kind(trace, "train month")] == ["verified"]
+    assert [link.name for link in of_kind(trace, "validation month")] == ["2021-02"]
+    assert of_kind(trace, "answer")[0].status == of_kind(trace, "model")[0].status == "verified"
+
+
+def test_trace_shows_run_notebooks_parameters_commit_and_libraries(answered):
+    _, log = answered
+    trace = trace_prediction("early", log)
+    assert of_kind(trace, "notebook")[0].name == "01_read_data.ipynb"
+    assert "seed=" in of_kind(trace, "run")[0].detail
+    assert of_kind(trace, "code")[0].name.startswith("git ")
+    assert "numpy " in of_kind(trace, "code")[0].detail
+
+
+def test_trace_shows_row_accounting_of_the_source(answered):
+    _, log = answered
+    (month,) = of_kind(trace_prediction("early", log), "train month")
+    assert "4,000 rows" in month.detail
+    assert "too_short" in month.detail
+
+
+def test_source_month_changed_by_one_byte_is_shown(answered):
+    home, log = answered
+    (path,) = (home / "data" / "sample").glob("*/green_tripdata_2021-01.parquet")
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    trace = trace_prediction("early", log)
+    assert not trace.is_verified
+    assert statuses(trace)["train month", "2021-01"] == "MISMATCH"
+    assert statuses(trace)["validation month", "2021-02"] == "verified"
+
+
+def test_source_month_that_is_gone_is_shown(answered):
+    home, log = answered
+    (path,) = (home / "data" / "sample").glob("*/green_tripdata_2021-02.parquet")
+    path.unlink()
+    trace = trace_prediction("early", log)
+    assert statuses(trace)["validation month", "2021-02"] == "missing"
+
+
+def test_exchanged_model_is_shown(answered):
+    home, log = answered
+    path = home / "models" / "green-duration" / "1" / "model.bin"
+    path.write_bytes(path.read_bytes() + b"x")
+    trace = trace_prediction("early", log)
+    assert of_kind(trace, "model")[0].status == of_kind(trace, "answer")[0].status == "MISMATCH"
+
+
+def test_answer_changed_in_the_log_is_shown(answered):
+    _, log = answered
+    trace = trace_prediction("doctored", log)
+    assert of_kind(trace, "answer")[0].status == "MISMATCH"
+    assert of_kind(trace, "model")[0].status == "verified"
+
+
+def test_version_no_longer_deployed_is_traced_all_the_same(answered):
+    home, log = answered
+    shutil.rmtree(home / "deployment")
+    assert trace_prediction("early", log).is_verified
+
+
+def test_run_folder_that_was_cleaned_leaves_the_rest_of_the_chain(answered):
+    home, log = answered
+    shutil.rmtree(home / "runs")
+    trace = trace_prediction("early", log)
+    assert trace.is_verified
+    assert "removed" in of_kind(trace, "run")[0].detail
+
+
+def test_version_that_was_deleted_is_shown_as_missing(answered):
+    home, log = answered
+    shutil.rmtree(home / "models")
+    trace = trace_prediction("early", log)
+    assert not trace.is_verified
+    assert of_kind(trace, "card")[0].status == "missing"
+
+
+def test_unknown_prediction_says_so(answered):
+    _, log = answered
+    with pytest.raises(NotFoundError, match="nobody is not in the log"):
+        trace_prediction("nobody", log)
