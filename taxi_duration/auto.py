@@ -52,6 +52,7 @@ class AutoSettings:
     """The values of `auto_settings.json`."""
 
     window_months: int
+    alarm_window_months: int
     model: str
     max_age_months: int
     look_ahead_months: int
@@ -74,6 +75,7 @@ class State:
         serial: grows with every change of state.
         since: unix seconds when the stage began.
         month: published month that judges the challenger.
+        window: months before it to learn from.
         run_id: of the training run.
         attempts: trainings of this month that failed.
         challenger, champion: entries as in deployment.json.
@@ -85,6 +87,7 @@ class State:
     serial: int = 0
     since: float = 0.0
     month: str | None = None
+    window: int = 0
     run_id: str | None = None
     attempts: int = 0
     challenger: dict[str, Any] | None = None
@@ -266,7 +269,9 @@ class Turn:
             if worst.reasons
             else f"{name_of(champion)} is {age} months old"
         )
-        after = self._enter(state, "train", month=str(month), champion=champion)
+        alarmed = "alarm" in (health.level, live.level)
+        window = self.settings.alarm_window_months if alarmed else self.settings.window_months
+        after = self._enter(state, "train", month=str(month), window=window, champion=champion)
         return Step(f"retrain on the months before {month}", why, after, numbers)
 
     def _go_back(self, state: State, deployment: dict[str, Any], live: Health) -> Step | None:
@@ -291,7 +296,7 @@ class Turn:
         """Train on the moved window through the same chain that anybody runs."""
         champion, month = deployment["champion"], parse_month(state.month)
         try:
-            settings = self._settings(champion, month)
+            settings = self._settings(champion, month, state.window)
             challenger = self.workshop.train(settings, state.run_id, self._remember)
         except TaxiError as error:
             return self._training_failed(read_state(), error)
@@ -299,8 +304,8 @@ class Turn:
         why = f"trained on {settings.train_data}, to be judged on {month}"
         return Step(f"made {name_of(challenger)}", why, after, model=challenger)
 
-    def _settings(self, champion: dict[str, Any], month: Month) -> RunSettings:
-        window = [month.shift(-i) for i in range(self.settings.window_months, 0, -1)]
+    def _settings(self, champion: dict[str, Any], month: Month, months: int) -> RunSettings:
+        window = [month.shift(-i) for i in range(months, 0, -1)]
         there = [m for m in window if self.workshop.is_published(champion, m)]
         if not there:
             raise SourceError(f"none of {format_months(window)} is there to train on")
@@ -354,11 +359,16 @@ class Turn:
         """Look at the shadow answers whose truth has come in."""
         if not _is_under_test(state, deployment):
             return self._overtaken(state)
-        if (back := self._go_back_in_test(state, deployment)) is not None:
+        live = self.workshop.live_health(deployment["champion"])
+        if (back := self._go_back(state, deployment, live)) is not None:
             return back
         outcome = self._paired(state)
         name, numbers = name_of(state.challenger), {"test": asdict(outcome)}
         why = _in_words(outcome)
+        if outcome.verdict == "better" and live.is_wrong:
+            why = f"{why}; no time for an A/B test: {live.reasons[0].text}"
+            after = self._enter(state, "promote", why=why)
+            return Step(f"trust {name}", why, after, numbers, state.challenger)
         if outcome.verdict == "better":
             return Step(f"try {name}", why, self._enter(state, "start_ab", why=why), numbers,
                         state.challenger)  # fmt: skip
@@ -381,7 +391,8 @@ class Turn:
         """Look at what both arms answered to riders."""
         if not _is_under_test(state, deployment):
             return self._overtaken(state)
-        if (back := self._go_back_in_test(state, deployment)) is not None:
+        live = self.workshop.live_health(deployment["champion"])
+        if (back := self._go_back(state, deployment, live)) is not None:
             return back
         outcome = self._split(state)
         why, numbers = _in_words(outcome), {"test": asdict(outcome)}
@@ -423,10 +434,6 @@ class Turn:
             self.settings.min_block_trips,
         )
         return judge(gains, trips, self.settings.alpha, self.settings.ab_blocks)
-
-    def _go_back_in_test(self, state: State, deployment: dict[str, Any]) -> Step | None:
-        live = self.workshop.live_health(deployment["champion"])
-        return self._go_back(state, deployment, live)
 
     def _wait_for_feedback(self, state: State, why: str, numbers: dict[str, Any]) -> Step:
         days = (self.workshop.now() - state.since) / DAY_SECONDS

@@ -60,8 +60,8 @@ class Drift(NamedTuple):
 class Sample(NamedTuple):
     """Rides with what was answered and, where known, what came true.
 
-    `predicted` and `actual` are minutes of shape (n,); None where there are none. The rides
-    may be one in `every` of all.
+    `predicted` and `actual` are minutes; None where there are none. The rides may be one in
+    `every` of all. Of a reference, `predicted` may belong to other rides.
     """
 
     rides: Rides

@@ -159,21 +159,31 @@ def answer_trips(model: DurationModel, card: Mapping[str, Any], trips: pd.DataFr
 
 
 def training_sample(model: DurationModel, card: Mapping[str, Any]) -> Sample:
-    """Return rides of the model's training months with its answers: what drift is from.
+    """Return rides of the model's training months: what drift is measured from.
 
     Raises:
-        TaxiError: a training month cannot be read any more.
+        TaxiError: a month cannot be read any more.
     """
-    months = parse_months(card["train_data"])
-    return make_sample(model, concat_trips(prepare_months(card["service"], months)))
+    train, validation = (
+        concat_trips(prepare_months(card["service"], parse_months(card[months])))
+        for months in ("train_data", "val_data")
+    )
+    return make_sample(model, train, validation)
 
 
-def make_sample(model: DurationModel, trips: pd.DataFrame) -> Sample:
-    """Return an even sample of trips with the model's answers."""
-    every = max(len(trips) // REFERENCE_ROWS, 1)
-    kept = trips.iloc[::every]
-    rides = Rides.from_frame(kept)
-    return Sample(rides, model.answer(rides).duration, kept["duration"].to_numpy(), every)
+def make_sample(model: DurationModel, train: pd.DataFrame, validation: pd.DataFrame) -> Sample:
+    """Return an even sample of the training trips, and answers to the validation trips.
+
+    A model answers what it learned from in another way than what it has not seen: only
+    answers of the second kind can be compared with those to come.
+    """
+    every = max(len(train) // REFERENCE_ROWS, 1)
+    kept, unseen = (
+        train.iloc[::every],
+        validation.iloc[:: max(len(validation) // REFERENCE_ROWS, 1)],
+    )
+    answers = model.answer(Rides.from_frame(unseen)).duration
+    return Sample(Rides.from_frame(kept), answers, kept["duration"].to_numpy(), every)
 
 
 def load_version(entry: Mapping[str, Any]) -> tuple[DurationModel, dict[str, Any]]:

@@ -41,6 +41,7 @@ from taxi_duration.monitor import Health, Reason
 from taxi_duration.months import Month
 
 JANUARY, FEBRUARY, MARCH, APRIL = (Month(2021, month) for month in (1, 2, 3, 4))
+PATIENT = replace(auto_settings(), max_age_months=3)
 WRONG = Reason("error", "alarm", "MAE is twice the validation's")
 
 
@@ -184,7 +185,7 @@ def test_source_that_cannot_be_reached_is_waited_for(deployed):
 
 
 def test_quiet_month_is_not_worth_a_new_version(deployed):
-    lines = take_turn(FakeWorkshop(month_reasons=()))
+    lines = take_turn(FakeWorkshop(month_reasons=()), settings=PATIENT)
     assert whats(lines) == ["not worth it 2021-03", "nothing"]
     assert read_state().looked_at == "2021-03"
 
@@ -240,6 +241,12 @@ def test_training_goes_on_with_the_run_it_began(deployed):
     assert list(read_json(config.runs_dir() / "versions.json")) == [began]
 
 
+def test_alarm_shortens_the_window_to_what_the_new_world_looks_like(deployed):
+    shop = FakeWorkshop(feedback_days=0, month_reasons=(WRONG,))
+    take_turn(shop)
+    assert shop.trained[0][:2] == ("2021-02", "2021-03")
+
+
 # --- testing it ------------------------------------------------------------------------------
 
 
@@ -250,6 +257,14 @@ def test_whole_way_from_a_month_to_a_promotion(deployed):
         "trust green-duration:2", "promote green-duration:2", "nothing",
     ]  # fmt: skip
     assert serving() == 2
+
+
+def test_champion_that_is_wrong_is_replaced_without_an_ab_test(deployed):
+    shop = FakeWorkshop(live_reasons=(WRONG,), rollback_gain=-1.0)
+    shop.live_health = lambda model: shop._health("live log", model, shop.live_reasons)
+    lines = take_turn(shop)
+    assert "promote green-duration:2" in whats(lines)
+    assert "A/B-test green-duration:2" not in whats(lines)
 
 
 def test_shadow_answers_wait_for_feedback(deployed):

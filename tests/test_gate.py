@@ -130,6 +130,12 @@ def test_coverage_just_outside_the_band_is_taken_for_noise_on_a_small_month(worl
     assert numbers["passed"]
 
 
+def test_intervals_outside_the_band_pass_when_the_champions_are_further_out(world):
+    narrower, narrow = world.answers(3.0, width=1.5), world.answers(1.0, width=2.5)
+    assert passed(world.judge(narrower, narrow))["coverage"]
+    assert not passed(world.judge(narrow, narrower))["coverage"]
+
+
 def test_gain_that_the_airports_pay_for_is_refused(world):
     airport = np.isin(world.rides.PULocationID, [132])
     decision = world.judge(world.answers(4.0), world.answers(0.5, bias=5.0, where=airport))

@@ -182,7 +182,9 @@ def test_log_rows_become_a_frame_with_unknowns_as_nan():
 def test_published_month_is_looked_at_as_if_it_had_been_answered_live(trips):
     model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
     frame = answer_trips(model, CARD, trips)
-    found = check_health("green 2021-01", frame, CARD, make_sample(model, trips), whole_month=True)
+    found = check_health(
+        "green 2021-01", frame, CARD, make_sample(model, trips, trips), whole_month=True
+    )
     assert (found.rides, found.answered) == (len(trips), len(trips))
 
 
