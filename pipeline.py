@@ -163,6 +163,33 @@ def score(data: str, reference: str | None, service: str, out: str | None) -> No
     click.echo(f"written to {result.path}")
 
 
+@cli.command()
+def auto() -> None:
+    """One turn of the loop: new month or alarm, train, gate, shadow, A/B-test, promote or drop."""
+    from taxi_duration.auto import take_turn
+    from taxi_duration.workshop import PipelineWorkshop
+
+    take_turn(PipelineWorkshop(NOTEBOOKS, say=click.echo), say=click.echo)
+
+
+@cli.command()
+@click.argument("prediction_id")
+def trace(prediction_id: str) -> None:
+    """Follow an answer back to the bytes it was learned from, each digest checked now.
+
+    Exit code 1 when a digest is not what was recorded.
+    """
+    from taxi_duration.prediction_log import open_log
+    from taxi_duration.trace import trace_prediction
+
+    found = trace_prediction(prediction_id, open_log())
+    rows = [list(link) for link in found.links]
+    _print_table(f"Trace of {prediction_id}", ["what", "name", "status", "detail"], rows)
+    if not found.is_verified:
+        raise TaxiError("the chain is broken: see MISMATCH and missing above")
+    click.echo("every digest is that of the bytes that lie here now")
+
+
 def _print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
