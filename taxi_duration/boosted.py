@@ -86,7 +86,7 @@ def fit_trees(
         duration: minutes, 1 to 60, shape (n,).
         rehearsal: a quicker fit, for trips of the window itself: to calibrate intervals.
     """
-    fit = {"XGB": _fit_booster, "RF": _fit_forest}[kind]
+    fit = {"XGB": _fit_boosted, "RF": _fit_forest}[kind]
     rows = out_of_fold_features(rides, duration)
     known = TreeModel.uses_distance(rides)
     blind_rows = np.ascontiguousarray(rows[:, : len(FEATURES)])
@@ -156,23 +156,45 @@ def season_step(pickup_at: np.ndarray) -> float:
     return float(1.0 + SEASON_DAMPING * step)
 
 
-def _fit_booster(
-    rows: np.ndarray, duration: np.ndarray, seed: int, threads: int, rehearsal: bool
+def fit_booster(
+    rows: np.ndarray,
+    duration: np.ndarray,
+    settings: dict[str, Any],
+    seed: int = 0,
+    threads: int = 2,
 ) -> TreeEnsemble:
+    """Fit one booster.
+
+    Args:
+        rows: features, float32, shape (n, k).
+        duration: minutes, shape (n,).
+        settings: `rounds` and `parameters`.
+    """
     # Threads that spin while they wait cost a busy machine two to three times the fit itself.
     # Read when the library is loaded, so before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import xgboost
 
-    settings = xgb_settings()
-    parameters, rounds = {**settings["parameters"], "seed": seed}, settings["rounds"]
-    if rehearsal:
-        rounds = max(round(rounds * REHEARSAL_ROUNDS), 1)
-        faster = min(parameters["eta"] / REHEARSAL_ROUNDS, 1.0)
-        parameters |= {**REHEARSAL_PARAMETERS, "eta": faster}
+    parameters = {**settings["parameters"], "seed": seed, "nthread": threads}
     bins = parameters["max_bin"]
     data = xgboost.QuantileDMatrix(rows, duration, max_bin=bins, nthread=threads)
-    return from_xgboost(xgboost.train({**parameters, "nthread": threads}, data, rounds))
+    return from_xgboost(xgboost.train(parameters, data, settings["rounds"]))
+
+
+def rehearsal_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings for a quicker booster that learns about as much."""
+    faster = min(settings["parameters"]["eta"] / REHEARSAL_ROUNDS, 1.0)
+    return {
+        "rounds": max(round(settings["rounds"] * REHEARSAL_ROUNDS), 1),
+        "parameters": {**settings["parameters"], **REHEARSAL_PARAMETERS, "eta": faster},
+    }
+
+
+def _fit_boosted(
+    rows: np.ndarray, duration: np.ndarray, seed: int, threads: int, rehearsal: bool
+) -> TreeEnsemble:
+    settings = rehearsal_settings(xgb_settings()) if rehearsal else xgb_settings()
+    return fit_booster(rows, duration, settings, seed, threads)
 
 
 def _fit_forest(
