@@ -1,0 +1,233 @@
+"""How right are the models, against whom, and how long do they take to fit?
+
+Prints a Markdown table for three pairs of months: lookups, the course's models, a LightGBM as it
+comes, and ours. Every model learns from the training months alone and is scored once on the
+month after, with the asked distance and without. The course stops its XGBoost on the very month
+it is scored on; here it stops, like LightGBM, on the last tenth of the training days.
+
+    python benchmarks/model.py [--case green-2021] [--models XGB,lightgbm] [--budget 30]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from taxi_duration.baselines import fit_baselines
+from taxi_duration.linear import PairVectorizer
+from taxi_duration.metrics import error_metrics, interval_metrics
+from taxi_duration.months import parse_months
+from taxi_duration.prepared import concat_trips, prepare_months
+from taxi_duration.rides import Answers, Rides
+from taxi_duration.settings import KINDS
+from taxi_duration.training import fit_model
+
+CASES = {
+    "green-2021": ("green", "2021-01", "2021-02"),
+    "green-2023": ("green", "2023-01", "2023-02"),
+    "yellow-2019": ("yellow", "2019-01:2019-05", "2019-06"),
+}
+# As the course found them in 50 trials on 2021-02 (mlops-zoomcamp, week 2).
+COURSE_XGBOOST = {
+    "learning_rate": 0.09585355369315604,
+    "max_depth": 30,
+    "min_child_weight": 1.060597050922164,
+    "objective": "reg:squarederror",
+    "reg_alpha": 0.018060244040060163,
+    "reg_lambda": 0.011658731377413597,
+    "seed": 42,
+}
+ROUNDS, PATIENCE = 1000, 50
+STOP_SHARE = 0.1  # of the training days, at their end, tells the rivals when to stop
+THREADS = 2
+Predict = Callable[[Rides], np.ndarray]
+
+
+class Score(NamedTuple):
+    """One row of the table; minutes, None where a model has no such answer."""
+
+    model: str
+    rmse: float
+    mae: float
+    rmse_blind: float | None
+    mae_blind: float | None
+    coverage: float | None
+    width: float | None
+    seconds: float
+
+
+def main() -> None:
+    """Fit, score and print, case by case."""
+    asked = _arguments()
+    for name in asked.case or CASES:
+        service, train, validation = CASES[name]
+        print(f"\n### {service} {train} → {validation}\n\n{HEADER}", flush=True)
+        months = [
+            concat_trips(prepare_months(service, parse_months(t))) for t in (train, validation)
+        ]
+        (rides, duration), scored = (
+            (Rides.from_frame(trips), trips["duration"].to_numpy()) for trips in months
+        )
+        for score in scores(rides, duration, *scored, asked.budget, asked.models):
+            print(_line(score), flush=True)
+
+
+def scores(
+    rides: Rides,
+    duration: np.ndarray,
+    later: Rides,
+    actual: np.ndarray,
+    budget: float,
+    only: list[str] | None,
+) -> Iterator[Score]:
+    """Yield one score per model, the simplest first.
+
+    Args:
+        rides, duration: to learn from, shape (n,).
+        later, actual: to score on, shape (m,).
+        budget: seconds a rival may fit.
+        only: names of the models; None for all.
+    """
+    rivals: dict[str, Callable[[], tuple[Predict, Predict | None]]] = {
+        "the course's XGBoost": lambda: (_fit_course_xgboost(rides, duration, budget), None),
+        "lightgbm": lambda: _fit_lightgbm(rides, duration, budget),
+    }
+    if not only or "lookups" in only:
+        started = time.perf_counter()
+        for name, lookup in fit_baselines(rides, duration).items():
+            errors = error_metrics(actual, lookup.predict_minutes(later))
+            seconds = time.perf_counter() - started
+            yield Score(name, *_two(errors), *_two(errors), None, None, seconds)
+    for kind in KINDS:
+        if not only or kind in only:
+            yield _score_ours(kind, rides, duration, later, actual)
+    for name, fit in rivals.items():
+        if only and name not in only:
+            continue
+        started = time.perf_counter()
+        predict, predict_blind = fit()
+        seconds = time.perf_counter() - started
+        errors = error_metrics(actual, predict(later))
+        blind = predict_blind and error_metrics(actual, predict_blind(later))
+        yield Score(name, *_two(errors), *(_two(blind) if blind else (None, None)),
+                    None, None, seconds)  # fmt: skip
+
+
+def _score_ours(
+    kind: str, rides: Rides, duration: np.ndarray, later: Rides, actual: np.ndarray
+) -> Score:
+    started = time.perf_counter()
+    model = fit_model(kind, rides, duration)
+    seconds = time.perf_counter() - started
+    answers, unaided = model.answer(later), model.answer(later.without_distance())
+    inside = interval_metrics(actual, answers)
+    name = f"**{kind}** (the course's linear regression)" if kind == "LR" else f"**{kind}**"
+    return Score(name, *_errors(actual, answers), *_errors(actual, unaided),
+                 inside["coverage"], inside["mean_width"], seconds)  # fmt: skip
+
+
+def _errors(actual: np.ndarray, answers: Answers) -> tuple[float, float]:
+    return _two(error_metrics(actual, answers.duration))
+
+
+def _two(errors: dict[str, float]) -> tuple[float, float]:
+    return errors["rmse"], errors["mae"]
+
+
+def _fit_course_xgboost(rides: Rides, duration: np.ndarray, budget: float) -> Predict:
+    """Fit the course's XGBoost on its features: the pair one-hot, and the distance."""
+    import xgboost
+
+    class Budget(xgboost.callback.TrainingCallback):
+        def __init__(self) -> None:
+            super().__init__()
+            self.end = time.perf_counter() + budget
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            return time.perf_counter() > self.end
+
+    vectorizer = PairVectorizer.fit(rides)
+    early, late = _split(rides)
+    parts = [
+        xgboost.DMatrix(vectorizer.transform(rides.take(rows)), duration[rows])
+        for rows in (early, late)
+    ]
+    booster = xgboost.train(
+        {**COURSE_XGBOOST, "nthread": THREADS}, parts[0], ROUNDS,
+        evals=[(parts[1], "late")],
+        early_stopping_rounds=PATIENCE, callbacks=[Budget()], verbose_eval=False,
+    )  # fmt: skip
+    return lambda asked: booster.predict(xgboost.DMatrix(vectorizer.transform(asked)))
+
+
+def _fit_lightgbm(rides: Rides, duration: np.ndarray, budget: float) -> tuple[Predict, Predict]:
+    """Fit LightGBM as it comes on plain columns, once with and once without the distance."""
+    import lightgbm
+
+    early, late = _split(rides)
+
+    def fit(columns: int) -> Predict:
+        end = time.perf_counter() + budget / 2
+
+        def stop_in_time(env: Any) -> None:
+            if time.perf_counter() > end:
+                raise lightgbm.callback.EarlyStopException(env.iteration, [])
+
+        rows = _plain(rides)[:, :columns]
+        model = lightgbm.LGBMRegressor(n_estimators=ROUNDS, n_jobs=THREADS, verbose=-1)
+        model.fit(
+            rows[early], duration[early], eval_X=rows[late], eval_y=duration[late],
+            categorical_feature=[0, 1],
+            callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False), stop_in_time],
+        )  # fmt: skip
+        return lambda asked: model.predict(_plain(asked)[:, :columns])
+
+    return fit(5), fit(4)
+
+
+def _plain(rides: Rides) -> np.ndarray:
+    """Return zones, hour, weekday and distance, float64, shape (n, 5)."""
+    hour = rides.pickup_at.astype("datetime64[h]").astype("int64") % 24
+    weekday = (rides.pickup_at.astype("datetime64[D]").astype("int64") + 3) % 7
+    zones = (rides.PULocationID, rides.DOLocationID)
+    return np.column_stack([*zones, hour, weekday, rides.trip_distance]).astype("float64")
+
+
+def _split(rides: Rides) -> tuple[np.ndarray, np.ndarray]:
+    """Return masks of the early days and the last tenth of them, each of shape (n,)."""
+    day = rides.pickup_at.astype("datetime64[D]")
+    days = np.unique(day)
+    early = day < days[int(len(days) * (1 - STOP_SHARE))]
+    return early, ~early
+
+
+HEADER = (
+    "| model | RMSE | MAE | RMSE without distance | MAE without | coverage | mean width "
+    "| fit, s |\n|---|---|---|---|---|---|---|---|"
+)
+
+
+def _line(score: Score) -> str:
+    def figure(value: float | None, form: str) -> str:
+        return "–" if value is None else format(value, form)
+
+    minutes = [figure(value, ".3f") for value in score[1:5]]
+    rest = [figure(score.coverage, ".1%"), figure(score.width, ".2f"), f"{score.seconds:.1f}"]
+    return f"| {' | '.join([score.model, *minutes, *rest])} |"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--case", action="append", choices=CASES, help="may be given again")
+    names = f"lookups, {', '.join(KINDS)}, the course's XGBoost, lightgbm"
+    parser.add_argument("--models", type=lambda text: text.split(","), help=f"some of: {names}")
+    parser.add_argument("--budget", type=float, default=30.0, help="seconds a rival may fit")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
