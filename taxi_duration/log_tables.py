@@ -178,6 +178,7 @@ def summed(since: float | None) -> Select:
             func.count().label("predictions"),
             func.count(true).label("feedback"),
             func.avg(func.abs(true - answered.duration)).label("mean_error"),
+            func.avg((true - answered.duration) * (true - answered.duration)).label("mean_square"),
             func.avg(covered).label("coverage"),
             func.avg(answered.latency_ms).label("latency_ms"),
             last.label("last_asked_at"),

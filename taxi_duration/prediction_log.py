@@ -207,7 +207,7 @@ class PredictionLog:
         """Return a dict for each model and arm that answered, the latest first.
 
         `model`, `arm`, `predictions`, `feedback` (counts), `mean_error` (absolute, minutes),
-        `coverage` (share of true durations within P10-P90), `latency_ms`, `last_asked_at`;
+        `mean_square` (of the error), `coverage` (share of true durations within P10-P90), `latency_ms`, `last_asked_at`;
         error and coverage are None without feedback.
         """
         self.drain()

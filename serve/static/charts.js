@@ -32,9 +32,9 @@ export function band({ p10, p50, p90 }, duration) {
   return chart;
 }
 
-/** The day from hour to hour: `hours` as /profile gives them. */
-export function profile(hours, asked, best) {
-  const wide = 680, high = 230, left = 38, right = 12, top = 14, foot = 30;
+/** The day from hour to hour: `hours` as /profile gives them, `wide` in pixels. */
+export function profile(hours, asked, best, wide) {
+  const high = 240, left = 34, right = 18, top = 20, foot = 28;
   const steps = ticks(Math.max(...hours.map(({ interval }) => interval.p90)));
   const x = (hour) => left + ((wide - left - right) * hour) / 23;
   const y = (minutes) => high - foot - ((high - foot - top) * minutes) / steps.at(-1);
@@ -48,8 +48,8 @@ export function profile(hours, asked, best) {
       svg("text", { x: left - 6, y: y(step) + 4, class: "tick end" }, String(step)),
     );
   }
-  chart.append(svg("text", { x: 4, y: 10, class: "tick" }, "min"));
-  for (let hour = 0; hour < 24; hour += 3) {
+  chart.append(svg("text", { x: 0, y: 10, class: "tick" }, "minutes"));
+  for (let hour = 0; hour < 24; hour += wide < 500 ? 6 : 3) {
     const label = `${String(hour).padStart(2, "0")}:00`;
     chart.append(svg("text", { x: x(hour), y: high - 10, class: "tick middle" }, label));
   }
@@ -71,10 +71,10 @@ export function profile(hours, asked, best) {
 }
 
 /** Lines over the last minutes; `series` are arrays of {t, v}, t in seconds, v null for a gap. */
-export function timeline(series, seconds, unit, label) {
-  const wide = 340, high = 110, left = 38, top = 12, foot = 18;
+export function timeline(series, seconds, unit, label, wide) {
+  const high = 150, left = 40, top = 20, foot = 20;
   const values = series.flat().map(({ v }) => v).filter((v) => v !== null);
-  const steps = ticks(Math.max(...values, 0));
+  const steps = ticks(Math.max(...values, 0) || 1);
   const now = Math.max(...series.flat().map(({ t }) => t), 0);
   const x = (t) => wide - 4 - ((wide - 4 - left) * (now - t)) / seconds;
   const y = (v) => high - foot - ((high - foot - top) * v) / steps.at(-1);
@@ -88,7 +88,7 @@ export function timeline(series, seconds, unit, label) {
   chart.append(
     svg("text", { x: left, y: high - 3, class: "tick" }, `${seconds / 60} min ago`),
     svg("text", { x: wide - 4, y: high - 3, class: "tick end" }, "now"),
-    svg("text", { x: 2, y: 9, class: "tick" }, unit),
+    svg("text", { x: 0, y: 10, class: "tick" }, unit),
   );
   series.forEach((points, i) => {
     let run = [];

@@ -58,9 +58,11 @@ function showMetrics(now) {
   const rates = steps.map(({ from, to }) => ({ t: to.t, v: (to.requests - from.requests) / (to.t - from.t) }));
   const at = (q) => steps.map(({ from, to }) => ({ t: to.t, v: milliseconds(since(from, to), q) }));
   byId("rate-plot").replaceChildren(
-    timeline([rates], SHOWN_SECONDS, "1/s", "Requests a second over the last five minutes"));
+    timeline([rates], SHOWN_SECONDS, "1/s", "Requests a second over the last five minutes",
+      byId("rate-plot").clientWidth));
   byId("latency-plot").replaceChildren(
-    timeline([at(0.5), at(0.99)], SHOWN_SECONDS, "ms", "Latency over the last five minutes"));
+    timeline([at(0.5), at(0.99)], SHOWN_SECONDS, "ms", "Latency over the last five minutes",
+      byId("latency-plot").clientWidth));
 }
 
 // --- everything else ------------------------------------------------------------------------
@@ -118,7 +120,7 @@ function showVerdict({ verdict }) {
   byId("reasons").replaceChildren(...verdict.reasons.map(({ kind, level, text }) =>
     html("li", {}, badge(level), ` ${kind}: ${text}`)));
   fillTable("segments", 4, verdict.errors.map((one) => row(
-    one.by === "overall" ? "all" : `${one.by}: ${one.group.replaceAll("_", " ")}`, one.rows.toLocaleString("en"),
+    { overall: "all", segment: one.group.replaceAll("_", " ") }[one.by] ?? `${one.by} ${one.group}`, one.rows.toLocaleString("en"),
     within(one.mae, one.mae_low, one.mae_high), percent(one.coverage))), "No true duration came in yet.");
   fillTable("drift", 6, verdict.drift.map((one) => row(
     one.feature, one.measure, `${+one.value.toPrecision(3)} ${one.unit}`, String(one.watch), String(one.alarm),

@@ -5,11 +5,13 @@ import { ZoneMap, ZonePicker, prepare } from "./zones.js";
 
 const FIELDS = ["PULocationID", "DOLocationID", "pickup_datetime", "trip_distance"];
 const NEAR_HOURS = 3; // a rider may shift a start by so much
+const WORTH_MINUTES = 0.5; // less is not worth a word
 const form = byId("ride");
 const input = (field) => form.elements.namedItem(field);
 let from, to, map;
 let next = "from"; // what a click on the map sets
 let predictionId = null;
+let drawDay = () => {};
 
 function showError(field, message) {
   const known = FIELDS.includes(field);
@@ -136,7 +138,10 @@ function showAnswer(answer, ride) {
 }
 
 function reasonRows(reasons, duration) {
-  const signed = (minutes) => `${minutes < 0 ? "−" : "+"} ${Math.abs(minutes).toFixed(1)}`;
+  const signed = (minutes) => {
+    const text = Math.abs(minutes).toFixed(1);
+    return text === "0.0" ? text : `${minutes < 0 ? "−" : "+"} ${text}`;
+  };
   const rows = reasons.map(({ name, minutes }, i) =>
     html("tr", {}, html("th", { scope: "row" }, name),
       html("td", { class: "number" }, i ? signed(minutes) : minutes.toFixed(1))));
@@ -164,23 +169,28 @@ async function tell(event) {
 // --- the day --------------------------------------------------------------------------------
 
 async function showDay(ride) {
-  const { day, hour } = start(ride);
+  const { day, hour, minute } = start(ride);
   const asked = { PULocationID: ride.PULocationID, DOLocationID: ride.DOLocationID, date: day };
   const { hours } = await ask(`/profile?${new URLSearchParams(asked)}`);
   const shortest = (list) => list.reduce((a, b) => (b.duration < a.duration ? b : a));
   const near = hours.filter((one) => Math.abs(one.hour - hour) <= NEAR_HOURS);
   const best = shortest(hours), around = shortest(near), own = hours[hour];
   const gain = own.duration - around.duration;
-  const soon = around.hour === hour || gain < 0.5
-    ? `Around ${clock(hour * 60)} no other start is clearly quicker.`
+  const soon = gain < WORTH_MINUTES
+    ? `Within ${NEAR_HOURS} hours of ${clock(hour * 60 + minute)} no other start is clearly quicker.`
     : `A start at ${clock(around.hour * 60)} instead of ${clock(hour * 60)} saves ${fixed(gain)} minutes.`;
-  byId("best").textContent = `${soon} Quickest of ${day}: ${clock(best.hour * 60)}, ${fixed(best.duration)} minutes.`;
-  byId("profile").replaceChildren(profile(hours, hour, best));
+  const longest = Math.max(...hours.map(({ duration }) => duration));
+  byId("best").textContent = longest - best.duration < WORTH_MINUTES
+    ? "The hour makes no difference to this model."
+    : `${soon} Quickest of ${day}: ${clock(best.hour * 60)}, ${fixed(best.duration)} minutes.`;
+  byId("day").hidden = false;
+  drawDay = () => byId("profile").replaceChildren(
+    profile(hours, hour + minute / 60, best, byId("profile").clientWidth));
+  drawDay();
   byId("hours").replaceChildren(...hours.map((one) =>
     html("tr", {}, html("th", { scope: "row" }, clock(one.hour * 60)),
       html("td", {}, fixed(one.duration)),
       html("td", {}, `${fixed(one.interval.p10, 0)}–${fixed(one.interval.p90, 0)}`))));
-  byId("day").hidden = false;
 }
 
 // --- the map and the model ------------------------------------------------------------------
@@ -226,6 +236,7 @@ async function showModel() {
 
 async function main() {
   form.addEventListener("submit", submit);
+  addEventListener("resize", () => drawDay());
   byId("truth").addEventListener("submit", tell);
   showModel();
   const zones = prepare(await ask("/zones"));

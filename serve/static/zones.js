@@ -133,8 +133,8 @@ const place = (longitude, latitude) => [
   (40.925 - latitude) * KM_NORTH,
 ];
 const BOROUGHS = [
-  ["Manhattan", -74.045, 40.79], ["Bronx", -73.8, 40.9], ["Queens", -73.76, 40.765],
-  ["Brooklyn", -74.01, 40.585], ["Staten Island", -74.21, 40.66], ["Newark", -74.2, 40.72],
+  ["Manhattan", -74.045, 40.79], ["Bronx", -73.8, 40.9], ["Queens", -73.745, 40.81],
+  ["Brooklyn", -74.0, 40.562], ["Staten Island", -74.21, 40.66], ["Newark", -74.2, 40.72],
 ];
 
 /** A map with a disc as large as each zone; the zone nearest to a click is meant. */
@@ -157,7 +157,8 @@ export class ZoneMap {
       this.root.append(svg("text", { x, y, class: "borough" }, name));
     }
     this.line = svg("path", { class: "route" });
-    this.marks = [svg("text", { class: "mark" }, "A"), svg("text", { class: "mark" }, "B")];
+    this.marks = ["A", "B"].map((letter) =>
+      svg("g", { class: `mark mark-${letter}` }, svg("circle", { r: 1 }), svg("text", {}, letter)));
     this.root.append(this.line, ...this.marks);
     this.root.addEventListener("click", (event) => {
       const zone = this.nearest(event);
@@ -175,6 +176,7 @@ export class ZoneMap {
     const [right, bottom] = place(east, south);
     this.root.setAttribute("viewBox", `${x} ${y} ${right - x} ${bottom - y}`);
     this.root.dataset.view = name;
+    this.show(...(this.shown ?? []));
   }
 
   /** The zone whose disc is nearest to a pointer, null in the open sea. */
@@ -190,16 +192,17 @@ export class ZoneMap {
   }
 
   /** Mark where a ride goes from and to; either may be null. */
-  show(from, to) {
+  show(from = null, to = null) {
+    this.shown = [from, to];
     for (const [id, disc] of this.discs) {
-      disc.setAttribute("class", id === from?.id ? "from" : id === to?.id ? "to" : "");
+      disc.setAttribute("class", id === from?.id ? "from" : id === to?.id ? "to" : "zone");
     }
     const ends = [from, to].map((zone) => (zone && this.discs.has(zone.id) ? zone : null));
     ends.forEach((zone, i) => {
       this.marks[i].setAttribute("visibility", zone ? "visible" : "hidden");
       if (!zone) return;
-      this.marks[i].setAttribute("x", zone.x);
-      this.marks[i].setAttribute("y", zone.y);
+      const size = this.root.dataset.view === "city" ? 1 : 0.45;
+      this.marks[i].setAttribute("transform", `translate(${zone.x} ${zone.y}) scale(${size})`);
     });
     const [a, b] = ends;
     this.line.setAttribute("d", a && b ? `M${a.x} ${a.y}L${b.x} ${b.y}` : "");

@@ -1,11 +1,21 @@
-"""GET / and GET /monitor."""
+"""GET / and GET /monitor, and what their scripts ask for: /zones and /monitor/data."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import pytest
 from service_samples import RIDE
 
+import serve
+from serve import live
+from taxi_duration import ab_test, auto, config, monitor
+from taxi_duration.audit import record
 from taxi_duration.deployment import deploy_champion, set_challenger
+
+STATIC = Path(serve.__file__).parent / "static"
+SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
 
 
 @pytest.mark.parametrize("path", ["/", "/monitor", "/docs"])
@@ -17,31 +27,139 @@ def test_pages_carry_headers_that_keep_them_to_themselves(client, path):
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_the_riders_page_offers_every_zone(client):
-    text = client.get("/").text
-    assert all(f'<option value="{zone}">' in text for zone in (1, 132, 265))
+@pytest.mark.parametrize("path", ["/", "/monitor", "/docs"])
+def test_pages_hold_no_script_or_style_that_their_policy_forbids(client, path):
+    text = client.get(path).text
+    assert "<style" not in text
+    assert " style=" not in text
+    assert text.count("<script") == text.count('<script type="module" src="/static/')
 
 
-def test_the_monitor_shows_who_serves_and_how_well(registered, make_app):
-    deploy_champion(registered[1], "first <b>model</b>")
-    set_challenger(registered[2], "test", ab_share=0.25)
-    client = make_app().test_client()
-    client.post("/predict", json=RIDE)
-    text = client.get("/monitor").text
-    assert "green-duration:2" in text
-    assert "share 25 %" in text
-    assert "first &lt;b&gt;model&lt;/b&gt;" in text
-
-
-def test_the_monitor_works_with_nothing_deployed(home, make_app):
-    assert "No model serves" in make_app().test_client().get("/monitor").text
-
-
-@pytest.mark.parametrize("path", ["/static/style.css", "/static/ride.js"])
-def test_files_of_the_pages_are_served(client, path):
-    assert client.get(path).status_code == 200
+@pytest.mark.parametrize("name", [*SCRIPTS, "style.css", "icon.svg"])
+def test_files_of_the_pages_are_served(client, name):
+    assert client.get(f"/static/{name}").status_code == 200
 
 
 def test_files_outside_static_are_not_served(client):
     assert client.get("/static/../app.py").status_code == 404
     assert client.get("/static/%2e%2e/app.py").status_code == 404
+
+
+def test_files_of_the_pages_stay_small():
+    assert sum(path.stat().st_size for path in STATIC.iterdir()) < 60_000
+
+
+# --- /zones ---------------------------------------------------------------------------------
+
+
+def test_zones_are_all_there_with_names_and_places(client):
+    zones = client.get("/zones").json
+    assert [zone["id"] for zone in zones] == list(range(1, 266))
+    assert zones[131] == {
+        "id": 132, "borough": "Queens", "name": "JFK Airport",
+        "longitude": pytest.approx(-73.79, abs=0.02), "latitude": pytest.approx(40.65, abs=0.02),
+        "area_km2": pytest.approx(20.1, rel=0.2),
+    }  # fmt: skip
+
+
+def test_zones_that_are_no_place_have_no_coordinates(client):
+    assert client.get("/zones").json[263]["longitude"] is None
+
+
+# --- /monitor/data --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(client):
+    """Read /monitor/data."""
+    return lambda: client.get("/monitor/data").json
+
+
+def test_data_say_who_serves_with_what_share(registered, make_app):
+    deploy_champion(registered[1], "first <b>model</b>")
+    set_challenger(registered[2], "test", ab_share=0.25)
+    found = make_app().test_client().get("/monitor/data").json
+    assert found["serving"]["champion"]["model"] == "green-duration:1"
+    assert found["serving"]["challenger"]["model"] == "green-duration:2"
+    assert found["serving"]["ab_share"] == 0.25
+    assert [line["reason"] for line in found["history"]] == ["test", "first <b>model</b>"]
+
+
+def test_data_can_be_had_with_nothing_deployed(home, make_app):
+    found = make_app().test_client().get("/monitor/data").json
+    assert found["serving"] is None
+    assert found["verdict"] is None
+    assert found["log"]["models"] == []
+
+
+def test_data_change_after_feedback(home, client, data):
+    answer = client.post("/predict", json=RIDE).json
+    told = {"prediction_id": answer["prediction_id"], "duration": answer["duration"] + 2}
+    client.post("/feedback", json=told)
+    (row,) = data()["log"]["models"]
+    assert (row["predictions"], row["feedback"]) == (1, 1)
+    assert row["mean_error"] == pytest.approx(2.0)
+    assert row["error_low"] is None  # one ride has no spread
+
+
+def test_error_has_the_interval_of_independent_rides(home, client, data):
+    for extra in (1.0, 2.0, 3.0):
+        answer = client.post("/predict", json=RIDE).json
+        told = {"prediction_id": answer["prediction_id"], "duration": answer["duration"] + extra}
+        client.post("/feedback", json=told)
+    (row,) = data()["log"]["models"]
+    half = 1.96 * (1.0 / 3) ** 0.5  # errors 1, 2, 3 have a variance of 1
+    assert row["error_low"] == pytest.approx(2 - half, abs=1e-4)
+    assert row["error_high"] == pytest.approx(2 + half, abs=1e-4)
+
+
+def test_the_log_is_asked_once_for_many_pages(home, app, monkeypatch):
+    log = app.extensions["taxi"].log
+    asked = []
+    monkeypatch.setattr(log, "summary", lambda since: asked.append(since) or [])
+    clock = iter([0.0] * 6 + [100.0] * 6)
+    page = live.LivePage(app.extensions["taxi"], lambda: next(clock))
+    page.content()
+    page.content()
+    assert len(asked) == 1
+    page.content()
+    page.content()
+    assert len(asked) == 2
+
+
+def test_a_verdict_is_shown_and_a_damaged_one_is_said(home, data):
+    path = config.live_dir() / live.VERDICT_FILE
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"verdict": "watch"}))
+    assert data()["verdict"] == {"verdict": "watch"}
+    path.write_text('{"verdict": ')
+    found = data()
+    assert found["verdict"] is None
+    assert "monitor.json cannot be read" in found["trouble"][0]
+
+
+def test_the_verdict_is_read_where_the_monitor_writes_it():
+    assert live.VERDICT_FILE == monitor.VERDICT_FILE
+
+
+def test_decisions_are_told_newest_first_with_the_last_test(home, data):
+    test = {"verdict": "undecided", "e_value": 3.5, "blocks": 4}
+    record("wait", "not yet", {"test": test})
+    record("wait", "no news")
+    found = data()
+    assert [line["why"] for line in found["decisions"]] == ["no news", "not yet"]
+    assert (found["test"]["e_value"], found["test"]["boundary"]) == (3.5, 20.0)
+
+
+def test_the_boundary_is_that_of_the_test():
+    assert live._boundary() == pytest.approx(1 / auto.auto_settings().alpha)
+    assert set(ab_test.Outcome.__dataclass_fields__) >= {"e_value", "blocks", "trips", "gain_min"}
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [("http://mlflow:5000/", "http://mlflow:5000"), ("sqlite:///runs.db", None), ("", None)],
+)
+def test_mlflow_is_linked_only_where_it_has_pages(home, data, monkeypatch, address, shown):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert data()["mlflow"] == shown
