@@ -64,6 +64,7 @@ class AutoSettings:
     min_block_trips: int
     max_test_days: int
     max_attempts: int
+    min_rollback_gain_share: float
 
 
 @dataclass(frozen=True)
@@ -280,7 +281,8 @@ class Turn:
         if not live.is_wrong or earlier is None:
             return None
         gain, rides = self.workshop.compare_live(champion, earlier)
-        if gain.low <= 0:
+        enough = self.settings.min_rollback_gain_share * live.overall()["mae"]
+        if gain.low <= 0 or gain.value < enough:
             return None
         why = (
             f"{live.reasons[0].text}; {name_of(earlier)} is nearer by {gain.value:.2f} min "
