@@ -23,9 +23,9 @@ import pandas as pd
 from taxi_duration import config
 from taxi_duration.bootstrap import DayBootstrap
 from taxi_duration.bundle import load_bundle
-from taxi_duration.deployment import name_of, read_history
+from taxi_duration.deployment import name_of, read_deployment, read_history
 from taxi_duration.drift import LEVELS, MIN_ROWS, Drift, Sample, measure_drift
-from taxi_duration.errors import TaxiError
+from taxi_duration.errors import NotFoundError, TaxiError
 from taxi_duration.files import write_json
 from taxi_duration.metrics import segment_masks
 from taxi_duration.models import DurationModel
@@ -186,6 +186,18 @@ def make_sample(model: DurationModel, train: pd.DataFrame, validation: pd.DataFr
     return Sample(Rides.from_frame(kept), answers, kept["duration"].to_numpy(), every)
 
 
+def serving_champion() -> dict[str, Any]:
+    """Return what deployment.json names as champion.
+
+    Raises:
+        NotFoundError: nothing is deployed; says what to do.
+    """
+    deployment = read_deployment()
+    if deployment is None:
+        raise NotFoundError("nothing is deployed to be monitored; `make run` trains and deploys")
+    return deployment["champion"]
+
+
 def load_version(entry: Mapping[str, Any]) -> tuple[DurationModel, dict[str, Any]]:
     """Return model and card of a version, given as in deployment.json.
 
@@ -226,11 +238,16 @@ def check_live(entry: Mapping[str, Any], prediction_log: PredictionLog) -> Healt
         TaxiError: the bundle or the log cannot be used.
     """
     model, card = load_version(entry)
-    recent = time.time() - monitor_settings().live_days * DAY_SECONDS
-    since = max(serving_since(entry), recent)
-    frame = log_frame(prediction_log.answered(since=since, model=name_of(dict(entry))))
+    frame = recent_rides(entry, prediction_log)
     reference = _reference(model, card) if len(frame) >= MIN_ROWS else EMPTY
     return check_health("live log", frame, card, reference)
+
+
+def recent_rides(entry: Mapping[str, Any], prediction_log: PredictionLog) -> pd.DataFrame:
+    """Return the rides a version answered in the last days, not before it became champion."""
+    recent = time.time() - monitor_settings().live_days * DAY_SECONDS
+    since = max(serving_since(entry), recent)
+    return log_frame(prediction_log.answered(since=since, model=name_of(dict(entry))))
 
 
 def write_verdict(health: Health) -> None:
