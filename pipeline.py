@@ -164,12 +164,45 @@ def score(data: str, reference: str | None, service: str, out: str | None) -> No
 
 
 @cli.command()
+@click.option(
+    "--data", default="", help="Published months to look at too: 2021-03, a range, a list."
+)
+def monitor(data: str) -> None:
+    """Look at the live log: errors, coverage, drift; one page and one verdict."""
+    from taxi_duration.monitor_report import run_monitor
+
+    run_monitor(data, say=click.echo)
+
+
+@cli.command()
 def auto() -> None:
     """One turn of the loop: new month or alarm, train, gate, shadow, A/B-test, promote or drop."""
     from taxi_duration.auto import take_turn
     from taxi_duration.workshop import PipelineWorkshop
 
     take_turn(PipelineWorkshop(NOTEBOOKS, say=click.echo), say=click.echo)
+
+
+@cli.command()
+@click.option("--months", required=True, help="Months to live through, as --train-data.")
+@click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
+@click.option("--plot", type=click.Path(dir_okay=False), help="PNG file to write.")
+def backtest(months: str, service: str, plot: str | None) -> None:
+    """Time travel: live through months with the model frozen, retrained monthly, or by auto."""
+    from taxi_duration.backtest import run_backtest, save_plot, summarize
+    from taxi_duration.months import check_service, parse_months
+
+    result = run_backtest(check_service(service), parse_months(months), say=click.echo)
+    for decision in result.decisions.itertuples():
+        click.echo(f"{decision.day:%Y-%m-%d} {decision.what}: {decision.why}")
+    for alarm in result.alarms[result.alarms["level"] == "alarm"].itertuples():
+        click.echo(f"{alarm.day:%Y-%m-%d} ALARM: {alarm.why}")
+    table = result.table.round(3)
+    rows = [[month, *row] for month, row in zip(table.index, table.to_numpy(), strict=True)]
+    _print_table(f"Backtest of {service}, minutes", ["month", *table.columns], rows)
+    click.echo(", ".join(f"{name} {value:.3f}" for name, value in summarize(result).items()))
+    if plot:
+        save_plot(result, plot)
 
 
 @cli.command()
