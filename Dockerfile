@@ -22,12 +22,17 @@ RUN /opt/tools/bin/pip install -q --no-cache-dir --no-compile --no-deps --no-bui
       --target /opt/site . \
  && test -n "$(find /opt/site/taxi_duration -name '_walker*.so')"
 COPY serve /app/serve
-# What no answer needs: tests, type stubs, and the libraries' own build and test tools.
-RUN find /opt/site -depth -type d \( -name tests -o -name testing \) -path '*/numpy/*' -exec rm -rf {} + \
- && rm -rf /opt/site/numpy/f2py /opt/site/numpy/distutils /opt/site/sqlalchemy/testing \
-      /opt/site/bin /opt/site/taxi_duration/*.pyx \
- && find /opt/site -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.c' -o -name '*.h' \) -delete \
- && PYTHONPATH=/opt/site python -m compileall -q -j 0 /opt/site /app
+# What no answer needs: tests, type stubs, build tools, an ORM, other databases, debug symbols.
+RUN find /opt/site/numpy -depth -type d \( -name tests -o -name testing \) -exec rm -rf {} + \
+ && rm -rf /opt/site/bin /opt/site/numpy/f2py /opt/site/numpy/distutils \
+ && cd /opt/site/sqlalchemy && rm -rf testing orm ext dialects/mysql dialects/mssql dialects/oracle \
+ && find /opt/site -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.c' \
+      -o -name '*.h' -o -name '*_cy.py' \) -delete \
+ && find /opt/site/sqlalchemy /opt/site/msgspec /opt/site/taxi_duration -name '*.so' \
+      -exec strip --strip-debug {} + \
+ && cd / \
+ && PYTHONPATH=/opt/site python -m compileall -q -j 0 /opt/site /app \
+ && PYTHONPATH=/opt/site:/app python -c 'import serve.app, taxi_duration.log_tables, psycopg'
 
 FROM build AS model
 ARG MODEL=champion

@@ -1,0 +1,418 @@
+#!/usr/bin/env python3
+"""How fast the service answers, against what people use today; same workers, same run.
+
+Starts, side by side and asked in turn: our service with its log on, an empty Flask view, the
+linear-model app of the course (`course_app.py`), and `mlflow models serve` of the same model.
+`python benchmarks/serving.py` needs a deployed model, wrk (Debian: wrk) and quiet; requests/s
+of a busy machine say little, processor time per request still does. `make bench-serve`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent
+sys.path.insert(0, str(PROJECT))
+WORKERS = 2
+CONNECTIONS = 8
+PARQUET = "application/vnd.apache.parquet"
+RIDE = {"PULocationID": 74, "DOLocationID": 42, "trip_distance": 4.5}
+TICK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass
+class Server:
+    """One server under test, and what was measured."""
+
+    name: str
+    command: list[str]
+    path: str
+    body: str
+    environment: dict[str, str] = field(default_factory=dict)
+    port: int = 0
+    process: subprocess.Popen | None = None
+    cold_seconds: float = 0.0
+    rates: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+    cpu_us: list[float] = field(default_factory=list)
+    rss_mb: float = 0.0
+    failed: int = 0
+
+    def start(self, patience: float = 90.0) -> None:
+        """Start it and wait for its first answer."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        command = [part.replace("PORT", str(self.port)) for part in self.command]
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # mlflow calls uvicorn by name
+        environment = {**os.environ, "PATH": path, **self.environment, "PORT": str(self.port)}
+        started = time.perf_counter()
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen(
+            command, cwd=HERE, env=environment, start_new_session=True, **quiet
+        )
+        while True:
+            try:
+                status, _ = self.ask(self.body.encode())
+                if status == 200:
+                    break
+            except OSError:
+                time.sleep(0.01)
+            if self.process.poll() is not None or time.perf_counter() - started > patience:
+                raise SystemExit(f"{self.name} does not answer: {' '.join(command)}")
+        self.cold_seconds = time.perf_counter() - started
+
+    def start_often(self, times: int) -> None:
+        """Start it, `times` times more than once, and leave it running."""
+        colds = []
+        for _ in range(times):
+            self.start()
+            colds.append(self.cold_seconds)
+            self.stop()
+        self.start()
+        self.cold_seconds = statistics.median([*colds, self.cold_seconds])
+
+    def ask(self, body: bytes, kind: str = "application/json") -> tuple[int, bytes]:
+        """Send one request and return status and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection.request("POST", self.path, body, {"Content-Type": kind})
+        response = connection.getresponse()
+        content = response.read()
+        connection.close()
+        return response.status, content
+
+    def load(self, seconds: float, script: Path) -> None:
+        """Drive it with wrk and note what came."""
+        before = sum(_cpu_seconds(pid) for pid in self.processes())
+        url = f"http://127.0.0.1:{self.port}{self.path}"
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{CONNECTIONS}",
+            f"-d{seconds}s",
+            "--latency",
+            "-s",
+            script,
+            url,
+        ]
+        out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        after = sum(_cpu_seconds(pid) for pid in self.processes())
+        requests = int(re.search(r"(\d+) requests in", out)[1])
+        self.rates.append(float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]))
+        self.p50.append(_milliseconds(re.search(r"\n\s+50%\s+(\S+)", out)[1]))
+        self.p99.append(_milliseconds(re.search(r"\n\s+99%\s+(\S+)", out)[1]))
+        self.cpu_us.append(1e6 * (after - before) / max(requests, 1))
+        bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+        self.failed += int(bad[1]) if bad else 0
+
+    def processes(self) -> list[int]:
+        """All processes of its session."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                try:
+                    session = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[3])
+                except OSError:
+                    continue
+                if session == self.process.pid:
+                    found.append(int(entry.name))
+        return found
+
+    def stop(self) -> None:
+        """Note the largest worker's memory and end it."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        workers = [pid for pid in self.processes() if pid != self.process.pid]
+        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in workers]
+        sizes = [n * PAGE / 1e6 for n in pages]
+        self.rss_mb = max([self.rss_mb, *sizes])
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    options = _options()
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is needed: apt-get install wrk")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, _own_log(Path(folder)):
+        work = Path(folder)
+        servers = _servers(work, with_mlflow=not options.no_mlflow)
+        scripts = {server.name: _script(work, server) for server in servers}
+        try:
+            for server in servers:
+                server.start_often(options.cold)
+            for server in servers:
+                server.load(1, scripts[server.name])  # warm
+                server.rates, server.p50, server.p99, server.cpu_us = [], [], [], []
+            for _ in range(options.rounds):
+                for server in servers:
+                    server.load(options.seconds, scripts[server.name])
+            many = _many(servers[0])
+        finally:
+            for server in servers:
+                server.stop()
+    _print_servers(servers)
+    _print_many(many)
+    _print_inside()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3, help="of load in each round")
+    parser.add_argument("--cold", type=int, default=2, help="cold starts before the measured one")
+    parser.add_argument("--no-mlflow", action="store_true")
+    return parser.parse_args()
+
+
+@contextmanager
+def _own_log(folder: Path):
+    """Log into a folder of our own: months and models stay where they are."""
+    os.environ["LOG_URL"] = f"sqlite:///{folder / 'predictions.db'}"
+    from taxi_duration import config
+
+    os.environ["MODELS_DIR"] = str(config.models_dir())
+    os.environ["DEPLOYMENT_DIR"] = str(config.deployment_dir())
+    os.environ["DATA_DIR"] = str(folder)
+    yield
+
+
+def _servers(work: Path, with_mlflow: bool) -> list[Server]:
+    options = f"-w {WORKERS} -k gthread --threads 4 --keep-alive 30 --no-control-socket"
+    gunicorn = [sys.executable, "-m", "gunicorn", *options.split(), "-b", "127.0.0.1:PORT"]
+    ride = json.dumps(RIDE)
+    ours = {"PYTHONPATH": str(PROJECT), "HOST": "127.0.0.1", "WORKERS": str(WORKERS)}
+    servers = [
+        Server("ours, XGB, log on", [sys.executable, "-m", "serve"], "/predict", ride, ours),
+        Server("empty Flask view", [*gunicorn, "empty_app:app"], "/predict", ride),
+        Server("course's linear app", [*gunicorn, "course_app:app"], "/predict", ride,
+               {"COURSE_MODEL": str(_course_model(work))}),
+    ]  # fmt: skip
+    if with_mlflow:
+        serve = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(_mlflow_model(work)),
+                 "-p", "PORT", "-w", str(WORKERS), "--env-manager", "local"]  # fmt: skip
+        wrapped = json.dumps({"dataframe_records": [RIDE]})
+        servers.append(Server("mlflow models serve", serve, "/invocations", wrapped))
+    return servers
+
+
+def _course_model(work: Path) -> Path:
+    """Fit the course's first model on generated trips and pickle it as the course does."""
+    import pickle
+
+    import numpy as np
+    from sklearn.feature_extraction import DictVectorizer
+    from sklearn.linear_model import LinearRegression
+
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(1, 266, (40_000, 2))
+    miles = rng.gamma(2, 1.5, len(pairs))
+    rides = [
+        {"PU_DO": f"{pickup}_{dropoff}", "trip_distance": distance}
+        for (pickup, dropoff), distance in zip(pairs.tolist(), miles.tolist(), strict=True)
+    ]
+    vectorizer = DictVectorizer()
+    model = LinearRegression().fit(vectorizer.fit_transform(rides), 3 + 3 * miles)
+    path = work / "lin_reg.bin"
+    path.write_bytes(pickle.dumps((vectorizer, model)))
+    return path
+
+
+def _mlflow_model(work: Path) -> Path:
+    """Save the deployed bundle as the registry does (`registry.register_bundle`)."""
+    import mlflow
+
+    from taxi_duration import config
+    from taxi_duration.deployment import read_deployment
+    from taxi_duration.mlflow_model import input_example, requirements, signature
+    from taxi_duration.registry import MODEL_SCRIPT
+
+    champion = read_deployment()["champion"]
+    bundle = config.models_dir() / champion["name"] / str(champion["version"])
+    mlflow.set_tracking_uri(f"sqlite:///{work / 'mlflow.db'}")
+    mlflow.pyfunc.save_model(
+        path=work / "model",
+        python_model=str(MODEL_SCRIPT),
+        artifacts={"bundle": str(bundle)},
+        signature=signature(),
+        input_example=input_example(),
+        pip_requirements=requirements(),
+    )
+    return work / "model"
+
+
+def _script(work: Path, server: Server) -> Path:
+    """wrk's script that posts the server's body."""
+    path = work / f"{server.name.replace(' ', '-')}.lua"
+    path.write_text(
+        f"wrk.method = 'POST'\nwrk.body = [[{server.body}]]\n"
+        "wrk.headers['Content-Type'] = 'application/json'\n"
+    )
+    return path
+
+
+# --- many rides at once -----------------------------------------------------------------
+
+
+def _many(ours: Server) -> list[tuple[str, float, float]]:
+    """Time arrays and Parquet bodies against the model called directly on a frame."""
+    import io
+
+    import pandas as pd
+
+    from taxi_duration import config
+    from taxi_duration.bundle import load_bundle
+    from taxi_duration.deployment import read_deployment
+    from taxi_duration.rides import Rides
+
+    champion = read_deployment()["champion"]
+    folder = config.models_dir() / champion["name"] / str(champion["version"])
+    model, _ = load_bundle(folder, config.signing_key())
+    rows = []
+    for n in (10_000, 60_000):
+        frame = _frame(n)
+        asked = frame.drop(columns="pickup_at").assign(
+            pickup_datetime=frame["pickup_at"].dt.strftime("%Y-%m-%dT%H:%M:%S")
+        )
+        packed = io.BytesIO()
+        frame.rename(columns={"pickup_at": "pickup_datetime"}).to_parquet(packed)
+
+        def directly(frame: pd.DataFrame = frame) -> None:
+            model.answer(Rides.from_frame(frame))
+
+        body = json.dumps(asked.to_dict("records")).encode()
+        pairs = _in_turn(
+            directly,
+            lambda body=body: ours.ask(body),
+            lambda packed=packed: ours.ask(packed.getvalue(), PARQUET),
+        )
+        rows.append((f"{n:,} rides as JSON", pairs[1], pairs[0]))
+        rows.append((f"{n:,} rides as Parquet", pairs[2], pairs[0]))
+    return rows
+
+
+def _in_turn(*calls: Callable[[], object], times: int = 5) -> list[float]:
+    """Median seconds of each call, asked in turn."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for _ in range(times):
+        for call, taken in zip(calls, seconds, strict=True):
+            started = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - started)
+    return [statistics.median(taken) for taken in seconds]
+
+
+def _frame(n: int):
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(1)
+    start = np.datetime64("2021-02-01T00:00:00", "us")
+    return pd.DataFrame(
+        {
+            "PULocationID": rng.integers(1, 266, n).astype("int16"),
+            "DOLocationID": rng.integers(1, 266, n).astype("int16"),
+            "pickup_at": start + rng.integers(0, 28 * 86400, n).astype("m8[s]"),
+            "trip_distance": rng.gamma(2, 1.5, n).astype("float32"),
+        }
+    )
+
+
+# --- reports ----------------------------------------------------------------------------
+
+
+def _print_servers(servers: list[Server]) -> None:
+    empty = servers[1]
+    print(f"One ride, {WORKERS} workers, {CONNECTIONS} connections, medians of rounds\n")
+    print(
+        "| | req/s | ratio to empty | p50 ms | p99 ms "
+        "| CPU us/request | CPU ratio | RSS MB | cold s |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for s in servers:
+        ratio = statistics.median(a / b for a, b in zip(s.rates, empty.rates, strict=True))
+        cpu = statistics.median(b / a for a, b in zip(s.cpu_us, empty.cpu_us, strict=True))
+        median = statistics.median
+        print(
+            f"| {s.name} | {median(s.rates):,.0f} | {ratio:.2f} | {median(s.p50):.2f} | "
+            f"{median(s.p99):.1f} | {median(s.cpu_us):.0f} | {cpu:.2f} | {s.rss_mb:.0f} | "
+            f"{s.cold_seconds:.2f} |{f' {s.failed} failed' if s.failed else ''}"
+        )
+    for other in servers[2:]:
+        ratio = statistics.median(a / b for a, b in zip(servers[0].rates, other.rates, strict=True))
+        print(f"\nours / {other.name}: {ratio:.1f} x the requests/s", end="")
+    print()
+
+
+def _print_many(rows: list[tuple[str, float, float]]) -> None:
+    print("\nMany rides, against the model called directly on a frame\n")
+    print("| | service ms | directly ms | ratio |\n| --- | --- | --- | --- |")
+    for name, service, directly in rows:
+        print(
+            f"| {name} | {1000 * service:.0f} | {1000 * directly:.0f} | {service / directly:.2f} |"
+        )
+
+
+def _print_inside() -> None:
+    """Time one prediction in this process, features included."""
+    from datetime import datetime
+
+    from taxi_duration import config
+    from taxi_duration.bundle import load_bundle
+    from taxi_duration.deployment import read_deployment
+    from taxi_duration.predictor import RidePredictor
+
+    champion = read_deployment()["champion"]
+    folder = config.models_dir() / champion["name"] / str(champion["version"])
+    predictor = RidePredictor(load_bundle(folder, config.signing_key())[0])
+    frame = _frame(2000)
+    rides = list(zip(frame.PULocationID.tolist(), frame.DOLocationID.tolist(),
+                     [t.to_pydatetime() for t in frame.pickup_at], frame.trip_distance.tolist(),
+                     strict=True))  # fmt: skip
+    taken = []
+    for pickup, dropoff, at, miles in rides:
+        started = time.perf_counter_ns()
+        predictor.answer(pickup, dropoff, datetime.fromisoformat(at.isoformat()), miles)
+        taken.append((time.perf_counter_ns() - started) / 1000)
+    print(f"\nOne prediction in the process, another ride each time: median "
+          f"{statistics.median(taken):.0f} us")  # fmt: skip
+
+
+def _cpu_seconds(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def _milliseconds(text: str) -> float:
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()
+    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+
+
+if __name__ == "__main__":
+    main()
