@@ -226,7 +226,7 @@ def measure_season(rides: Rides, duration: np.ndarray) -> np.ndarray:
     """Return the `level` of season.json: usual duration by week of the year, 1 on average.
 
     Trips are compared with what their route and hour say over the whole time; weekdays are
-    evened out and holidays left out. Give it a year at least.
+    evened out and holidays left out. Give it most of a year at least.
 
     Args:
         rides: shape (n,).
@@ -246,7 +246,9 @@ def measure_season(rides: Rides, duration: np.ndarray) -> np.ndarray:
     top, bottom = (np.bincount(day_of_year, v, 366) for v in (minutes, usual))
     apart = np.abs(knots[:, None] - np.arange(366))
     kernel = np.exp(-0.5 * (np.minimum(apart, 366 - apart) / SEASON_KERNEL_DAYS) ** 2)
-    level = (kernel @ top) / (kernel @ bottom)
+    seen = np.isin(knots, day_of_year)  # else a line from the week before to the week after
+    level = ((kernel @ top) / (kernel @ bottom))[seen]
+    level = np.interp(knots, knots[seen], level, period=366)
     return np.round(level / level.mean(), 3)
 
 

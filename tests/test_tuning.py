@@ -110,9 +110,9 @@ def test_a_study_of_nothing_is_refused(months, trials, minutes, tmp_path):
         tune("green", parse_months(months) if months else [], trials, minutes, tmp_path / "x")
 
 
-def test_a_season_is_found_again():
+def year_of_trips(n: int = 30_000) -> tuple[Rides, np.ndarray]:
+    """Trips of 2022 on nine pairs whose minutes follow the stored season."""
     rng = np.random.default_rng(0)
-    n = 30_000
     at = np.datetime64("2022-01-01T00") + rng.integers(0, 365 * 24, n).astype("m8[h]")
     rides = Rides(
         rng.choice([74, 75, 41], n).astype("int16"),
@@ -120,7 +120,18 @@ def test_a_season_is_found_again():
         at.astype("datetime64[s]"),
         np.full(n, np.nan, dtype="float32"),
     )
-    duration = 12 * season_level(at) * np.exp(rng.normal(0, 0.1, n))
-    level = measure_season(rides, duration)
+    return rides, 12 * season_level(at) * np.exp(rng.normal(0, 0.1, n))
+
+
+def test_a_season_is_found_again():
     weeks = np.datetime64("2022-01-01") + 3 + 7 * np.arange(52)
+    level = measure_season(*year_of_trips())
     np.testing.assert_allclose(level, season_level(weeks), atol=0.03)
+
+
+def test_weeks_without_trips_lie_on_a_line_between_their_neighbours():
+    rides, duration = year_of_trips()
+    seen = rides.pickup_at.astype("datetime64[M]") != np.datetime64("2022-09")
+    level = measure_season(rides.take(seen), duration[seen])
+    gap = level[35:39]  # 3 September to 24 September: day 245, 252, 259 and 266 of the year
+    np.testing.assert_allclose(np.diff(gap, n=2), 0, atol=0.0015)
