@@ -65,12 +65,12 @@ def main() -> None:
     asked = _arguments()
     for name in asked.case or CASES:
         service, train, validation = CASES[name]
-        print(f"\n### {service} {train} → {validation}\n\n{HEADER}", flush=True)
-        months = [
-            concat_trips(prepare_months(service, parse_months(t))) for t in (train, validation)
-        ]
+        months = [prepare_months(service, parse_months(tags)) for tags in (train, validation)]
+        source = ", ".join(sorted({month.raw.data_source for part in months for month in part}))
+        print(f"\n### {service} {train} → {validation} ({source})\n\n{HEADER}", flush=True)
         (rides, duration), scored = (
-            (Rides.from_frame(trips), trips["duration"].to_numpy()) for trips in months
+            (Rides.from_frame(trips), trips["duration"].to_numpy())
+            for trips in map(concat_trips, months)
         )
         for score in scores(rides, duration, *scored, asked.budget, asked.models):
             print(_line(score), flush=True)
