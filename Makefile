@@ -4,9 +4,12 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 TRACKING := $(if $(TAXI_HOME),$(TAXI_HOME),$(CURDIR))/tracking
 
+COMPILE := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal \
+  --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run pipeline data lab mlflow test test-slow test-fast lint format lock plots \
-  bench-read bench-chain bench-model bench-predictor clean clean-all
+.PHONY: help setup run pipeline data lab serve image mlflow test test-slow test-fast lint format \
+  lock plots bench-read bench-chain bench-model bench-serve bench-predictor clean clean-all
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +36,12 @@ data: $(STAMP) ## Fetch and prepare the months of TRAIN_DATA and VAL_DATA only
 lab: $(STAMP) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
+serve: $(STAMP) ## Serve the deployed model on port 9696, as the container does
+	$(BIN)/python -m serve
+
+image: ## Build the container image with the deployed model baked in
+	docker build -t taxi-duration .
+
 mlflow: $(STAMP) ## Open MLflow's pages on http://127.0.0.1:5000
 	$(BIN)/python pipeline.py mlflow
 
@@ -55,10 +64,11 @@ format: $(STAMP) ## Mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout notebooks/*.ipynb
 
-lock: $(STAMP) ## Resolve the dependencies again into requirements.txt
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet pyproject.toml --group dev --group lab \
-	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --no-annotate --output-file requirements.txt
+lock: $(STAMP) ## Resolve the dependencies again into the hashed lock files
+	$(COMPILE) pyproject.toml --group dev --group lab --group bench --output-file requirements.txt
+	$(COMPILE) --group serve --constraints requirements.txt --output-file serve/requirements.txt
+	$(COMPILE) --group serve-build --constraints requirements.txt \
+	  --output-file serve/requirements-build.txt
 
 bench-read: $(STAMP) ## Measure reading a month, against pyarrow
 	$(BIN)/python benchmarks/reading.py
@@ -68,6 +78,9 @@ bench-chain: $(STAMP) ## Measure the chain, against the same calls in one script
 
 bench-model: $(STAMP) ## Measure every model's error and intervals on real months
 	$(BIN)/python benchmarks/model.py
+
+bench-serve: $(STAMP) ## Measure the service, against an empty view, the course's app and MLflow
+	$(BIN)/python benchmarks/serving.py
 
 bench-predictor: $(STAMP) ## Measure one answer inside the process
 	$(BIN)/python benchmarks/predictor.py
