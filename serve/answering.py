@@ -7,20 +7,25 @@ import random
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import UNSET
 
-from serve.bodies import check_count
+from serve.bodies import ManyRides, check_count
 from serve.errors import ApiError
 from serve.holder import HOW_TO_DEPLOY, LoadedModel, ModelHolder, Serving
 from serve.instruments import Instruments
 from serve.schema import Interval, Reason, Ride, RideAnswer
 from taxi_duration.ab_test import arm_of
 from taxi_duration.errors import LogError
-from taxi_duration.prediction_log import PredictionLog, PredictionRow, ShadowRow
-from taxi_duration.rides import Answer, Answers, Rides
+from taxi_duration.prediction_log import (
+    PredictionColumns,
+    PredictionLog,
+    PredictionRow,
+    ShadowRow,
+)
+from taxi_duration.rides import Answer, Answers
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +83,7 @@ class Answering:
         shadow = ()
         if serving.shadow and loaded is serving.champion:
             shadow = self._shadow_one(serving.challenger, prediction_id, question)
-        logged = self._keep([row], shadow)
+        logged = self._keep(row, shadow)
         loaded.metrics.predicted(answer.duration, seconds)
         answered = _answer(ride, answer, loaded, prediction_id, logged)
         if explain:
@@ -86,70 +91,60 @@ class Answering:
             answered.reasons = [Reason(reason.name, float(reason.minutes)) for reason in reasons]
         return answered
 
-    def many(self, rides: Sequence[Ride], pickups: Sequence[datetime]) -> list[RideAnswer]:
+    def many(self, rides: ManyRides) -> list[RideAnswer]:
         """Answer many rides at once, in their order; all are in the log when this returns."""
-        columns = Rides(
-            np.array([ride.PULocationID for ride in rides], "int16"),
-            np.array([ride.DOLocationID for ride in rides], "int16"),
-            np.array(pickups, "datetime64[s]"),
-            np.array(
-                [np.nan if r.trip_distance is None else r.trip_distance for r in rides], "float32"
-            ),
-        )
-        return self.columns(columns, rides, pickups)
-
-    def columns(
-        self, columns: Rides, rides: Sequence[Ride], pickups: Sequence[datetime]
-    ) -> list[RideAnswer]:
-        """Answer many rides of which the columns are at hand; see `many`."""
         check_count(len(rides), self.max_rides)
         serving = self.serving()
         if not len(rides):
             return []
         started = time.perf_counter()
         ids = new_ids(len(rides))
-        parts = self._by_arm(serving, columns, rides, ids)
+        parts = self._by_arm(serving, rides, ids)
         seconds = time.perf_counter() - started
-        per_ride_ms = 1000 * seconds / len(rides)
-        answered: list[RideAnswer] = [None] * len(rides)  # type: ignore[list-item]
-        rows, shadow = [], []
-        for loaded, positions, answers in parts:
-            for i, answer in zip(positions, _as_tuples(answers), strict=True):
-                rows.append(_row(rides[i], pickups[i], answer, loaded, ids[i], per_ride_ms))
-                answered[i] = _answer(rides[i], answer, loaded, ids[i], True)
-            loaded.metrics.predicted_many(answers.duration, seconds)
-            if serving.shadow and loaded is serving.champion:
-                asked = columns.take(np.array(positions))
-                shadow += self._shadow_many(serving.challenger, [ids[i] for i in positions], asked)
-        if not self._keep(rows, shadow):
-            for answer in answered:
-                answer.logged = False
+        latency_ms = 1000 * seconds / len(rides)
+        logged = self._keep_many(
+            [_as_logged(part, latency_ms) for part in parts],
+            [row for part in parts for row in self._shadow_many(serving, part)],
+        )
+        for part in parts:
+            part.loaded.metrics.predicted_many(part.answers.duration, seconds)
+        answered = [answer for part in parts for answer in _as_answers(part, logged)]
+        if len(parts) > 1:
+            order = np.argsort(np.concatenate([part.positions for part in parts]))
+            answered = [answered[i] for i in order]
         return answered
 
     # --- arms ---------------------------------------------------------------------------
 
-    def _by_arm(
-        self, serving: Serving, columns: Rides, rides: Sequence[Ride], ids: Sequence[str]
-    ) -> list[tuple[LoadedModel, Sequence[int], Answers]]:
+    def _by_arm(self, serving: Serving, rides: ManyRides, ids: list[str]) -> list[_Part]:
         """Split the rides by arm and answer each part with one call."""
-        split: dict[int, tuple[LoadedModel, list[int]]] = {}
         if serving.challenger is None or not serving.ab_share:
-            split[0] = (serving.champion, list(range(len(rides))))
-        else:
-            for i, ride in enumerate(rides):
-                loaded = _arm(serving, ride.ride_id, ids[i])
-                split.setdefault(id(loaded), (loaded, []))[1].append(i)
+            return [self._answer_part(serving, serving.champion, rides, ids, None)]
+        keys = rides.ride_ids or ids
+        arms = [_arm(serving, key, ids[i]) for i, key in enumerate(keys)]
         parts = []
-        for loaded, positions in split.values():
-            whole = len(positions) == len(rides)
-            asked = columns if whole else columns.take(np.array(positions))
-            try:
-                answers = loaded.model.answer(asked)
-            except Exception as error:
-                loaded = self._stand_in(serving, loaded, error)
-                answers = loaded.model.answer(asked)
-            parts.append((loaded, positions, answers))
+        for loaded in (serving.champion, serving.challenger):
+            positions = np.array([i for i, arm in enumerate(arms) if arm is loaded], "int64")
+            if len(positions):
+                some = [ids[i] for i in positions]
+                taken = rides.take(positions)
+                parts.append(self._answer_part(serving, loaded, taken, some, positions))
         return parts
+
+    def _answer_part(
+        self,
+        serving: Serving,
+        loaded: LoadedModel,
+        rides: ManyRides,
+        ids: list[str],
+        positions: np.ndarray | None,
+    ) -> _Part:
+        try:
+            answers = loaded.model.answer(rides.columns)
+        except Exception as error:
+            loaded = self._stand_in(serving, loaded, error)
+            answers = loaded.model.answer(rides.columns)
+        return _Part(loaded, rides, ids, answers, positions)
 
     def _stand_in(self, serving: Serving, failed: LoadedModel, error: Exception) -> LoadedModel:
         """Return the champion, where the challenger failed.
@@ -175,33 +170,58 @@ class Answering:
         challenger.metrics.shadow.inc()
         return (_shadow(challenger, prediction_id, answer),)
 
-    def _shadow_many(
-        self, challenger: LoadedModel, ids: Sequence[str], asked: Rides
-    ) -> list[ShadowRow]:
+    def _shadow_many(self, serving: Serving, part: _Part) -> list[ShadowRow]:
+        challenger = serving.challenger
+        if not serving.shadow or part.loaded is not serving.champion:
+            return []
         try:
-            answers = challenger.model.answer(asked)
+            answers = challenger.model.answer(part.rides.columns)
         except Exception:  # as above
             challenger.metrics.failures.inc()
             logger.exception("the challenger %s failed in the shadow", challenger.version)
             return []
-        challenger.metrics.shadow.inc(len(ids))
-        pairs = zip(ids, _as_tuples(answers), strict=True)
+        challenger.metrics.shadow.inc(len(part.ids))
+        pairs = zip(part.ids, _as_tuples(answers), strict=True)
         return [_shadow(challenger, prediction_id, answer) for prediction_id, answer in pairs]
 
     # --- the log ------------------------------------------------------------------------
 
-    def _keep(self, rows: Sequence[PredictionRow], shadow: Sequence[ShadowRow]) -> bool:
+    def _keep(self, row: PredictionRow, shadow: Sequence[ShadowRow]) -> bool:
         """Log; False when it cannot be done: the rider gets the answer all the same."""
         try:
-            self.log.add(rows, shadow)
+            self.log.add((row,), shadow)
         except LogError as error:
-            self.instruments.log_failures.inc(len(rows))
-            if self.log_trouble is None:
-                logger.error("predictions are answered but not logged: %s", error)
-            self.log_trouble = str(error)
-            return False
+            return self._not_kept(error, 1)
         self.log_trouble = None
         return True
+
+    def _keep_many(self, parts: list[PredictionColumns], shadow: Sequence[ShadowRow]) -> bool:
+        try:
+            self.log.add_many(parts, shadow)
+        except LogError as error:
+            return self._not_kept(error, sum(len(part.prediction_id) for part in parts))
+        self.log_trouble = None
+        return True
+
+    def _not_kept(self, error: LogError, n: int) -> bool:
+        self.instruments.log_failures.inc(n)
+        if self.log_trouble is None:
+            logger.error("predictions are answered but not logged: %s", error)
+        self.log_trouble = str(error)
+        return False
+
+
+class _Part(NamedTuple):
+    """The rides of one request that one model answered.
+
+    `positions` are theirs in the request, None when they are all of it.
+    """
+
+    loaded: LoadedModel
+    rides: ManyRides
+    ids: list[str]
+    answers: Answers
+    positions: np.ndarray | None
 
 
 def new_ids(n: int) -> list[str]:
@@ -223,8 +243,7 @@ def _arm(serving: Serving, ride_id: str | int | None, prediction_id: str) -> Loa
 
 def _as_tuples(answers: Answers) -> list[Answer]:
     """Rows of plain Python numbers."""
-    columns = (getattr(answers, name).tolist() for name in Answer._fields)
-    return list(map(Answer._make, zip(*columns, strict=True)))
+    return list(map(Answer._make, zip(*_lists(answers), strict=True)))
 
 
 def _row(
@@ -269,6 +288,55 @@ def _answer(
         UNSET,
         UNSET if logged else False,
     )
+
+
+def _as_logged(part: _Part, latency_ms: float) -> PredictionColumns:
+    """The columns of a part for the log."""
+    loaded, rides, ids, answers, _ = part
+    columns, ride_ids = rides.columns, rides.ride_ids
+    return PredictionColumns(
+        ids,
+        ride_ids and [None if ride_id is None else str(ride_id) for ride_id in ride_ids],
+        time.time(),
+        columns.PULocationID.tolist(),
+        columns.DOLocationID.tolist(),
+        np.datetime_as_string(columns.pickup_at).tolist(),
+        rides.miles,
+        *_lists(answers),
+        loaded.version,
+        loaded.sha256,
+        loaded.arm,
+        latency_ms,
+    )
+
+
+def _as_answers(part: _Part, logged: bool) -> list[RideAnswer]:
+    """What the riders of a part are told."""
+    loaded, rides, ids, answers, _ = part
+    version, arm, kept = loaded.version, loaded.arm, UNSET if logged else False
+    ride_ids = rides.ride_ids or [None] * len(ids)
+    return [
+        RideAnswer(
+            duration,
+            Interval(p10, p50, p90),
+            support,
+            version,
+            arm,
+            prediction_id,
+            used,
+            UNSET if ride_id is None else ride_id,
+            UNSET,
+            kept,
+        )
+        for prediction_id, ride_id, duration, p10, p50, p90, support, used in zip(
+            ids, ride_ids, *_lists(answers), strict=True
+        )
+    ]
+
+
+def _lists(answers: Answers) -> list[list[Any]]:
+    """Columns of plain Python numbers, in the order of `Answer`."""
+    return [getattr(answers, name).tolist() for name in Answer._fields]
 
 
 def _shadow(challenger: LoadedModel, prediction_id: str, answer: Answer) -> ShadowRow:

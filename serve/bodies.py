@@ -4,21 +4,57 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 from flask import Request
 
 from serve.errors import ApiError
 from serve.schema import ALLOWED, MAX_ID, YEARS, Ride
-from taxi_duration.rides import local_time
+from taxi_duration.rides import Rides, local_time
 
 JSON_TYPES = re.compile(r"application/(json|[\w.-]+\+json)", re.ASCII)
 T = TypeVar("T")
 
 CheckedRide = tuple[Ride, datetime]
-CheckedRides = tuple[list[Ride], list[datetime]]
+_PLAIN_TIME = np.array([ord(c) for c in "0000-00-00T00:00:00"], "uint32")
+
+
+@dataclass(frozen=True)
+class ManyRides:
+    """Checked rides as columns of length n.
+
+    Args:
+        columns: what a model is asked.
+        miles: distances as they came, None where there is none.
+        ride_ids: as they came; None when no ride has one.
+    """
+
+    columns: Rides
+    miles: list[float | None]
+    ride_ids: list[str | int | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def take(self, rows: np.ndarray) -> ManyRides:
+        """Return the rides at these positions."""
+        ride_ids = self.ride_ids and [self.ride_ids[i] for i in rows]
+        return ManyRides(self.columns.take(rows), [self.miles[i] for i in rows], ride_ids)
+
+    def each(self) -> Iterator[CheckedRide]:
+        """Yield ride by ride, with its pickup."""
+        pickups = self.columns.PULocationID.tolist(), self.columns.DOLocationID.tolist()
+        ride_ids = self.ride_ids or [None] * len(self)
+        times = self.columns.pickup_at.tolist()
+        for pickup, dropoff, at, miles, ride_id in zip(
+            *pickups, times, self.miles, ride_ids, strict=True
+        ):
+            yield Ride(pickup, dropoff, miles, None, ride_id), at
 
 
 class _KnownRide(Ride, forbid_unknown_fields=True):
@@ -130,7 +166,7 @@ def check_count(n: int, most: int) -> None:
         raise ApiError(413, "too_many", f"{n} rides in one request; at most {most} are allowed")
 
 
-def parse_rides(body: bytes, most: int) -> CheckedRide | CheckedRides:
+def parse_rides(body: bytes, most: int) -> CheckedRide | ManyRides:
     """Return the ride, or the array of rides, of a JSON body.
 
     Args:
@@ -147,9 +183,9 @@ def parse_rides(body: bytes, most: int) -> CheckedRide | CheckedRides:
         check_count(len(content), most)
         return check_rides(content)
     if not isinstance(rides, list):
-        return rides, _finish(rides, None)
+        return rides, _finish(rides)
     check_count(len(rides), most)
-    return rides, _finish_all(rides)
+    return _as_columns(rides)
 
 
 def check_ride(content: Any) -> CheckedRide:
@@ -159,17 +195,16 @@ def check_ride(content: Any) -> CheckedRide:
         ApiError: names the field.
     """
     ride = check(content, Ride)
-    return ride, _finish(ride, None)
+    return ride, _finish(ride)
 
 
-def check_rides(content: list[Any]) -> CheckedRides:
-    """Return many rides and their pickups; an error says which element.
+def check_rides(content: list[Any]) -> ManyRides:
+    """Return the rides of a parsed array; an error says which element.
 
     Raises:
         ApiError: names the field.
     """
-    rides = check(content, list[Ride])
-    return rides, _finish_all(rides)
+    return _as_columns(check(content, list[Ride]))
 
 
 def _quick_rides(body: bytes) -> Ride | list[Ride] | None:
@@ -187,12 +222,60 @@ def _quick_rides(body: bytes) -> Ride | list[Ride] | None:
         return None
     for name, quoted in _QUOTED:
         if isinstance(rides, list):
-            filled = sum(getattr(ride, name) is not None for ride in rides)
+            filled = len(rides) - [getattr(ride, name) for ride in rides].count(None)
         else:
             filled = getattr(rides, name) is not None
         if body.count(quoted) != filled:
             return None
     return rides
+
+
+def _as_columns(rides: list[Ride]) -> ManyRides:
+    """Check what the declared types cannot say, and turn rides into columns."""
+    ride_ids = [ride.ride_id for ride in rides]
+    if ride_ids.count(None) == len(rides):
+        ride_ids = None
+    else:
+        for i, ride_id in enumerate(ride_ids):
+            _check_ride_id(ride_id, i)
+    miles = [ride.trip_distance for ride in rides]
+    columns = Rides(
+        np.array([ride.PULocationID for ride in rides], "int16"),
+        np.array([ride.DOLocationID for ride in rides], "int16"),
+        _pickups([ride.pickup_datetime for ride in rides]),
+        np.array(miles, "float32"),  # None becomes NaN
+    )
+    return ManyRides(columns, miles, ride_ids)
+
+
+def _pickups(texts: list[str | None]) -> np.ndarray:
+    """Return datetime64[s] in New York time for texts that are times, or missing."""
+    quick = _quick_pickups(texts)
+    if quick is not None:
+        return quick
+    now = local_time(None)
+    times = [
+        now if text is None else parse_time(text, "pickup_datetime", i)
+        for i, text in enumerate(texts)
+    ]
+    return np.array(times, "datetime64[s]")
+
+
+def _quick_pickups(texts: list[str | None]) -> np.ndarray | None:
+    """Read texts that all look like 2021-02-15T08:30:00 at once; None when they do not."""
+    if None in texts or set(map(len, texts)) != {len(_PLAIN_TIME)}:
+        return None
+    letters = np.array(texts).view("uint32").reshape(len(texts), -1)
+    digits = ord("0") == _PLAIN_TIME
+    plain = (letters[:, ~digits] == _PLAIN_TIME[~digits]).all()
+    if not plain or not ((letters[:, digits] >= ord("0")) & (letters[:, digits] <= ord("9"))).all():
+        return None
+    try:
+        pickups = np.array(texts, "datetime64[s]")
+    except ValueError:  # the 30th of February; who looks at each will say where
+        return None
+    first, last = (np.datetime64(f"{year}-01-01") for year in YEARS)
+    return pickups if ((pickups >= first) & (pickups < last)).all() else None
 
 
 def check(content: Any, type_: type[T]) -> T:
@@ -236,22 +319,20 @@ def parse_time(text: str, field: str, element: int | None = None) -> datetime:
     raise _refused(field, text, element)
 
 
-def _finish(ride: Ride, element: int | None, now: datetime | None = None) -> datetime:
+def _finish(ride: Ride) -> datetime:
     """Check what the declared types cannot say; return the pickup."""
-    ride_id = ride.ride_id
+    _check_ride_id(ride.ride_id, None)
+    if ride.pickup_datetime is None:
+        return local_time(None)
+    return parse_time(ride.pickup_datetime, "pickup_datetime")
+
+
+def _check_ride_id(ride_id: str | int | None, element: int | None) -> None:
+    """Refuse what cannot be stored everywhere: control characters and half surrogates."""
     if ride_id is not None:
         text = str(ride_id)
-        # Control characters and half surrogates cannot be stored everywhere.
         if len(text) > MAX_ID or not text.isprintable():
             raise _refused("ride_id", ride_id, element)
-    if ride.pickup_datetime is None:
-        return now or local_time(None)
-    return parse_time(ride.pickup_datetime, "pickup_datetime", element)
-
-
-def _finish_all(rides: list[Ride]) -> list[datetime]:
-    now = local_time(None)
-    return [_finish(ride, i, now) for i, ride in enumerate(rides)]
 
 
 def _explained(content: Any, message: str) -> ApiError:

@@ -42,7 +42,7 @@ def invocations_blueprint(answering: Answering) -> Blueprint:
     def invocations() -> Response:
         kind, body = media_type(request), read_body(request)
         if kind in PARQUET_TYPES:
-            return _response(answering.columns(*read_rides(body, answering.max_rides)))
+            return _response(answering.many(read_rides(body, answering.max_rides)))
         if kind == CSV:
             frame = _from_csv(decode_text(body))
         elif JSON_TYPES.fullmatch(kind):
@@ -50,7 +50,7 @@ def invocations_blueprint(answering: Answering) -> Blueprint:
         else:
             raise wrong_type(kind, JSON, CSV, PARQUET_TYPES[0])
         check_count(len(frame), answering.max_rides)
-        return _response(answering.many(*check_rides(frame)))
+        return _response(answering.many(check_rides(frame)))
 
     return blueprint
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily
 
 from serve.answering import Answering
 from serve.holder import LoadedModel
@@ -24,6 +27,18 @@ from taxi_duration.errors import LogError
 from taxi_duration.files import read_json
 
 VERDICT_FILE = "monitor.json"  # `taxi_duration.monitor` writes it
+VERDICT_KEYS = {
+    "at",
+    "verdict",
+    "source",
+    "model",
+    "rides",
+    "answered",
+    "reasons",
+    "errors",
+    "drift",
+}
+LEVELS = ("ok", "watch", "alarm")  # as `taxi_duration.drift.LEVELS`
 WINDOW_DAYS = 7
 LINES = 20
 KEPT_SECONDS = 3.0  # however many pages are open, the log is asked once in so long
@@ -100,7 +115,7 @@ def read_verdict(trouble: list[str] | None = None) -> dict[str, Any] | None:
     """
     path = config.live_dir() / VERDICT_FILE
     try:
-        return _as_dict(path)
+        return _read(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -109,10 +124,31 @@ def read_verdict(trouble: list[str] | None = None) -> dict[str, Any] | None:
         return None
 
 
-def _as_dict(path: Path) -> dict[str, Any]:
+def verdict_gauges(verdict: dict[str, Any] | None) -> Iterator[GaugeMetricFamily]:
+    """Yield the verdict, its age and the drift of each feature; nothing without a verdict."""
+    if verdict is None:
+        return
+    model = ("version",)
+    level = GaugeMetricFamily("taxi_verdict", "0 ok, 1 watch, 2 alarm.", labels=model)
+    age = GaugeMetricFamily("taxi_verdict_age_seconds", "Since the monitor looked.", labels=model)
+    feature = ("feature", "measure")
+    drift = GaugeMetricFamily("taxi_drift", "Distance from the training months.", labels=feature)
+    drift_level = GaugeMetricFamily("taxi_drift_level", "0 ok, 1 watch, 2 alarm.", labels=feature)
+    version = [verdict["model"]]
+    level.add_metric(version, LEVELS.index(verdict["verdict"]))
+    age.add_metric(version, time.time() - datetime.fromisoformat(verdict["at"]).timestamp())
+    for one in verdict["drift"]:
+        labels = [one["feature"], one["measure"]]
+        drift.add_metric(labels, one["value"])
+        drift_level.add_metric(labels, LEVELS.index(one["level"]))
+    yield from (level, age, drift, drift_level)
+
+
+def _read(path: Path) -> dict[str, Any]:
     content = read_json(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__}")
+    missing = VERDICT_KEYS - content.keys() if isinstance(content, dict) else VERDICT_KEYS
+    if missing:
+        raise ValueError(f"it has no {', '.join(sorted(missing))}")
     return content
 
 

@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from serve.answering import Answering
 from serve.instruments import Instruments, gauge, model_gauges
+from serve.live import read_verdict, verdict_gauges
 
 
 def metrics_blueprint(answering: Answering, instruments: Instruments) -> Blueprint:
@@ -28,6 +29,7 @@ def metrics_blueprint(answering: Answering, instruments: Instruments) -> Bluepri
                     float(answering.log_trouble is None))  # fmt: skip
         yield gauge("taxi_log_waiting_bytes", "Spool files not yet removed.",
                     answering.log.waiting_bytes())  # fmt: skip
+        yield from verdict_gauges(read_verdict())
 
     @blueprint.get("/metrics")
     def metrics() -> Response:

@@ -1,7 +1,8 @@
-"""Reads a Parquet file from stdin and writes its ride columns to stdout as .npz, within limits.
+"""Reads a Parquet file from stdin and writes its ride columns to stdout, within limits.
 
-Run by `serve.parquet` as a process of its own, by path, so that it imports nothing of the
-service: `python serve/parquet_child.py MOST_ROWS`.
+Run by `serve.parquet` as a process of its own, by path and without numpy, so that it starts in
+milliseconds: `python -I -S serve/parquet_child.py MOST_ROWS SITE_PACKAGES`. The output is a
+line of names and then the columns as float64, one after the other.
 """
 
 from __future__ import annotations
@@ -9,16 +10,15 @@ from __future__ import annotations
 import io
 import resource
 import sys
-from datetime import datetime
-from typing import Any
-from zoneinfo import ZoneInfo
+from array import array
 
-MEMORY_BYTES = 1_500_000_000  # of addresses; a quarter of it is the reader itself
+MEMORY_BYTES = 1_500_000_000  # of addresses, the reader's own included
 SECONDS = 20
 # Exit codes; the last line on stderr says more. Any other means that a limit ended it.
 UNREADABLE, TOO_MANY, BAD_COLUMN = 3, 4, 5
 
 BATCH_ROWS = 4096
+NAN = float("nan")
 ZONES = ("PULocationID", "DOLocationID")
 PICKUP_NAMES = ("pickup_datetime", "pickup_at", "lpep_pickup_datetime", "tpep_pickup_datetime")
 
@@ -32,8 +32,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import numpy as np
-
+    sys.path.append(sys.argv[2])
     try:
         columns = read_columns(sys.stdin.buffer.read(), int(sys.argv[1]))
     except TooManyError as error:
@@ -42,9 +41,9 @@ def main() -> int:
         return _say(BAD_COLUMN, str(error))
     except BaseException as error:  # the reader's panics are no Exceptions
         return _say(UNREADABLE, (str(error) or repr(error)).splitlines()[0][:200])
-    out = io.BytesIO()
-    np.savez(out, **columns)
-    sys.stdout.buffer.write(out.getbuffer())
+    sys.stdout.buffer.write(" ".join(columns).encode() + b"\n")
+    for values in columns.values():
+        values.tofile(sys.stdout.buffer)
     return 0
 
 
@@ -52,18 +51,17 @@ class TooManyError(Exception):
     """More rows than allowed; the message is how many were met."""
 
 
-def read_columns(body: bytes, most: int) -> dict[str, Any]:
-    """Return float64 zones and miles (NaN for null) and datetime64[s] pickups (NaT for null).
+def read_columns(body: bytes, most: int) -> dict[str, array]:
+    """Return zones, miles and pickups (seconds of New York local time); NaN for null.
 
     Raises:
         ColumnError, TooManyError, and whatever the reader raises.
     """
-    import numpy as np
     from arro3.io import read_parquet
 
     reader = read_parquet(io.BytesIO(body), batch_size=BATCH_ROWS)
     wanted = _wanted(reader.schema)
-    parts: dict[str, list[Any]] = {name: [] for name in wanted}
+    columns = {name: array("d") for name in wanted}
     rows = 0
     for batch in reader:  # decoded one by one: a file of too many rows is not unpacked whole
         rows += batch.num_rows
@@ -71,15 +69,11 @@ def read_columns(body: bytes, most: int) -> dict[str, Any]:
             raise TooManyError(str(rows))
         for name, column in wanted.items():
             read = _times if name == "pickup_datetime" else _numbers
-            parts[name].append(read(batch.column(column)))
-    empty = {"pickup_datetime": np.zeros(0, "datetime64[s]")}
-    return {
-        name: np.concatenate(part) if part else empty.get(name, np.zeros(0))
-        for name, part in parts.items()
-    }
+            columns[name].extend(read(batch.column(column)))
+    return columns
 
 
-def _wanted(schema: Any) -> dict[str, str]:
+def _wanted(schema) -> dict[str, str]:
     """Return the columns to read, the file's names by ours."""
     wanted = {name: name for name in (*ZONES, "trip_distance") if name in schema.names}
     pickup = next((name for name in PICKUP_NAMES if name in schema.names), None)
@@ -98,40 +92,34 @@ def _wanted(schema: Any) -> dict[str, str]:
     return wanted
 
 
-def _is_number(kind: Any) -> bool:
+def _is_number(kind) -> bool:
     return kind.is_integer(kind) or kind.is_floating(kind)
 
 
-def _numbers(column: Any) -> Any:
-    """A column of numbers as float64."""
-    import numpy as np
-    from arro3.core import DataType
-
-    if column.null_count or column.type.is_null(column.type):
-        values = column.to_pylist()
-        return np.array([np.nan if value is None else value for value in values], "float64")
-    return column.cast(DataType.float64()).to_numpy()
+def _numbers(column) -> list[float]:
+    """A column of numbers."""
+    values = column.to_pylist()
+    return [NAN if value is None else value for value in values] if column.null_count else values
 
 
-def _times(column: Any) -> Any:
-    """A column of timestamps as New York local time; those of a zone are converted."""
-    import numpy as np
+def _times(column) -> list[float]:
+    """A column of timestamps; those of a zone are converted."""
     from arro3.core import DataType
 
     if column.type.is_null(column.type):
-        return np.full(len(column), np.datetime64("NaT"), "datetime64[s]")
+        return [NAN] * len(column)
     zone = column.type.tz
-    seconds = column.cast(DataType.timestamp("s", tz=zone)).cast(DataType.int64())
-    values = np.array([_NO_TIME if s is None else s for s in seconds.to_pylist()], "int64")
-    known = values != _NO_TIME
+    values = column.cast(DataType.timestamp("s", tz=zone)).cast(DataType.int64()).to_pylist()
     if zone:
+        from datetime import UTC, datetime
+        from zoneinfo import ZoneInfo
+
         new_york = ZoneInfo("America/New_York")
-        local = [datetime.fromtimestamp(s, new_york).replace(tzinfo=None) for s in values[known]]
-        values[known] = np.array(local, "datetime64[s]").astype("int64")
-    return values.astype("datetime64[s]")
-
-
-_NO_TIME = -(2**63)  # what numpy calls NaT
+        for i, value in enumerate(values):
+            if value is not None:
+                local = datetime.fromtimestamp(value, new_york)
+                values[i] = local.replace(tzinfo=UTC).timestamp()
+    return [NAN if value is None else value for value in values]
 
 
 def _say(code: int, message: str) -> int:

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 from serve.answering import Answering
 from serve.bodies import (
     JSON_TYPES,
+    ManyRides,
     media_type,
     parse_rides,
     read_body,
@@ -30,19 +31,18 @@ def predict_blueprint(answering: Answering) -> Blueprint:
         if kind != JSON or "HTTP_CONTENT_ENCODING" in request.environ:
             kind = media_type(request)
         if kind in PARQUET_TYPES:
-            columns = read_rides(read_body(request), answering.max_rides)
-            return Response(_encode(answering.columns(*columns)), content_type=JSON)
-        if not JSON_TYPES.fullmatch(kind):
-            raise wrong_type(kind, JSON, PARQUET_TYPES[0])
-        rides, pickups = parse_rides(read_body(request), answering.max_rides)
-        explain = _wants_reasons()
-        if not isinstance(rides, list):
-            answers = answering.one(rides, pickups, explain)
-        elif explain:
-            pairs = zip(rides, pickups, strict=True)
-            answers = [answering.one(ride, pickup, explain) for ride, pickup in pairs]
+            rides = read_rides(read_body(request), answering.max_rides)
+        elif JSON_TYPES.fullmatch(kind):
+            rides = parse_rides(read_body(request), answering.max_rides)
         else:
-            answers = answering.many(rides, pickups)
+            raise wrong_type(kind, JSON, PARQUET_TYPES[0])
+        explain = _wants_reasons()
+        if not isinstance(rides, ManyRides):
+            answers = answering.one(*rides, explain)
+        elif explain:
+            answers = [answering.one(*ride, explain) for ride in rides.each()]
+        else:
+            answers = answering.many(rides)
         return Response(_encode(answers), content_type=JSON)
 
     return blueprint

@@ -68,6 +68,43 @@ class PredictionRow(msgspec.Struct):
     latency_ms: float | None = None
 
 
+class PredictionColumns(msgspec.Struct):
+    """Many predictions of one model in one request: columns of length n, and what they share.
+
+    `ride_id` is None when no ride has one.
+    """
+
+    prediction_id: list[str]
+    ride_id: list[str | None] | None
+    asked_at: float
+    PULocationID: list[int]
+    DOLocationID: list[int]
+    pickup_at: list[str]
+    trip_distance: list[float | None]
+    duration: list[float]
+    p10: list[float]
+    p50: list[float]
+    p90: list[float]
+    support: list[int]
+    used_distance: list[bool]
+    model: str
+    model_sha256: str
+    arm: str
+    latency_ms: float | None = None
+
+    def part(self, start: int, stop: int) -> PredictionColumns:
+        """Return the rows from start to stop."""
+        values = msgspec.structs.astuple(self)
+        return PredictionColumns(*(v[start:stop] if isinstance(v, list) else v for v in values))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the table."""
+        n = len(self.prediction_id)
+        columns = [v if isinstance(v, list) else [v] * n for v in msgspec.structs.astuple(self)]
+        for row in zip(*columns, strict=True):
+            yield dict(zip(self.__struct_fields__, row, strict=True))
+
+
 class ShadowRow(msgspec.Struct):
     """What the challenger would have answered; the columns of `shadow_answers`."""
 
@@ -92,7 +129,7 @@ class FeedbackResult(NamedTuple):
 
 
 # The first byte of a spool line says which row follows.
-_ROW_OF_TAG = {b"p": PredictionRow, b"s": ShadowRow}
+_ROW_OF_TAG = {b"p": PredictionRow, b"m": PredictionColumns, b"s": ShadowRow}
 _DECODERS = {tag: msgspec.json.Decoder(row) for tag, row in _ROW_OF_TAG.items()}
 _encode = msgspec.json.Encoder().encode
 
@@ -129,6 +166,20 @@ class PredictionLog:
             LogError: they could not be written, all or in part.
         """
         lines = [b"p%b\n" % _encode(row) for row in rows]
+        lines += [b"s%b\n" % _encode(row) for row in shadow]
+        self._spool.write(b"".join(lines))
+
+    def add_many(
+        self,
+        parts: Iterable[PredictionColumns],
+        shadow: Iterable[ShadowRow | Mapping[str, Any]] = (),
+    ) -> None:
+        """Keep many answered predictions; as `add`, at a fraction of its price for each."""
+        lines = []
+        for columns in parts:
+            for start in range(0, len(columns.prediction_id), DRAIN_ROWS):
+                part = columns.part(start, start + DRAIN_ROWS)
+                lines.append(b"m%b\n" % _encode(part))
         lines += [b"s%b\n" % _encode(row) for row in shadow]
         self._spool.write(b"".join(lines))
 
@@ -207,8 +258,8 @@ class PredictionLog:
         """Return a dict for each model and arm that answered, the latest first.
 
         `model`, `arm`, `predictions`, `feedback` (counts), `mean_error` (absolute, minutes),
-        `mean_square` (of the error), `coverage` (share of true durations within P10-P90), `latency_ms`, `last_asked_at`;
-        error and coverage are None without feedback.
+        `mean_square` (of the error), `coverage` (share of true durations within P10-P90),
+        `latency_ms`, `last_asked_at`; error and coverage are None without feedback.
         """
         self.drain()
         return self._store.summary(since)
@@ -408,8 +459,11 @@ class _Store:
         for line in lines:
             try:
                 row = _DECODERS[line[:1]].decode(line[1:])
-                rows[line[:1]].append(msgspec.structs.asdict(row))
-            except (KeyError, msgspec.DecodeError):
+                if isinstance(row, PredictionColumns):
+                    rows[b"p"] += row.rows()
+                else:
+                    rows[line[:1]].append(msgspec.structs.asdict(row))
+            except (KeyError, ValueError):  # not ours, not JSON, or columns of several lengths
                 if line.strip():
                     rejected.append(line)
         with self._begin() as connection:

@@ -21,6 +21,7 @@ from taxi_duration import config
 from taxi_duration.errors import LogError
 from taxi_duration.prediction_log import (
     REJECTED_FILE,
+    PredictionColumns,
     PredictionLog,
     PredictionRow,
     ShadowRow,
@@ -410,3 +411,36 @@ def _count_directly(tmp_path: Path) -> int:
         if not tables.fetchone():
             return 0
         return connection.execute("select count(*) from predictions").fetchone()[0]
+
+
+def columns(ids: list[str], **other) -> PredictionColumns:
+    n = len(ids)
+    return PredictionColumns(
+        ids, other.get("ride_id"), 100.0, [10] * n, [50] * n, ["2021-02-01T08:30:00"] * n,
+        [4.5, *[None] * (n - 1)], [21.25] * n, [12.0] * n, [20.0] * n, [33.0] * n, [7] * n,
+        [True] * n, "green-duration:1", "ab" * 32, "champion", 0.1,
+    )  # fmt: skip
+
+
+def test_columns_are_kept_as_their_rows_would_be(log):
+    log.add_many([columns(["a", "b"])])
+    log.add([row("c", latency_ms=0.1)])
+    first, second, alone = (log.find(name) for name in ("a", "b", "c"))
+    assert {**first, "prediction_id": ""} == {**alone, "prediction_id": ""}
+    assert (second["trip_distance"], second["duration"]) == (None, 21.25)
+
+
+def test_columns_longer_than_a_transaction_are_kept_whole(log):
+    ids = [f"{i:05d}" for i in range(5001)]
+    log.add_many([columns(ids, ride_id=ids)])
+    assert log.counts()["predictions"] == 5001
+    assert log.find("04321")["ride_id"] == "04321"
+
+
+def test_columns_of_several_lengths_are_set_aside(local, tmp_path):
+    spoilt = columns(["a", "b"])
+    spoilt.duration = [1.0]
+    local.add_many([spoilt])
+    local.add([row("c")])
+    assert [r["prediction_id"] for r in local.answered()] == ["c"]
+    assert (tmp_path / "live" / "spool" / REJECTED_FILE).exists()
