@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from unittest.mock import ANY
 
+import pandas as pd
 import pytest
 from service_samples import RIDE
 
@@ -13,6 +14,8 @@ from serve import live
 from taxi_duration import ab_test, auto, config, monitor
 from taxi_duration.audit import record
 from taxi_duration.deployment import deploy_champion, set_challenger
+from taxi_duration.drift import Drift
+from taxi_duration.monitor import Health, Reason
 
 STATIC = Path(serve.__file__).parent / "static"
 SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
@@ -127,19 +130,37 @@ def test_the_log_is_asked_once_for_many_pages(home, app, monkeypatch):
     assert len(asked) == 2
 
 
-def test_a_verdict_is_shown_and_a_damaged_one_is_said(home, data):
-    path = config.live_dir() / live.VERDICT_FILE
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"verdict": "watch"}))
-    assert data()["verdict"] == {"verdict": "watch"}
-    path.write_text('{"verdict": ')
+DRIFT = Drift("hour", "psi", 0.06, "", "alarm", 0.015, 0.05)
+HEALTH = Health("live log", "green-duration:1", 40, 0, pd.DataFrame(), [DRIFT],
+                [Reason("drift", "alarm", DRIFT.text)])  # fmt: skip
+
+
+def test_the_monitors_verdict_is_shown(home, data):
+    monitor.write_verdict(HEALTH)
+    assert {**HEALTH.as_dict(), "at": ANY} == data()["verdict"]
+
+
+@pytest.mark.parametrize("content", ['{"verdict": ', "[]", '{"verdict": "ok"}', "\x00"])
+def test_a_damaged_verdict_is_said_and_breaks_nothing(home, client, data, content):
+    monitor.write_verdict(HEALTH)
+    (config.live_dir() / live.VERDICT_FILE).write_text(content)
     found = data()
     assert found["verdict"] is None
     assert "monitor.json cannot be read" in found["trouble"][0]
+    assert client.get("/metrics").status_code == 200
 
 
-def test_the_verdict_is_read_where_the_monitor_writes_it():
-    assert live.VERDICT_FILE == monitor.VERDICT_FILE
+def test_the_verdict_is_among_the_metrics(home, metric):
+    assert metric('taxi_verdict{version="green-duration:1"}') == 0
+    monitor.write_verdict(HEALTH)
+    assert metric('taxi_verdict{version="green-duration:1"}') == 2
+    assert metric('taxi_drift{feature="hour",measure="psi"}') == 0.06
+    assert metric('taxi_drift_level{feature="hour",measure="psi"}') == 2
+    assert metric('taxi_verdict_age_seconds{version="green-duration:1"}') < 60
+
+
+def test_levels_are_those_of_the_monitor():
+    assert live.LEVELS == monitor.LEVELS
 
 
 def test_decisions_are_told_newest_first_with_the_last_test(home, data):

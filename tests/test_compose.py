@@ -1,0 +1,263 @@
+"""compose.yaml, the alarms and the dashboard: what can be checked where no engine runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from serve import create_app
+from taxi_duration import monitor
+from taxi_duration.drift import Drift
+from taxi_duration.monitor import Health
+from taxi_duration.prediction_log import open_log
+from taxi_duration.rides import Rides
+from taxi_duration.training import fit_model
+
+PROJECT = Path(__file__).resolve().parent.parent
+OPS = PROJECT / "ops"
+# Of the compose specification, those that may be wanted here: a misspelt one is none of them.
+SERVICE_KEYS = {
+    "build", "cap_drop", "command", "depends_on", "environment", "healthcheck", "image", "init",
+    "logging", "network_mode", "ports", "profiles", "read_only", "restart", "security_opt",
+    "tmpfs", "user", "volumes",
+}  # fmt: skip
+METRIC = re.compile(r"\b(taxi_\w+)")
+ENDS_BY_ITSELF = "prepare"
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((PROJECT / "compose.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def services(compose) -> dict[str, Any]:
+    return compose["services"]
+
+
+# --- compose.yaml ---------------------------------------------------------------------------
+
+
+def test_the_whole_loop_is_there(services):
+    assert {"serve", "auto", "mlflow", "postgres", "prometheus", "grafana"} <= services.keys()
+    assert services["lab"]["profiles"] == ["lab"]
+
+
+def test_no_key_is_misspelt(compose):
+    assert {key for key in compose if not key.startswith("x-")} == {"name", "services", "volumes"}
+    for name, service in compose["services"].items():
+        assert service.keys() <= SERVICE_KEYS, name
+
+
+def test_ports_are_bound_to_this_machine_alone(services):
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert "127.0.0.1:9696:9696" in ports
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in ports)
+
+
+def test_ports_are_all_different(services):
+    ports = [port.split(":")[1] for s in services.values() for port in s.get("ports", [])]
+    assert len(ports) == len(set(ports))
+
+
+def test_images_have_a_version(services):
+    for name, service in services.items():
+        tag = service["image"].partition(":")[2]
+        assert re.match(r"v?\d+\.\d+", tag), name
+
+
+def test_every_service_that_stays_says_how_it_is(services):
+    for name, service in services.items():
+        assert ("healthcheck" in service) == (name != ENDS_BY_ITSELF), name
+
+
+def test_what_is_waited_for_exists_and_can_be_told(services):
+    for service in services.values():
+        for name, how in service.get("depends_on", {}).items():
+            ended = how["condition"] == "service_completed_successfully"
+            assert ended == (name == ENDS_BY_ITSELF)
+            assert ended or how["condition"] == "service_healthy"
+            assert name in services
+
+
+def test_volumes_are_declared_and_mounted_files_exist(compose):
+    for service in compose["services"].values():
+        for mount in service.get("volumes", []):
+            source = mount.split(":")[0]
+            assert (PROJECT / source).exists() if source[0] == "." else source in compose["volumes"]
+
+
+def test_the_service_cannot_write_what_it_serves(services):
+    assert {"models:/models:ro", "deployment:/deployment:ro"} <= set(services["serve"]["volumes"])
+    assert services["serve"]["read_only"] is True
+
+
+def test_all_share_one_log_and_one_deployment(services):
+    for name in ("LOG_URL", "DEPLOYMENT_DIR", "MODELS_DIR", "DATA_DIR"):
+        assert len({services[s]["environment"][name] for s in ("serve", "auto", "lab")}) == 1
+
+
+def test_builds_find_their_files(services):
+    for service in services.values():
+        if "build" in service:
+            build = service["build"]
+            assert (PROJECT / build["context"] / build.get("dockerfile", "Dockerfile")).is_file()
+
+
+def test_the_workshop_is_built_from_files_that_are_sent_to_it():
+    sent = (OPS / "workshop.Dockerfile.dockerignore").read_text().split()
+    text = (OPS / "workshop.Dockerfile").read_text()
+    copied = [line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY ")]
+    for name in (name for names in copied for name in names):
+        assert f"!{name}" in sent
+        assert (PROJECT / name).exists()
+
+
+def test_a_first_turn_trains_and_the_next_ones_look(tmp_path):
+    """ops/auto.sh with a stub in Python's place; `sleep` ends it."""
+    calls, stubs = tmp_path / "calls", tmp_path / "bin"
+    stubs.mkdir()
+    (stubs / "python").write_text(
+        f'#!/bin/sh\necho "$*" >>{calls}\ntouch {tmp_path}/deployment.json\n'
+    )
+    (stubs / "sleep").write_text(f'#!/bin/sh\n[ "$(wc -l <{calls})" -lt 2 ] || kill $PPID\n')
+    (stubs / "touch").symlink_to("/usr/bin/touch")
+    for stub in (stubs / "python", stubs / "sleep"):
+        stub.chmod(0o755)
+    subprocess.run(
+        ["sh", OPS / "auto.sh"], check=False, timeout=20,
+        env={"PATH": f"{stubs}:/usr/bin:/bin", "DEPLOYMENT_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert calls.read_text().splitlines() == ["pipeline.py run", "pipeline.py auto"]
+
+
+# --- alarms and dashboard -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> set[str]:
+    """Names of all samples of /metrics, of a service that has met everything it counts."""
+    folder = tmp_path_factory.mktemp("exported")
+    rides = Rides.from_dicts(
+        [{"PULocationID": 74, "DOLocationID": 42, "pickup_datetime": "2021-02-15T08:30:00",
+          "trip_distance": 1.0 + i % 7} for i in range(120)]
+    )  # fmt: skip
+    model = fit_model("LR", rides, rides.trip_distance * 4 + 3)
+    card = {"name": "green-duration", "version": 1, "created": "2021-03-01T00:00:00+00:00"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAXI_HOME", str(folder))
+        drift = Drift("hour", "psi", 0.01, "", "ok", 0.015, 0.05)
+        monitor.write_verdict(
+            Health("live log", "green-duration:1", 1, 0, pd.DataFrame(), [drift], [])
+        )
+        log = open_log(f"sqlite:///{folder / 'log.db'}", folder / "spool")
+        client = create_app({"BACKGROUND": False}, (model, card), log).test_client()
+        answer = client.post("/predict", json={"PULocationID": 74, "DOLocationID": 42}).json
+        told = {"prediction_id": answer["prediction_id"], "duration": answer["duration"]}
+        client.post("/feedback", json=told)
+        client.post("/predict", json={})
+        text = client.get("/metrics").text
+        log.close()
+    families = text_string_to_metric_families(text)
+    return {sample.name for family in families for sample in family.samples}
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((OPS / "prometheus" / "alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def dashboard() -> dict[str, Any]:
+    return json.loads((OPS / "grafana" / "dashboards" / "taxi.json").read_text())
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_alarms_look_at_metrics_that_exist(exported, rule):
+    names = set(METRIC.findall(rule["expr"]))
+    assert names <= exported
+    assert names or "up{" in rule["expr"]
+
+
+@pytest.mark.parametrize("panel", dashboard()["panels"], ids=lambda panel: panel["title"])
+def test_panels_show_metrics_that_exist(exported, panel):
+    names = {name for target in panel["targets"] for name in METRIC.findall(target["expr"])}
+    assert names
+    assert names <= exported
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_every_alarm_is_explained_in_the_handbook(rule):
+    assert f"### {rule['alert']}\n" in (PROJECT / "docs" / "operations.md").read_text()
+    assert rule["annotations"]["summary"]
+
+
+def test_panels_do_not_lie_over_each_other():
+    cells = set()
+    for panel in dashboard()["panels"]:
+        at = panel["gridPos"]
+        own = {(x, y) for x in range(at["x"], at["x"] + at["w"])
+               for y in range(at["y"], at["y"] + at["h"])}  # fmt: skip
+        assert max(x for x, _ in own) < 24
+        assert not own & cells, panel["title"]
+        cells |= own
+
+
+def test_the_dashboard_asks_the_provisioned_source():
+    source = yaml.safe_load(
+        (OPS / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text()
+    )["datasources"][0]
+    assert {panel["datasource"]["uid"] for panel in dashboard()["panels"]} == {source["uid"]}
+    assert source["url"] == "http://prometheus:9090"
+
+
+def test_prometheus_asks_the_service_where_it_listens():
+    content = yaml.safe_load((OPS / "prometheus" / "prometheus.yml").read_text())
+    targets = content["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert targets == ["serve:9696"]
+
+
+@pytest.mark.parametrize("arguments", [["rules", "alerts.yml"], ["config", "prometheus.yml"]])
+def test_promtool_finds_nothing_wrong(arguments):
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool (Debian's package prometheus) is not on this machine")
+    done = subprocess.run(
+        ["promtool", "check", *arguments], cwd=OPS / "prometheus", check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+# --- systemd --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["taxi-auto.service", "taxi-auto.timer"])
+def test_systemd_units_are_well_formed(name, tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not on this machine")
+    # Where the project lies on this machine does not matter here.
+    for unit in (OPS / "systemd").iterdir():
+        text = re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", unit.read_text())
+        (tmp_path / unit.name).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / name], check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_shellcheck_finds_nothing():
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not on this machine")
+    done = subprocess.run(
+        ["shellcheck", OPS / "auto.sh"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
