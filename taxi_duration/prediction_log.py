@@ -460,7 +460,7 @@ class _Store:
             try:
                 row = _DECODERS[line[:1]].decode(line[1:])
                 if isinstance(row, PredictionColumns):
-                    rows[b"p"] += row.rows()
+                    rows[b"p"] += list(row.rows())  # all of them or none
                 else:
                     rows[line[:1]].append(msgspec.structs.asdict(row))
             except (KeyError, ValueError):  # not ours, not JSON, or columns of several lengths

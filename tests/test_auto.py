@@ -215,8 +215,7 @@ def test_window_moves_to_the_months_before_the_new_one(deployed):
 
 def test_challenger_refused_by_the_gate_is_never_deployed(deployed):
     lines = take_turn(FakeWorkshop(gate_passes=False))
-    assert "refuse green-duration:2" in whats(lines)
-    assert whats(lines)[-1] == "nothing"
+    assert whats(lines)[-1] == "refuse green-duration:2"
     assert [h["action"] for h in read_history()] == ["promote"]
 
 
@@ -229,7 +228,7 @@ def test_training_that_fails_is_tried_again_next_turn_and_then_given_up(deployed
     shop = FakeWorkshop(broken=PipelineError("disk full"))
     turns = [whats(take_turn(shop)) for _ in range(3)]
     assert turns[0][-1] == turns[1][-1] == "wait"
-    assert turns[2] == ["give up on 2021-03", "nothing"]
+    assert turns[2] == ["give up on 2021-03"]
 
 
 def test_training_goes_on_with_the_run_it_began(deployed):
@@ -255,7 +254,7 @@ def test_whole_way_from_a_month_to_a_promotion(deployed):
     assert whats(take_turn(FakeWorkshop())) == [
         "retrain on the months before 2021-03", "made green-duration:2", "pass green-duration:2",
         "shadow green-duration:2", "try green-duration:2", "A/B-test green-duration:2",
-        "trust green-duration:2", "promote green-duration:2", "nothing",
+        "trust green-duration:2", "promote green-duration:2",
     ]  # fmt: skip
     assert serving() == 2
 
@@ -316,7 +315,7 @@ def test_test_that_an_operator_ended_is_left(deployed):
     shop = FakeWorkshop(feedback_days=0)
     take_turn(shop)
     drop_challenger("by hand")
-    assert whats(take_turn(shop)) == ["leave green-duration:2", "nothing"]
+    assert whats(take_turn(shop)) == ["leave green-duration:2"]
 
 
 # --- going back ------------------------------------------------------------------------------
@@ -370,6 +369,12 @@ def test_rollback_cut_after_its_act_goes_back_one_version_only(deployed):
 def test_second_turn_at_the_same_time_is_refused(deployed):
     with FileLock(deployed / "deployment" / LOCK_FILE), pytest.raises(BusyError):
         take_turn(FakeWorkshop())
+
+
+def test_backlog_of_months_takes_a_turn_for_each(deployed):
+    shop = FakeWorkshop(gate_passes=False, published=(JANUARY, FEBRUARY, MARCH, APRIL))
+    months = [take_turn(shop) and read_state().looked_at for _ in range(2)]
+    assert months == ["2021-03", "2021-04"]
 
 
 def test_turn_after_everything_is_done_changes_nothing(deployed):

@@ -18,6 +18,7 @@ from taxi_duration.deployment import (
     read_history,
     roll_back,
     set_challenger,
+    who_serves,
 )
 from taxi_duration.errors import NotFoundError, SettingError
 
@@ -215,3 +216,27 @@ def test_changes_at_the_same_time_are_all_kept():
 
 def test_name_of_an_entry_is_how_it_is_referred_to():
     assert name_of(card(7)) == "green-duration:7"
+
+
+def test_nobody_serves_before_the_first_deployment():
+    assert who_serves() == {}
+
+
+def test_champion_serves_all_since_it_was_promoted():
+    at = deploy_champion(card(1), "first")["updated"]
+    assert who_serves() == {"green-duration:1": f"champion, 100% since {at[:19]}"}
+
+
+def test_challenger_takes_its_share_and_the_champion_keeps_its_date():
+    promoted = deploy_champion(card(1), "first")["updated"][:19]
+    set_at = set_challenger(card(2), "test", ab_share=0.25)["updated"][:19]
+    assert who_serves() == {
+        "green-duration:1": f"champion, 75% since {promoted}",
+        "green-duration:2": f"challenger, 25% since {set_at}",
+    }
+
+
+def test_shadow_challenger_is_said_to_be_one():
+    deploy_champion(card(1), "first")
+    set_challenger(card(2), "test", shadow=True)
+    assert who_serves()["green-duration:2"].startswith("challenger, shadow since ")

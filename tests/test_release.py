@@ -5,9 +5,9 @@ import pytest
 from taxi_duration.bundle import load_card, save_bundle
 from taxi_duration.candidates import winning_candidate
 from taxi_duration.deployment import read_deployment
-from taxi_duration.errors import BundleError
+from taxi_duration.errors import BundleError, NotFoundError
 from taxi_duration.registry import find_bundle, list_versions
-from taxi_duration.release import release_winner
+from taxi_duration.release import promote_version, release_winner, roll_back_version
 from taxi_duration.runs import load_run, new_run
 from taxi_duration.settings import check_settings
 
@@ -78,3 +78,26 @@ def test_signing_can_begin_when_unsigned_versions_are_there(second_run, monkeypa
     winner, beats = winning_candidate(second_run)
     save_bundle(winner.folder, winner.model, winner.card, b"secret")
     assert release_winner(second_run, winner, beats)["version"] == 2
+
+
+def test_promoted_version_serves_and_has_the_alias_until_rolled_back(second_run):
+    release_winner(second_run, *winning_candidate(second_run))
+    promote_version(second_run.client, f"{NAME}:2", "test")
+    assert read_deployment()["champion"]["version"] == 2
+    assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"
+    assert roll_back_version(second_run.client, "test")["version"] == 1
+    assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
+
+
+def test_damaged_version_is_not_promoted(second_run, moved_home):
+    release_winner(second_run, *winning_candidate(second_run))
+    model = moved_home / "models" / NAME / "2" / "model.bin"
+    model.write_bytes(model.read_bytes()[:-1])
+    with pytest.raises(BundleError):
+        promote_version(second_run.client, f"{NAME}:2", "test")
+    assert read_deployment()["champion"]["version"] == 1
+
+
+def test_promoting_a_version_that_is_not_there_names_those_that_are(done_run):
+    with pytest.raises(NotFoundError, match=r"green-duration:9 .* has 1:champion"):
+        promote_version(done_run.client, f"{NAME}:9", "test")

@@ -76,7 +76,7 @@ def check_operations(client, examples: int) -> int:
 
 
 def test_every_operation_answers_generated_requests_as_described(client):
-    assert check_operations(client, 4) > 50
+    assert check_operations(client, 4) > 30
 
 
 @pytest.mark.slow
