@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -123,24 +124,68 @@ def mlflow(port: int) -> None:
 def models(name: str | None) -> None:
     """List registered models: versions, aliases, months, error, digest."""
     from taxi_duration import tracking
+    from taxi_duration.deployment import who_serves
     from taxi_duration.registry import list_versions
 
-    rows = list_versions(tracking.connect(), name)
+    rows, serving = list_versions(tracking.connect(), name), who_serves()
     if not rows:
         click.echo("no models are registered yet; `make run` trains and registers the first")
         return
     _print_table(
         f"Registered models in {config.models_dir().name}/",
-        ["model", "aliases", "kind", "train", "validated", "RMSE", "data", "created", "digest"],
+        ["model", "aliases", "serves", "kind", "train", "validated", "RMSE", "data", "digest"],
         [
             [
-                f"{row['name']}:{row['version']}", ", ".join(row["aliases"]), row["model_kind"],
-                row["train"], row["validation"], _number(row["rmse"]), row["data_source"],
-                row["created"], f"sha256:{str(row['model_sha256'])[:12]}",
+                f"{row['name']}:{row['version']}", ", ".join(row["aliases"]),
+                serving.get(f"{row['name']}:{row['version']}"), row["model_kind"], row["train"],
+                row["validation"], _number(row["rmse"]), row["data_source"],
+                f"sha256:{str(row['model_sha256'])[:12]}",
             ]
             for row in rows
         ],
     )  # fmt: skip
+
+
+@cli.command()
+@click.argument("reference", metavar="NAME:VERSION")
+@click.option("--reason", default="promoted by hand", show_default=True, help="For the history.")
+def promote(reference: str, reason: str) -> None:
+    """Let a registered version serve; running services change over within 2 seconds."""
+    from taxi_duration import tracking
+    from taxi_duration.release import promote_version
+
+    card = promote_version(tracking.connect(), reference, reason)
+    click.echo(f"champion is {card['name']}:{card['version']} (sha256:{card['model_sha256'][:12]})")
+
+
+@cli.command()
+@click.option("--reason", default="rolled back by hand", show_default=True, help="For the history.")
+def rollback(reason: str) -> None:
+    """Let the champion before the present one serve again."""
+    from taxi_duration import tracking
+    from taxi_duration.release import roll_back_version
+
+    champion = roll_back_version(tracking.connect(), reason)
+    click.echo(f"champion is {champion['name']}:{champion['version']} again")
+
+
+@cli.command()
+@click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
+@click.option("--months", required=True, help="Months to search on; none that you judge by later.")
+@click.option("--trials", default=40, show_default=True, help="At most so many settings.")
+@click.option("--minutes", default=30.0, show_default=True, help="At most so long.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True,
+              help="File to write, in the form of taxi_duration/xgb_settings.json.")  # fmt: skip
+def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> None:
+    """Search XGB's settings on time-ordered folds inside months; the study goes to MLflow."""
+    from taxi_duration import tuning
+    from taxi_duration.months import check_service, parse_months
+
+    found = tuning.tune(check_service(service), parse_months(months), trials, minutes, out)
+    click.echo(
+        f"{found['trials']} trials: {found['score']:.4f} of the mean's RMSE, "
+        f"{found['stored_score']:.4f} with the stored settings; written to {out}"
+    )
 
 
 @cli.command()

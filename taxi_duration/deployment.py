@@ -126,6 +126,31 @@ def read_history() -> list[dict[str, Any]]:
     return history
 
 
+def who_serves() -> dict[str, str]:
+    """Return what each serving version does and since when, by `name:version`."""
+    deployment = read_deployment()
+    if deployment is None:
+        return {}
+    share, shadow = deployment["ab_share"], deployment["shadow"]
+    parts = {"champion": f"champion, {1 - share:.0%}"}
+    if deployment["challenger"]:
+        parts["challenger"] = "challenger, shadow" if shadow else f"challenger, {share:.0%}"
+    return {
+        name_of(deployment[role]): f"{part} since {_since(role, deployment)}"
+        for role, part in parts.items()
+    }
+
+
+def _since(role: str, deployment: Deployment) -> str:
+    """When the version took its role without a break, to the second."""
+    since = deployment["updated"]
+    for line in reversed(read_history()):
+        if line.get(role) != deployment[role]:
+            break
+        since = line["at"]
+    return since[:19]
+
+
 def name_of(entry: dict[str, Any]) -> str:
     """Return `name:version` of a card or of an entry of the deployment."""
     return f"{entry['name']}:{entry['version']}"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from taxi_duration import config
 from taxi_duration.baselines import fit_baselines
 from taxi_duration.bundle import load_bundle
 from taxi_duration.candidates import Candidate
-from taxi_duration.deployment import deploy_champion, read_deployment
+from taxi_duration.deployment import deploy_champion, read_deployment, roll_back
 from taxi_duration.errors import BundleError
 from taxi_duration.model_checks import check_model, require_passed
 from taxi_duration.models import DurationModel
 from taxi_duration.prepared import concat_trips
 from taxi_duration.references import model_name
-from taxi_duration.registry import list_versions, register_bundle, set_alias
+from taxi_duration.registry import find_bundle, list_versions, register_bundle, set_alias
 from taxi_duration.rides import Rides
 from taxi_duration.runs import Run
 
@@ -84,3 +85,50 @@ def _deploy_first(run: Run, card: dict[str, Any]) -> bool:
     if serves:
         set_alias(run.client, card["name"], "champion", card["version"])
     return serves
+
+
+def promote_version(client: Any, reference: str, reason: str) -> dict[str, Any]:
+    """Make a registered version the champion and return its card.
+
+    Its bundle is checked as the service would, so that what cannot serve is not promoted.
+
+    Args:
+        reference: `NAME:VERSION`, `NAME:ALIAS` or `NAME@sha256:…`.
+        reason: goes to the history.
+    Raises:
+        NotFoundError, SettingError: there is no such version.
+        BundleError: its bundle is damaged or not signed as it must be.
+    """
+    card = load_bundle(find_bundle(client, reference), config.signing_key())[1]
+    deploy_champion(card, reason)
+    mirror_aliases(client)
+    return card
+
+
+def roll_back_version(client: Any, reason: str) -> dict[str, Any]:
+    """Put the champion before the present one back; return its entry in deployment.json.
+
+    Raises:
+        NotFoundError: nothing was before it.
+    """
+    champion = roll_back(reason)["champion"]
+    mirror_aliases(client)
+    return champion
+
+
+def mirror_aliases(client: Any) -> None:
+    """Point `champion` and `challenger` at what deployment.json names; remove what it does not."""
+    from mlflow.exceptions import MlflowException
+
+    deployment = read_deployment()
+    if deployment is None:
+        return
+    name = deployment["champion"]["name"]
+    aliases = client.get_registered_model(name).aliases
+    for role in ("champion", "challenger"):
+        entry = deployment[role]
+        version = str(entry["version"]) if entry else None
+        if str(aliases.get(role)) == str(version):
+            continue
+        with suppress(MlflowException if version is None else ()):  # it may be gone already
+            set_alias(client, name, role, version)

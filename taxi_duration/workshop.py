@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -17,7 +16,7 @@ from taxi_duration.baselines import fit_baselines
 from taxi_duration.bootstrap import Estimate
 from taxi_duration.bundle import load_card
 from taxi_duration.chain import run_chain
-from taxi_duration.deployment import name_of, read_deployment
+from taxi_duration.deployment import name_of
 from taxi_duration.errors import MonthNotPublishedError, PipelineError
 from taxi_duration.gate import Decision, check_unseen, compare_models
 from taxi_duration.monitor import (
@@ -33,7 +32,7 @@ from taxi_duration.monitor import (
 from taxi_duration.months import Month, parse_months
 from taxi_duration.prediction_log import PredictionLog, open_log
 from taxi_duration.prepared import concat_trips, prepare_months
-from taxi_duration.registry import set_alias
+from taxi_duration.release import mirror_aliases
 from taxi_duration.rides import Rides
 from taxi_duration.runs import load_run, new_run
 from taxi_duration.settings import RunSettings
@@ -172,21 +171,3 @@ class PipelineWorkshop:
     @staticmethod
     def _folder(entry: dict[str, Any]):
         return config.models_dir() / entry["name"] / str(entry["version"])
-
-
-def mirror_aliases(client: Any) -> None:
-    """Point `champion` and `challenger` at what deployment.json names; remove what it does not."""
-    from mlflow.exceptions import MlflowException
-
-    deployment = read_deployment()
-    if deployment is None:
-        return
-    name = deployment["champion"]["name"]
-    aliases = client.get_registered_model(name).aliases
-    for role in ("champion", "challenger"):
-        entry = deployment[role]
-        version = str(entry["version"]) if entry else None
-        if str(aliases.get(role)) == str(version):
-            continue
-        with suppress(MlflowException if version is None else ()):  # it may be gone already
-            set_alias(client, name, role, version)
