@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -57,7 +58,7 @@ class ManyRides:
             yield Ride(pickup, dropoff, miles, None, ride_id), at
 
 
-class _KnownRide(Ride, forbid_unknown_fields=True):
+class _KnownRide(Ride, forbid_unknown_fields=True, gc=False):
     """A ride of nothing but known fields."""
 
 
@@ -222,7 +223,7 @@ def _quick_rides(body: bytes) -> Ride | list[Ride] | None:
         return None
     for name, quoted in _QUOTED:
         if isinstance(rides, list):
-            filled = len(rides) - [getattr(ride, name) for ride in rides].count(None)
+            filled = len(rides) - list(map(attrgetter(name), rides)).count(None)
         else:
             filled = getattr(rides, name) is not None
         if body.count(quoted) != filled:

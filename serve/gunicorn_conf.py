@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -45,6 +46,7 @@ def post_worker_init(worker):
     # A thread that moves the log must give way at once to one that answers.
     sys.setswitchinterval(0.0005)
     start_background(worker.wsgi)
+    gc.freeze()  # what is loaded stays: collections need not look at it again and again
 
 
 def worker_exit(server, worker):
