@@ -31,6 +31,7 @@ from taxi_duration.deployment import (
     roll_back,
     set_challenger,
 )
+from taxi_duration.drift import LEVELS
 from taxi_duration.errors import SourceError, SourceUnreachableError, TaxiError
 from taxi_duration.files import read_json, write_json
 from taxi_duration.gate import Decision
@@ -76,7 +77,7 @@ class State:
         serial: grows with every change of state.
         since: unix seconds when the stage began.
         month: published month that judges the challenger.
-        window: months before it to learn from.
+        window: months before it to learn from; 0 for the usual number.
         run_id: of the training run.
         attempts: trainings of this month that failed.
         challenger, champion: entries as in deployment.json.
@@ -176,7 +177,7 @@ def take_turn(
     say: Callable[[str], None] = lambda _: None,
     settings: AutoSettings | None = None,
 ) -> list[dict[str, Any]]:
-    """Take steps until there is nothing to do before the next turn; return the decisions.
+    """Take steps until feedback is waited for or a month is dealt with; return the decisions.
 
     Raises:
         BusyError: another turn is under way.
@@ -206,6 +207,8 @@ def _take_steps(turn: Turn, say: Callable[[str], None]) -> list[dict[str, Any]]:
         if step.state is None:
             return lines
         write_state(replace(step.state, serial=state.serial + 1))
+        if step.state.stage == "idle" != state.stage:
+            return lines  # a month is dealt with; a backlog takes a turn for each
 
 
 class Turn:
@@ -260,7 +263,7 @@ class Turn:
         last = max(self.workshop.months_of(champion))
         age = (month.year - last.year) * 12 + month.month - last.month
         numbers = {"month": health.overall(), "live": live.overall(), "age_months": age}
-        worst = health if health.level != "ok" else live
+        worst = max((health, live), key=lambda found: LEVELS.index(found.level))
         if worst.level == "ok" and age < self.settings.max_age_months:
             why = f"{name_of(champion)} answers {month} as well as its validation month"
             return Step(f"not worth it {month}", why,
@@ -270,7 +273,7 @@ class Turn:
             if worst.reasons
             else f"{name_of(champion)} is {age} months old"
         )
-        alarmed = "alarm" in (health.level, live.level)
+        alarmed = worst.level == "alarm"
         window = self.settings.alarm_window_months if alarmed else self.settings.window_months
         after = self._enter(state, "train", month=str(month), window=window, champion=champion)
         return Step(f"retrain on the months before {month}", why, after, numbers)
@@ -298,7 +301,7 @@ class Turn:
         """Train on the moved window through the same chain that anybody runs."""
         champion, month = deployment["champion"], parse_month(state.month)
         try:
-            settings = self._settings(champion, month, state.window)
+            settings = self._settings(champion, month, state.window or self.settings.window_months)
             challenger = self.workshop.train(settings, state.run_id, self._remember)
         except TaxiError as error:
             return self._training_failed(read_state(), error)

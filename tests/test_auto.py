@@ -328,9 +328,9 @@ def test_alarm_on_a_new_champion_rolls_back(deployed):
     assert serving() == 1
 
 
-@pytest.mark.parametrize("gain_min", [-0.2, 0.05, 0.25])
+@pytest.mark.parametrize("gain_min", [-0.2, 0.05, 0.14])
 def test_alarm_that_the_earlier_version_would_share_does_not_roll_back(deployed, gain_min):
-    """Worse, better by chance (0.05 +- 0.1 min), and better by less than a tenth of 3 minutes."""
+    """Worse, better by chance (0.05 +- 0.1 min), and better by less than 5 % of 3 minutes."""
     deploy_champion(entry(2), "new")
     take_turn(FakeWorkshop(live_reasons=(WRONG,), rollback_gain=gain_min, published=()))
     assert serving() == 2
@@ -460,16 +460,17 @@ def test_death_at_random_moments_is_finished_by_the_next_turn(tmp_path, monkeypa
     started = time.perf_counter()
     os.waitpid(fork_turn(lambda: None), 0)
     seconds = time.perf_counter() - started
-    deaths = 0
-    for i in range(40):
-        new_home(tmp_path, monkeypatch, f"random-{i}")
+    deaths = tries = 0
+    while deaths < 30 and tries < 200:  # some are over before they can be killed
+        new_home(tmp_path, monkeypatch, f"random-{tries}")
         child = fork_turn(lambda: None)
         time.sleep(rng.uniform(0, seconds))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         deaths += os.WIFSIGNALED(status)
+        tries += 1
         assert_finished()
-    assert deaths >= 30
+    assert deaths == 30
 
 
 @pytest.mark.slow
