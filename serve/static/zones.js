@@ -148,7 +148,9 @@ export class ZoneMap {
     for (const zone of large) {
       [zone.x, zone.y] = place(zone.longitude, zone.latitude);
       zone.r = Math.sqrt(zone.area_km2 / Math.PI) * 0.92;
-      const disc = svg("circle", { cx: zone.x.toFixed(2), cy: zone.y.toFixed(2), r: zone.r.toFixed(2) });
+      const disc = svg("circle", {
+        cx: zone.x.toFixed(2), cy: zone.y.toFixed(2), r: zone.r.toFixed(2), "data-zone": zone.id,
+      });
       this.discs.set(zone.id, disc);
       this.root.append(disc);
     }

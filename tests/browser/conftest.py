@@ -1,0 +1,78 @@
+"""A service on a tiny model and a browser in front of it; one of each for all tests here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from taxi_duration import config
+from taxi_duration.bundle import save_bundle
+from taxi_duration.deployment import deploy_champion
+from taxi_duration.models import DurationModel
+
+if TYPE_CHECKING:  # selenium may not be installed
+    from browser import Browser
+
+
+class Silent(WSGIRequestHandler):
+    """Writes no line for every request."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Nothing."""
+
+
+def card(version: int, model: DurationModel) -> dict[str, object]:
+    """The parts of a card that service and pages look at."""
+    return {
+        "name": "green-duration", "version": version, "created": "2021-03-01T00:00:00+00:00",
+        "model_kind": model.kind, "data_source": "sample", "train_data": "2021-01",
+        "run_id": "20210301-000000-abcd", "service": "green", "metrics": {},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory, fitted) -> Iterator[str]:
+    """Address of a service that answers with a model learned from the sample."""
+    from browser import missing
+
+    if missing():
+        pytest.skip(missing())
+    from serve import create_app
+    from serve.app import close_app
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAXI_HOME", str(tmp_path_factory.mktemp("browser") / "home"))
+        model = fitted("LR")
+        folder = config.models_dir() / "green-duration" / "1"
+        deploy_champion(save_bundle(folder, model, card(1, model), None), "the first model")
+        app = create_app()
+        server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Silent)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+        close_app(app)
+
+
+@pytest.fixture(scope="session")
+def one_browser(address, tmp_path_factory) -> Iterator[Browser]:
+    from browser import open_browser
+
+    with open_browser(address, tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(one_browser: Browser, tmp_path: Path, request) -> Iterator[Browser]:
+    """The browser, at its usual size; a picture of how the test left it is kept."""
+    one_browser.size(1200, 900)
+    one_browser.console()
+    one_browser.requests()
+    yield one_browser
+    one_browser.picture(tmp_path / f"{request.node.originalname}.png", whole=False)
