@@ -32,7 +32,13 @@ from taxi_duration.deployment import (
     set_challenger,
 )
 from taxi_duration.drift import LEVELS
-from taxi_duration.errors import SourceError, SourceUnreachableError, TaxiError
+from taxi_duration.errors import (
+    BundleError,
+    SettingError,
+    SourceError,
+    SourceUnreachableError,
+    TaxiError,
+)
 from taxi_duration.files import read_json, write_json
 from taxi_duration.gate import Decision
 from taxi_duration.monitor import Health
@@ -211,6 +217,9 @@ def _take_steps(turn: Turn, say: Callable[[str], None]) -> list[dict[str, Any]]:
             return lines  # a month is dealt with; a backlog takes a turn for each
 
 
+UNKNOWN = Health("live log", "unknown", 0, 0, pd.DataFrame(), [], [])
+
+
 class Turn:
     """The steps of the loop, by the stage they belong to."""
 
@@ -236,8 +245,8 @@ class Turn:
             what = f"adopt {name_of(deployment['challenger'])}"
             return Step(what, why, self._enter(state, stage, champion=champion,
                                                challenger=deployment["challenger"]))  # fmt: skip
-        live = self.workshop.live_health(champion)
-        if (back := self._go_back(state, deployment, live)) is not None:
+        live, back = self._look(state, deployment)
+        if back is not None:
             return back
         newest = max([*self.workshop.months_of(champion), *_months(state.looked_at)])
         try:
@@ -277,6 +286,20 @@ class Turn:
         window = self.settings.alarm_window_months if alarmed else self.settings.window_months
         after = self._enter(state, "train", month=str(month), window=window, champion=champion)
         return Step(f"retrain on the months before {month}", why, after, numbers)
+
+    def _look(self, state: State, deployment: dict[str, Any]) -> tuple[Health, Step | None]:
+        """Look at the champion's live answers; the step is to go back, None to go on."""
+        champion, earlier = deployment["champion"], deployment.get("previous")
+        try:
+            live = self.workshop.live_health(champion)
+        except BundleError as error:
+            if earlier is None:
+                raise
+            self.workshop.check_bundle(earlier)
+            after = self._enter(state, "roll_back", champion=champion, challenger=earlier,
+                                why=str(error))  # fmt: skip
+            return UNKNOWN, Step(f"distrust {name_of(champion)}", str(error), after, {}, champion)
+        return live, self._go_back(state, deployment, live)
 
     def _go_back(self, state: State, deployment: dict[str, Any], live: Health) -> Step | None:
         """Decide to roll back: the live answers are wrong, and the earlier version's were not."""
@@ -340,7 +363,10 @@ class Turn:
             why = f"it learned from {challenger['data_source']}, the champion from " \
                   f"{champion['data_source']}"  # fmt: skip
             return Step(f"refuse {name}", why, self._done(state), model=challenger)
-        decision = self.workshop.gate(champion, challenger, parse_month(state.month))
+        try:
+            decision = self.workshop.gate(champion, challenger, parse_month(state.month))
+        except (BundleError, SettingError) as error:  # damaged, or the champion knows the month
+            return Step(f"refuse {name}", str(error), self._done(state), model=challenger)
         why = decision.headline
         numbers = {"gate": decision.as_dict()}
         if not decision.promoted:
@@ -364,8 +390,8 @@ class Turn:
         """Look at the shadow answers whose truth has come in."""
         if not _is_under_test(state, deployment):
             return self._overtaken(state)
-        live = self.workshop.live_health(deployment["champion"])
-        if (back := self._go_back(state, deployment, live)) is not None:
+        live, back = self._look(state, deployment)
+        if back is not None:
             return back
         outcome = self._paired(state)
         name, numbers = name_of(state.challenger), {"test": asdict(outcome)}
@@ -396,11 +422,14 @@ class Turn:
         """Look at what both arms answered to riders."""
         if not _is_under_test(state, deployment):
             return self._overtaken(state)
-        live = self.workshop.live_health(deployment["champion"])
-        if (back := self._go_back(state, deployment, live)) is not None:
+        live, back = self._look(state, deployment)
+        if back is not None:
             return back
         outcome = self._split(state)
         why, numbers = _in_words(outcome), {"test": asdict(outcome)}
+        health = self.workshop.arm_health(state.challenger)
+        if health.is_wrong and not live.is_wrong:  # riders need not wait for a whole week
+            return self._drop(state, health.reasons[0].text, {"arm": health.overall()})
         if outcome.verdict == "worse":
             return self._drop(state, why, numbers)
         if outcome.verdict == "better" or outcome.blocks >= self.settings.ab_blocks:
@@ -460,7 +489,10 @@ class Turn:
         """Make the challenger the champion."""
         if deployment["champion"] not in (state.champion, state.challenger):
             return self._overtaken(state)
-        self.workshop.check_bundle(state.challenger)
+        try:
+            self.workshop.check_bundle(state.challenger)
+        except BundleError as error:
+            return self._drop(state, str(error), {})
         deploy_champion(state.challenger, state.why)
         self.workshop.mirror()
         what = f"promote {name_of(state.challenger)}"

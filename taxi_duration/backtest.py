@@ -226,15 +226,19 @@ class SimulatedWorkshop:
         return check_health(source, frame, version.card, version.reference, whole_month=True)
 
     def live_health(self, entry: dict[str, Any]) -> Health:
-        """How the version does on the last days of the log."""
-        version = self._version(entry)
-        since = max(self.serving_since, self.time - monitor_settings().live_days * DAY_SECONDS)
-        health = check_health("live log", self.live_rows(since), version.card, version.reference)
+        """How the version does on the last days of the log; changes of its level are kept."""
+        health = self.arm_health(entry)
         if not self.alarms or self.alarms[-1][1] != health.level:
             why = "; ".join(r.text for r in health.reasons if r.level == health.level)
             self.alarms.append((_day_at(self.time) - 1, health.level, why))
         self.worst_level = max(self.worst_level, health.level, key=LEVELS.index)
         return health
+
+    def arm_health(self, entry: dict[str, Any]) -> Health:
+        """How a version does on the rides that it answered."""
+        version = self._version(entry)
+        since = max(self.serving_since, self.time - monitor_settings().live_days * DAY_SECONDS)
+        return check_health("live log", self.live_rows(since), version.card, version.reference)
 
     def live_rows(self, since: float) -> pd.DataFrame:
         """Rides of the log asked at or after a moment."""

@@ -100,6 +100,10 @@ class PipelineWorkshop:
         write_verdict(health)
         return health
 
+    def arm_health(self, entry: dict[str, Any]) -> Health:
+        """How a challenger does on the rides that it answered."""
+        return check_live(entry, self.prediction_log)
+
     def live_rows(self, since: float) -> pd.DataFrame:
         """Rides of the log with their truth."""
         return log_frame(self.prediction_log.answered(since=since))
@@ -128,7 +132,7 @@ class PipelineWorkshop:
         run = new_run(settings) if run_id is None else load_run(run_id)
         remember(run.run_id)
         run_chain(run, self._notebooks, self._say)
-        released = run.read()["model"]
+        released = run.read().get("model")
         if released is None:
             raise PipelineError(f"run {run.run_id} registered no model")
         card = load_card(self._folder(released), config.signing_key())

@@ -35,7 +35,7 @@ from taxi_duration.deployment import (
     read_history,
     set_challenger,
 )
-from taxi_duration.errors import PipelineError, SourceUnreachableError
+from taxi_duration.errors import BundleError, PipelineError, SettingError, SourceUnreachableError
 from taxi_duration.files import read_json, write_json
 from taxi_duration.gate import Check, Decision
 from taxi_duration.monitor import Health, Reason
@@ -60,6 +60,8 @@ class FakeWorkshop:
     published: tuple[Month, ...] = (JANUARY, FEBRUARY, MARCH)
     month_reasons: tuple[Reason, ...] = (Reason("drift", "watch", "trips are longer"),)
     live_reasons: tuple[Reason, ...] = ()
+    arm_reasons: tuple[Reason, ...] = ()
+    damaged: tuple[int, ...] = ()
     gate_passes = True
     shadow_gain, split_gain = 0.5, 0.5
     feedback_days = 12
@@ -92,8 +94,12 @@ class FakeWorkshop:
         return self._health(f"green {month}", model, self.month_reasons)
 
     def live_health(self, model):
+        self.check_bundle(model)
         reasons = self.live_reasons if model["version"] == 2 or self.published == () else ()
         return self._health("live log", model, reasons)
+
+    def arm_health(self, model):
+        return self._health("live log", model, self.arm_reasons)
 
     def compare_live(self, model, earlier):
         gain = self.rollback_gain
@@ -112,6 +118,8 @@ class FakeWorkshop:
         return entry(versions[run_id], self.new_source)
 
     def gate(self, champion, challenger, month):
+        if champion["version"] == 9:
+            raise SettingError("the champion was trained on this month")
         check = Check("better", self.gate_passes, "nearer by 0.5 min", {"gain_min": 0.5})
         return Decision(self.gate_passes, 5000, 28, (check,))
 
@@ -142,7 +150,8 @@ class FakeWorkshop:
         )
 
     def check_bundle(self, model):
-        pass
+        if model["version"] in self.damaged:
+            raise BundleError(f"version {model['version']} is damaged")
 
     def mirror(self):
         pass
@@ -297,6 +306,24 @@ def test_challenger_worse_for_riders_is_dropped_though_its_shadow_was_better(dep
     assert serving() == 1
 
 
+def test_challenger_that_alarms_is_dropped_before_its_week_is_over(deployed):
+    shop = FakeWorkshop(arm_reasons=(WRONG,), feedback_days=9)
+    lines = take_turn(shop)
+    assert ("drop green-duration:2", WRONG.text) == (lines[-1]["what"], lines[-1]["why"])
+
+
+def test_challenger_damaged_on_disk_is_not_promoted(deployed):
+    lines = take_turn(FakeWorkshop(damaged=(2,)))
+    assert whats(lines)[-1] == "drop green-duration:2"
+    assert serving() == 1
+
+
+def test_challenger_judged_on_a_month_that_a_new_champion_knows_is_refused(deployed):
+    deploy_champion(entry(9), "by hand")
+    write_state(State("gate", month="2021-03", challenger=entry(2), champion=entry(1)))
+    assert whats(take_turn(FakeWorkshop())) == ["refuse green-duration:2"]
+
+
 def test_challenger_without_feedback_is_dropped_after_two_months(deployed):
     shop = FakeWorkshop(feedback_days=0)
     take_turn(shop)
@@ -334,6 +361,17 @@ def test_alarm_that_the_earlier_version_would_share_does_not_roll_back(deployed,
     deploy_champion(entry(2), "new")
     take_turn(FakeWorkshop(live_reasons=(WRONG,), rollback_gain=gain_min, published=()))
     assert serving() == 2
+
+
+def test_champion_damaged_on_disk_rolls_back(deployed):
+    deploy_champion(entry(2), "new")
+    take_turn(FakeWorkshop(damaged=(2,)))
+    assert serving() == 1
+
+
+def test_champion_damaged_with_nothing_before_it_is_an_error(deployed):
+    with pytest.raises(BundleError):
+        take_turn(FakeWorkshop(damaged=(1,)))
 
 
 def test_drift_alone_does_not_roll_back(deployed):
