@@ -137,14 +137,17 @@ class Server:
                     found.append(int(entry.name))
         return found
 
-    def stop(self) -> None:
-        """Note the largest worker's memory and end it."""
-        if self.process is None or self.process.poll() is not None:
-            return
+    def note_memory(self) -> None:
+        """Note the largest worker's memory, after single rides."""
         workers = [pid for pid in self.processes() if pid != self.process.pid]
         pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in workers]
         sizes = [n * PAGE / 1e6 for n in pages]
-        self.rss_mb = max([self.rss_mb, *sizes])
+        self.rss_mb = max(sizes)
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process is None or self.process.poll() is not None:
+            return
         os.killpg(self.process.pid, signal.SIGTERM)
         try:
             self.process.wait(timeout=30)
@@ -155,6 +158,7 @@ class Server:
 def main() -> None:
     """Measure and print the tables."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and stop the servers
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is needed: apt-get install wrk")
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, _own_log(Path(folder)):
@@ -170,6 +174,8 @@ def main() -> None:
             for _ in range(options.rounds):
                 for server in servers:
                     server.load(options.seconds, scripts[server.name])
+            for server in servers:
+                server.note_memory()
             many = _many(servers[0])
         finally:
             for server in servers:
