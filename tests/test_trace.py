@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from conftest import run_pipeline
 
 from taxi_duration.deployment import read_deployment
 from taxi_duration.errors import NotFoundError
@@ -131,3 +132,13 @@ def test_unknown_prediction_says_so(answered):
     _, log = answered
     with pytest.raises(NotFoundError, match="nobody is not in the log"):
         trace_prediction("nobody", log)
+
+
+def test_command_ends_in_an_error_when_the_chain_is_broken(answered):
+    home, _ = answered
+    whole = run_pipeline(home, "trace", "early")
+    assert (whole.returncode, whole.stderr) == (0, "")
+    (home / "models" / "green-duration" / "1" / "model.bin").write_bytes(b"another model")
+    broken = run_pipeline(home, "trace", "early")
+    assert broken.returncode == 1
+    assert "MISMATCH" in broken.stdout
