@@ -97,12 +97,11 @@ class PredictionColumns(msgspec.Struct):
         values = msgspec.structs.astuple(self)
         return PredictionColumns(*(v[start:stop] if isinstance(v, list) else v for v in values))
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the rows of the table."""
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of each row, in the order of `PredictionRow`."""
         n = len(self.prediction_id)
         columns = [v if isinstance(v, list) else [v] * n for v in msgspec.structs.astuple(self)]
-        for row in zip(*columns, strict=True):
-            yield dict(zip(self.__struct_fields__, row, strict=True))
+        yield from zip(*columns, strict=True)
 
 
 class ShadowRow(msgspec.Struct):
@@ -454,7 +453,7 @@ class _Store:
     def _insert(self, name: str, lines: list[bytes], offset: int) -> None:
         from taxi_duration import log_tables
 
-        rows: dict[bytes, list[dict[str, Any]]] = {tag: [] for tag in _ROW_OF_TAG}
+        rows: dict[bytes, list[tuple[Any, ...]]] = {tag: [] for tag in _ROW_OF_TAG}
         rejected = []
         for line in lines:
             try:
@@ -462,13 +461,14 @@ class _Store:
                 if isinstance(row, PredictionColumns):
                     rows[b"p"] += list(row.rows())  # all of them or none
                 else:
-                    rows[line[:1]].append(msgspec.structs.asdict(row))
+                    rows[line[:1]].append(msgspec.structs.astuple(row))
             except (KeyError, ValueError):  # not ours, not JSON, or columns of several lengths
                 if line.strip():
                     rejected.append(line)
         with self._begin() as connection:
-            log_tables.insert_new(connection, log_tables.predictions, rows[b"p"])
-            log_tables.insert_new(connection, log_tables.shadow_answers, rows[b"s"])
+            for tag, table in ((b"p", log_tables.predictions), (b"s", log_tables.shadow_answers)):
+                names = _ROW_OF_TAG[tag].__struct_fields__
+                log_tables.insert_new(connection, table, names, rows[tag])
             log_tables.save_offset(connection, name, offset)
         if rejected:
             logger.error("%d damaged lines of the spool are kept in %s", len(rejected),
