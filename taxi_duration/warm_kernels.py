@@ -68,6 +68,12 @@ class WarmKernelManager(AsyncKernelManager):
             kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self, connection_info={}
         )
 
+    async def _async_interrupt_kernel(self) -> None:
+        # jupyter_client interrupts an idle kernel before it asks it to end, and the kernel
+        # then reports an error where there is none.
+        if not self.shutting_down:
+            await super()._async_interrupt_kernel()
+
 
 class WarmProvisioner(LocalProvisioner):
     """Starts a kernel by forking the warm process instead of a new interpreter."""
