@@ -237,8 +237,11 @@ class SimulatedWorkshop:
     def arm_health(self, entry: dict[str, Any]) -> Health:
         """How a version does on the rides that it answered."""
         version = self._version(entry)
-        since = max(self.serving_since, self.time - monitor_settings().live_days * DAY_SECONDS)
-        return check_health("live log", self.live_rows(since), version.card, version.reference)
+        return check_health("live log", self._recent_rides(), version.card, version.reference)
+
+    def _recent_rides(self) -> pd.DataFrame:
+        recent = self.time - monitor_settings().live_days * DAY_SECONDS
+        return self.live_rows(max(self.serving_since, recent))
 
     def live_rows(self, since: float) -> pd.DataFrame:
         """Rides of the log asked at or after a moment."""
@@ -246,8 +249,8 @@ class SimulatedWorkshop:
         return pd.concat(days, ignore_index=True) if days else pd.DataFrame()
 
     def compare_live(self, entry: dict[str, Any], earlier: dict[str, Any]) -> tuple[Estimate, int]:
-        """Let the earlier version answer again what this one answered."""
-        rows = self.live_rows(self.serving_since)
+        """Let the earlier version answer again what this one answered in the last days."""
+        rows = self._recent_rides()
         rows = rows[rows["model_sha256"] == entry["model_sha256"]]
         true = rows["true_duration"].to_numpy()
         theirs = self._version(earlier).model.answer(Rides.from_frame(rows)).duration
@@ -327,9 +330,7 @@ def plot_backtest(result: Backtest):
         axes.axvline(decision.day, color=color, ls=":" if verb != "promote" else "--", lw=1)
         label = f" {verb} {about.rsplit(':', 1)[-1]}"
         axes.text(decision.day, top * (1.02 - 0.04 * (i % 4)), label, fontsize=8, color=color)
-    for alarm in result.alarms[result.alarms["level"] == "alarm"].itertuples():
-        axes.axvline(alarm.day, color="#c53030", lw=1.5)
-        axes.text(alarm.day, top * 0.84, f" alarm {alarm.day:%d %b}", fontsize=8, color="#c53030")
+    _mark_alarms(axes, result.alarms, last=at[-1] + 15)
     axes.set(
         title="Error of what riders were answered, by month", xlabel="month",
         ylabel="MAE, minutes", ylim=(0, top * 1.1),
@@ -337,6 +338,17 @@ def plot_backtest(result: Backtest):
     axes.legend(loc="lower left")
     axes.grid(alpha=0.3)
     return figure
+
+
+def _mark_alarms(axes: Any, alarms: pd.DataFrame, last: np.datetime64) -> None:
+    """Shade the days on which the live verdict was an alarm; the first day of each is named."""
+    red = "#c53030"
+    ends = [*alarms["day"].iloc[1:], last]
+    for alarm, end in zip(alarms.itertuples(), ends, strict=True):
+        if alarm.level == "alarm":
+            axes.axvspan(alarm.day, end, color=red, alpha=0.15, lw=0)
+            label = f" alarm {alarm.day:%d %b}"
+            axes.text(alarm.day, 0.1, label, fontsize=8, color=red, rotation=90, va="bottom")
 
 
 def save_plot(result: Backtest, path: str | Path) -> None:

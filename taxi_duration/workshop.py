@@ -16,7 +16,6 @@ from taxi_duration.baselines import fit_baselines
 from taxi_duration.bootstrap import Estimate
 from taxi_duration.bundle import load_card
 from taxi_duration.chain import run_chain
-from taxi_duration.deployment import name_of
 from taxi_duration.errors import MonthNotPublishedError, PipelineError
 from taxi_duration.gate import Decision, check_unseen, compare_models
 from taxi_duration.monitor import (
@@ -26,7 +25,7 @@ from taxi_duration.monitor import (
     draws_for,
     load_version,
     log_frame,
-    serving_since,
+    recent_rides,
     write_verdict,
 )
 from taxi_duration.months import Month, parse_months
@@ -109,9 +108,8 @@ class PipelineWorkshop:
         return log_frame(self.prediction_log.answered(since=since))
 
     def compare_live(self, entry: dict[str, Any], earlier: dict[str, Any]) -> tuple[Estimate, int]:
-        """Let the earlier version answer again what this one answered to riders."""
-        rows = self.prediction_log.answered(since=serving_since(entry), model=name_of(entry))
-        frame = log_frame(rows)
+        """Let the earlier version answer again what this one answered in the last days."""
+        frame = recent_rides(entry, self.prediction_log)
         frame = frame[frame["true_duration"].notna()]
         model, _ = load_version(earlier)
         true = frame["true_duration"].to_numpy()

@@ -168,7 +168,7 @@ def test_chain_killed_at_random_moments_is_finished_by_later_turns(moved_home):
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=560, check=False)
     assert done.returncode == 0, done.stderr
     assert read_state().stage in ("shadow", "idle")
     keys = Counter(line["key"] for line in read_audit() if line["key"])
