@@ -80,8 +80,8 @@ def test_every_operation_answers_generated_requests_as_described(client):
 
 
 @pytest.mark.slow
-def test_ten_thousand_generated_requests_bring_no_500(client):
-    assert check_operations(client, 400) > 10_000
+def test_a_thousand_requests_of_the_document_bring_no_500(client):
+    assert check_operations(client, 120) > 1000
 
 
 # --- from what rides look like ----------------------------------------------------------
