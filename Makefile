@@ -9,7 +9,8 @@ COMPILE := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab serve image mlflow test test-slow test-fast lint format \
-  lock plots bench-read bench-chain bench-model bench-serve bench-predictor clean clean-all
+  lock plots bench-read bench-chain bench-model bench-serve bench-predictor screenshots clean \
+  clean-all
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +88,9 @@ bench-predictor: $(STAMP) ## Measure one answer inside the process
 
 plots: ## Copy the newest run's plots into docs/
 	mkdir -p docs && cp "$$(ls -dt runs/*/plots | head -n 1)"/*.png docs/
+
+screenshots: $(STAMP) ## Take pictures of the pages into docs/; needs Chromium
+	PYTHONPATH=. $(BIN)/python tests/browser/screenshots.py
 
 clean: ## Remove what runs made: runs/, prepared months, caches
 	rm -rf runs data/prepared data/sample data/scored build .pytest_cache .hypothesis .ruff_cache

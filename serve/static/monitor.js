@@ -142,7 +142,7 @@ function showTest({ serving, test }) {
 /** Evidence against "no difference" on a logarithmic line; at the boundary the test is decided. */
 function evidence(value, boundary) {
   const most = Math.log10(Math.max(boundary * 5, value));
-  const x = (v) => 10 + (320 * Math.max(Math.log10(Math.max(v, 0.1)) + 1, 0)) / (most + 1);
+  const x = (v) => 10 + (320 * Math.log10(Math.max(v, 1))) / most;
   const text = `Evidence ${value.toPrecision(3)}; the test is decided at ${boundary}.`;
   return svg("svg", { viewBox: "0 0 360 52", role: "img", "aria-label": text, class: "band" },
     svg("path", { d: "M10 16H330", class: "rail" }),

@@ -5,7 +5,7 @@ import { ZoneMap, ZonePicker, prepare } from "./zones.js";
 
 const FIELDS = ["PULocationID", "DOLocationID", "pickup_datetime", "trip_distance"];
 const NEAR_HOURS = 3; // a rider may shift a start by so much
-const WORTH_MINUTES = 0.5; // less is not worth a word
+const WORTH_MINUTES = 1; // less is not worth a word
 const form = byId("ride");
 const input = (field) => form.elements.namedItem(field);
 let from, to, map;

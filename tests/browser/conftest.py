@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from werkzeug.serving import WSGIRequestHandler, make_server
+from service import running_service
 
 from taxi_duration import config
 from taxi_duration.bundle import save_bundle
@@ -17,13 +16,6 @@ from taxi_duration.models import DurationModel
 
 if TYPE_CHECKING:  # selenium may not be installed
     from browser import Browser
-
-
-class Silent(WSGIRequestHandler):
-    """Writes no line for every request."""
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Nothing."""
 
 
 def card(version: int, model: DurationModel) -> dict[str, object]:
@@ -35,32 +27,23 @@ def card(version: int, model: DurationModel) -> dict[str, object]:
     }  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(tmp_path_factory, fitted) -> Iterator[str]:
     """Address of a service that answers with a model learned from the sample."""
     from browser import missing
 
     if missing():
         pytest.skip(missing())
-    from serve import create_app
-    from serve.app import close_app
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAXI_HOME", str(tmp_path_factory.mktemp("browser") / "home"))
         model = fitted("LR")
         folder = config.models_dir() / "green-duration" / "1"
         deploy_champion(save_bundle(folder, model, card(1, model), None), "the first model")
-        app = create_app()
-        server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Silent)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-        close_app(app)
+        with running_service() as address:
+            yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def one_browser(address, tmp_path_factory) -> Iterator[Browser]:
     from browser import open_browser
 

@@ -1,0 +1,172 @@
+"""Write pictures of the pages to docs/, with the deployed model and rides of a real month.
+
+`make screenshots` (it needs Chromium): nothing of it gets into the live log. The rides are those
+of the first days of the months that the model was validated on, with their true durations.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from browser import Browser, missing, open_browser
+from service import running_service
+
+from taxi_duration import config
+from taxi_duration.bundle import load_card
+from taxi_duration.deployment import deploy_champion, read_deployment, set_challenger
+from taxi_duration.errors import TaxiError
+from taxi_duration.months import Month, parse_months
+from taxi_duration.prepared import concat_trips, prepare_months
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+RIDES = 2_000
+DAYS = 6  # too few for a verdict of the A/B test, so that it can be seen at work
+QUESTION = "?from=74&to=138&when=2021-02-15T08:30&miles=5.2"
+LOOKS = {"": (1200, 900, False), "-dark": (1200, 900, True), "-phone": (390, 844, False)}
+TRAFFIC_SECONDS = 24
+
+
+def main() -> int:
+    """Take all pictures."""
+    deployment = read_deployment()
+    if missing() or deployment is None:
+        print(missing() or "nothing is deployed; `make run` comes first", file=sys.stderr)
+        return 1
+    champion = deployment["champion"]
+    card = load_card(config.models_dir() / champion["name"] / str(champion["version"]))
+    trips = first_days(card)
+    with tempfile.TemporaryDirectory() as folder:
+        move_to(Path(folder))
+        deploy_champion(card, "the champion")
+        challenge(card)
+        judge()  # the test of the challenger begins
+        with running_service() as address:
+            replay(address, trips)
+            judge()
+            with open_browser(address, Path(folder) / "profile") as browser:
+                for suffix, (width, height, dark) in LOOKS.items():
+                    browser.size(width, height, dark)
+                    take_ride(browser, DOCS / f"page{suffix}.png")
+                    take_monitor(browser, address, trips, DOCS / f"monitor{suffix}.png")
+    return 0
+
+
+def first_days(card: dict[str, Any]) -> pd.DataFrame:
+    """The first days of the validation months."""
+    months = parse_months(card["val_data"])
+    trips = concat_trips(prepare_months(card["service"], months))
+    start = pd.Timestamp(f"{months[0]}-01")
+    return trips[trips["pickup_at"].between(start, start + pd.Timedelta(days=DAYS))]
+
+
+def move_to(home: Path) -> None:
+    """Use models and months as they are, and a log and a deployment of our own."""
+    models, data = config.models_dir(), config.data_dir()
+    (home / "data").mkdir()
+    for name in ("raw", "prepared", "sample"):
+        (home / "data" / name).symlink_to(data / name)
+    os.environ |= {
+        "TAXI_HOME": str(home), "DATA_DIR": str(home / "data"), "MODELS_DIR": str(models),
+        "DEPLOYMENT_DIR": str(home / "deployment"), "LOG_URL": "",
+    }  # fmt: skip
+
+
+def challenge(champion: dict[str, Any]) -> None:
+    """Test the newest other version beside the champion, where there is one."""
+    folders = (config.models_dir() / champion["name"]).iterdir()
+    others = [f for f in folders if f.name.isdecimal() and int(f.name) != champion["version"]]
+    if others:
+        newest = max(others, key=lambda folder: int(folder.name))
+        set_challenger(load_card(newest), "the newest other version", ab_share=0.2, shadow=True)
+
+
+def replay(address: str, trips: pd.DataFrame) -> None:
+    """Ask for rides of the months and tell how long they took."""
+    kept = trips.iloc[:: max(len(trips) // RIDES, 1)]
+    answers = post(address, "/predict", [ride_of(trip) for trip in kept.itertuples()])
+    pairs = zip(answers, kept["duration"], strict=True)
+    told = [{"prediction_id": a["prediction_id"], "duration": float(true)} for a, true in pairs]
+    post(address, "/feedback", told)
+
+
+def ride_of(trip: Any) -> dict[str, Any]:
+    """A trip as a question."""
+    known = {} if pd.isna(trip.trip_distance) else {"trip_distance": float(trip.trip_distance)}
+    return {
+        "PULocationID": int(trip.PULocationID), "DOLocationID": int(trip.DOLocationID),
+        "pickup_datetime": trip.pickup_at.isoformat(timespec="seconds"), **known,
+    }  # fmt: skip
+
+
+def judge() -> None:
+    """Let the loop look at the log, for a verdict and a decision to show."""
+    from taxi_duration.auto import take_turn
+    from taxi_duration.workshop import PipelineWorkshop
+
+    class Workshop(PipelineWorkshop):
+        """Looks and judges; trains nothing, and has no registry to keep up to date."""
+
+        def is_published(self, entry: dict[str, Any], month: Month) -> bool:
+            return False
+
+        def mirror(self) -> None:
+            pass
+
+        def log(self, line: dict[str, Any], model: dict[str, Any] | None) -> None:
+            pass
+
+    try:
+        take_turn(Workshop((), say=print), say=print)
+    except TaxiError as error:
+        print(f"no verdict to show: {error}", file=sys.stderr)
+
+
+def take_ride(browser: Browser, path: Path) -> None:
+    """A ride with its reasons."""
+    browser.open_ride(QUESTION)
+    browser.submit()
+    browser.wait(lambda: browser.element("day").is_displayed())
+    browser.run("document.getElementById('why').open = true")
+    browser.picture(path)
+    print(path.name)
+
+
+def take_monitor(browser: Browser, address: str, trips: pd.DataFrame, path: Path) -> None:
+    """The monitor while rides are asked for."""
+    browser.open("/monitor")
+    done = threading.Event()
+    traffic = threading.Thread(target=ask_for_ever, args=(address, trips, done))
+    traffic.start()
+    done.wait(TRAFFIC_SECONDS)
+    done.set()
+    traffic.join()
+    browser.picture(path)
+    print(path.name)
+
+
+def ask_for_ever(address: str, trips: pd.DataFrame, done: threading.Event) -> None:
+    """Ask for a ride, pause, ask for the next."""
+    for i, trip in enumerate(trips.sample(frac=1, random_state=7).itertuples()):
+        if done.wait(0.02 + 0.06 * (i // 100 % 2)):
+            return
+        post(address, "/predict", ride_of(trip))
+
+
+def post(address: str, path: str, content: Any) -> Any:
+    """Return the service's answer."""
+    headers = {"Content-Type": "application/json"}
+    question = urllib.request.Request(address + path, json.dumps(content).encode(), headers)
+    with urllib.request.urlopen(question, timeout=60) as response:
+        return json.load(response)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
