@@ -328,7 +328,8 @@ def plot_backtest(result: Backtest):
         verb, _, about = decision.what.partition(" ")
         color = "#2f855a" if verb == "promote" else "#a0aec0"
         axes.axvline(decision.day, color=color, ls=":" if verb != "promote" else "--", lw=1)
-        label = f" {verb} {about.rsplit(':', 1)[-1]}"
+        name = "back to" if verb == "roll" else verb
+        label = f" {name} {about.rsplit(':', 1)[-1]}"
         axes.text(decision.day, top * (1.02 - 0.04 * (i % 4)), label, fontsize=8, color=color)
     _mark_alarms(axes, result.alarms, last=at[-1] + 15)
     axes.set(
