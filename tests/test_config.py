@@ -35,7 +35,7 @@ def test_data_dir_moves_the_months_alone(monkeypatch, tmp_path):
         ("s3://bucket/tlc", "s3://bucket/tlc"),
         ("file:///data/tlc/", "file:///data/tlc"),
         ("/data/tlc", "/data/tlc"),
-        ("../shared/tlc", str(PROJECT.parent / "shared" / "tlc")),
+        ("../shared/tlc", str((PROJECT.parent / "shared" / "tlc").resolve())),
     ],
 )
 def test_tlc_url_is_an_address_or_a_folder(monkeypatch, tmp_path, given, base):

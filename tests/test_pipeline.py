@@ -11,7 +11,7 @@ import nbformat
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import PROJECT, run_pipeline
+from commands import PROJECT, run_pipeline
 
 import pipeline
 from taxi_duration.bundle import load_card

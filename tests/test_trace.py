@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from conftest import run_pipeline
+from commands import run_pipeline
 
 from taxi_duration.deployment import read_deployment
 from taxi_duration.errors import NotFoundError
