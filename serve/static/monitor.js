@@ -73,6 +73,7 @@ const none = (columns, text) => html("tr", {}, html("td", { colspan: columns, cl
 const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : `${fixed(100 * share, digits)} %`);
 const nameOf = (entry) => (entry ? `${entry.name}:${entry.version}` : "–");
 const clock = (iso) => iso.slice(0, 19).replace("T", " ");
+const when = (iso) => cell(clock(iso), "when");
 const badge = (level) => html("span", { class: `level ${level}` }, level);
 const within = (value, low, high) =>
   value === null || value === undefined ? "–"
@@ -135,7 +136,7 @@ function showTest({ serving, test }) {
   byId("evidence").replaceChildren();
   if (!on || !test) return;
   byId("ab").textContent += ` Last look (${clock(test.at)} UTC): ${test.verdict} after ${test.blocks} days and ` +
-    `${test.trips.toLocaleString("en")} rides, nearer by ${fixed(test.gain_min, 2)} minutes.`;
+    `${test.trips.toLocaleString("en")} rides, ${test.gain_min < 0 ? "farther off" : "nearer"} by ${fixed(Math.abs(test.gain_min), 2)} minutes.`;
   byId("evidence").append(evidence(test.e_value, test.boundary));
 }
 
@@ -154,8 +155,8 @@ function evidence(value, boundary) {
 
 function showPast({ history, decisions, mlflow, serving }) {
   fillTable("history", 5, history.map((one) => row(
-    clock(one.at), one.action, nameOf(one.champion), nameOf(one.challenger), one.reason)), "Nothing was deployed yet.");
-  fillTable("decisions", 3, decisions.map((one) => row(clock(one.at), one.what, one.why)),
+    when(one.at), one.action, nameOf(one.champion), nameOf(one.challenger), one.reason)), "Nothing was deployed yet.");
+  fillTable("decisions", 3, decisions.map((one) => row(when(one.at), one.what, one.why)),
     "None yet: python pipeline.py auto takes a turn.");
   const known = byId("mlflow-link");
   if (mlflow && serving && !known) {
