@@ -91,7 +91,11 @@ def challenge(champion: dict[str, Any]) -> None:
 def replay(address: str, trips: pd.DataFrame) -> None:
     """Ask for rides of the months and tell how long they took."""
     kept = trips.iloc[:: max(len(trips) // RIDES, 1)]
-    answers = post(address, "/predict", [ride_of(trip) for trip in kept.itertuples()])
+    answers = post(
+        address,
+        "/predict",
+        [{**ride_of(trip), "ride_id": i} for i, trip in enumerate(kept.itertuples())],
+    )
     pairs = zip(answers, kept["duration"], strict=True)
     told = [{"prediction_id": a["prediction_id"], "duration": float(true)} for a, true in pairs]
     post(address, "/feedback", told)
