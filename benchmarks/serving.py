@@ -207,7 +207,10 @@ def _own_log(folder: Path):
 
 
 def _servers(work: Path, with_mlflow: bool) -> list[Server]:
-    options = f"-w {WORKERS} -k gthread --threads 4 --keep-alive 30 --no-control-socket"
+    from taxi_duration import config
+
+    threads = config.service_threads()  # all have what we have
+    options = f"-w {WORKERS} -k gthread --threads {threads} --keep-alive 30 --no-control-socket"
     gunicorn = [sys.executable, "-m", "gunicorn", *options.split(), "-b", "127.0.0.1:PORT"]
     ride = json.dumps(RIDE)
     ours = {"PYTHONPATH": str(PROJECT), "HOST": "127.0.0.1", "WORKERS": str(WORKERS)}

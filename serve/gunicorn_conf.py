@@ -43,8 +43,6 @@ def post_worker_init(worker):
     """Start what a fork does not inherit: threads."""
     from serve.app import start_background
 
-    # A thread that moves the log must give way at once to one that answers.
-    sys.setswitchinterval(0.0005)
     start_background(worker.wsgi)
     gc.freeze()  # what is loaded stays: collections need not look at it again and again
 
