@@ -87,7 +87,7 @@ bench-predictor: $(STAMP) ## Measure one answer inside the process
 	$(BIN)/python benchmarks/predictor.py
 
 plots: ## Copy the newest run's plots into docs/
-	mkdir -p docs && cp "$$(ls -dt runs/*/plots | head -n 1)"/*.png docs/
+	mkdir -p docs && cd "$$(ls -dt runs/*/plots | head -n 1)" && cp leaderboard.png residuals.png "$(CURDIR)/docs/"
 
 screenshots: $(STAMP) ## Take pictures of the pages into docs/; needs Chromium
 	PYTHONPATH=. $(BIN)/python tests/browser/screenshots.py
