@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from taxi_duration import config
+from taxi_duration.files import append_json_line, read_json_lines
 
 AUDIT_FILE = "audit.jsonl"
 
@@ -39,19 +38,13 @@ def record(
         "numbers": numbers or {},
         "key": key,
     }
-    _append(_path(), json.dumps(line, default=float))
+    append_json_line(_path(), line, default=float)
     return line
 
 
 def read_audit() -> list[dict[str, Any]]:
     """Return the decisions, oldest first; a line cut by a crash is left out."""
-    path = _path()
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    decisions = []
-    for line in lines:
-        with suppress(ValueError):
-            decisions.append(json.loads(line))
-    return decisions
+    return read_json_lines(_path())
 
 
 def log_decision(client: Any, line: dict[str, Any], model: tuple[str, int] | None = None) -> None:
@@ -86,14 +79,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         return f"uid {os.getuid()}"
-
-
-def _append(path: Path, line: str) -> None:
-    """Append a line and sync it; a line cut by an earlier crash is ended first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    before = path.read_bytes() if path.exists() else b""
-    start = "\n" if before and not before.endswith(b"\n") else ""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"{start}{line}\n")
-        file.flush()
-        os.fsync(file.fileno())

@@ -6,16 +6,14 @@ change and is only ever added to. Repeating a command changes nothing and adds n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from taxi_duration import config
 from taxi_duration.errors import NotFoundError, SettingError
-from taxi_duration.files import read_json, write_json
+from taxi_duration.files import append_json_line, read_json, read_json_lines, write_json
 
 DEPLOYMENT_FILE = "deployment.json"
 HISTORY_FILE = "history.jsonl"
@@ -117,13 +115,7 @@ def roll_back(reason: str) -> Deployment:
 
 def read_history() -> list[dict[str, Any]]:
     """Return who served when, oldest first; a line cut by a crash is left out."""
-    path = config.deployment_dir() / HISTORY_FILE
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    history = []
-    for line in lines:
-        with suppress(ValueError):
-            history.append(json.loads(line))
-    return history
+    return read_json_lines(config.deployment_dir() / HISTORY_FILE)
 
 
 def who_serves() -> dict[str, str]:
@@ -208,9 +200,4 @@ def _apply(
 def _add_history(folder: Path, at: str, action: str, deployment: Deployment, reason: str) -> None:
     served = ("champion", "challenger", "ab_share", "shadow")
     record = {"at": at, "action": action, **{k: deployment[k] for k in served}, "reason": reason}
-    path = folder / HISTORY_FILE
-    before = path.read_bytes() if path.exists() else b""
-    # A writer killed in mid-line must not spoil the line after it.
-    start = "\n" if before and not before.endswith(b"\n") else ""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(start + json.dumps(record) + "\n")
+    append_json_line(folder / HISTORY_FILE, record)

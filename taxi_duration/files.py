@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,39 @@ def write_json(path: str | Path, content: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Return the parsed content of a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def append_json_line(
+    path: str | Path, record: Any, default: Callable[[Any], Any] | None = None
+) -> None:
+    """Append a record as one line of JSON; it is on disk when this returns.
+
+    Args:
+        default: as in `json.dumps`, for values that JSON does not know.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.read_bytes() if path.exists() else b""
+    # A writer killed in mid-line must not spoil the line after it.
+    start = "\n" if before and not before.endswith(b"\n") else ""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{start}{json.dumps(record, default=default)}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json_lines(path: str | Path) -> list[Any]:
+    """Return the records of a file of JSON lines, oldest first; none when there is no file.
+
+    A line cut by a crash is left out.
+    """
+    path = Path(path)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    records = []
+    for line in lines:
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return records
 
 
 def code_digest() -> str:
