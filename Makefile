@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-TRACKING := $(if $(TAXI_HOME),$(TAXI_HOME),$(CURDIR))/tracking
 
 COMPILE := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal \
   --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
