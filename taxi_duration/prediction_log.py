@@ -426,17 +426,11 @@ class _Store:
         with path.open("rb") as file:
             ended = _is_free(file.fileno())  # asked first: what comes after is not missed
             offset = self._offset(path.name)
-            file.seek(offset)
-            while lines := file.readlines(DRAIN_ROWS * 400):
-                if not lines[-1].endswith(b"\n"):  # cut by a crash, or still being written
-                    lines.pop()
-                offset += sum(map(len, lines))
-                moved += len(lines)
-                if lines:
-                    self._insert(path.name, lines, offset)
-                file.seek(offset)
-                if not lines:
-                    break
+            while lines := _whole_lines(file.fileno(), offset):
+                offset += len(lines)
+                content = lines.splitlines(keepends=True)
+                moved += len(content)
+                self._insert(path.name, content, offset)
         if ended:
             path.unlink()
             self._forget(path.name)
@@ -562,6 +556,21 @@ def _spool_files(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [folder / name for name in names]
+
+
+def _whole_lines(file: int, offset: int) -> bytes:
+    """Read on from offset, about a transaction's worth, up to the end of the last whole line.
+
+    A line cut by a crash or still being written is left for later. All comes from one call:
+    a second one might find the rest of a line that the first one saw cut.
+    """
+    size = DRAIN_ROWS * 400
+    while True:
+        content = os.pread(file, size, offset)
+        end = content.rfind(b"\n") + 1
+        if end or len(content) < size:
+            return content[:end]
+        size *= 2  # one line is longer
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import pwd
 import shutil
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from taxi_duration import config
@@ -375,6 +377,30 @@ for i in range(1_000_000):
     log.add([row(f"{{i:07d}}")])
     print(i, flush=True)
 """
+
+
+def test_a_line_still_being_written_is_never_read_as_two(tmp_path, url):
+    """A reader may see half of a write: Linux copies it page by page."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    lines = [b"p%b\n" % msgspec.json.encode(row(f"id-{i}")) for i in range(20_000)]
+
+    def write_in_halves() -> None:
+        with (spool / "0-a.spool").open("ab", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for line in lines:
+                file.write(line[:150])
+                time.sleep(0)  # let the reader come in between
+                file.write(line[150:])
+
+    writer = threading.Thread(target=write_in_halves)
+    log = PredictionLog(url, spool)
+    writer.start()
+    while writer.is_alive():
+        log.drain()
+    assert log.counts()["predictions"] == len(lines)
+    assert not (spool / REJECTED_FILE).exists()
+    log.close()
 
 
 def test_what_was_written_before_kill_9_is_in_the_log(tmp_path):
