@@ -426,7 +426,10 @@ class _Store:
         with path.open("rb") as file:
             ended = _is_free(file.fileno())  # asked first: what comes after is not missed
             offset = self._offset(path.name)
-            while lines := _whole_lines(file.fileno(), offset):
+            # What comes meanwhile is left for the next time: following a busy writer would
+            # mean a transaction for every few rows, and no end.
+            size = os.fstat(file.fileno()).st_size
+            while offset < size and (lines := _whole_lines(file.fileno(), offset)):
                 offset += len(lines)
                 content = lines.splitlines(keepends=True)
                 moved += len(content)
