@@ -189,6 +189,27 @@ def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> N
 
 
 @cli.command()
+@click.option("--months", "tags", multiple=True, required=True, metavar="SERVICE=MONTHS",
+              help="Such as green=2020-03:2020-12; may be given several times.")  # fmt: skip
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True,
+              help="Folder of its two files; the package's own is taxi_duration.")  # fmt: skip
+def atlas(tags: tuple[str, ...], out: Path) -> None:
+    """Make the atlas again: what earlier years say of every route and hour."""
+    from taxi_duration.months import check_service, parse_months
+    from taxi_duration.tuning import make_atlas
+
+    months = {}
+    for tag in tags:
+        service, _, some = tag.partition("=")
+        months[check_service(service)] = parse_months(some)
+    made = make_atlas(months, out)
+    click.echo(
+        f"atlas of {made['trips']:,} trips in {len(made['months'])} months, for windows that begin "
+        f"on {made['known_from']} or later; written to {out.name}/"
+    )
+
+
+@cli.command()
 @click.option("--data", required=True, help="Month, range or list to score, as --train-data.")
 @click.option("--model", "reference", help="NAME:VERSION, NAME:ALIAS or NAME@sha256:…; champion.")
 @click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")

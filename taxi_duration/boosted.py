@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from taxi_duration.atlas import Atlas, atlas_for
+from taxi_duration.conditions import load_conditions, values_of
 from taxi_duration.features import (
     FEATURES,
     FeatureTables,
@@ -24,6 +26,9 @@ from taxi_duration.features import (
 from taxi_duration.rides import Rides
 from taxi_duration.trees import TreeEnsemble, from_forest, from_xgboost
 
+STRAY_SHARE = 0.01  # a few trips are dated years before or after their month
+HALF_LIFE_DAYS = 45.0
+MAX_AGE_DAYS = 3650
 AHEAD_DAYS = 31  # a model is made for the month after its window
 SEASON_DAMPING = 0.7  # share of the season's step that 12 pairs of months really made
 SEASON_STEP_DAYS = 7  # between two heights of the season's curve; the first is 4 January
@@ -49,19 +54,22 @@ class TreeModel:
         tables: what features are looked up in.
         informed: trees over the features with the asked distance.
         blind: trees over the features without it, also for distances that cannot be true.
+        conditions: names of the hour's conditions, the last features of both.
     """
 
     tables: FeatureTables
     informed: TreeEnsemble
     blind: TreeEnsemble
+    conditions: tuple[str, ...] = ()
 
     def predict_minutes(self, rides: Rides) -> np.ndarray:
         """Return float32 minutes, shape (n,)."""
         rows = transform(rides, self.tables, with_distance=True)
+        informed, blind = _both_rows(rows, self.conditions, rides.pickup_at)
         used = self.uses_distance(rides)
         minutes = np.empty(len(rides), dtype="float32")
-        minutes[used] = self.informed.predict(rows[used])
-        minutes[~used] = self.blind.predict(rows[~used, : len(FEATURES)])
+        minutes[used] = self.informed.predict(informed[used])
+        minutes[~used] = self.blind.predict(blind[~used])
         return np.clip(minutes, *LIMITS_MIN)
 
     @staticmethod
@@ -87,15 +95,58 @@ def fit_trees(
         rehearsal: a quicker fit, for trips of the window itself: to calibrate intervals.
     """
     fit = {"XGB": _fit_boosted, "RF": _fit_forest}[kind]
-    rows = out_of_fold_features(rides, duration)
+    weight, atlas = recency_weight(rides.pickup_at), window_atlas(rides.pickup_at)
+    conditions = load_conditions()
+    names = () if conditions is None else conditions.names
+    rows = out_of_fold_features(rides, duration, weight, atlas)
+    informed, blind = _both_rows(rows, names, rides.pickup_at)
     known = TreeModel.uses_distance(rides)
-    blind_rows = np.ascontiguousarray(rows[:, : len(FEATURES)])
     level = 1.0 if rehearsal else season_step(rides.pickup_at)
     return TreeModel(
-        fit_tables(rides, duration),
-        _scaled(fit(rows[known], duration[known], seed, threads, rehearsal), level),
-        _scaled(fit(blind_rows, duration, seed, threads, rehearsal), level),
+        fit_tables(rides, duration, weight, atlas),
+        _scaled(
+            fit(informed[known], duration[known], weight[known], seed, threads, rehearsal), level
+        ),
+        _scaled(fit(blind, duration, weight, seed, threads, rehearsal), level),
+        names,
     )
+
+
+def _both_rows(
+    rows: np.ndarray, conditions: tuple[str, ...], pickup_at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the trees with and without distance see, from the features of both."""
+    blind = np.ascontiguousarray(rows[:, : len(FEATURES)])
+    if not conditions:
+        return rows, blind
+    values = values_of(conditions, pickup_at)
+    return np.hstack([rows, values]), np.hstack([blind, values])
+
+
+def recency_weight(pickup_at: np.ndarray) -> np.ndarray:
+    """Return how much each trip counts, 1 on average, shape (n,): half for HALF_LIFE_DAYS before.
+
+    Args:
+        pickup_at: the window's trips, shape (n,), n > 0.
+    """
+    age = (_last_day(pickup_at) - pickup_at.astype("datetime64[D]")).astype("int64")
+    weight = 0.5 ** (np.clip(age, 0, MAX_AGE_DAYS) / HALF_LIFE_DAYS)
+    return weight / weight.mean()
+
+
+def window_atlas(pickup_at: np.ndarray) -> Atlas | None:
+    """Return the atlas, None for a window that begins before it may be known.
+
+    Args:
+        pickup_at: the window's trips, shape (n,), n > 0.
+    """
+    days = np.sort(pickup_at.astype("datetime64[D]"))
+    return atlas_for(days[int(STRAY_SHARE * len(days))])
+
+
+def _last_day(pickup_at: np.ndarray) -> np.datetime64:
+    days = np.sort(pickup_at.astype("datetime64[D]"))
+    return days[int((1 - STRAY_SHARE) * (len(days) - 1))]
 
 
 @cache
@@ -108,9 +159,12 @@ def xgb_settings() -> dict[str, Any]:
 
 def parameters_of(kind: str) -> dict[str, Any]:
     """Return the settings that a fit of this kind uses."""
-    if kind == "RF":
-        return dict(FOREST_PARAMETERS)
-    return {"rounds": xgb_settings()["rounds"], **xgb_settings()["parameters"]}
+    own = (
+        FOREST_PARAMETERS
+        if kind == "RF"
+        else {"rounds": xgb_settings()["rounds"], **xgb_settings()["parameters"]}
+    )
+    return {**own, "half_life_days": HALF_LIFE_DAYS}
 
 
 @cache
@@ -147,8 +201,7 @@ def season_step(pickup_at: np.ndarray) -> float:
     Args:
         pickup_at: the window's trips, shape (n,), n > 0.
     """
-    days = np.sort(pickup_at.astype("datetime64[D]"))
-    last = days[int(0.99 * (len(days) - 1))]  # a few trips are dated beyond the window
+    days, last = pickup_at.astype("datetime64[D]"), _last_day(pickup_at)
     if last < np.datetime64(_season()["known_from"]):
         return 1.0
     ahead = season_level(last + np.arange(1, AHEAD_DAYS + 1)).mean()
@@ -162,12 +215,14 @@ def fit_booster(
     settings: dict[str, Any],
     seed: int = 0,
     threads: int = 2,
+    weight: np.ndarray | None = None,
 ) -> TreeEnsemble:
     """Fit one booster.
 
     Args:
         rows: features, float32, shape (n, k).
         duration: minutes, shape (n,).
+        weight: how much each row counts, shape (n,); None for all alike.
         settings: `rounds` and `parameters`.
     """
     # Threads that spin while they wait cost a busy machine two to three times the fit itself.
@@ -177,7 +232,7 @@ def fit_booster(
 
     parameters = {**settings["parameters"], "seed": seed, "nthread": threads}
     bins = parameters["max_bin"]
-    data = xgboost.QuantileDMatrix(rows, duration, max_bin=bins, nthread=threads)
+    data = xgboost.QuantileDMatrix(rows, duration, weight=weight, max_bin=bins, nthread=threads)
     return from_xgboost(xgboost.train(parameters, data, settings["rounds"]))
 
 
@@ -191,20 +246,30 @@ def rehearsal_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fit_boosted(
-    rows: np.ndarray, duration: np.ndarray, seed: int, threads: int, rehearsal: bool
+    rows: np.ndarray,
+    duration: np.ndarray,
+    weight: np.ndarray,
+    seed: int,
+    threads: int,
+    rehearsal: bool,
 ) -> TreeEnsemble:
     settings = rehearsal_settings(xgb_settings()) if rehearsal else xgb_settings()
-    return fit_booster(rows, duration, settings, seed, threads)
+    return fit_booster(rows, duration, settings, seed, threads, weight)
 
 
 def _fit_forest(
-    rows: np.ndarray, duration: np.ndarray, seed: int, threads: int, rehearsal: bool
+    rows: np.ndarray,
+    duration: np.ndarray,
+    weight: np.ndarray,
+    seed: int,
+    threads: int,
+    rehearsal: bool,
 ) -> TreeEnsemble:
     from sklearn.ensemble import RandomForestRegressor
 
     parameters = FOREST_PARAMETERS | ({"n_estimators": REHEARSAL_TREES} if rehearsal else {})
     forest = RandomForestRegressor(**parameters, random_state=seed, n_jobs=threads)
-    return from_forest(forest.fit(rows, duration))
+    return from_forest(forest.fit(rows, duration, weight))
 
 
 def _scaled(trees: TreeEnsemble, factor: float) -> TreeEnsemble:

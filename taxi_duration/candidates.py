@@ -16,6 +16,7 @@ from taxi_duration import config, tracking
 from taxi_duration.baselines import fit_baselines
 from taxi_duration.bundle import CARD_FILE, load_bundle, load_card, save_bundle
 from taxi_duration.card import make_card
+from taxi_duration.conditions import load_conditions
 from taxi_duration.errors import BundleError
 from taxi_duration.files import code_digest, read_json, write_json
 from taxi_duration.metrics import error_metrics, evaluate, predictions_digest
@@ -154,9 +155,11 @@ def _row(candidate: Candidate) -> dict[str, Any]:
 
 
 def _fingerprint(run: Run, kind: str) -> str:
-    """Digest of what the fit depends on: the months and the package's own code."""
+    """Digest of what the fit depends on: the months, the hours' conditions, our own code."""
     months = [month.raw.sha256 for month in run.train_months + run.val_months]
-    parts = [kind, run.settings.service, *months, code_digest()]
+    conditions = load_conditions()
+    known = conditions.sha256 if conditions else ""
+    parts = [kind, run.settings.service, *months, known, code_digest()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

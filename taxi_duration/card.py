@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from taxi_duration.atlas import atlas_sources
+from taxi_duration.boosted import TreeModel
+from taxi_duration.conditions import load_conditions
 from taxi_duration.models import DurationModel
 from taxi_duration.runs import Run, git_commit
 
@@ -41,6 +44,7 @@ def make_card(
             "train": [month.lineage() for month in run.train_months],
             "validation": [month.lineage() for month in run.val_months],
         },
+        **_beside_months(model),
         "metrics": metrics,
         "predictions_sha256": digest,
         "parameters": model.parameters,
@@ -49,6 +53,23 @@ def make_card(
         "git_commit": git_commit(),
         "run_id": run.run_id,
     }
+
+
+def _beside_months(model: DurationModel) -> dict[str, Any]:
+    """What trees know from elsewhere: the atlas with its months, the hours' conditions."""
+    if not isinstance(model.point, TreeModel):
+        return {}
+    beside: dict[str, Any] = {}
+    if model.point.tables.atlas is not None:
+        beside["atlas"] = atlas_sources()
+    if model.point.conditions:
+        conditions = load_conditions()
+        beside["extra_features"] = {
+            "columns": list(model.point.conditions),
+            "file": conditions.file if conditions else None,
+            "sha256": conditions.sha256 if conditions else None,
+        }
+    return beside
 
 
 def _library_versions() -> dict[str, str]:

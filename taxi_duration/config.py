@@ -100,6 +100,15 @@ def data_mode() -> str:
     return mode
 
 
+def extra_features() -> Path | None:
+    """`EXTRA_FEATURES`: a file of weather or events by hour (see `conditions.py`), or None.
+
+    A relative path is taken from the project's root, as `TLC_URL` is.
+    """
+    path = os.environ.get("EXTRA_FEATURES")
+    return (PROJECT_ROOT / path).resolve() if path else None
+
+
 def max_bad_share() -> float:
     """`MAX_BAD_SHARE`: share of bad rows (0-1) above which a month stops the run; 0.2.
 

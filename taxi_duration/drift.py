@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taxi_duration.features import known_distance, zone_geometry
+from taxi_duration.features import known_distance
+from taxi_duration.geometry import zone_geometry
 from taxi_duration.rides import Rides
 from taxi_duration.zones import UNKNOWN_ZONE, zone_table
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
 
-from taxi_duration.features import DISTANCE_FEATURES, PAIR_COLUMNS
+from taxi_duration.atlas import DISTANCE_FEATURE, ROUTE_FEATURES
+from taxi_duration.features import DISTANCE_FEATURES, FEATURES, PAIR_COLUMNS
 from taxi_duration.linear import LinearModel, pair_code
 from taxi_duration.trees import TreeEnsemble
 
@@ -21,18 +23,18 @@ ROUTE = "route (from and to)"
 DISTANCE = "distance asked"
 TIME_OF_DAY = "time of day"
 DAY = "weekday or holiday"
-OTHER = "other conditions"
+OTHER = "conditions of the hour"
 LIMITS = "kept within 1 to 60 minutes"
 SMALLEST_MIN = 1e-4  # smaller parts are rounding, not limits
 
 # The route's usual minutes at this hour count as route: that is the larger part of them.
 _ROUTE_FEATURES = ("pickup_x_km", "pickup_y_km", "dropoff_x_km", "dropoff_y_km",
-                   *PAIR_COLUMNS, "expected_minutes")  # fmt: skip
+                   *PAIR_COLUMNS, "expected_minutes", *ROUTE_FEATURES)  # fmt: skip
 _TIME_FEATURES = ("minute_of_day", "city_hour", "pickup_hour", "dropoff_hour",
                   "pickup_hour_pace", "dropoff_hour_pace")  # fmt: skip
 _DISTANCE_FEATURES = ("distance_miles", "distance_to_straight", "distance_to_usual",
                       "distance_less_usual", "minutes_by_distance", "minutes_by_distance_hour",
-                      "minutes_scaled", "minutes_by_line")  # fmt: skip
+                      "minutes_scaled", "minutes_by_line", DISTANCE_FEATURE)  # fmt: skip
 REASON_OF: Mapping[str, str] = {
     **dict.fromkeys(_ROUTE_FEATURES, ROUTE),
     **dict.fromkeys(_TIME_FEATURES, TIME_OF_DAY),
@@ -49,17 +51,22 @@ class Reason(NamedTuple):
     minutes: float
 
 
-def explain_trees(trees: TreeEnsemble, features: np.ndarray, duration: float) -> list[Reason]:
+def explain_trees(
+    trees: TreeEnsemble, features: np.ndarray, duration: float, with_distance: bool = True
+) -> list[Reason]:
     """Return the reasons for one answer of trees; they sum to it.
 
     Args:
         trees: the ensemble that answered.
-        features: the ride's, float32, shape (k,), the first k of DISTANCE_FEATURES.
+        features: the ride's, float32, shape (k,): DISTANCE_FEATURES, or FEATURES without
+            distance, then the hour's conditions.
         duration: the answer, minutes, after it was limited.
+        with_distance: whether the features are those with distance.
     """
     contributions, usual = trees.contributions(features)
     minutes: dict[str, float] = defaultdict(float)
-    for name, part in zip(DISTANCE_FEATURES, contributions.tolist(), strict=False):
+    names = DISTANCE_FEATURES if with_distance else FEATURES
+    for name, part in zip_longest(names, contributions.tolist()):
         minutes[REASON_OF.get(name, OTHER)] += part
     reasons = [Reason(BASE, usual), *_largest_first(minutes)]
     cut = duration - sum(reason.minutes for reason in reasons)

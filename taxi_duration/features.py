@@ -9,18 +9,18 @@ numpy's arrays agree to the last bit. (A tree does not care for a logarithm anyw
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from functools import cache, lru_cache
+from datetime import datetime
 
 import numpy as np
 
+from taxi_duration.atlas import DISTANCE_FEATURE, ROUTE_FEATURES, Atlas, RideAtlas
+from taxi_duration.clock import CELLS, read_clock, us_holidays
+from taxi_duration.curves import Curve, RideCurve, fit_curve
+from taxi_duration.geometry import ZONES, Geometry, zone_geometry
 from taxi_duration.rides import Rides
-from taxi_duration.zones import LAST_ZONE, zone_table
 
-ZONES = LAST_ZONE + 1  # LocationID 0-265; 0 is unused
-CELLS = 72  # weekday, Saturday, Sunday or holiday: 24 hours each
 MAX_DISTANCE_MILES = 100.0  # longer ones are meter faults: up to 244,152 miles were recorded
 FOLDS = 5  # by day: trips of one day share its weather and must not encode each other
 PAIR_STRENGTH = 8.0  # trips a prior counts for, in the chain of pair tables
@@ -38,108 +38,16 @@ FEATURES = (
     "pickup_x_km", "pickup_y_km", "dropoff_x_km", "dropoff_y_km",
     *PAIR_COLUMNS,
     "city_hour", "pickup_hour", "dropoff_hour", "expected_minutes",
+    *ROUTE_FEATURES,
 )  # fmt: skip
 DISTANCE_FEATURES = (
     *FEATURES,
     "pickup_hour_pace", "dropoff_hour_pace", "distance_miles", "distance_to_straight",
     "distance_to_usual", "distance_less_usual", "minutes_by_distance",
-    "minutes_by_distance_hour", "minutes_scaled", "minutes_by_line",
+    "minutes_by_distance_hour", "minutes_scaled", "minutes_by_line", DISTANCE_FEATURE,
 )  # fmt: skip
 _PAIR_WIDTH = len(PAIR_COLUMNS) + len(LINE_COLUMNS)
-
-
-# --- Geometry ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where zones lie.
-
-    Args:
-        centre_km: east and north of the city's centre, shape (266, 2), km, NaN if unknown.
-        straight_km, east_km, north_km: from zone to zone, shape (266, 266), km.
-        near, wide: how much trips of one zone say about another, shape (266, 266), 0 to 1.
-        borough: code of each zone's borough, int, shape (266,).
-    """
-
-    centre_km: np.ndarray
-    straight_km: np.ndarray
-    east_km: np.ndarray
-    north_km: np.ndarray
-    near: np.ndarray
-    wide: np.ndarray
-    borough: np.ndarray
-
-
-@cache
-def zone_geometry() -> Geometry:
-    """Return distances, directions and neighbourhoods of the built-in zones."""
-    zones = zone_table()
-    longitude, latitude, area_km2 = zones.longitude, zones.latitude, zones.area_km2
-    x = (longitude + 73.95) * 84.39  # km in a degree of longitude at 40.7 degrees north
-    y = (latitude - 40.73) * 111.2
-    radius = np.sqrt(area_km2 / np.pi)
-    east, north = x[None, :] - x[:, None], y[None, :] - y[:, None]
-    centres = np.hypot(east, north)
-    # Two random points of one disc are about 0.9 radii apart: no distance inside a zone is 0.
-    straight = np.maximum(centres, 0.45 * (radius[:, None] + radius[None, :]))
-    return Geometry(
-        centre_km=np.column_stack([x, y]),
-        straight_km=straight,
-        east_km=east,
-        north_km=north,
-        near=_neighbourhood(centres, radius, 0.3, 0.8),
-        wide=_neighbourhood(centres, radius, 1.0, 2.0),
-        borough=np.unique(zones.borough, return_inverse=True)[1],
-    )
-
-
-def _neighbourhood(
-    centres_km: np.ndarray, radius_km: np.ndarray, reach_km: float, reach_radii: float
-) -> np.ndarray:
-    """Return Gaussian weights between zones that reach further where zones are large."""
-    reach = reach_km + reach_radii * (radius_km[:, None] + radius_km[None, :]) / 2
-    weights = np.nan_to_num(np.exp(-0.5 * (centres_km / reach) ** 2))
-    weights[weights < 0.01] = 0.0
-    np.fill_diagonal(weights, 1.0)  # a zone without a centroid knows only itself
-    return weights
-
-
-# --- Time -------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=256)
-def us_holidays(year: int) -> frozenset[date]:
-    """Return the federal holidays of a year. Source: 5 U.S.C. 6103, without shifted days off."""
-
-    def nth(month: int, weekday: int, n: int) -> date:
-        first = date(year, month, 1)
-        return first + timedelta((weekday - first.weekday()) % 7 + 7 * (n - 1))
-
-    last_of_may = date(year, 5, 31)
-    days = {date(year, 1, 1), date(year, 7, 4), date(year, 11, 11), date(year, 12, 25)}
-    days |= {nth(1, 0, 3), nth(2, 0, 3), nth(9, 0, 1), nth(10, 0, 2), nth(11, 3, 4)}
-    days.add(last_of_may - timedelta(last_of_may.weekday()))
-    if year >= 2021:  # Juneteenth became one in June 2021
-        days.add(date(year, 6, 19))
-    return frozenset(days)
-
-
-def _clock(pickup_at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return minute of day, hour of week, holiday (0/1) and cell (0-71), int64 of shape (n,).
-
-    Seconds are cut off: half the green records have full minutes, which tells where a record
-    came from and nothing about the ride.
-    """
-    days = pickup_at.astype("datetime64[D]")
-    minute = (pickup_at - days).astype("timedelta64[m]").astype("int64")
-    weekday = (days.astype("int64") + 3) % 7  # 1970-01-01 was a Thursday
-    unique, inverse = np.unique(days, return_inverse=True)
-    is_holiday = np.array([d in us_holidays(d.year) for d in unique.tolist()], dtype="int64")
-    holiday = is_holiday[inverse] if len(unique) else np.zeros(0, dtype="int64")
-    hour = minute // 60
-    kind = np.where((weekday == 6) | (holiday == 1), 2, np.where(weekday == 5, 1, 0))
-    return minute, weekday * 24 + hour, holiday, kind * 24 + hour
+_NO_ROUTE = (math.nan,) * len(ROUTE_FEATURES)
 
 
 def known_distance(trip_distance: np.ndarray) -> np.ndarray:
@@ -153,27 +61,6 @@ def known_distance(trip_distance: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A line through knots, flat beyond them.
-
-    Args:
-        x, y, slope: float64, shapes (m,), (m,) and (m - 1,), m >= 2, x rising.
-        unknown: value where x is not known.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    slope: np.ndarray
-    unknown: float
-
-    def at(self, x: np.ndarray) -> np.ndarray:
-        """Return float64 values at x, any shape."""
-        inside = np.clip(np.where(np.isnan(x), self.x[0], x), self.x[0], self.x[-1])
-        i = np.clip(np.searchsorted(self.x, inside, side="right") - 1, 0, len(self.slope) - 1)
-        return np.where(np.isnan(x), self.unknown, self.y[i] + (inside - self.x[i]) * self.slope[i])
-
-
-@dataclass(frozen=True)
 class FeatureTables:
     """All that a ride's features are looked up in.
 
@@ -183,6 +70,7 @@ class FeatureTables:
         pickup_hour, dropoff_hour: CELL_COLUMNS, ratio to the usual, float32, (266, 72, 2).
         city_hour: the same for the whole city, float32, shape (72, 2).
         minutes_of_miles: the usual minutes of a distance anywhere.
+        atlas: what earlier years say; None for a window that must not know it.
     """
 
     centre: np.ndarray
@@ -191,6 +79,7 @@ class FeatureTables:
     dropoff_hour: np.ndarray
     city_hour: np.ndarray
     minutes_of_miles: Curve
+    atlas: Atlas | None = None
 
     @property
     def trips(self) -> np.ndarray:
@@ -198,42 +87,52 @@ class FeatureTables:
         return self.pair[:, :, PAIR_COLUMNS.index("trips_pair")]
 
 
-def fit_tables(rides: Rides, duration: np.ndarray) -> FeatureTables:
+def fit_tables(
+    rides: Rides,
+    duration: np.ndarray,
+    weight: np.ndarray | None = None,
+    atlas: Atlas | None = None,
+) -> FeatureTables:
     """Learn the tables from past trips.
 
     Args:
         rides: shape (n,).
         duration: minutes, shape (n,).
+        weight: how much each trip counts, about 1, shape (n,); None for all alike.
+        atlas: kept beside the tables.
     """
     geometry = zone_geometry()
     pickup, dropoff = _zones(rides)
-    cell = _clock(rides.pickup_at)[3]
+    cell = read_clock(rides.pickup_at)[3]
     miles = known_distance(rides.trip_distance)
     minutes = duration.astype("float64")
+    weight = np.ones(len(minutes)) if weight is None else weight
     pair, known = (pickup, dropoff), ~np.isnan(miles)
 
     # Pair tables hold ratios to what the straight distance alone would say.
-    by_straight = _fit_curve(geometry.straight_km[pair], minutes)
+    by_straight = fit_curve(geometry.straight_km[pair], minutes)
     base = by_straight.at(geometry.straight_km)
-    wide, near, own = (base * r for r in _pair_ratios(pair, minutes, base[pair], geometry))
-    root = _pair_ratios(pair, np.sqrt(minutes), np.sqrt(own[pair]), geometry)[2]
-    city, by_pickup, by_dropoff = _hour_ratios(pair, cell, minutes, own[pair], geometry)
+    wide, near, own = (base * r for r in _pair_ratios(pair, minutes, base[pair], weight, geometry))
+    root = _pair_ratios(pair, np.sqrt(minutes), np.sqrt(own[pair]), weight, geometry)[2]
+    city, by_pickup, by_dropoff = _hour_ratios(pair, cell, minutes, own[pair], weight, geometry)
     trips = np.bincount(_flat(pair), minlength=ZONES * ZONES).reshape(ZONES, ZONES).astype(float)
 
     # The same against the asked distance, from the trips whose distance is known.
     pair_d, cell_d = (pickup[known], dropoff[known]), cell[known]
-    miles_d, minutes_d = miles[known], minutes[known]
-    miles_base = _fit_curve(geometry.straight_km[pair_d], miles_d).at(geometry.straight_km)
-    miles_ratios = _pair_ratios(pair_d, miles_d, miles_base[pair_d], geometry)
+    miles_d, minutes_d, weight_d = miles[known], minutes[known], weight[known]
+    miles_base = fit_curve(geometry.straight_km[pair_d], miles_d).at(geometry.straight_km)
+    miles_ratios = _pair_ratios(pair_d, miles_d, miles_base[pair_d], weight_d, geometry)
     miles_near, miles_own = miles_base * miles_ratios[1], miles_base * miles_ratios[2]
-    by_miles = _fit_curve(miles_d, minutes_d, bins=60)
+    by_miles = fit_curve(miles_d, minutes_d, bins=60)
     usual = by_miles.at(miles_d)
-    _, pace_near, pace_own = _pair_ratios(pair_d, minutes_d, usual, geometry)
+    _, pace_near, pace_own = _pair_ratios(pair_d, minutes_d, usual, weight_d, geometry)
     usual_pair = usual * pace_near[pair_d]
-    city_p, pickup_p, dropoff_p = _hour_ratios(pair_d, cell_d, minutes_d, usual_pair, geometry)
+    city_p, pickup_p, dropoff_p = _hour_ratios(
+        pair_d, cell_d, minutes_d, usual_pair, weight_d, geometry
+    )
     expected = usual * pace_own[pair_d] * pickup_p[pair_d[0], cell_d]
     expected = expected * dropoff_p[pair_d[1], cell_d] / city_p[cell_d]
-    start, slope = _pair_lines(pair_d, expected, minutes_d, geometry)
+    start, slope = _pair_lines(pair_d, expected, minutes_d, weight_d, geometry)
 
     with np.errstate(invalid="ignore"):
         speed = miles_own / own
@@ -249,14 +148,21 @@ def fit_tables(rides: Rides, duration: np.ndarray) -> FeatureTables:
         dropoff_hour=np.stack([by_dropoff, dropoff_p], axis=2).astype("float32"),
         city_hour=np.stack([city, city_p], axis=1).astype("float32"),
         minutes_of_miles=by_miles,
+        atlas=atlas,
     )
 
 
-def out_of_fold_features(rides: Rides, duration: np.ndarray) -> np.ndarray:
-    """Return training features, float32 of shape (n, 34), from tables that left out the day.
+def out_of_fold_features(
+    rides: Rides,
+    duration: np.ndarray,
+    weight: np.ndarray | None = None,
+    atlas: Atlas | None = None,
+) -> np.ndarray:
+    """Return training features, float32 of shape (n, 38), from tables that left out the day.
 
     A trip must not see its own duration: each fifth of the days is looked up in tables
-    fitted on the other days. Counts are scaled up to the size of the whole.
+    fitted on the other days. Counts are scaled up to the size of the whole. Arguments as
+    `fit_tables`.
     """
     days = rides.pickup_at.astype("datetime64[D]").astype("int64")
     order = days if len(np.unique(days)) >= FOLDS else np.arange(len(days))
@@ -265,7 +171,8 @@ def out_of_fold_features(rides: Rides, duration: np.ndarray) -> np.ndarray:
     counts = [DISTANCE_FEATURES.index(name) for name in ("trips_pair", "trips_near")]
     for k in np.unique(fold):
         held, rest = rides.take(fold == k), rides.take(fold != k)
-        tables = fit_tables(rest, duration[fold != k])
+        others = None if weight is None else weight[fold != k]
+        tables = fit_tables(rest, duration[fold != k], others, atlas)
         rows = transform(held, tables, with_distance=True)
         rows[:, counts] *= np.float32(len(fold) / np.count_nonzero(fold != k))
         out[fold == k] = rows
@@ -273,12 +180,12 @@ def out_of_fold_features(rides: Rides, duration: np.ndarray) -> np.ndarray:
 
 
 def transform(rides: Rides, tables: FeatureTables, with_distance: bool) -> np.ndarray:
-    """Return float32 features, shape (n, 34) with the asked distance or (n, 24) without.
+    """Return float32 features, shape (n, 38) with the asked distance or (n, 27) without.
 
-    The first 24 are the same in both.
+    The first 27 are the same in both.
     """
     pickup, dropoff = _zones(rides)
-    minute, hour_of_week, holiday, cell = _clock(rides.pickup_at)
+    minute, hour_of_week, holiday, cell = read_clock(rides.pickup_at)
     names = DISTANCE_FEATURES if with_distance else FEATURES
     out = np.empty((len(pickup), len(names)), dtype="float32")
     out[:, 0], out[:, 1], out[:, 2] = minute, hour_of_week, holiday
@@ -295,9 +202,17 @@ def transform(rides: Rides, tables: FeatureTables, with_distance: bool) -> np.nd
     out[:, at + 1] = by_pickup[:, 0]
     out[:, at + 2] = by_dropoff[:, 0]
     out[:, at + 3] = minutes * by_pickup[:, 0] * by_dropoff[:, 0] / city[:, 0]
+    miles = known_distance(rides.trip_distance)
+    *from_atlas, by_atlas = (
+        (np.nan,) * 4
+        if tables.atlas is None
+        else tables.atlas.features(pickup, dropoff, cell, miles)
+    )
+    for i, column in enumerate(from_atlas):
+        out[:, at + 4 + i] = column
+    at += len(from_atlas)
     if not with_distance:
         return out
-    miles = known_distance(rides.trip_distance)
     usual_miles = wide_pair["miles_pair"]
     by_miles = np.where(np.isnan(miles), np.nan, tables.minutes_of_miles.at(miles))
     by_miles = by_miles * wide_pair["pace_pair"]
@@ -312,6 +227,7 @@ def transform(rides: Rides, tables: FeatureTables, with_distance: bool) -> np.nd
     out[:, at + 11] = by_hour
     out[:, at + 12] = miles * minutes / usual_miles
     out[:, at + 13] = wide_pair["line_start"] + wide_pair["line_slope"] * by_hour
+    out[:, at + 14] = by_atlas
     return out
 
 
@@ -324,12 +240,16 @@ class RideFeatures:
         self._dropoff = memoryview(np.ascontiguousarray(tables.dropoff_hour).reshape(-1))
         self._city = tables.city_hour.astype("float64").tolist()
         self._centre = tables.centre.astype("float64").tolist()
-        curve = tables.minutes_of_miles
-        self._x, self._y = curve.x.tolist(), curve.y.tolist()
-        self._slope = curve.slope.tolist()
+        self._minutes_of_miles = RideCurve(tables.minutes_of_miles)
+        self._atlas = None if tables.atlas is None else RideAtlas(tables.atlas)
 
     def row(
-        self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
+        self,
+        pickup: int,
+        dropoff: int,
+        pickup_at: datetime,
+        miles: float | None,
+        conditions: Sequence[float] = (),
     ) -> np.ndarray:
         """Return the features of one ride, equal to the bit to what `transform` gives.
 
@@ -337,8 +257,9 @@ class RideFeatures:
             pickup, dropoff: zones, 1-265.
             pickup_at: New York local time.
             miles: asked distance; None for the features without distance.
+            conditions: of the hour, put last (see `conditions.py`), k of them.
         Returns:
-            float32, shape (34,), or (24,) without distance.
+            float32, shape (38 + k,), or (27 + k,) without distance.
         """
         hour, weekday = pickup_at.hour, pickup_at.weekday()
         holiday = pickup_at.date() in us_holidays(pickup_at.year)
@@ -362,13 +283,16 @@ class RideFeatures:
             to_minutes,
             minutes * from_minutes * to_minutes / city_minutes,
         )
+        atlas = self._atlas
+        out += _NO_ROUTE if atlas is None else atlas.route(pickup, dropoff, cell)
         if miles is None:
+            out += conditions
             return np.array(out, dtype="float32")
         miles = float(np.float32(miles))
         if not 0 < miles <= MAX_DISTANCE_MILES:
             miles = math.nan
         usual_miles = pair[10]
-        by_miles = self._minutes_of(miles) * pair[12]
+        by_miles = self._minutes_of_miles.at(miles) * pair[12]
         by_hour = by_miles * from_pace * to_pace / city_pace
         out += (
             from_pace,
@@ -381,17 +305,10 @@ class RideFeatures:
             by_hour,
             miles * minutes / usual_miles,
             line_start + line_slope * by_hour,
+            math.nan if atlas is None else atlas.by_line(pickup, dropoff, cell, miles),
         )
+        out += conditions
         return np.array(out, dtype="float32")
-
-    def _minutes_of(self, miles: float) -> float:
-        """Return what `Curve.at` gives, NaN for an unknown distance."""
-        if miles != miles:
-            return miles
-        x = self._x
-        miles = min(max(miles, x[0]), x[-1])
-        i = min(bisect_right(x, miles) - 1, len(self._slope) - 1)
-        return self._y[i] + (miles - x[i]) * self._slope[i]
 
 
 # --- Fitting the tables -----------------------------------------------------------------
@@ -412,26 +329,8 @@ def _pair_sums(pair: Pair, values: np.ndarray) -> np.ndarray:
     return np.bincount(_flat(pair), values, ZONES * ZONES).reshape(ZONES, ZONES)
 
 
-def _fit_curve(x: np.ndarray, y: np.ndarray, bins: int = 40) -> Curve:
-    """Return the mean of y along x through quantile bins, never falling."""
-    known = ~np.isnan(x)
-    unknown = float(y[~known].mean()) if (~known).any() else float(y.mean()) if len(y) else 1.0
-    if not known.any():
-        return Curve(np.array([0.0, 1.0]), np.full(2, unknown), np.zeros(1), unknown)
-    x, y = x[known], y[known]
-    edges = np.unique(np.quantile(x, np.linspace(0, 1, bins + 1)))
-    which = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, max(len(edges) - 2, 0))
-    count = np.bincount(which)
-    filled = count > 0
-    knots = np.bincount(which, x)[filled] / count[filled]
-    heights = np.maximum.accumulate(np.bincount(which, y)[filled] / count[filled])
-    if len(knots) == 1:
-        knots, heights = np.array([knots[0], knots[0] + 1]), np.repeat(heights, 2)
-    return Curve(knots, heights, np.diff(heights) / np.diff(knots), unknown)
-
-
 def _pair_ratios(
-    pair: Pair, actual: np.ndarray, base: np.ndarray, geometry: Geometry
+    pair: Pair, actual: np.ndarray, base: np.ndarray, weight: np.ndarray, geometry: Geometry
 ) -> list[np.ndarray]:
     """Return actual over base for every pair of zones: wide, near and own, each (266, 266).
 
@@ -441,7 +340,7 @@ def _pair_ratios(
     """
     if not len(actual):
         return [np.ones((ZONES, ZONES))] * 3
-    top, bottom = _pair_sums(pair, actual), _pair_sums(pair, base)
+    top, bottom = _pair_sums(pair, weight * actual), _pair_sums(pair, weight * base)
     one = base.mean()
     prior = PAIR_STRENGTH * one
     member = (geometry.borough[None, :] == np.unique(geometry.borough)[:, None]).astype(float)
@@ -459,14 +358,19 @@ def _pair_ratios(
 
 
 def _hour_ratios(
-    pair: Pair, cell: np.ndarray, actual: np.ndarray, base: np.ndarray, geometry: Geometry
+    pair: Pair,
+    cell: np.ndarray,
+    actual: np.ndarray,
+    base: np.ndarray,
+    weight: np.ndarray,
+    geometry: Geometry,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return actual over base by hour: of the city (72,), by pickup and drop-off (266, 72)."""
     if not len(actual):
         return np.ones(CELLS), np.ones((ZONES, CELLS)), np.ones((ZONES, CELLS))
     one, ratios = base.mean(), []
     for zone in pair:
-        top, bottom = (_hour_sums(zone, cell, values) for values in (actual, base))
+        top, bottom = (_hour_sums(zone, cell, weight * values) for values in (actual, base))
         city = (top.sum(axis=0) + 10 * one) / (bottom.sum(axis=0) + 10 * one)
         ratio = np.broadcast_to(city, top.shape)
         for weights in (geometry.wide, geometry.near, np.eye(ZONES)):
@@ -484,7 +388,7 @@ def _hour_sums(zone: np.ndarray, cell: np.ndarray, values: np.ndarray) -> np.nda
 
 
 def _pair_lines(
-    pair: Pair, expected: np.ndarray, actual: np.ndarray, geometry: Geometry
+    pair: Pair, expected: np.ndarray, actual: np.ndarray, weight: np.ndarray, geometry: Geometry
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return start and slope of actual minutes over expected ones near each pair, (266, 266).
 
@@ -495,7 +399,7 @@ def _pair_lines(
     near = geometry.near
 
     def sums(values: np.ndarray) -> np.ndarray:
-        return near @ _pair_sums(pair, values) @ near.T
+        return near @ _pair_sums(pair, weight * values) @ near.T
 
     n, sx, sy = sums(np.ones(len(actual))), sums(expected), sums(actual)
     sxx, sxy = sums(expected * expected), sums(expected * actual)

@@ -93,6 +93,6 @@ def code_digest() -> str:
     """Hex SHA-256 over the package's sources: changes whenever the code may act differently."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.iterdir()):
-        if path.suffix in (".py", ".pyx", ".json", ".csv"):
+        if path.suffix in (".py", ".pyx", ".json", ".csv", ".npz"):
             digest.update(f"{path.name}:{sha256_file(path)}\n".encode())
     return digest.hexdigest()

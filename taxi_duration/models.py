@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from taxi_duration.boosted import LIMITS_MIN, TreeModel
-from taxi_duration.features import DISTANCE_FEATURES, FEATURES, ZONES
+from taxi_duration.features import DISTANCE_FEATURES, FEATURES
+from taxi_duration.geometry import ZONES
 from taxi_duration.intervals import Intervals, kind_table, ride_groups
 from taxi_duration.linear import LinearModel
 from taxi_duration.rides import Answers, Rides
@@ -62,8 +63,9 @@ def check_model(model: DurationModel) -> None:
         raise ValueError(f"holds a {type(model).__name__}, not a DurationModel")
     if isinstance(model.point, TreeModel):
         _check_features(model.features)
-        model.point.informed.check(len(DISTANCE_FEATURES))
-        model.point.blind.check(len(FEATURES))
+        more = len(model.point.conditions)
+        model.point.informed.check(len(DISTANCE_FEATURES) + more)
+        model.point.blind.check(len(FEATURES) + more)
     asked = {"PULocationID": 1, "DOLocationID": LAST_ZONE, "trip_distance": 5.0}
     rides = Rides.from_dicts([asked, {**asked, "trip_distance": None}])
     answers = model.answer(rides)

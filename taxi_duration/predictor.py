@@ -12,8 +12,10 @@ from datetime import datetime
 import numpy as np
 
 from taxi_duration.boosted import LIMITS_MIN, TreeModel
+from taxi_duration.conditions import values_at
 from taxi_duration.explain import Reason, explain_linear, explain_trees
-from taxi_duration.features import MAX_DISTANCE_MILES, ZONES, RideFeatures
+from taxi_duration.features import MAX_DISTANCE_MILES, RideFeatures
+from taxi_duration.geometry import ZONES
 from taxi_duration.intervals import RideIntervals, kind_table, ride_groups
 from taxi_duration.linear import LinearModel, RidePairs
 from taxi_duration.models import DurationModel
@@ -80,7 +82,7 @@ class _RideTreeModel:
         """Return minutes, and whether the distance entered them."""
         miles = _known_miles(miles)
         trees = self._blind if miles is None else self._informed
-        minutes = trees.predict(self._features.row(pickup, dropoff, pickup_at, miles))
+        minutes = trees.predict(self._row(pickup, dropoff, pickup_at, miles))
         return min(max(minutes, SHORTEST_MIN), LONGEST_MIN), miles is not None
 
     def explain(
@@ -89,8 +91,16 @@ class _RideTreeModel:
         """Return the reasons for the answer, after what the trees really looked at."""
         miles = _known_miles(miles)
         trees = self._model.blind if miles is None else self._model.informed
-        row = self._features.row(pickup, dropoff, pickup_at, miles)
-        return explain_trees(trees, row, self.predict(pickup, dropoff, pickup_at, miles)[0])
+        row = self._row(pickup, dropoff, pickup_at, miles)
+        minutes = self.predict(pickup, dropoff, pickup_at, miles)[0]
+        return explain_trees(trees, row, minutes, with_distance=miles is not None)
+
+    def _row(
+        self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
+    ) -> np.ndarray:
+        names = self._model.conditions
+        conditions = values_at(names, pickup_at) if names else ()
+        return self._features.row(pickup, dropoff, pickup_at, miles, conditions)
 
 
 class _RideLinearModel:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from taxi_duration import config
+from taxi_duration.atlas import ATLAS_FILE
 from taxi_duration.bundle import MODEL_FILE, load_bundle, load_card
 from taxi_duration.deployment import read_history
 from taxi_duration.errors import BundleError, NotFoundError
@@ -76,6 +77,7 @@ def trace_prediction(prediction_id: str, prediction_log: PredictionLog) -> Trace
         _card_link(prediction, card),
         *_run_links(card),
         _code_link(card),
+        *_beside_links(card),
         *(_month_link(role, month) for role, months in card["months"].items() for month in months),
     ]
     return Trace(prediction, card, links)
@@ -149,6 +151,19 @@ def _run_links(card: dict[str, Any]) -> Iterator[Link]:
 def _code_link(card: dict[str, Any]) -> Link:
     libraries = ", ".join(f"{name} {version}" for name, version in card["libraries"].items())
     return Link("code", f"git {card['git_commit'][:12]}", RECORDED, libraries)
+
+
+def _beside_links(card: dict[str, Any]) -> Iterator[Link]:
+    """What the model knows beside its months: the atlas, and the user's file of conditions."""
+    if atlas := card.get("atlas"):
+        same = sha256_file(Path(__file__).with_name(ATLAS_FILE)) == atlas["sha256"]
+        here = "" if same else "; the package has another now, the model holds its own copy"
+        detail = f"SHA-256 {atlas['sha256']}{here}; made of {len(atlas['months'])} earlier months"
+        yield Link("atlas", ATLAS_FILE, VERIFIED if same else RECORDED, detail)
+    if extra := card.get("extra_features"):
+        # The file goes on with every hour, so its bytes of then need not be there any more.
+        detail = f"{', '.join(extra['columns'])}; SHA-256 {extra['sha256']}"
+        yield Link("conditions", str(extra["file"]), RECORDED, detail)
 
 
 def _month_link(role: str, month: dict[str, Any]) -> Link:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from taxi_duration.boosted import LIMITS_MIN, fit_trees, parameters_of
+from taxi_duration.atlas import atlas_sources
+from taxi_duration.boosted import LIMITS_MIN, TreeModel, fit_trees, parameters_of
 from taxi_duration.errors import SettingError
 from taxi_duration.intervals import Intervals, fit_intervals
 from taxi_duration.linear import fit_linear
@@ -44,8 +45,16 @@ def fit_model(kind: str, rides: Rides, duration: np.ndarray, seed: int = 0) -> D
         raise SettingError(f"{len(rides)} trips are too few to learn from; at least {MIN_TRIPS}")
     point = fit_point(kind, rides, duration, seed)
     informed, blind = _calibrate(kind, rides, duration, seed)
-    parameters = {**fit_parameters(kind), "seed": seed}
+    parameters = {**fit_parameters(kind), **_known_beside(point), "seed": seed}
     return DurationModel(kind, point, informed, blind, count_pairs(rides), parameters)
+
+
+def _known_beside(point: PointModel) -> dict[str, Any]:
+    """What trees were given beside the window's trips, for the card and for MLflow."""
+    if not isinstance(point, TreeModel):
+        return {}
+    atlas = "none" if point.tables.atlas is None else atlas_sources()["sha256"][:12]
+    return {"atlas": atlas, "extra_features": ",".join(point.conditions) or "none"}
 
 
 def fit_point(

@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from taxi_duration import tracking
-from taxi_duration.boosted import SEASON_STEP_DAYS, fit_booster, xgb_settings
+from taxi_duration.atlas import write_atlas
+from taxi_duration.boosted import (
+    SEASON_STEP_DAYS,
+    fit_booster,
+    recency_weight,
+    window_atlas,
+    xgb_settings,
+)
 from taxi_duration.errors import SettingError
 from taxi_duration.features import (
     DISTANCE_FEATURES,
@@ -44,13 +51,15 @@ class Fold:
     """One past and the days after it, as features, with and without distance.
 
     Args:
-        past, ahead: float32 rows, shapes (n, 34) and (m, 34).
+        past, ahead: float32 rows, shapes (n, 38) and (m, 38).
         past_minutes, ahead_minutes: shapes (n,) and (m,).
+        past_weight: how much each row counts, shape (n,).
         mean_rmse: RMSE of the past's mean on the days ahead: what errors are measured in.
     """
 
     past: np.ndarray
     past_minutes: np.ndarray
+    past_weight: np.ndarray
     ahead: np.ndarray
     ahead_minutes: np.ndarray
     mean_rmse: float
@@ -112,12 +121,14 @@ def time_folds(rides: Rides, duration: np.ndarray) -> list[Fold]:
     for share in FOLD_SHARES:
         start, end = (int(len(days) * s) for s in (share, min(share + FOLD_AHEAD, 1.0)))
         past, ahead = place < start, (place >= start) & (place < end)
-        tables = fit_tables(rides.take(past), duration[past])
+        known = recency_weight(rides.pickup_at[past]), window_atlas(rides.pickup_at)
+        tables = fit_tables(rides.take(past), duration[past], *known)
         mean = np.full(ahead.sum(), duration[past].mean())
         folds.append(
             Fold(
-                out_of_fold_features(rides.take(past), duration[past]),
+                out_of_fold_features(rides.take(past), duration[past], *known),
                 duration[past],
+                known[0],
                 transform(rides.take(ahead), tables, with_distance=True),
                 duration[ahead],
                 error_metrics(duration[ahead], mean)["rmse"],
@@ -153,7 +164,7 @@ def _fold_score(settings: dict[str, Any], fold: Fold) -> float:
             past &= ~np.isnan(known_distance(fold.past[:, miles]))
             ahead &= ~np.isnan(known_distance(fold.ahead[:, miles]))
         rows = np.ascontiguousarray(fold.past[past, :width])
-        trees = fit_booster(rows, fold.past_minutes[past], settings)
+        trees = fit_booster(rows, fold.past_minutes[past], settings, weight=fold.past_weight[past])
         if len(trees.nodes) > MAX_NODES:
             return float("inf")
         predicted = trees.predict(fold.ahead[ahead, :width])
@@ -220,6 +231,30 @@ def settings_of(point: dict[str, Any]) -> dict[str, Any]:
         if name != "rounds"
     }
     return {"rounds": point["rounds"], "parameters": {**xgb_settings()["parameters"], **searched}}
+
+
+def make_atlas(months: dict[str, list[Month]], folder: Path) -> dict[str, Any]:
+    """Make the atlas of months of several services, known from the month after the last.
+
+    Args:
+        months: by service, in time order.
+        folder: where `atlas.npz` and `atlas.json` go.
+    Returns:
+        `trips`, `known_from` and the files' `months`.
+    Raises:
+        SettingError: no month is given.
+        TaxiError: a month cannot be had or read.
+    """
+    prepared = [month for name, some in months.items() for month in prepare_months(name, some)]
+    if not prepared:
+        raise SettingError("an atlas needs at least one month")
+    trips = concat_trips(prepared)
+    tables = fit_tables(Rides.from_frame(trips), trips["duration"].to_numpy())
+    known_from = f"{max(month.raw.month for month in prepared).shift(1)}-01"
+    kept = ("service", "month", "file", "sha256", "rows_read", "rows_kept")
+    lineage = [{name: month.lineage()[name] for name in kept} for month in prepared]
+    write_atlas(folder, tables, known_from, lineage)
+    return {"trips": len(trips), "known_from": known_from, "months": lineage}
 
 
 def measure_season(rides: Rides, duration: np.ndarray) -> np.ndarray:

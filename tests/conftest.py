@@ -29,7 +29,16 @@ REAL = PROJECT.parent / "shared" / "tlc"
 # A test decides for itself where months come from.
 for name in (
     *("TLC_URL", "DATA", "TAXI_HOME", "DATA_DIR", "MLFLOW_TRACKING_URI", "MODEL_SIGNING_KEY"),
-    *("SAMPLE_ROWS", "MAX_BAD_SHARE", "TRAIN_DATA", "VAL_DATA", "MODEL", "SERVICE", "LOG_URL"),
+    *(
+        "SAMPLE_ROWS",
+        "MAX_BAD_SHARE",
+        "EXTRA_FEATURES",
+        "TRAIN_DATA",
+        "VAL_DATA",
+        "MODEL",
+        "SERVICE",
+        "LOG_URL",
+    ),
 ):
     os.environ.pop(name, None)
 

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from taxi_duration.atlas import atlas_for
+from taxi_duration.clock import us_holidays
 from taxi_duration.features import (
     DISTANCE_FEATURES,
     FEATURES,
@@ -16,7 +18,6 @@ from taxi_duration.features import (
     known_distance,
     out_of_fold_features,
     transform,
-    us_holidays,
 )
 from taxi_duration.rides import Rides
 
@@ -41,6 +42,11 @@ def tables(month):
     return fit_tables(*month)
 
 
+@pytest.fixture(scope="module")
+def tables_with_atlas(month):
+    return fit_tables(*month, atlas=atlas_for(np.datetime64("2021-01-01")))
+
+
 def one_ride(pickup, dropoff, pickup_at, miles) -> Rides:
     return Rides.from_dicts(
         [{"PULocationID": pickup, "DOLocationID": dropoff, "pickup_datetime": pickup_at,
@@ -49,14 +55,15 @@ def one_ride(pickup, dropoff, pickup_at, miles) -> Rides:
 
 
 @settings(max_examples=300, deadline=None)
-@given(zones, zones, times, distances)
-@example(264, 265, datetime(2021, 7, 4, 12), 3.0)
-@example(265, 264, datetime(2021, 3, 14, 2, 30), None)  # an hour that the clocks skip
-@example(74, 74, datetime(2021, 11, 7, 1, 59, 59), 0.0)  # an hour that comes twice
-@example(1, 138, datetime(2020, 12, 31, 23, 59, 59), 100.0)
+@given(zones, zones, times, distances, st.booleans())
+@example(264, 265, datetime(2021, 7, 4, 12), 3.0, True)
+@example(265, 264, datetime(2021, 3, 14, 2, 30), None, True)  # an hour that the clocks skip
+@example(74, 74, datetime(2021, 11, 7, 1, 59, 59), 0.0, False)  # an hour that comes twice
+@example(1, 138, datetime(2020, 12, 31, 23, 59, 59), 100.0, True)
 def test_one_ride_has_the_features_of_the_frame_to_the_bit(
-    tables, pickup, dropoff, pickup_at, miles
+    tables, tables_with_atlas, pickup, dropoff, pickup_at, miles, with_atlas
 ):
+    tables = tables_with_atlas if with_atlas else tables
     ride = one_ride(pickup, dropoff, pickup_at, miles)
     row = RideFeatures(tables).row(pickup, dropoff, pickup_at, miles)
     expected = transform(ride, tables, with_distance=miles is not None)[0]
@@ -146,7 +153,8 @@ def test_a_distance_that_can_be_true_is_kept():
 
 def test_all_features_but_those_of_places_and_distance_are_known_for_unseen_pairs(tables):
     row = transform(one_ride(2, 99, datetime(2021, 2, 1, 8), None), tables, with_distance=False)[0]
-    assert not np.isnan(row).any()
+    own = [not name.startswith("atlas_") for name in FEATURES]
+    assert not np.isnan(row[own]).any()
     assert row[FEATURES.index("trips_pair")] == 0
 
 
@@ -180,3 +188,15 @@ def test_federal_holidays_are_known(day):
 def test_juneteenth_is_a_holiday_since_2021():
     assert date(2021, 6, 19) in us_holidays(2021)
     assert date(2020, 6, 19) not in us_holidays(2020)
+
+
+def test_a_heavier_day_counts_for_more_in_the_tables(month):
+    rides, duration = month
+    last = rides.pickup_at.astype("datetime64[D]") >= np.datetime64("2021-01-25")
+    slower = np.where(last, np.minimum(duration * 1.5, 60), duration)
+    alike = fit_tables(rides, slower)
+    recent = fit_tables(rides, slower, np.where(last, 3.0, 1.0))
+    column = FEATURES.index("minutes_pair") - 7
+    assert np.median(recent.pair[1:264, 1:264, column]) > np.median(
+        alike.pair[1:264, 1:264, column]
+    )

@@ -34,7 +34,9 @@ def quick_search(monkeypatch):
     monkeypatch.setattr(tuning, "xgb_settings", lambda: stored)
     fit = tuning.fit_booster
     monkeypatch.setattr(
-        tuning, "fit_booster", lambda rows, y, settings: fit(rows, y, {**settings, "rounds": 5})
+        tuning,
+        "fit_booster",
+        lambda rows, y, settings, weight: fit(rows, y, {**settings, "rounds": 5}, weight=weight),
     )
 
 
