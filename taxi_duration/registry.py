@@ -15,6 +15,12 @@ from taxi_duration.references import model_name, parse_reference
 
 log = logging.getLogger(__name__)
 
+# What lies in models/<name>/<version>/, as far as its card tells.
+HERE, MISSING, DAMAGED, ANOTHER = "here", "missing", "damaged", "another model"
+TAGGED_FIELDS = (
+    *("model_kind", "data_source", "model_sha256", "git_commit"),
+    *("train_data", "val_data", "created"),
+)
 MODEL_SCRIPT = Path(__file__).parent / "mlflow_model.py"
 
 
@@ -42,8 +48,8 @@ def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dic
     write_bytes(folder / MODEL_FILE, (bundle / MODEL_FILE).read_bytes())
     card = {"name": name, "version": int(version), **card}
     card = write_card(folder, card, config.signing_key())
-    for tag in ("model_kind", "data_source", "model_sha256", "git_commit"):
-        client.set_model_version_tag(name, version, tag, str(card.get(tag)))
+    for tag, value in _card_facts(card).items():
+        client.set_model_version_tag(name, version, tag, str(value))
     return card
 
 
@@ -56,7 +62,11 @@ def set_alias(client: Any, name: str, alias: str, version: str | int | None) -> 
 
 
 def list_versions(client: Any, name: str | None = None) -> list[dict[str, Any]]:
-    """Return all registered versions, newest first: name, version, aliases, card facts."""
+    """Return all registered versions, newest first: name, version, aliases, card facts.
+
+    Facts are those of the card in models/; where that is missing, damaged or of another model,
+    those that were kept in the version's tags. `bundle` says which of these it is.
+    """
     rows = []
     for model in client.search_registered_models():
         if name not in (None, model.name):
@@ -64,7 +74,7 @@ def list_versions(client: Any, name: str | None = None) -> list[dict[str, Any]]:
         aliases = client.get_registered_model(model.name).aliases
         for version in client.search_model_versions(f"name='{model.name}'"):
             names = [a for a, v in aliases.items() if str(v) == str(version.version)]
-            rows.append(_version_row(model.name, str(version.version), sorted(names)))
+            rows.append(_version_row(model.name, str(version.version), sorted(names), version.tags))
     return sorted(rows, key=lambda row: (row["name"], -row["version"]))
 
 
@@ -98,12 +108,7 @@ def _version_of_run(client: Any, name: str, run_id: str) -> str | None:
 
 def _is_taken(folder: Path, model_sha256: str) -> bool:
     """True when the folder holds another model, or a card that cannot be read."""
-    if not (folder / CARD_FILE).exists():
-        return False
-    try:
-        return load_card(folder).get("model_sha256") != model_sha256
-    except BundleError:
-        return True
+    return _look(folder, model_sha256)[0] in (DAMAGED, ANOTHER)
 
 
 def _pass_over(client: Any, name: str, version: str) -> str:
@@ -153,18 +158,44 @@ def _code_copy(folder: Path) -> Path:
     return target
 
 
-def _version_row(name: str, version: str, aliases: list[str]) -> dict[str, Any]:
+def _version_row(
+    name: str, version: str, aliases: list[str], tags: dict[str, str]
+) -> dict[str, Any]:
     folder = config.models_dir() / name / version
-    card = load_card(folder) if (folder / CARD_FILE).exists() else {}
+    state, card = _look(folder, tags.get("model_sha256"))
+    facts = _card_facts(card) if card else tags
     return {
         "name": name,
         "version": int(version),
         "aliases": aliases,
-        "model_kind": card.get("model_kind"),
-        "train": card.get("train_data"),
-        "validation": card.get("val_data"),
-        "rmse": card.get("metrics", {}).get("with_distance", {}).get("rmse"),
-        "data_source": card.get("data_source"),
-        "created": card.get("created"),
-        "model_sha256": card.get("model_sha256"),
+        "model_kind": facts.get("model_kind"),
+        "train": facts.get("train_data"),
+        "validation": facts.get("val_data"),
+        "rmse": float(facts["rmse"]) if "rmse" in facts else None,
+        "data_source": facts.get("data_source"),
+        "created": facts.get("created"),
+        "model_sha256": facts.get("model_sha256"),
+        "bundle": state,
     }
+
+
+def _card_facts(card: dict[str, Any]) -> dict[str, Any]:
+    """What of a card is kept in the version's tags, so that it can be listed without a card."""
+    facts = {name: card.get(name) for name in TAGGED_FIELDS}
+    facts["rmse"] = card.get("metrics", {}).get("with_distance", {}).get("rmse")
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _look(folder: Path, model_sha256: str | None) -> tuple[str, dict[str, Any]]:
+    """Return what lies in a version's folder, and its card when it is of this model.
+
+    Args:
+        model_sha256: the registry's; None (a registration was killed) takes the card's word.
+    """
+    if not (folder / CARD_FILE).exists():
+        return MISSING, {}
+    try:
+        card = load_card(folder)
+    except BundleError:
+        return DAMAGED, {}
+    return (HERE, card) if model_sha256 in (None, card["model_sha256"]) else (ANOTHER, {})

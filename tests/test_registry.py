@@ -134,6 +134,26 @@ def test_versions_are_listed_with_the_facts_of_their_cards(client, first):
     assert row["rmse"] == first["metrics"]["with_distance"]["rmse"]
 
 
+def test_versions_are_listed_from_the_registry_when_models_is_lost(client, bundle, moved_home):
+    register_bundle(client, new_parent(client), "green", bundle)
+    before = list_versions(client)
+    shutil.rmtree(moved_home / "models")
+    (second, _) = list_versions(client)
+    assert second == {**before[0], "bundle": "missing"}
+
+
+def test_damaged_card_does_not_hide_the_versions(client, first, moved_home):
+    (moved_home / "models" / NAME / "1" / "card.json").write_text('{"name": "green-du')
+    (row,) = list_versions(client)
+    assert (row["bundle"], row["model_sha256"]) == ("damaged", first["model_sha256"])
+
+
+def test_card_of_another_model_is_not_taken_for_the_versions(client, first, bundle, moved_home):
+    shutil.copytree(bundle, moved_home / "models" / NAME / "1", dirs_exist_ok=True)
+    (row,) = list_versions(client)
+    assert (row["bundle"], row["model_sha256"]) == ("another model", first["model_sha256"])
+
+
 def test_mlflows_version_answers_as_the_bundle_does(client, bundle):
     import mlflow
 
