@@ -9,6 +9,7 @@ from typing import Any
 
 from taxi_duration import config
 from taxi_duration.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card, write_card
+from taxi_duration.deployment import name_of
 from taxi_duration.errors import BundleError, NotFoundError, RegistryError
 from taxi_duration.files import write_bytes
 from taxi_duration.references import model_name, parse_reference
@@ -78,8 +79,8 @@ def list_versions(client: Any, name: str | None = None) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["name"], -row["version"]))
 
 
-def find_bundle(client: Any, reference: str) -> Path:
-    """Return the bundle's folder for a reference such as `green-duration:champion`.
+def find_version(client: Any, reference: str) -> dict[str, Any]:
+    """Return the row of `list_versions` for a reference such as `green-duration:champion`.
 
     Raises:
         SettingError: the reference cannot be parsed.
@@ -94,11 +95,31 @@ def find_bundle(client: Any, reference: str) -> Path:
             or ref.alias == "latest"  # the newest comes first; MLflow reserves the word
             or (ref.digest and str(row["model_sha256"]).startswith(ref.digest))
         ):
-            return config.models_dir() / ref.name / str(row["version"])
+            return row
     known = ", ".join(":".join([str(r["version"]), *r["aliases"]]) for r in versions)
     raise NotFoundError(
         f"{reference} is not in the registry; {ref.name} has {known or 'no versions'}"
     )
+
+
+def find_bundle(client: Any, reference: str) -> Path:
+    """Return the folder in models/ of the version that a reference means.
+
+    Raises:
+        SettingError: the reference cannot be parsed.
+        NotFoundError: it means no version, or one whose bundle is not in models/.
+        RegistryError: that version's folder holds another model.
+    """
+    row = find_version(client, reference)
+    version, folder = name_of(row), _folder_of(row)
+    if row["bundle"] == MISSING:
+        raise NotFoundError(
+            f"{version} is registered, but its bundle is not in {_shown(folder)}; "
+            f"`python pipeline.py pull {version}` fetches it"
+        )
+    if row["bundle"] == ANOTHER:
+        raise RegistryError(f"{_shown(folder)} holds another model than the registry's {version}")
+    return folder
 
 
 def _version_of_run(client: Any, name: str, run_id: str) -> str | None:
@@ -156,6 +177,16 @@ def _code_copy(folder: Path) -> Path:
         Path(__file__).parent, target, ignore=shutil.ignore_patterns("__pycache__", "*.c", "*.so")
     )
     return target
+
+
+def _folder_of(row: dict[str, Any]) -> Path:
+    return config.models_dir() / row["name"] / str(row["version"])
+
+
+def _shown(folder: Path) -> str:
+    """The folder as a message names it: from models/ on when it lies there."""
+    root = config.models_dir().parent
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
 
 def _version_row(

@@ -4,8 +4,14 @@ import pytest
 
 from taxi_duration import tracking
 from taxi_duration.bundle import load_bundle, load_card, save_bundle
-from taxi_duration.errors import BundleError, NotFoundError, SettingError
-from taxi_duration.registry import find_bundle, list_versions, register_bundle, set_alias
+from taxi_duration.errors import BundleError, NotFoundError, RegistryError, SettingError
+from taxi_duration.registry import (
+    find_bundle,
+    find_version,
+    list_versions,
+    register_bundle,
+    set_alias,
+)
 from taxi_duration.rides import Rides
 
 NAME = "green-duration"
@@ -114,6 +120,21 @@ def test_model_of_a_service_without_versions_is_not_found(client):
         find_bundle(client, "yellow-duration:latest")
     with pytest.raises(SettingError):
         find_bundle(client, "green")
+
+
+def test_version_without_its_bundle_is_found_and_has_to_be_pulled(client, first, moved_home):
+    shutil.rmtree(moved_home / "models")
+    digest = first["model_sha256"]
+    for reference in (":1", ":champion", ":latest", f"@sha256:{digest[:12]}"):
+        assert find_version(client, NAME + reference)["version"] == 1
+        with pytest.raises(NotFoundError, match=r"`python pipeline\.py pull green-duration:1`"):
+            find_bundle(client, NAME + reference)
+
+
+def test_bundle_of_another_model_is_not_given_out(client, bundle, moved_home):
+    shutil.copytree(bundle, moved_home / "models" / NAME / "1", dirs_exist_ok=True)
+    with pytest.raises(RegistryError, match="models/green-duration/1 holds another model"):
+        find_bundle(client, f"{NAME}:1")
 
 
 def test_alias_moves_and_goes(client, bundle):
