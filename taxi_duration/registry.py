@@ -54,14 +54,6 @@ def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dic
     return card
 
 
-def set_alias(client: Any, name: str, alias: str, version: str | int | None) -> None:
-    """Point an alias at a version, or remove it when the version is None."""
-    if version is None:
-        client.delete_registered_model_alias(name, alias)
-    else:
-        client.set_registered_model_alias(name, alias, str(version))
-
-
 def list_versions(client: Any, name: str | None = None) -> list[dict[str, Any]]:
     """Return all registered versions, newest first: name, version, aliases, card facts.
 

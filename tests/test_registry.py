@@ -10,7 +10,6 @@ from taxi_duration.registry import (
     find_version,
     list_versions,
     register_bundle,
-    set_alias,
 )
 from taxi_duration.rides import Rides
 
@@ -135,17 +134,6 @@ def test_bundle_of_another_model_is_not_given_out(client, bundle, moved_home):
     shutil.copytree(bundle, moved_home / "models" / NAME / "1", dirs_exist_ok=True)
     with pytest.raises(RegistryError, match="models/green-duration/1 holds another model"):
         find_bundle(client, f"{NAME}:1")
-
-
-def test_alias_moves_and_goes(client, bundle):
-    register_bundle(client, new_parent(client), "green", bundle)
-    set_alias(client, NAME, "challenger", 2)
-    assert find_bundle(client, f"{NAME}:challenger").name == "2"
-    set_alias(client, NAME, "challenger", 1)
-    assert find_bundle(client, f"{NAME}:challenger").name == "1"
-    set_alias(client, NAME, "challenger", None)
-    with pytest.raises(NotFoundError):
-        find_bundle(client, f"{NAME}:challenger")
 
 
 def test_versions_are_listed_with_the_facts_of_their_cards(client, first):
