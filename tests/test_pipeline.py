@@ -132,6 +132,32 @@ def test_models_lists_version_alias_and_error(moved_home, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+def test_tagged_version_is_listed_and_every_change_is_told(moved_home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "tag", "green-duration:1", "stable") == 0
+    assert "green-duration:stable is green-duration:1" in capsys.readouterr().out
+    assert run_here(monkeypatch, "models") == 0
+    assert "champion, stable" in capsys.readouterr().out
+    assert run_here(monkeypatch, "untag", "green-duration:stable") == 0
+    assert "green-duration:1 stays" in capsys.readouterr().out
+    assert run_here(monkeypatch, "models", "--history") == 0
+    told = capsys.readouterr().out
+    assert told.count("green-duration:stable") == 2 and "green-duration:champion" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("args", [["tag", "green-duration:1", "champion"],
+                                  ["untag", "green-duration:champion"]])  # fmt: skip
+def test_alias_of_the_deployment_is_moved_by_promote_alone(moved_home, monkeypatch, capsys, args):
+    assert run_here(monkeypatch, *args) == 1
+    assert "pipeline.py promote" in capsys.readouterr().err
+
+
+def test_history_without_changes_says_how_to_make_one(home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "models", "--history") == 0
+    assert "pipeline.py tag" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_score_writes_an_answer_for_each_trip(moved_home, monkeypatch, capsys, tmp_path):
     out = tmp_path / "scored.parquet"
     assert run_here(monkeypatch, "score", "--data", "Mar 2021", "--out", str(out)) == 0
