@@ -59,9 +59,18 @@ def list_versions(client: Any, name: str | None = None) -> list[dict[str, Any]]:
 
     Facts are those of the card in models/; where that is missing, damaged or of another model,
     those that were kept in the version's tags. `bundle` says which of these it is.
+
+    Raises:
+        RegistryError: the store or the tracking server does not answer.
     """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        models = client.search_registered_models()
+    except MlflowException as error:
+        raise RegistryError(f"the registry cannot be read: {error}") from error
     rows = []
-    for model in client.search_registered_models():
+    for model in models:
         if name not in (None, model.name):
             continue
         aliases = client.get_registered_model(model.name).aliases

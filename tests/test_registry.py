@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+from servers import free_port
 
 from taxi_duration import tracking
 from taxi_duration.bundle import load_bundle, load_card, save_bundle
@@ -161,6 +162,13 @@ def test_card_of_another_model_is_not_taken_for_the_versions(client, first, bund
     shutil.copytree(bundle, moved_home / "models" / NAME / "1", dirs_exist_ok=True)
     (row,) = list_versions(client)
     assert (row["bundle"], row["model_sha256"]) == ("another model", first["model_sha256"])
+
+
+def test_server_that_does_not_answer_is_told(moved_home, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match="the registry cannot be read"):
+        list_versions(tracking.connect())
 
 
 def test_mlflows_version_answers_as_the_bundle_does(client, bundle):
