@@ -181,6 +181,23 @@ def untag(reference: str) -> None:
 
 
 @cli.command()
+@click.argument("reference", metavar="REFERENCE")
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for model.bin and card.json; models/NAME/VERSION/.")  # fmt: skip
+def pull(reference: str, to: Path | None) -> None:
+    """Fetch a version's bundle from the registry, digest checked, as `docker pull` does.
+
+    REFERENCE is NAME:VERSION, NAME:ALIAS or NAME@sha256:…
+    """
+    from taxi_duration import tracking
+    from taxi_duration.pull import pull_bundle
+
+    card, folder, is_new = pull_bundle(tracking.connect(), reference, to)
+    what = f"{card['name']}:{card['version']} (sha256:{card['model_sha256'][:12]})"
+    click.echo(f"{what} {'was pulled into' if is_new else 'is up to date in'} {folder}")
+
+
+@cli.command()
 @click.argument("reference", metavar="NAME:VERSION")
 @click.option("--reason", default="promoted by hand", show_default=True, help="For the history.")
 def promote(reference: str, reason: str) -> None:

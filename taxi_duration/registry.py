@@ -45,10 +45,7 @@ def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dic
     version = _version_of_run(client, name, run_id) or _log_version(client, run_id, name, bundle)
     while _is_taken(config.models_dir() / name / version, card["model_sha256"]):
         version = _pass_over(client, name, version)
-    folder = config.models_dir() / name / version
-    write_bytes(folder / MODEL_FILE, (bundle / MODEL_FILE).read_bytes())
-    card = {"name": name, "version": int(version), **card}
-    card = write_card(folder, card, config.signing_key())
+    card = write_numbered(config.models_dir() / name / version, bundle, card, name, version)
     for tag, value in _card_facts(card).items():
         client.set_model_version_tag(name, version, tag, str(value))
     return card
@@ -112,15 +109,40 @@ def find_bundle(client: Any, reference: str) -> Path:
         RegistryError: that version's folder holds another model.
     """
     row = find_version(client, reference)
-    version, folder = name_of(row), _folder_of(row)
+    version, folder = name_of(row), folder_of(row)
     if row["bundle"] == MISSING:
         raise NotFoundError(
-            f"{version} is registered, but its bundle is not in {_shown(folder)}; "
+            f"{version} is registered, but its bundle is not in {shown_folder(folder)}; "
             f"`python pipeline.py pull {version}` fetches it"
         )
     if row["bundle"] == ANOTHER:
-        raise RegistryError(f"{_shown(folder)} holds another model than the registry's {version}")
+        where = shown_folder(folder)
+        raise RegistryError(f"{where} holds another model than the registry's {version}")
     return folder
+
+
+def folder_of(row: dict[str, Any]) -> Path:
+    """Where the bundle of a row of `list_versions` lies, or should lie."""
+    return config.models_dir() / row["name"] / str(row["version"])
+
+
+def shown_folder(folder: Path) -> str:
+    """Return the folder as a message names it: from models/ on when it lies there."""
+    root = config.models_dir().parent
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+
+
+def write_numbered(
+    folder: Path, bundle: Path, card: dict[str, Any], name: str, version: str | int
+) -> dict[str, Any]:
+    """Copy a checked bundle, with name and version in its card, signed when there is a key.
+
+    Registering and pulling give the same bytes. The card is written last: a folder without one is
+    no bundle to any reader.
+    """
+    write_bytes(folder / MODEL_FILE, (bundle / MODEL_FILE).read_bytes())
+    number = {"name": name, "version": int(version)}
+    return write_card(folder, {**number, **card, **number}, config.signing_key())
 
 
 def _version_of_run(client: Any, name: str, run_id: str) -> str | None:
@@ -178,16 +200,6 @@ def _code_copy(folder: Path) -> Path:
         Path(__file__).parent, target, ignore=shutil.ignore_patterns("__pycache__", "*.c", "*.so")
     )
     return target
-
-
-def _folder_of(row: dict[str, Any]) -> Path:
-    return config.models_dir() / row["name"] / str(row["version"])
-
-
-def _shown(folder: Path) -> str:
-    """The folder as a message names it: from models/ on when it lies there."""
-    root = config.models_dir().parent
-    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
 
 def _version_row(
