@@ -121,8 +121,12 @@ def mlflow(port: int) -> None:
 
 @cli.command()
 @click.argument("name", required=False)
-def models(name: str | None) -> None:
-    """List registered models: versions, aliases, months, error, digest."""
+@click.option("--history", is_flag=True, help="Every change of an alias instead, oldest first.")
+def models(name: str | None, history: bool) -> None:
+    """List registered models: versions, aliases, who serves, months, error, digest."""
+    if history:
+        _print_alias_history(name)
+        return
     from taxi_duration import tracking
     from taxi_duration.deployment import who_serves
     from taxi_duration.registry import list_versions
@@ -132,18 +136,65 @@ def models(name: str | None) -> None:
         click.echo("no models are registered yet; `make run` trains and registers the first")
         return
     _print_table(
-        f"Registered models in {config.models_dir().name}/",
-        ["model", "aliases", "serves", "kind", "train", "validated", "RMSE", "data", "digest"],
+        f"Registered models; bundles in {config.models_dir().name}/",
+        ["model", "aliases", "serves", "kind", "train", "validated", "RMSE", "data", "digest",
+         "bundle"],
         [
             [
                 f"{row['name']}:{row['version']}", ", ".join(row["aliases"]),
                 serving.get(f"{row['name']}:{row['version']}"), row["model_kind"], row["train"],
                 row["validation"], _number(row["rmse"]), row["data_source"],
-                f"sha256:{str(row['model_sha256'])[:12]}",
+                f"sha256:{str(row['model_sha256'])[:12]}", row["bundle"],
             ]
             for row in rows
         ],
     )  # fmt: skip
+    if any(row["bundle"] != "here" for row in rows):
+        click.echo("`python pipeline.py pull NAME:VERSION` fetches a bundle that is not here")
+
+
+@cli.command()
+@click.argument("reference", metavar="REFERENCE")
+@click.argument("alias")
+def tag(reference: str, alias: str) -> None:
+    """Let NAME:ALIAS mean a version, as `docker tag` does.
+
+    REFERENCE is NAME:VERSION, NAME:ALIAS or NAME@sha256:…
+    """
+    from taxi_duration import tracking
+    from taxi_duration.aliases import tag_version
+
+    change = tag_version(tracking.connect(), reference, alias)
+    was = "" if change.before in (None, change.version) else f", was {change.name}:{change.before}"
+    click.echo(f"{change.name}:{change.alias} is {change.name}:{change.version}{was}")
+
+
+@cli.command()
+@click.argument("reference", metavar="NAME:ALIAS")
+def untag(reference: str) -> None:
+    """Take an alias away; the version that it meant stays."""
+    from taxi_duration import tracking
+    from taxi_duration.aliases import untag_version
+
+    change = untag_version(tracking.connect(), reference)
+    click.echo(f"{change.name}:{change.alias} is gone; {change.name}:{change.before} stays")
+
+
+@cli.command()
+@click.argument("reference", metavar="REFERENCE")
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for model.bin and card.json; models/NAME/VERSION/.")  # fmt: skip
+def pull(reference: str, to: Path | None) -> None:
+    """Fetch a version's bundle from the registry, digest checked, as `docker pull` does.
+
+    REFERENCE is NAME:VERSION, NAME:ALIAS or NAME@sha256:…
+    """
+    from taxi_duration import tracking
+    from taxi_duration.pull import pull_bundle
+
+    card, folder, is_new = pull_bundle(tracking.connect(), reference, to)
+    what = f"{card['name']}:{card['version']} (sha256:{card['model_sha256'][:12]})"
+    click.echo(f"{what} {'was pulled into' if is_new else 'is up to date in'} {folder}")
 
 
 @cli.command()
@@ -287,6 +338,24 @@ def trace(prediction_id: str) -> None:
     if not found.is_verified:
         raise TaxiError("the chain is broken: see MISMATCH and missing above")
     click.echo("every digest is that of the bytes that lie here now")
+
+
+def _print_alias_history(name: str | None) -> None:
+    from taxi_duration.aliases import read_alias_history
+
+    changes = [line for line in read_alias_history() if name in (None, line["name"])]
+    if not changes:
+        click.echo("no alias was changed yet; `python pipeline.py tag NAME:VERSION ALIAS` does it")
+        return
+    _print_table(
+        "Changes of aliases",
+        ["at (UTC)", "who", "alias", "from", "to"],
+        [
+            [line["at"][:19], line["who"], f"{line['name']}:{line['alias']}", line["before"],
+             line["version"]]
+            for line in changes
+        ],
+    )  # fmt: skip
 
 
 def _print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

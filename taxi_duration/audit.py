@@ -32,7 +32,7 @@ def record(
                 return line
     line = {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "who": f"auto ({_user()})",
+        "who": f"auto ({user_name()})",
         "what": what,
         "why": why,
         "numbers": numbers or {},
@@ -70,12 +70,13 @@ def log_decision(client: Any, line: dict[str, Any], model: tuple[str, int] | Non
         client.set_model_version_tag(*map(str, model), "auto", f"{line['what']}: {line['why']}")
 
 
-def _path() -> Path:
-    return config.deployment_dir() / AUDIT_FILE
-
-
-def _user() -> str:
+def user_name() -> str:
+    """Who runs this process, for the records of who did what."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         return f"uid {os.getuid()}"
+
+
+def _path() -> Path:
+    return config.deployment_dir() / AUDIT_FILE

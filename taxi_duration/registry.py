@@ -9,12 +9,19 @@ from typing import Any
 
 from taxi_duration import config
 from taxi_duration.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card, write_card
+from taxi_duration.deployment import name_of
 from taxi_duration.errors import BundleError, NotFoundError, RegistryError
 from taxi_duration.files import write_bytes
 from taxi_duration.references import model_name, parse_reference
 
 log = logging.getLogger(__name__)
 
+# What lies in models/<name>/<version>/, as far as its card tells.
+HERE, MISSING, DAMAGED, ANOTHER = "here", "missing", "damaged", "another model"
+TAGGED_FIELDS = (
+    *("model_kind", "data_source", "model_sha256", "git_commit"),
+    *("train_data", "val_data", "created"),
+)
 MODEL_SCRIPT = Path(__file__).parent / "mlflow_model.py"
 
 
@@ -38,38 +45,40 @@ def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dic
     version = _version_of_run(client, name, run_id) or _log_version(client, run_id, name, bundle)
     while _is_taken(config.models_dir() / name / version, card["model_sha256"]):
         version = _pass_over(client, name, version)
-    folder = config.models_dir() / name / version
-    write_bytes(folder / MODEL_FILE, (bundle / MODEL_FILE).read_bytes())
-    card = {"name": name, "version": int(version), **card}
-    card = write_card(folder, card, config.signing_key())
-    for tag in ("model_kind", "data_source", "model_sha256", "git_commit"):
-        client.set_model_version_tag(name, version, tag, str(card.get(tag)))
+    card = write_numbered(config.models_dir() / name / version, bundle, card, name, version)
+    for tag, value in _card_facts(card).items():
+        client.set_model_version_tag(name, version, tag, str(value))
     return card
 
 
-def set_alias(client: Any, name: str, alias: str, version: str | int | None) -> None:
-    """Point an alias at a version, or remove it when the version is None."""
-    if version is None:
-        client.delete_registered_model_alias(name, alias)
-    else:
-        client.set_registered_model_alias(name, alias, str(version))
-
-
 def list_versions(client: Any, name: str | None = None) -> list[dict[str, Any]]:
-    """Return all registered versions, newest first: name, version, aliases, card facts."""
+    """Return all registered versions, newest first: name, version, aliases, card facts.
+
+    Facts are those of the card in models/; where that is missing, damaged or of another model,
+    those that were kept in the version's tags. `bundle` says which of these it is.
+
+    Raises:
+        RegistryError: the store or the tracking server does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        models = client.search_registered_models()
+    except MlflowException as error:
+        raise RegistryError(f"the registry cannot be read: {error}") from error
     rows = []
-    for model in client.search_registered_models():
+    for model in models:
         if name not in (None, model.name):
             continue
         aliases = client.get_registered_model(model.name).aliases
         for version in client.search_model_versions(f"name='{model.name}'"):
             names = [a for a, v in aliases.items() if str(v) == str(version.version)]
-            rows.append(_version_row(model.name, str(version.version), sorted(names)))
+            rows.append(_version_row(model.name, str(version.version), sorted(names), version.tags))
     return sorted(rows, key=lambda row: (row["name"], -row["version"]))
 
 
-def find_bundle(client: Any, reference: str) -> Path:
-    """Return the bundle's folder for a reference such as `green-duration:champion`.
+def find_version(client: Any, reference: str) -> dict[str, Any]:
+    """Return the row of `list_versions` for a reference such as `green-duration:champion`.
 
     Raises:
         SettingError: the reference cannot be parsed.
@@ -84,11 +93,56 @@ def find_bundle(client: Any, reference: str) -> Path:
             or ref.alias == "latest"  # the newest comes first; MLflow reserves the word
             or (ref.digest and str(row["model_sha256"]).startswith(ref.digest))
         ):
-            return config.models_dir() / ref.name / str(row["version"])
+            return row
     known = ", ".join(":".join([str(r["version"]), *r["aliases"]]) for r in versions)
     raise NotFoundError(
         f"{reference} is not in the registry; {ref.name} has {known or 'no versions'}"
     )
+
+
+def find_bundle(client: Any, reference: str) -> Path:
+    """Return the folder in models/ of the version that a reference means.
+
+    Raises:
+        SettingError: the reference cannot be parsed.
+        NotFoundError: it means no version, or one whose bundle is not in models/.
+        RegistryError: that version's folder holds another model.
+    """
+    row = find_version(client, reference)
+    version, folder = name_of(row), folder_of(row)
+    if row["bundle"] == MISSING:
+        raise NotFoundError(
+            f"{version} is registered, but its bundle is not in {shown_folder(folder)}; "
+            f"`python pipeline.py pull {version}` fetches it"
+        )
+    if row["bundle"] == ANOTHER:
+        where = shown_folder(folder)
+        raise RegistryError(f"{where} holds another model than the registry's {version}")
+    return folder
+
+
+def folder_of(row: dict[str, Any]) -> Path:
+    """Where the bundle of a row of `list_versions` lies, or should lie."""
+    return config.models_dir() / row["name"] / str(row["version"])
+
+
+def shown_folder(folder: Path) -> str:
+    """Return the folder as a message names it: from models/ on when it lies there."""
+    root = config.models_dir().parent
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+
+
+def write_numbered(
+    folder: Path, bundle: Path, card: dict[str, Any], name: str, version: str | int
+) -> dict[str, Any]:
+    """Copy a checked bundle, with name and version in its card, signed when there is a key.
+
+    Registering and pulling give the same bytes. The card is written last: a folder without one is
+    no bundle to any reader.
+    """
+    write_bytes(folder / MODEL_FILE, (bundle / MODEL_FILE).read_bytes())
+    number = {"name": name, "version": int(version)}
+    return write_card(folder, {**number, **card, **number}, config.signing_key())
 
 
 def _version_of_run(client: Any, name: str, run_id: str) -> str | None:
@@ -98,12 +152,7 @@ def _version_of_run(client: Any, name: str, run_id: str) -> str | None:
 
 def _is_taken(folder: Path, model_sha256: str) -> bool:
     """True when the folder holds another model, or a card that cannot be read."""
-    if not (folder / CARD_FILE).exists():
-        return False
-    try:
-        return load_card(folder).get("model_sha256") != model_sha256
-    except BundleError:
-        return True
+    return _look(folder, model_sha256)[0] in (DAMAGED, ANOTHER)
 
 
 def _pass_over(client: Any, name: str, version: str) -> str:
@@ -153,18 +202,44 @@ def _code_copy(folder: Path) -> Path:
     return target
 
 
-def _version_row(name: str, version: str, aliases: list[str]) -> dict[str, Any]:
+def _version_row(
+    name: str, version: str, aliases: list[str], tags: dict[str, str]
+) -> dict[str, Any]:
     folder = config.models_dir() / name / version
-    card = load_card(folder) if (folder / CARD_FILE).exists() else {}
+    state, card = _look(folder, tags.get("model_sha256"))
+    facts = _card_facts(card) if card else tags
     return {
         "name": name,
         "version": int(version),
         "aliases": aliases,
-        "model_kind": card.get("model_kind"),
-        "train": card.get("train_data"),
-        "validation": card.get("val_data"),
-        "rmse": card.get("metrics", {}).get("with_distance", {}).get("rmse"),
-        "data_source": card.get("data_source"),
-        "created": card.get("created"),
-        "model_sha256": card.get("model_sha256"),
+        "model_kind": facts.get("model_kind"),
+        "train": facts.get("train_data"),
+        "validation": facts.get("val_data"),
+        "rmse": float(facts["rmse"]) if "rmse" in facts else None,
+        "data_source": facts.get("data_source"),
+        "created": facts.get("created"),
+        "model_sha256": facts.get("model_sha256"),
+        "bundle": state,
     }
+
+
+def _card_facts(card: dict[str, Any]) -> dict[str, Any]:
+    """What of a card is kept in the version's tags, so that it can be listed without a card."""
+    facts = {name: card.get(name) for name in TAGGED_FIELDS}
+    facts["rmse"] = card.get("metrics", {}).get("with_distance", {}).get("rmse")
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _look(folder: Path, model_sha256: str | None) -> tuple[str, dict[str, Any]]:
+    """Return what lies in a version's folder, and its card when it is of this model.
+
+    Args:
+        model_sha256: the registry's; None (a registration was killed) takes the card's word.
+    """
+    if not (folder / CARD_FILE).exists():
+        return MISSING, {}
+    try:
+        card = load_card(folder)
+    except BundleError:
+        return DAMAGED, {}
+    return (HERE, card) if model_sha256 in (None, card["model_sha256"]) else (ANOTHER, {})

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from taxi_duration import config
+from taxi_duration.aliases import set_alias
 from taxi_duration.baselines import fit_baselines
 from taxi_duration.bundle import load_bundle
 from taxi_duration.candidates import Candidate
@@ -16,7 +17,7 @@ from taxi_duration.model_checks import check_model, require_passed
 from taxi_duration.models import DurationModel
 from taxi_duration.prepared import concat_trips
 from taxi_duration.references import model_name
-from taxi_duration.registry import find_bundle, list_versions, register_bundle, set_alias
+from taxi_duration.registry import find_bundle, list_versions, register_bundle
 from taxi_duration.rides import Rides
 from taxi_duration.runs import Run
 

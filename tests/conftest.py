@@ -16,6 +16,7 @@ import pytest
 from commands import PROJECT, run_pipeline
 from filelock import FileLock
 from hypothesis import settings
+from servers import mlflow_process
 from threadpoolctl import threadpool_limits
 
 from taxi_duration.models import DurationModel
@@ -174,3 +175,15 @@ def moved_home(chained, tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("DATA", "sample")
     monkeypatch.setenv("SAMPLE_ROWS", "4000")
     return folder
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A real `mlflow server`, named by MLFLOW_TRACKING_URI."""
+    store = tmp_path / "server"
+    store.mkdir()
+    args = ["server", "--backend-store-uri", f"sqlite:///{store}/server.db"]
+    args += ["--artifacts-destination", str(store / "artifacts")]
+    with mlflow_process(args, "/health", store) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        yield store

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,53 @@ def test_models_lists_version_alias_and_error(moved_home, monkeypatch, capsys):
     card = load_card(moved_home / "models" / "green-duration" / "1")
     rmse = f"{card['metrics']['with_distance']['rmse']:.4f}"
     assert all(word in text for word in ("green-duration:1", "champion", "LR", rmse, "sample"))
+
+
+@pytest.mark.slow
+def test_tagged_version_is_listed_and_every_change_is_told(moved_home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "tag", "green-duration:1", "stable") == 0
+    assert "green-duration:stable is green-duration:1" in capsys.readouterr().out
+    assert run_here(monkeypatch, "models") == 0
+    assert "champion, stable" in capsys.readouterr().out
+    assert run_here(monkeypatch, "untag", "green-duration:stable") == 0
+    assert "green-duration:1 stays" in capsys.readouterr().out
+    assert run_here(monkeypatch, "models", "--history") == 0
+    told = capsys.readouterr().out
+    assert told.count("green-duration:stable") == 2 and "green-duration:champion" in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("args", [["tag", "green-duration:1", "champion"],
+                                  ["untag", "green-duration:champion"]])  # fmt: skip
+def test_alias_of_the_deployment_is_moved_by_promote_alone(moved_home, monkeypatch, capsys, args):
+    assert run_here(monkeypatch, *args) == 1
+    assert "pipeline.py promote" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_models_lists_lost_bundles_and_how_to_get_them(moved_home, monkeypatch, capsys):
+    shutil.rmtree(moved_home / "models")
+    assert run_here(monkeypatch, "models") == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("green-duration:1", "missing", "pipeline.py pull"))
+
+
+@pytest.mark.slow
+def test_lost_models_are_pulled_back_and_score_again(moved_home, monkeypatch, capsys, tmp_path):
+    shutil.rmtree(moved_home / "models")
+    score = ("score", "--data", "2021-03", "--out", str(tmp_path / "scored.parquet"))
+    assert run_here(monkeypatch, *score) == 1
+    assert "pipeline.py pull green-duration:1" in capsys.readouterr().err
+    assert run_here(monkeypatch, "pull", "green-duration:champion") == 0
+    assert "was pulled into" in capsys.readouterr().out
+    assert run_here(monkeypatch, "pull", "green-duration:1") == 0
+    assert "is up to date" in capsys.readouterr().out
+    assert run_here(monkeypatch, *score) == 0
+
+
+def test_history_without_changes_says_how_to_make_one(home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "models", "--history") == 0
+    assert "pipeline.py tag" in capsys.readouterr().out
 
 
 @pytest.mark.slow

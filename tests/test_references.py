@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taxi_duration.errors import SettingError
-from taxi_duration.references import Reference, model_name, parse_reference
+from taxi_duration.references import Reference, check_alias, model_name, parse_reference
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -49,3 +49,29 @@ def test_any_text_parses_or_raises_a_setting_error(text):
     except SettingError:
         return
     assert sum(part is not None for part in reference[1:]) == 1
+
+
+@pytest.mark.parametrize(
+    "alias", ["stable", "2021-winter", "Winter_2021", "v1-rc", "vienna", "x" * 128]
+)
+def test_word_is_an_alias_and_a_reference_by_it_is_understood(alias):
+    assert check_alias(alias) == alias
+    assert parse_reference(f"green-duration:{alias}").alias == alias
+
+
+@pytest.mark.parametrize(
+    "alias",
+    ["", " stable", "stable\n", "a b", "a.b", "a:b", "-stable", "_stable", "grün", "x" * 129,
+     "7", "007", "v7", "V12", "latest", "Latest"],
+)  # fmt: skip
+def test_other_alias_is_refused_with_what_is_allowed(alias):
+    with pytest.raises(SettingError, match="such as stable; not a number") as error:
+        check_alias(alias)
+    assert repr(alias) in str(error.value)
+
+
+@pytest.mark.parametrize("alias", ["champion", "challenger", "Champion"])
+def test_alias_that_says_what_is_deployed_is_refused_with_the_command_that_moves_it(alias):
+    with pytest.raises(SettingError, match=r"`python pipeline\.py promote`") as error:
+        check_alias(alias)
+    assert repr(alias) in str(error.value)

@@ -1,11 +1,17 @@
 import shutil
 
 import pytest
+from servers import free_port
 
 from taxi_duration import tracking
 from taxi_duration.bundle import load_bundle, load_card, save_bundle
-from taxi_duration.errors import BundleError, NotFoundError, SettingError
-from taxi_duration.registry import find_bundle, list_versions, register_bundle, set_alias
+from taxi_duration.errors import BundleError, NotFoundError, RegistryError, SettingError
+from taxi_duration.registry import (
+    find_bundle,
+    find_version,
+    list_versions,
+    register_bundle,
+)
 from taxi_duration.rides import Rides
 
 NAME = "green-duration"
@@ -116,15 +122,19 @@ def test_model_of_a_service_without_versions_is_not_found(client):
         find_bundle(client, "green")
 
 
-def test_alias_moves_and_goes(client, bundle):
-    register_bundle(client, new_parent(client), "green", bundle)
-    set_alias(client, NAME, "challenger", 2)
-    assert find_bundle(client, f"{NAME}:challenger").name == "2"
-    set_alias(client, NAME, "challenger", 1)
-    assert find_bundle(client, f"{NAME}:challenger").name == "1"
-    set_alias(client, NAME, "challenger", None)
-    with pytest.raises(NotFoundError):
-        find_bundle(client, f"{NAME}:challenger")
+def test_version_without_its_bundle_is_found_and_has_to_be_pulled(client, first, moved_home):
+    shutil.rmtree(moved_home / "models")
+    digest = first["model_sha256"]
+    for reference in (":1", ":champion", ":latest", f"@sha256:{digest[:12]}"):
+        assert find_version(client, NAME + reference)["version"] == 1
+        with pytest.raises(NotFoundError, match=r"`python pipeline\.py pull green-duration:1`"):
+            find_bundle(client, NAME + reference)
+
+
+def test_bundle_of_another_model_is_not_given_out(client, bundle, moved_home):
+    shutil.copytree(bundle, moved_home / "models" / NAME / "1", dirs_exist_ok=True)
+    with pytest.raises(RegistryError, match="models/green-duration/1 holds another model"):
+        find_bundle(client, f"{NAME}:1")
 
 
 def test_versions_are_listed_with_the_facts_of_their_cards(client, first):
@@ -132,6 +142,33 @@ def test_versions_are_listed_with_the_facts_of_their_cards(client, first):
     assert (row["name"], row["version"], row["aliases"]) == (NAME, 1, ["champion"])
     assert (row["train"], row["validation"], row["data_source"]) == ("2021-01", "2021-02", "sample")
     assert row["rmse"] == first["metrics"]["with_distance"]["rmse"]
+
+
+def test_versions_are_listed_from_the_registry_when_models_is_lost(client, bundle, moved_home):
+    register_bundle(client, new_parent(client), "green", bundle)
+    before = list_versions(client)
+    shutil.rmtree(moved_home / "models")
+    (second, _) = list_versions(client)
+    assert second == {**before[0], "bundle": "missing"}
+
+
+def test_damaged_card_does_not_hide_the_versions(client, first, moved_home):
+    (moved_home / "models" / NAME / "1" / "card.json").write_text('{"name": "green-du')
+    (row,) = list_versions(client)
+    assert (row["bundle"], row["model_sha256"]) == ("damaged", first["model_sha256"])
+
+
+def test_card_of_another_model_is_not_taken_for_the_versions(client, first, bundle, moved_home):
+    shutil.copytree(bundle, moved_home / "models" / NAME / "1", dirs_exist_ok=True)
+    (row,) = list_versions(client)
+    assert (row["bundle"], row["model_sha256"]) == ("another model", first["model_sha256"])
+
+
+def test_server_that_does_not_answer_is_told(moved_home, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match="the registry cannot be read"):
+        list_versions(tracking.connect())
 
 
 def test_mlflows_version_answers_as_the_bundle_does(client, bundle):

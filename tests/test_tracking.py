@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from servers import mlflow_process
 
 from taxi_duration import config, tracking
 from taxi_duration.runs import load_run
@@ -161,18 +160,6 @@ def test_store_whose_making_was_killed_is_made_by_the_next(home):
 
 
 # --- a server ----------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A real `mlflow server`, named by MLFLOW_TRACKING_URI."""
-    store = tmp_path / "server"
-    store.mkdir()
-    args = ["server", "--backend-store-uri", f"sqlite:///{store}/server.db"]
-    args += ["--artifacts-destination", str(store / "artifacts")]
-    with mlflow_process(args, "/health", store) as address:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        yield store
 
 
 def test_server_is_used_instead_of_the_local_store(server, home, tmp_path):
