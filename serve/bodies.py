@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 import numpy as np
 from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from serve.errors import ApiError
 from serve.schema import ALLOWED, MAX_ID, YEARS, Ride
@@ -20,6 +24,9 @@ from taxi_duration.rides import Rides, local_time
 
 JSON_TYPES = re.compile(r"application/(json|[\w.-]+\+json)", re.ASCII)
 T = TypeVar("T")
+
+# How much of a body that is refused is read all the same, in parts.
+UNREAD_BYTES, UNREAD_PART, UNREAD_SECONDS = 100_000_000, 1_000_000, 5.0
 
 CheckedRide = tuple[Ride, datetime]
 _PLAIN_TIME = np.array([ord(c) for c in "0000-00-00T00:00:00"], "uint32")
@@ -126,16 +133,48 @@ def decode_text(body: bytes) -> str:
 
 
 def read_body(request: Request) -> bytes:
-    """Return the body, as large as it may be.
+    """Return the whole body, as large as it may be.
+
+    It is read from the server, which ends it where it ends: werkzeug's limit is a Python loop
+    around that, and takes the first part of a chunked body that is too large for all of it.
 
     Raises:
         RequestEntityTooLarge: it is larger.
+        ApiError: it stopped arriving, or did not arrive whole.
     """
-    length, most = request.content_length, request.max_content_length
-    if length is None or most is None or length > most:
-        return request.get_data(cache=False)
-    # The server ends the stream at its length; werkzeug's own limit is a Python loop around it.
-    return request.environ["wsgi.input"].read(length)
+    stream, most = request.environ["wsgi.input"], request.max_content_length
+    length = request.content_length
+    if length is None and not request.environ.get("wsgi.input_terminated"):
+        return b""
+    if length is None or length <= most:
+        body = _read(request.environ, most + 1 if length is None else length)
+        if length is not None and len(body) < length:
+            raise ApiError(400, "bad_body", f"{len(body)} bytes came, {length} were announced")
+        if len(body) <= most:
+            return body
+    _read_on(stream)
+    raise RequestEntityTooLarge
+
+
+def _read(environ: dict[str, Any], n: int) -> bytes:
+    try:
+        return environ["wsgi.input"].read(n)
+    except BlockingIOError:  # see `serve.worker`
+        # gunicorn would wait for the rest once more, to use the connection again.
+        with suppress(OSError):
+            environ["gunicorn.socket"].shutdown(socket.SHUT_RD)
+        raise ApiError(408, "timeout", "the body stopped arriving") from None
+    except OSError as error:  # the client is gone, or its chunks are none
+        raise ApiError(400, "bad_body", f"the body cannot be read: {error}") from None
+
+
+def _read_on(stream: BinaryIO) -> None:
+    """Let a client finish sending, within limits: before that many do not look for an answer."""
+    until = time.monotonic() + UNREAD_SECONDS
+    left = UNREAD_BYTES
+    with suppress(OSError):
+        while left > 0 and time.monotonic() < until and (part := stream.read(UNREAD_PART)):
+            left -= len(part)
 
 
 def require_json(request: Request) -> Any:

@@ -39,6 +39,12 @@ class Running:
         finally:
             connection.close()
 
+    def send(self, content: bytes) -> socket.socket:
+        """Open a connection and send bytes as they are."""
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        client.sendall(content)
+        return client
+
     def workers(self) -> list[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
@@ -245,3 +251,18 @@ def test_the_command_of_gunicorn_is_as_good(registered):
     process.terminate()
     process.wait(timeout=40)
     assert status == 200
+
+
+# --- what reaches gunicorn and not the application --------------------------------------
+
+@pytest.mark.slow
+def test_a_body_too_large_is_refused_however_it_is_sent(start, registered):
+    deploy_champion(registered[1], "first")
+    service = start(MAX_BODY_MB="1")
+    large = json.dumps([RIDE] * 100_000).encode()
+    for body in (large, iter([large])):  # an iterator is sent in chunks
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+        connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        assert (response.status, json.load(response)["error"]["code"]) == (413, "too_large")
+        connection.close()
