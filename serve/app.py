@@ -20,11 +20,14 @@ from serve.invocations import invocations_blueprint, ping_blueprint
 from serve.metrics import metrics_blueprint
 from serve.model import model_blueprint
 from serve.pages import pages_blueprint
+from serve.patience import Patience
 from serve.predict import predict_blueprint
 from serve.riders import riders_blueprint
 from taxi_duration import config as environment
 from taxi_duration.models import DurationModel
 from taxi_duration.prediction_log import PredictionLog, open_log
+
+LOG_SECONDS = 10.0  # twice as long as one writer of SQLite waits for another
 
 
 def create_app(
@@ -36,7 +39,8 @@ def create_app(
 
     Args:
         config: over the environment's settings: `API_KEYS`, `MAX_CONTENT_LENGTH` (bytes),
-            `MAX_RIDES`, `BACKGROUND` (start threads now; gunicorn starts them after forking).
+            `MAX_RIDES`, `LOG_SECONDS` (how long the log's store is waited for), `BACKGROUND`
+            (start threads now; gunicorn starts them after forking).
         model: a model and its card to serve whatever is deployed; default: what
             deployment.json says, followed as it changes.
         log: where predictions go; default as the environment says.
@@ -46,6 +50,7 @@ def create_app(
         API_KEYS=environment.api_keys(),
         MAX_CONTENT_LENGTH=environment.max_body_bytes(),
         MAX_RIDES=environment.max_rides(),
+        LOG_SECONDS=LOG_SECONDS,
         BACKGROUND=True,
     )
     app.config.update(config or {})
@@ -55,7 +60,8 @@ def create_app(
     holder = ModelHolder(instruments, model)
     log = log or open_log()
     most = app.config["MAX_RIDES"]
-    answering = Answering(holder, log, instruments, most)
+    patience = Patience(app.config["LOG_SECONDS"])
+    answering = Answering(holder, log, instruments, most, patience)
     app.extensions["taxi"] = answering
 
     add_error_handlers(app)
@@ -64,7 +70,7 @@ def create_app(
         predict_blueprint(answering),
         invocations_blueprint(answering),
         riders_blueprint(answering),
-        feedback_blueprint(log, instruments, most),
+        feedback_blueprint(answering),
     )
     for blueprint in keyed:
         require_key(blueprint, app.config["API_KEYS"])
