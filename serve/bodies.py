@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite, log10
 from operator import attrgetter
 from typing import Any, BinaryIO, TypeVar
 
@@ -93,29 +94,36 @@ def media_type(request: Request) -> str:
     return request.mimetype
 
 
-def read_json(body: bytes, nan_is_null: bool = False) -> Any:
+def read_json(body: bytes, of_a_frame: bool = False) -> Any:
     """Parse JSON as RFC 8259 has it.
 
     Args:
         body: UTF-8.
-        nan_is_null: read a bare `NaN` as null, as frames of pandas are sent.
+        of_a_frame: as frames of pandas are sent: a bare `NaN` is null, infinities are numbers,
+            which the check of their column refuses.
     Raises:
         ApiError: not JSON, not UTF-8, a key twice, NaN or infinity, nested too deep.
     """
+    constants: list[str] = []
 
-    def constant(name: str) -> None:
-        if not (nan_is_null and name == "NaN"):
-            raise ValueError(f"{name} is not a JSON number")
+    def constant(name: str) -> float | None:
+        if of_a_frame:
+            return None if name == "NaN" else float(name)
+        constants.append(name)
+        return float(name)
 
     if not body:
         raise ApiError(400, "bad_json", "the body is empty; JSON is expected")
     text = decode_text(body)
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
+        content = json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
     except RecursionError:
         raise ApiError(400, "bad_json", "the body is nested too deeply") from None
     except ValueError as error:
         raise ApiError(400, "bad_json", f"the body is not JSON: {error}") from None
+    if constants:
+        raise _not_finite(content, constants[0])
+    return content
 
 
 def decode_text(body: bytes) -> str:
@@ -391,6 +399,16 @@ def _explained(content: Any, message: str) -> ApiError:
     return _refused(field, value[field], element)
 
 
+def _not_finite(content: Any, constant: str) -> ApiError:
+    """Return the error for a NaN or infinity, by the name of its field where that has one."""
+    elements = list(enumerate(content)) if isinstance(content, list) else [(None, content)]
+    for element, ride in elements:
+        for field, value in ride.items() if isinstance(ride, dict) else ():
+            if field in ALLOWED and isinstance(value, float) and not isfinite(value):
+                return _refused(field, value, element)
+    return ApiError(400, "bad_json", f"the body is not JSON: {constant} is not a JSON number")
+
+
 def _refused(field: str, value: Any, element: int | None) -> ApiError:
     message = f"{field} is {_shown(value)}; it must be {ALLOWED[field]}"
     return ApiError(400, "bad_value", message, field, element)
@@ -403,7 +421,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return f"an array of {len(value)}"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**20:
-        return f"a number of about {value.bit_length() * 3 // 10} digits"
+        return f"a number of about {int(value.bit_length() * log10(2)) + 1} digits"
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
