@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 from flask.sessions import SessionInterface
+from werkzeug.routing import MapAdapter
 
 from serve.answering import Answering
 from serve.auth import require_key
@@ -45,7 +46,7 @@ def create_app(
             deployment.json says, followed as it changes.
         log: where predictions go; default as the environment says.
     """
-    app = Flask(__name__)
+    app = _Service(__name__)
     app.config.update(
         API_KEYS=environment.api_keys(),
         MAX_CONTENT_LENGTH=environment.max_body_bytes(),
@@ -54,7 +55,6 @@ def create_app(
         BACKGROUND=True,
     )
     app.config.update(config or {})
-    app.session_interface = _NoSession()
 
     instruments = Instruments()
     holder = ModelHolder(instruments, model)
@@ -112,7 +112,7 @@ def _observe(app: Flask, instruments: Instruments) -> None:
 
 
 class _NoSession(SessionInterface):
-    """The service keeps no sessions; Flask's own would be opened for every request."""
+    """Flask's own would be opened for every request."""
 
     def open_session(self, app: Flask, request: Any) -> None:
         return None
@@ -125,3 +125,24 @@ class _NoSession(SessionInterface):
 
     def save_session(self, app: Flask, session: Any, response: Response) -> None:
         """Nothing to save."""
+
+
+class _Service(Flask):
+    """Flask without what no request here needs: sessions, coroutines, paths by host.
+
+    Together they took a tenth of the time of a ride.
+    """
+
+    session_interface = _NoSession()
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the view as it is: none is a coroutine."""
+        return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return the paths as this request sees them, whatever host it names."""
+        if request is None:
+            return super().create_url_adapter(request)
+        return MapAdapter(
+            self.url_map, "", request.root_path, "", request.scheme, request.path, request.method
+        )
