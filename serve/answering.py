@@ -16,6 +16,7 @@ from serve.bodies import ManyRides, check_count
 from serve.errors import ApiError
 from serve.holder import HOW_TO_DEPLOY, LoadedModel, ModelHolder, Serving
 from serve.instruments import Instruments
+from serve.patience import Patience
 from serve.schema import Interval, Reason, Ride, RideAnswer
 from taxi_duration.ab_test import arm_of
 from taxi_duration.errors import LogError
@@ -38,15 +39,22 @@ class Answering:
         log: gets every answer before it is given.
         instruments: count.
         max_rides: most rides of one request.
+        patience: to ask the log's store with, which riders never wait for.
     """
 
     def __init__(
-        self, holder: ModelHolder, log: PredictionLog, instruments: Instruments, max_rides: int
+        self,
+        holder: ModelHolder,
+        log: PredictionLog,
+        instruments: Instruments,
+        max_rides: int,
+        patience: Patience,
     ) -> None:
         self.holder = holder
         self.log = log
         self.instruments = instruments
         self.max_rides = max_rides
+        self.patience = patience
         self.log_trouble: str | None = None
 
     def serving(self) -> Serving:

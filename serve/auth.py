@@ -26,7 +26,8 @@ def require_key(blueprint: Blueprint, keys: Sequence[str]) -> None:
     def check_key() -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         given = request.headers.get("X-API-Key") or (token if scheme.lower() == "bearer" else "")
-        digest = hashlib.sha256(given.encode("utf-8", "surrogateescape")).digest()
+        # WSGI hands bytes over as Latin-1; keys are compared as UTF-8.
+        digest = hashlib.sha256(given.encode("latin-1")).digest()
         # Digests have one length, and all are compared: the time tells nothing about a key.
         matches = [hmac.compare_digest(digest, known) for known in digests]
         if not any(matches):

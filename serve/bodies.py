@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite, log10
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 import numpy as np
 from flask import Request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from serve.errors import ApiError
 from serve.schema import ALLOWED, MAX_ID, YEARS, Ride
@@ -20,6 +25,9 @@ from taxi_duration.rides import Rides, local_time
 
 JSON_TYPES = re.compile(r"application/(json|[\w.-]+\+json)", re.ASCII)
 T = TypeVar("T")
+
+# How much of a body that is refused is read all the same, in parts.
+UNREAD_BYTES, UNREAD_PART, UNREAD_SECONDS = 100_000_000, 1_000_000, 5.0
 
 CheckedRide = tuple[Ride, datetime]
 _PLAIN_TIME = np.array([ord(c) for c in "0000-00-00T00:00:00"], "uint32")
@@ -86,29 +94,36 @@ def media_type(request: Request) -> str:
     return request.mimetype
 
 
-def read_json(body: bytes, nan_is_null: bool = False) -> Any:
+def read_json(body: bytes, of_a_frame: bool = False) -> Any:
     """Parse JSON as RFC 8259 has it.
 
     Args:
         body: UTF-8.
-        nan_is_null: read a bare `NaN` as null, as frames of pandas are sent.
+        of_a_frame: as frames of pandas are sent: a bare `NaN` is null, infinities are numbers,
+            which the check of their column refuses.
     Raises:
         ApiError: not JSON, not UTF-8, a key twice, NaN or infinity, nested too deep.
     """
+    constants: list[str] = []
 
-    def constant(name: str) -> None:
-        if not (nan_is_null and name == "NaN"):
-            raise ValueError(f"{name} is not a JSON number")
+    def constant(name: str) -> float | None:
+        if of_a_frame:
+            return None if name == "NaN" else float(name)
+        constants.append(name)
+        return float(name)
 
     if not body:
         raise ApiError(400, "bad_json", "the body is empty; JSON is expected")
     text = decode_text(body)
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
+        content = json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
     except RecursionError:
         raise ApiError(400, "bad_json", "the body is nested too deeply") from None
     except ValueError as error:
         raise ApiError(400, "bad_json", f"the body is not JSON: {error}") from None
+    if constants:
+        raise _not_finite(content, constants[0])
+    return content
 
 
 def decode_text(body: bytes) -> str:
@@ -126,16 +141,48 @@ def decode_text(body: bytes) -> str:
 
 
 def read_body(request: Request) -> bytes:
-    """Return the body, as large as it may be.
+    """Return the whole body, as large as it may be.
+
+    It is read from the server, which ends it where it ends: werkzeug's limit is a Python loop
+    around that, and takes the first part of a chunked body that is too large for all of it.
 
     Raises:
         RequestEntityTooLarge: it is larger.
+        ApiError: it stopped arriving, or did not arrive whole.
     """
-    length, most = request.content_length, request.max_content_length
-    if length is None or most is None or length > most:
-        return request.get_data(cache=False)
-    # The server ends the stream at its length; werkzeug's own limit is a Python loop around it.
-    return request.environ["wsgi.input"].read(length)
+    stream, most = request.environ["wsgi.input"], request.max_content_length
+    length = request.content_length
+    if length is None and not request.environ.get("wsgi.input_terminated"):
+        return b""
+    if length is None or length <= most:
+        body = _read(request.environ, most + 1 if length is None else length)
+        if length is not None and len(body) < length:
+            raise ApiError(400, "bad_body", f"{len(body)} bytes came, {length} were announced")
+        if len(body) <= most:
+            return body
+    _read_on(stream)
+    raise RequestEntityTooLarge
+
+
+def _read(environ: dict[str, Any], n: int) -> bytes:
+    try:
+        return environ["wsgi.input"].read(n)
+    except BlockingIOError:  # see `serve.worker`
+        # gunicorn would wait for the rest once more, to use the connection again.
+        with suppress(OSError):
+            environ["gunicorn.socket"].shutdown(socket.SHUT_RD)
+        raise ApiError(408, "timeout", "the body stopped arriving") from None
+    except OSError as error:  # the client is gone, or its chunks are none
+        raise ApiError(400, "bad_body", f"the body cannot be read: {error}") from None
+
+
+def _read_on(stream: BinaryIO) -> None:
+    """Let a client finish sending, within limits: before that many do not look for an answer."""
+    until = time.monotonic() + UNREAD_SECONDS
+    left = UNREAD_BYTES
+    with suppress(OSError):
+        while left > 0 and time.monotonic() < until and (part := stream.read(UNREAD_PART)):
+            left -= len(part)
 
 
 def require_json(request: Request) -> Any:
@@ -352,6 +399,16 @@ def _explained(content: Any, message: str) -> ApiError:
     return _refused(field, value[field], element)
 
 
+def _not_finite(content: Any, constant: str) -> ApiError:
+    """Return the error for a NaN or infinity, by the name of its field where that has one."""
+    elements = list(enumerate(content)) if isinstance(content, list) else [(None, content)]
+    for element, ride in elements:
+        for field, value in ride.items() if isinstance(ride, dict) else ():
+            if field in ALLOWED and isinstance(value, float) and not isfinite(value):
+                return _refused(field, value, element)
+    return ApiError(400, "bad_json", f"the body is not JSON: {constant} is not a JSON number")
+
+
 def _refused(field: str, value: Any, element: int | None) -> ApiError:
     message = f"{field} is {_shown(value)}; it must be {ALLOWED[field]}"
     return ApiError(400, "bad_value", message, field, element)
@@ -364,7 +421,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return f"an array of {len(value)}"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**20:
-        return f"a number of about {value.bit_length() * 3 // 10} digits"
+        return f"a number of about {int(value.bit_length() * log10(2)) + 1} digits"
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "…"
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import msgspec
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from serve.schema import Error, ErrorBody
@@ -67,6 +67,12 @@ def add_error_handlers(app: Flask) -> None:
     def http_error(error: HTTPException) -> Response:
         status = error.code or 500
         message = error.description or error.name
+        if status == 404:
+            message = f"there is nothing at {request.path[:80]}; /docs lists what there is"
+        if status == 405:
+            message = f"{request.method} is not possible at {request.path[:80]}"
+            if getattr(error, "valid_methods", None):
+                message += f"; it takes {', '.join(sorted(error.valid_methods))}"
         if status == 413:
             megabytes = (app.config["MAX_CONTENT_LENGTH"] or 0) / 1e6
             message = f"the body is too large; at most {megabytes:g} MB are allowed"

@@ -7,50 +7,50 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, request
 
+from serve.answering import Answering
 from serve.bodies import check, check_count, require_json
 from serve.errors import ApiError, json_response
-from serve.instruments import Instruments
 from serve.schema import Feedback, FeedbackAnswer
 from taxi_duration.errors import LogError
-from taxi_duration.prediction_log import PredictionLog
+from taxi_duration.prediction_log import FeedbackResult, PredictionLog
 
 
-def feedback_blueprint(log: PredictionLog, instruments: Instruments, most: int) -> Blueprint:
-    """Return the blueprint.
-
-    Args:
-        log: keeps the feedback.
-        instruments: count how wrong the answers were.
-        most: elements of one request.
-    """
+def feedback_blueprint(answering: Answering) -> Blueprint:
+    """Return the blueprint."""
     blueprint = Blueprint("feedback", __name__)
+    instruments = answering.instruments
 
     @blueprint.post("/feedback")
     def feedback() -> Response:
         content = require_json(request)
         if isinstance(content, list):
-            check_count(len(content), most)
+            check_count(len(content), answering.max_rides)
             given = check(content, list[Feedback])
         else:
             given = [check(content, Feedback)]
         rows = [msgspec.structs.asdict(one) for one in given]
         try:
-            result = log.add_feedback(rows)
-            _count(rows, result.known, len(result.unknown))
+            result, answered = answering.patience.call(_keep, answering.log, rows)
         except LogError as error:
             instruments.log_failures.inc()
             raise ApiError(
-                503, "log_unavailable", f"nothing was kept, send it again: {error}"
+                503, "log_unavailable", f"it may not be kept; send it again, safely: {error}"
             ) from error
-        return json_response(FeedbackAnswer(*result))
-
-    def _count(rows: list[dict[str, Any]], known: list[str], unknown: int) -> None:
-        instruments.unknown_feedback.inc(unknown)
+        instruments.unknown_feedback.inc(len(result.unknown))
         first: dict[str, float] = {}
         for row in rows:
             first.setdefault(row["prediction_id"], row["duration"])
-        for answered in log.find_many(known):
-            arm = instruments.arm(answered["model"], answered["arm"])
-            arm.measured(first[answered["prediction_id"]], answered)
+        for row in answered:
+            arm = instruments.arm(row["model"], row["arm"])
+            arm.measured(first[row["prediction_id"]], row)
+        return json_response(FeedbackAnswer(*result))
 
     return blueprint
+
+
+def _keep(
+    log: PredictionLog, rows: list[dict[str, Any]]
+) -> tuple[FeedbackResult, list[dict[str, Any]]]:
+    """Keep feedback; return what became of it and the predictions that it was the first on."""
+    result = log.add_feedback(rows)
+    return result, log.find_many(result.known)

@@ -14,7 +14,7 @@ from taxi_duration import config as environment  # gunicorn knows a setting `con
 bind = f"{environment.service_host()}:{environment.service_port()}"
 workers = environment.service_workers()
 threads = environment.service_threads()
-worker_class = "gthread"
+worker_class = "serve.worker.Worker"
 wsgi_app = "serve:create_app({'BACKGROUND': False})"
 preload_app = True  # imported and loaded once; a killed worker is back in milliseconds
 keepalive = 30

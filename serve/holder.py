@@ -111,7 +111,9 @@ class ModelHolder:
                 self._swap(champion, challenger, deployment)
         except NotFoundError as error:
             troubles.append(str(error))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
+        ) as error:  # fmt: skip
             troubles.append(f"{DEPLOYMENT_FILE} cannot be read: {error!r}")
         if troubles:
             self._refuse("; ".join(troubles))
@@ -182,7 +184,7 @@ class ModelHolder:
     def _swap(
         self, champion: LoadedModel, challenger: LoadedModel | None, deployment: dict[str, Any]
     ) -> None:
-        share = deployment.get("ab_share", 0.0) if challenger else 0.0
+        share = _share(deployment) if challenger else 0.0
         shadow = bool(deployment.get("shadow") and challenger)
         before = self.serving
         self.serving = Serving(champion, challenger, share, shadow)
@@ -218,6 +220,18 @@ class ModelHolder:
 def _models(serving: Serving | None) -> list[LoadedModel]:
     models = [serving.champion, serving.challenger] if serving else []
     return [model for model in models if model is not None]
+
+
+def _share(deployment: dict[str, Any]) -> float:
+    """The challenger's share of the rides.
+
+    Raises:
+        ValueError: no number from 0 to 1.
+    """
+    share = deployment.get("ab_share", 0.0)
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise ValueError(f"ab_share is {share!r}; it must be a number from 0 to 1")
+    return share
 
 
 def _signature(path: Path) -> tuple[int, ...] | None:

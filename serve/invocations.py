@@ -44,9 +44,9 @@ def invocations_blueprint(answering: Answering) -> Blueprint:
         if kind in PARQUET_TYPES:
             return _response(answering.many(read_rides(body, answering.max_rides)))
         if kind == CSV:
-            frame = _from_csv(decode_text(body))
+            frame = _from_csv(decode_text(body).removeprefix("\ufeff"))
         elif JSON_TYPES.fullmatch(kind):
-            frame = _from_json(read_json(body, nan_is_null=True))
+            frame = _from_json(read_json(body, of_a_frame=True))
         else:
             raise wrong_type(kind, JSON, CSV, PARQUET_TYPES[0])
         check_count(len(frame), answering.max_rides)
@@ -101,6 +101,8 @@ def _from_split(value: Any) -> Frame:
         raise ApiError(400, "bad_value", f"{name} must have arrays `columns` and `data`", name)
     if not all(isinstance(column, str) for column in columns):
         raise ApiError(400, "bad_value", f"{name}.columns must be names", name)
+    if len(set(columns)) != len(columns):
+        raise ApiError(400, "bad_value", f"a column comes twice in {name}.columns", name)
     frame = []
     for i, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(columns):

@@ -98,9 +98,9 @@ class LivePage:
             return content
 
     def _ask_log(self) -> dict[str, Any]:
-        since = self._now() - WINDOW_DAYS * 86_400
+        log, since = self._answering.log, self._now() - WINDOW_DAYS * 86_400
         try:
-            models, trouble = self._answering.log.summary(since), None
+            models, trouble = self._answering.patience.call(log.summary, since), None
         except LogError as error:
             models, trouble = [], str(error)
         rows = [{**row, **_error_interval(row)} for row in models]

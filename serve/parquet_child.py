@@ -40,7 +40,7 @@ def main() -> int:
     except ColumnError as error:
         return _say(BAD_COLUMN, str(error))
     except BaseException as error:  # the reader's panics are no Exceptions
-        return _say(UNREADABLE, (str(error) or repr(error)).splitlines()[0][:200])
+        return _say(UNREADABLE, _in_words(str(error) or repr(error)))
     sys.stdout.buffer.write(" ".join(columns).encode() + b"\n")
     for values in columns.values():
         values.tofile(sys.stdout.buffer)
@@ -120,6 +120,15 @@ def _times(column) -> list[float]:
                 local = datetime.fromtimestamp(value, new_york)
                 values[i] = local.replace(tzinfo=UTC).timestamp()
     return [NAN if value is None else value for value in values]
+
+
+def _in_words(message: str) -> str:
+    """What the reader says without its Rust: `… value: General("Corrupt footer")`."""
+    import re  # here: a file that can be read is not to wait for it
+
+    quoted = re.search(r'\w\("([^"]+)"\)', message)
+    said = quoted[1] if quoted else message.splitlines()[0].rpartition("rror: ")[2]
+    return "it is damaged" if "{" in said else said[:200]
 
 
 def _say(code: int, message: str) -> int:

@@ -30,10 +30,10 @@ def predict_blueprint(answering: Answering) -> Blueprint:
         # Spares the usual case the parsing of the header.
         if kind != JSON or "HTTP_CONTENT_ENCODING" in request.environ:
             kind = media_type(request)
-        if kind in PARQUET_TYPES:
-            rides = read_rides(read_body(request), answering.max_rides)
-        elif JSON_TYPES.fullmatch(kind):
+        if kind == JSON or JSON_TYPES.fullmatch(kind):
             rides = parse_rides(read_body(request), answering.max_rides)
+        elif kind in PARQUET_TYPES:
+            rides = read_rides(read_body(request), answering.max_rides)
         else:
             raise wrong_type(kind, JSON, PARQUET_TYPES[0])
         explain = _wants_reasons()

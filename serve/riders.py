@@ -6,7 +6,7 @@ ride, and are therefore not in the prediction log.
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 from flask import Blueprint, Response, request
@@ -16,7 +16,7 @@ from serve.bodies import parse_time
 from serve.errors import ApiError, json_response
 from serve.schema import ALLOWED, YEARS, Hour, Interval, LeaveBy, Profile
 from taxi_duration.intervals import LEVELS
-from taxi_duration.rides import Answers, Rides, local_time
+from taxi_duration.rides import NEW_YORK, Answers, Rides, local_time
 from taxi_duration.zones import LAST_ZONE
 
 LOOK_BACK_MIN = 60  # no answer is longer
@@ -44,7 +44,7 @@ def riders_blueprint(answering: Answering) -> Blueprint:
         pickup, dropoff = _zone("PULocationID"), _zone("DOLocationID")
         arrive, p = _arrival(), _probability()
         champion = answering.serving().champion
-        starts = [arrive - timedelta(minutes=ago) for ago in range(1, LOOK_BACK_MIN + 1)]
+        starts = [_before(arrive, ago) for ago in range(1, LOOK_BACK_MIN + 1)]
         answers = champion.model.answer(_rides(pickup, dropoff, starts))
         minutes = _quantile(answers, p)
         in_time = minutes <= np.arange(1, LOOK_BACK_MIN + 1)
@@ -57,6 +57,12 @@ def riders_blueprint(answering: Answering) -> Blueprint:
         )  # fmt: skip
 
     return blueprint
+
+
+def _before(arrive: datetime, minutes: int) -> datetime:
+    """New York local time so many minutes before; clocks may have changed in between."""
+    moment = arrive.replace(tzinfo=NEW_YORK).astimezone(UTC)
+    return local_time(moment - timedelta(minutes=minutes))
 
 
 def _rides(pickup: int, dropoff: int, starts: list[datetime]) -> Rides:

@@ -97,7 +97,14 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
         engine = create_engine(
             address.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,  # the server may have been restarted
-            connect_args={"connect_timeout": 5},
+            # A network that is gone says nothing: without these it is waited for a quarter hour.
+            connect_args={
+                "connect_timeout": 5,
+                "tcp_user_timeout": 10_000,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 2,
+            },
         )
     try:
         metadata.create_all(engine)

@@ -40,7 +40,12 @@ def test_without_a_right_key_nobody_is_let_in(keyed, verb, path, headers):
 
 
 @pytest.mark.parametrize(
-    "headers", [{"X-API-Key": "first-key"}, {"Authorization": "Bearer first-key"}]
+    "headers",
+    [
+        {"X-API-Key": "first-key"},
+        {"Authorization": "Bearer first-key"},
+        {"X-API-Key": "schlüssel".encode().decode("latin-1")},  # UTF-8, as WSGI hands it over
+    ],
 )
 def test_with_a_key_one_is_let_in(keyed, headers):
     assert keyed.post("/predict", json=RIDE, headers=headers).status_code == 200

@@ -188,6 +188,16 @@ def test_a_spoilt_deployment_file_changes_nothing(client, look, content):
     assert served(client) == "green-duration:1"
 
 
+@pytest.mark.parametrize("share", ["half", None, [0.5], 7, -1, True])
+def test_a_share_that_is_none_is_refused(client, look, registered, share):
+    set_challenger(registered[2], "test", ab_share=0.5)
+    path = config.deployment_dir() / "deployment.json"
+    path.write_text(json.dumps({**read_deployment(), "ab_share": share}))
+    look()
+    assert served(client) == "green-duration:1"
+    assert "ab_share" in client.get("/model").json["trouble"]
+
+
 def test_a_worker_that_starts_on_a_bad_champion_serves_the_one_before(registered, make_app):
     deploy_champion(registered[1], "first")
     deploy_champion(registered[2], "bad")

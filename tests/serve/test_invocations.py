@@ -121,6 +121,12 @@ def test_other_columns_are_ignored(client):
         {"dataframe_split": {"columns": [1], "data": [[1]]}},
         {"dataframe_split": {"columns": ["PULocationID"], "data": [[1, 2]]}},
         {"dataframe_split": {"columns": ["PULocationID"], "data": [5]}},
+        {
+            "dataframe_split": {
+                "columns": ["PULocationID"] * 2 + ["DOLocationID"],
+                "data": [[1, 2, 3]],
+            }
+        },
         {"dataframe_split": {"columns": ["PULocationID"], "data": [[1]]}},
         {"inputs": {"PULocationID": [1, 2], "DOLocationID": [1]}},
         {"instances": [RIDE, 5]},
@@ -152,9 +158,16 @@ def test_bad_csv_is_refused_or_empty(client, text):
     assert response.status_code == 400 or rows == []
 
 
-def test_infinity_is_refused(client):
+def test_csv_as_spreadsheets_save_it_is_answered(client, frame, expected):
+    body = frame.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig")
+    assert minutes(post(client, body, "text/csv")) == expected
+
+
+def test_infinity_is_refused_by_name(client):
     text = '{"instances": [{"PULocationID": 1, "DOLocationID": 2, "trip_distance": Infinity}]}'
-    assert post(client, text).status_code == 400
+    response = post(client, text)
+    assert response.status_code == 400
+    assert response.json["error"]["field"] == "trip_distance"
 
 
 def test_other_types_are_refused(client):

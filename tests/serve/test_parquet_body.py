@@ -170,6 +170,8 @@ def test_what_is_no_whole_file_is_refused(client, body):
     response = post(client, body)
     assert response.status_code == 422
     assert response.json["error"]["code"] in ("bad_parquet", "bad_column")
+    assert "unwrap" not in response.text
+    assert "{ bytes" not in response.text
 
 
 def test_too_many_rows_are_refused(make_app, models):

@@ -247,9 +247,19 @@ def test_a_missing_field_is_named(client, field):
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
 def test_numbers_that_json_does_not_have_are_refused(client, number):
     text = '{"PULocationID": 10, "DOLocationID": 5, "trip_distance": NUMBER}'
-    response = post_text(client, text.replace("NUMBER", number))
-    assert response.status_code == 400
-    assert number in error_of(response)["message"]
+    for body, element in ((text, None), (f"[{json.dumps(RIDE)}, {text}]", 1)):
+        response = post_text(client, body.replace("NUMBER", number))
+        error = error_of(response)
+        assert response.status_code == 400
+        assert (error["field"], error.get("element")) == ("trip_distance", element)
+        assert f"trip_distance is {number}; it must be miles" in error["message"]
+
+
+def test_such_numbers_are_refused_in_fields_that_are_ignored_too(client):
+    text = '{"PULocationID": 10, "DOLocationID": 5, "surge": NaN}'
+    error = error_of(post_text(client, text))
+    assert (error["code"], error["field"]) == ("bad_json", None)
+    assert "NaN" in error["message"]
 
 
 def test_a_number_that_overflows_to_infinity_is_refused(client):
@@ -335,7 +345,9 @@ def test_other_methods_are_refused_as_json(client):
     response = client.get("/predict")
     assert response.status_code == 405
     assert "POST" in response.headers["Allow"]
-    assert error_of(response)["code"] == "method_not_allowed"
+    error = error_of(response)
+    assert error["code"] == "method_not_allowed"
+    assert error["message"] == "GET is not possible at /predict; it takes OPTIONS, POST"
 
 
 def test_rides_that_are_refused_are_not_logged(client, log):

@@ -39,6 +39,12 @@ class Running:
         finally:
             connection.close()
 
+    def send(self, content: bytes) -> socket.socket:
+        """Open a connection and send bytes as they are."""
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        client.sendall(content)
+        return client
+
     def workers(self) -> list[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
@@ -245,3 +251,70 @@ def test_the_command_of_gunicorn_is_as_good(registered):
     process.terminate()
     process.wait(timeout=40)
     assert status == 200
+
+
+# --- what reaches gunicorn and not the application --------------------------------------
+
+HALF_A_BODY = (
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b'Content-Length: 60\r\n\r\n{"PUL'
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [HALF_A_BODY[:30], HALF_A_BODY], ids=["header", "body"])
+def test_clients_that_stall_do_not_keep_others_waiting_for_long(start, registered, sent):
+    deploy_champion(registered[1], "first")
+    service = start(WORKERS="1", THREADS="2")
+    stalled = [service.send(sent) for _ in range(4)]
+    assert service.ask()[0] == 200
+    for client in stalled:
+        client.close()
+
+
+@pytest.mark.slow
+def test_a_body_that_stops_arriving_is_answered_with_408(start, registered):
+    deploy_champion(registered[1], "first")
+    status, body = answer_of(start().send(HALF_A_BODY))
+    assert (status, json.loads(body)["error"]["code"]) == (408, "timeout")
+
+
+@pytest.mark.slow
+def test_what_is_no_http_is_refused_as_json_too(start, registered):
+    deploy_champion(registered[1], "first")
+    service = start()
+    start_line = b"GET /health HTTP/1.1\r\n"
+    cases = {
+        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n": 400,
+        b"hello\r\n\r\n": 400,
+        b"GET / HTTP/3.0\r\n\r\n": 400,
+        start_line + b"no colon\r\n\r\n": 400,
+        start_line + b"Content-Length: -1\r\n\r\n": 400,
+        start_line + b"Expect: wonders\r\n\r\n": 417,
+        start_line + b"X: " + b"a" * 20_000 + b"\r\n\r\n": 431,
+    }
+    for sent, expected in cases.items():
+        status, body = answer_of(service.send(sent))
+        error = json.loads(body)["error"]
+        assert (status, error["code"], error["field"]) == (expected, "bad_request", None)
+        assert len(error["message"]) < 300
+
+
+@pytest.mark.slow
+def test_a_body_too_large_is_refused_however_it_is_sent(start, registered):
+    deploy_champion(registered[1], "first")
+    service = start(MAX_BODY_MB="1")
+    large = json.dumps([RIDE] * 100_000).encode()
+    for body in (large, iter([large])):  # an iterator is sent in chunks
+        connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+        connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        assert (response.status, json.load(response)["error"]["code"]) == (413, "too_large")
+        connection.close()
+
+
+def answer_of(client: socket.socket) -> tuple[int, bytes]:
+    """Read a whole answer; the server closes the connection after it."""
+    with client, client.makefile("rb") as file:
+        head, _, body = file.read().partition(b"\r\n\r\n")
+    return int(head.split()[1]), body

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+
+from taxi_duration.rides import NEW_YORK
 
 ZONES = {"PULocationID": 74, "DOLocationID": 42}
 
@@ -84,3 +86,15 @@ def test_a_bad_question_is_refused_by_the_name_of_its_field(client, path, change
 def test_arrival_with_an_unescaped_offset_is_understood(client):
     response = client.get("/leave-by?PULocationID=74&DOLocationID=42&arrive=2021-02-15T15:00+01:00")
     assert response.json["arrive"] == "2021-02-15T09:00:00"
+
+
+def test_leaving_before_clocks_change_counts_minutes_that_pass(client):
+    query = {**ZONES, "arrive": "2021-03-14T03:05:00", "p": 0.9}
+    answer = client.get("/leave-by", query_string=query).json
+    start, end = (
+        datetime.fromisoformat(answer[name]).replace(tzinfo=NEW_YORK).astimezone(UTC)
+        for name in ("leave_by", "arrive")
+    )
+    minutes = (end - start) / timedelta(minutes=1)
+    assert answer["minutes"] <= minutes < answer["minutes"] + 1.01
+    assert not answer["leave_by"].startswith("2021-03-14T02")  # a time that there is not

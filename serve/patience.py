@@ -1,0 +1,58 @@
+"""Calls to the log's store, which may hang for as long as it likes: not at the riders' cost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from taxi_duration.errors import LogError
+
+T = TypeVar("T")
+
+
+class Patience:
+    """Waits for a call so long and no longer: a worker's threads are few, and riders wait too.
+
+    While a call is overdue, others are refused at once. It is left to itself, and asked again
+    when it has ended.
+
+    Args:
+        seconds: to wait for one call.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._overdue: Future[Any] | None = None
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Return what the function returns, and raise what it raises.
+
+        Raises:
+            LogError: it did neither in time.
+        """
+        overdue = self._overdue
+        if overdue is not None and not overdue.done():
+            raise LogError("the store of the prediction log still does not answer")
+        future: Future[T] = Future()
+        # A daemon: the worker can end whatever becomes of the call.
+        threading.Thread(
+            target=_run, args=(future, function, arguments), daemon=True, name="store"
+        ).start()
+        try:
+            return future.result(self._seconds)
+        except TimeoutError:
+            if future.done():  # it was the function's own
+                raise
+            self._overdue = future
+            raise LogError(
+                f"the store of the prediction log does not answer within {self._seconds:g} s"
+            ) from None
+
+
+def _run(future: Future[T], function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
+    try:
+        future.set_result(function(*arguments))
+    except BaseException as error:  # whatever it is, it belongs to who asked
+        future.set_exception(error)
