@@ -352,8 +352,7 @@ class Turn:
                 "wait", f"training for {state.month} failed, once more next turn: {error}", None
             )
         why = f"failed {attempts} times, last with: {error}"
-        after = self._enter(state, "idle", looked_at=state.month)
-        return Step(f"give up on {state.month}", why, after)
+        return Step(f"give up on {state.month}", why, self._done(state))
 
     def gate(self, state: State, deployment: dict[str, Any]) -> Step:
         """Judge on the month that neither has seen."""

@@ -240,6 +240,18 @@ def test_training_that_fails_is_tried_again_next_turn_and_then_given_up(deployed
     assert turns[2] == ["give up on 2021-03"]
 
 
+def test_month_after_one_given_up_begins_a_run_of_its_own(deployed):
+    """Neither the run nor the failures of the month before are its own."""
+    shop = FakeWorkshop(broken=PipelineError("disk full"), published=(JANUARY, FEBRUARY, MARCH))
+    for _ in range(auto_settings().max_attempts):
+        take_turn(shop)
+    given_up = read_state()
+    assert (given_up.looked_at, given_up.run_id, given_up.attempts) == ("2021-03", None, 0)
+    shop.published = (*shop.published, APRIL)
+    assert whats(take_turn(shop))[-1] == "wait"
+    assert read_state().attempts == 1
+
+
 def test_training_goes_on_with_the_run_it_began(deployed):
     shop = FakeWorkshop(broken=PipelineError("power cut"))
     take_turn(shop)
