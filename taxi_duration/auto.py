@@ -358,9 +358,9 @@ class Turn:
         """Judge on the month that neither has seen."""
         champion, challenger = deployment["champion"], state.challenger
         name = name_of(challenger)
-        if challenger["data_source"] != champion["data_source"]:
-            why = f"it learned from {challenger['data_source']}, the champion from " \
-                  f"{champion['data_source']}"  # fmt: skip
+        # Real trips may follow the sample: the month that judges them is real then, too.
+        if challenger["data_source"] == "sample" != champion["data_source"]:
+            why = f"it learned from sample, the champion from {champion['data_source']}"
             return Step(f"refuse {name}", why, self._done(state), model=challenger)
         try:
             decision = self.workshop.gate(champion, challenger, parse_month(state.month))

@@ -233,6 +233,13 @@ def test_challenger_from_the_sample_does_not_follow_one_from_real_trips(deployed
     assert "it learned from sample, the champion from tlc" in [line["why"] for line in lines]
 
 
+def test_challenger_from_real_trips_may_follow_one_from_the_sample(home):
+    """A machine that began without network must not stay with generated trips for ever."""
+    deploy_champion(entry(1, "sample"), "the first, without network")
+    take_turn(FakeWorkshop())
+    assert serving() == 2
+
+
 def test_training_that_fails_is_tried_again_next_turn_and_then_given_up(deployed):
     shop = FakeWorkshop(broken=PipelineError("disk full"))
     turns = [whats(take_turn(shop)) for _ in range(3)]
