@@ -25,7 +25,7 @@ from taxi_duration.bootstrap import DayBootstrap
 from taxi_duration.bundle import load_bundle
 from taxi_duration.deployment import name_of, read_deployment, read_history
 from taxi_duration.drift import LEVELS, MIN_ROWS, Drift, Sample, measure_drift
-from taxi_duration.errors import NotFoundError, TaxiError
+from taxi_duration.errors import BundleError, NotFoundError, TaxiError
 from taxi_duration.files import write_json
 from taxi_duration.metrics import segment_masks
 from taxi_duration.models import DurationModel
@@ -165,7 +165,9 @@ def training_sample(model: DurationModel, card: Mapping[str, Any]) -> Sample:
         TaxiError: a month cannot be read any more.
     """
     train, validation = (
-        concat_trips(prepare_months(card["service"], parse_months(card[months])))
+        concat_trips(
+            prepare_months(card["service"], parse_months(card[months]), mode=card["data_source"])
+        )
         for months in ("train_data", "val_data")
     )
     return make_sample(model, train, validation)
@@ -202,10 +204,16 @@ def load_version(entry: Mapping[str, Any]) -> tuple[DurationModel, dict[str, Any
     """Return model and card of a version, given as in deployment.json.
 
     Raises:
-        BundleError: the bundle is missing or damaged.
+        BundleError: the bundle is missing, damaged, or not the one that the entry names.
     """
     folder = config.models_dir() / entry["name"] / str(entry["version"])
-    return load_bundle(folder, config.signing_key())
+    model, card = load_bundle(folder, config.signing_key())
+    if card["model_sha256"] != entry["model_sha256"]:
+        raise BundleError(
+            f"{name_of(dict(entry))} has SHA-256 {card['model_sha256'][:12]}…, "
+            f"deployed is {entry['model_sha256'][:12]}…"
+        )
+    return model, card
 
 
 def serving_since(entry: Mapping[str, Any]) -> float:
@@ -259,7 +267,9 @@ def check_month(entry: Mapping[str, Any], month: Month) -> Health:
         TaxiError: the bundle or the month cannot be used.
     """
     model, card = load_version(entry)
-    trips = concat_trips(prepare_months(card["service"], [month]))
+    # A model of real trips is never looked at on generated ones.
+    mode = "tlc" if card["data_source"] == "tlc" else None
+    trips = concat_trips(prepare_months(card["service"], [month], mode=mode))
     frame = answer_trips(model, card, trips)
     source = f"{card['service']} {month}"
     return check_health(source, frame, card, _reference(model, card), whole_month=True)

@@ -140,10 +140,10 @@ class PipelineWorkshop:
         """Judge on a month that neither was trained on; the numbers go to the registry."""
         (ours, our_card), (theirs, their_card) = map(load_version, (challenger, champion))
         check_unseen(str(month), our_card, their_card)
-        train = concat_trips(
-            prepare_months(our_card["service"], parse_months(our_card["train_data"]))
+        train, trips = (
+            concat_trips(prepare_months(our_card["service"], months, mode=our_card["data_source"]))
+            for months in (parse_months(our_card["train_data"]), [month])
         )
-        trips = concat_trips(prepare_months(our_card["service"], [month]))
         lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
         rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
         decision = compare_models(theirs, ours, lookups, rides, actual)
