@@ -151,6 +151,17 @@ def test_errors_come_overall_and_by_version_arm_and_segment():
     assert {"airport", "manhattan_internal", "rush_hour"} <= set(table["group"])
 
 
+def test_versions_and_arms_are_compared_beside_the_one_that_is_judged():
+    """A challenger's rides are in the table, and the verdict is the champion's own."""
+    challenger = live(error=20.0, model="green-duration:2", seed=1).assign(arm="challenger")
+    both = pd.concat([live(), challenger])
+    found = check_health("live log", live(), CARD, sample_of(live(seed=9)), beside=both)
+    table = found.errors.set_index(["by", "group"])
+    assert table.loc[("arm", "challenger"), "mae"] == pytest.approx(16, rel=0.1)
+    assert table.loc[("version", "green-duration:1"), "mae"] == found.overall()["mae"]
+    assert found.level == "ok"
+
+
 def test_error_of_a_group_is_that_of_its_rides():
     frame = live()
     row = live_errors(frame).query("group == 'airport'").iloc[0]
