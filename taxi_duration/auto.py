@@ -456,6 +456,8 @@ class Turn:
         if outcome.verdict == "worse":
             return self._drop(state, why, numbers)
         if outcome.verdict == "better" or outcome.blocks >= self.settings.ab_blocks:
+            if outcome.verdict == "undecided":
+                why = f"better in the shadow, and not worse for riders ({why})"
             after = self._enter(state, "promote", why=why)
             return Step(f"trust {name_of(state.challenger)}", why, after, numbers, state.challenger)
         return self._wait_for_feedback(state, why, numbers)

@@ -298,6 +298,13 @@ def test_whole_way_from_a_month_to_a_promotion(deployed):
     assert serving() == 2
 
 
+def test_promotion_after_an_undecided_ab_test_says_what_speaks_for_it(deployed):
+    """The shadow found it better; the A/B test only had to find it not worse."""
+    shop = FakeWorkshop(split_gain=0.0, feedback_days=15)
+    promoted = next(line for line in take_turn(shop) if line["what"].startswith("promote"))
+    assert "better in the shadow, and not worse for riders (undecided after" in promoted["why"]
+
+
 def test_champion_that_is_wrong_is_replaced_without_an_ab_test(deployed):
     shop = FakeWorkshop(live_reasons=(WRONG,), rollback_gain=-1.0)
     shop.live_health = lambda model: shop._health("live log", model, shop.live_reasons)
