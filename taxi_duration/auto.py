@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from taxi_duration import config
 from taxi_duration.ab_test import Outcome, judge, paired_gains, split_gains
-from taxi_duration.audit import record
+from taxi_duration.audit import read_audit, record
 from taxi_duration.bootstrap import Estimate
 from taxi_duration.deployment import (
     deploy_champion,
@@ -38,6 +38,7 @@ from taxi_duration.errors import (
     SourceError,
     SourceUnreachableError,
     TaxiError,
+    TrackingError,
 )
 from taxi_duration.files import read_json, write_json
 from taxi_duration.gate import Decision
@@ -89,6 +90,8 @@ class State:
         challenger, champion: entries as in deployment.json.
         looked_at: newest month that was decided on.
         why: what to say when the present step is done.
+        untold: decisions that MLflow does not know yet, each the `key` of its line in the
+            audit trail and the `model` it is about.
     """
 
     stage: str = "idle"
@@ -102,6 +105,7 @@ class State:
     champion: dict[str, Any] | None = None
     looked_at: str | None = None
     why: str = ""
+    untold: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -154,10 +158,10 @@ class Workshop(Protocol):
         """Load the version as the service would; a BundleError when it is not usable."""
 
     def mirror(self) -> None:
-        """Make the registry's aliases say what deployment.json says."""
+        """Make the registry's aliases say what deployment.json says; raises TrackingError."""
 
     def log(self, line: dict[str, Any], model: dict[str, Any] | None) -> None:
-        """Keep a decision in MLflow."""
+        """Keep a decision in MLflow, once however often it is told; raises TrackingError."""
 
 
 @cache
@@ -200,21 +204,39 @@ def take_turn(
 
 def _take_steps(turn: Turn, say: Callable[[str], None]) -> list[dict[str, Any]]:
     lines = []
+    _tell_mlflow(turn.workshop, say)  # what an earlier turn could not
     while True:
         state = read_state()
         step = turn.next_step(state)
         # A state that stays is looked at again and again: each look is a line of its own.
         key = f"{state.serial}:{state.stage}:{step.what}" if step.state else None
-        line = record(step.what, step.why, step.numbers, key)
-        if key:
-            turn.workshop.log(line, step.model)
+        lines.append(record(step.what, step.why, step.numbers, key))
         say(f"{step.what}: {step.why}")
-        lines.append(line)
         if step.state is None:
-            return lines
-        write_state(replace(step.state, serial=state.serial + 1))
+            break
+        untold = [*state.untold, {"key": key, "model": step.model}]
+        write_state(replace(step.state, serial=state.serial + 1, untold=untold))
         if step.state.stage == "idle" != state.stage:
-            return lines  # a month is dealt with; a backlog takes a turn for each
+            break  # a month is dealt with; a backlog takes a turn for each
+    _tell_mlflow(turn.workshop, say)
+    return lines
+
+
+def _tell_mlflow(workshop: Workshop, say: Callable[[str], None]) -> None:
+    """Let MLflow know what serves and what was decided; no decision waits for that."""
+    state = read_state()
+    if not state.untold:
+        return
+    lines = {line["key"]: line for line in read_audit()}
+    try:
+        workshop.mirror()
+        for decision in state.untold:
+            if decision["key"] in lines:
+                workshop.log(lines[decision["key"]], decision["model"])
+    except TrackingError as error:
+        say(f"MLflow is told by a later turn: {error}")
+    else:
+        write_state(replace(state, untold=[]))
 
 
 UNKNOWN = Health("live log", "unknown", 0, 0, pd.DataFrame(), [], [])
@@ -326,6 +348,8 @@ class Turn:
         try:
             settings = self._settings(champion, month, state.window or self.settings.window_months)
             challenger = self.workshop.train(settings, state.run_id, self._remember)
+        except TrackingError as error:
+            return _wait_for_mlflow(error)
         except TaxiError as error:
             return self._training_failed(read_state(), error)
         after = self._enter(state, "gate", challenger=challenger, champion=champion)
@@ -352,21 +376,22 @@ class Turn:
                 "wait", f"training for {state.month} failed, once more next turn: {error}", None
             )
         why = f"failed {attempts} times, last with: {error}"
-        after = self._enter(state, "idle", looked_at=state.month)
-        return Step(f"give up on {state.month}", why, after)
+        return Step(f"give up on {state.month}", why, self._done(state))
 
     def gate(self, state: State, deployment: dict[str, Any]) -> Step:
         """Judge on the month that neither has seen."""
         champion, challenger = deployment["champion"], state.challenger
         name = name_of(challenger)
-        if challenger["data_source"] != champion["data_source"]:
-            why = f"it learned from {challenger['data_source']}, the champion from " \
-                  f"{champion['data_source']}"  # fmt: skip
+        # Real trips may follow the sample: the month that judges them is real then, too.
+        if challenger["data_source"] == "sample" != champion["data_source"]:
+            why = f"it learned from sample, the champion from {champion['data_source']}"
             return Step(f"refuse {name}", why, self._done(state), model=challenger)
         try:
             decision = self.workshop.gate(champion, challenger, parse_month(state.month))
         except (BundleError, SettingError) as error:  # damaged, or the champion knows the month
             return Step(f"refuse {name}", str(error), self._done(state), model=challenger)
+        except TrackingError as error:
+            return _wait_for_mlflow(error)
         why = decision.headline
         numbers = {"gate": decision.as_dict()}
         if not decision.promoted:
@@ -382,7 +407,6 @@ class Turn:
         if deployment["champion"] != state.champion:
             return self._overtaken(state)
         set_challenger(state.challenger, f"passed the gate on {state.month}", shadow=True)
-        self.workshop.mirror()
         why = f"its answers are logged beside those of {name_of(state.champion)}"
         return Step(f"shadow {name}", why, self._enter(state, "shadow"), model=state.challenger)
 
@@ -413,7 +437,6 @@ class Turn:
             return self._overtaken(state)
         share = self.settings.ab_share
         set_challenger(state.challenger, state.why, ab_share=share, shadow=True)
-        self.workshop.mirror()
         name = name_of(state.challenger)
         why = f"it answers {share:.0%} of the rides, so far: {state.why}"
         return Step(f"A/B-test {name}", why, self._enter(state, "ab"), model=state.challenger)
@@ -433,6 +456,8 @@ class Turn:
         if outcome.verdict == "worse":
             return self._drop(state, why, numbers)
         if outcome.verdict == "better" or outcome.blocks >= self.settings.ab_blocks:
+            if outcome.verdict == "undecided":
+                why = f"better in the shadow, and not worse for riders ({why})"
             after = self._enter(state, "promote", why=why)
             return Step(f"trust {name_of(state.challenger)}", why, after, numbers, state.challenger)
         return self._wait_for_feedback(state, why, numbers)
@@ -494,7 +519,6 @@ class Turn:
         except BundleError as error:
             return self._drop(state, str(error), {})
         deploy_champion(state.challenger, state.why)
-        self.workshop.mirror()
         what = f"promote {name_of(state.challenger)}"
         return Step(what, state.why, self._done(state), model=state.challenger)
 
@@ -502,7 +526,6 @@ class Turn:
         """End the test; the champion answers alone."""
         if deployment["challenger"] == state.challenger:
             drop_challenger(state.why)
-            self.workshop.mirror()
         what = f"drop {name_of(state.challenger)}"
         return Step(what, state.why, self._done(state), model=state.challenger)
 
@@ -510,7 +533,6 @@ class Turn:
         """Put the earlier champion back; it may be there already after a crash."""
         if deployment["champion"] == state.champion:
             roll_back(state.why)
-        self.workshop.mirror()
         what = f"roll back {name_of(state.champion)} to {name_of(state.challenger)}"
         return Step(what, state.why, self._done(state), model=state.champion)
 
@@ -549,6 +571,10 @@ def _in_words(outcome: Outcome) -> str:
         f"{outcome.gain_min:+.3f} min ({outcome.low_min:+.3f} to {outcome.high_min:+.3f}), "
         f"evidence {outcome.e_value:.3g}"
     )
+
+
+def _wait_for_mlflow(error: TrackingError) -> Step:
+    return Step("wait", f"MLflow is needed: {error}", None)
 
 
 def _months(tag: str | None) -> list[Month]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from taxi_duration import tracking
 from taxi_duration.candidates import RESULTS_FILE
 from taxi_duration.errors import MonthNotPublishedError
-from taxi_duration.files import read_json
+from taxi_duration.files import read_json, sha256_file
 from taxi_duration.logs import log_to_file
 from taxi_duration.notebooks import NotebookError, execute
 from taxi_duration.report import write_report
@@ -58,15 +58,17 @@ def _run_one(run: Run, name: str, label: str, say: Callable[[str], None]) -> Non
     say(f"{label} …")
     started = time.perf_counter()
     parameters = {**run.settings.as_parameters(), "RUN_DIR": str(run.folder)}
+    executed = run.folder / f"{name}.ipynb"
     try:
-        execute(name, run.folder / f"{name}.ipynb", parameters, WarmKernelManager)
+        execute(name, executed, parameters, WarmKernelManager)
     except NotebookError as error:
         _fail(run, name, error)
         if error.ename == MonthNotPublishedError.__name__:
             raise MonthNotPublishedError(error.evalue) from error
         raise
     seconds = round(time.perf_counter() - started, 2)
-    run.update(notebooks={**done, name: {"status": "done", "seconds": seconds}})
+    entry = {"status": "done", "seconds": seconds, "sha256": sha256_file(executed)}
+    run.update(notebooks={**done, name: entry})
     say(f"{label} done in {seconds:.1f} s")
 
 

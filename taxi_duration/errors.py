@@ -41,6 +41,10 @@ class RegistryError(TaxiError):
     """The registry and the saved models contradict each other."""
 
 
+class TrackingError(TaxiError):
+    """MLflow's store does not answer, or not as it should; says why."""
+
+
 class PipelineError(TaxiError):
     """A notebook of the chain failed; names the notebook, the cell and the error."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -25,7 +25,7 @@ from taxi_duration.bootstrap import DayBootstrap
 from taxi_duration.bundle import load_bundle
 from taxi_duration.deployment import name_of, read_deployment, read_history
 from taxi_duration.drift import LEVELS, MIN_ROWS, Drift, Sample, measure_drift
-from taxi_duration.errors import NotFoundError, TaxiError
+from taxi_duration.errors import BundleError, NotFoundError, TaxiError
 from taxi_duration.files import write_json
 from taxi_duration.metrics import segment_masks
 from taxi_duration.models import DurationModel
@@ -165,7 +165,9 @@ def training_sample(model: DurationModel, card: Mapping[str, Any]) -> Sample:
         TaxiError: a month cannot be read any more.
     """
     train, validation = (
-        concat_trips(prepare_months(card["service"], parse_months(card[months])))
+        concat_trips(
+            prepare_months(card["service"], parse_months(card[months]), mode=card["data_source"])
+        )
         for months in ("train_data", "val_data")
     )
     return make_sample(model, train, validation)
@@ -202,10 +204,16 @@ def load_version(entry: Mapping[str, Any]) -> tuple[DurationModel, dict[str, Any
     """Return model and card of a version, given as in deployment.json.
 
     Raises:
-        BundleError: the bundle is missing or damaged.
+        BundleError: the bundle is missing, damaged, or not the one that the entry names.
     """
     folder = config.models_dir() / entry["name"] / str(entry["version"])
-    return load_bundle(folder, config.signing_key())
+    model, card = load_bundle(folder, config.signing_key())
+    if card["model_sha256"] != entry["model_sha256"]:
+        raise BundleError(
+            f"{name_of(dict(entry))} has SHA-256 {card['model_sha256'][:12]}…, "
+            f"deployed is {entry['model_sha256'][:12]}…"
+        )
+    return model, card
 
 
 def serving_since(entry: Mapping[str, Any]) -> float:
@@ -259,7 +267,9 @@ def check_month(entry: Mapping[str, Any], month: Month) -> Health:
         TaxiError: the bundle or the month cannot be used.
     """
     model, card = load_version(entry)
-    trips = concat_trips(prepare_months(card["service"], [month]))
+    # A model of real trips is never looked at on generated ones.
+    mode = "tlc" if card["data_source"] == "tlc" else None
+    trips = concat_trips(prepare_months(card["service"], [month], mode=mode))
     frame = answer_trips(model, card, trips)
     source = f"{card['service']} {month}"
     return check_health(source, frame, card, _reference(model, card), whole_month=True)
@@ -272,16 +282,20 @@ def check_live(entry: Mapping[str, Any], prediction_log: PredictionLog) -> Healt
         TaxiError: the bundle or the log cannot be used.
     """
     model, card = load_version(entry)
+    everybody = log_frame(prediction_log.answered(since=_recently()))
     frame = recent_rides(entry, prediction_log)
     reference = _reference(model, card) if len(frame) >= MIN_ROWS else EMPTY
-    return check_health("live log", frame, card, reference)
+    return check_health("live log", frame, card, reference, beside=everybody)
 
 
 def recent_rides(entry: Mapping[str, Any], prediction_log: PredictionLog) -> pd.DataFrame:
     """Return the rides a version answered in the last days, not before it became champion."""
-    recent = time.time() - monitor_settings().live_days * DAY_SECONDS
-    since = max(serving_since(entry), recent)
+    since = max(serving_since(entry), _recently())
     return log_frame(prediction_log.answered(since=since, model=name_of(dict(entry))))
+
+
+def _recently() -> float:
+    return time.time() - monitor_settings().live_days * DAY_SECONDS
 
 
 def write_verdict(health: Health) -> None:
@@ -301,22 +315,33 @@ def _reference(model: DurationModel, card: Mapping[str, Any]) -> Sample | None:
 # --- errors ----------------------------------------------------------------------------------
 
 
-def live_errors(answered: pd.DataFrame) -> pd.DataFrame:
+def live_errors(answered: pd.DataFrame, beside: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return errors overall and by version, arm and segment, with 95 % intervals over days.
 
     Args:
         answered: rides as `log_frame`, each with its `true_duration`.
+        beside: rides of all versions, to be compared by version and arm; `answered` when None.
     Returns:
         One row per group: `by`, `group`, `rows`, then `mae`, `rmse`, `bias` (predicted -
         actual; all minutes), `coverage`, each with `_low` and `_high`.
     """
+    rows = [
+        *_error_rows(answered, _overall),
+        *_error_rows(answered if beside is None else beside, _versions_and_arms),
+        *_error_rows(answered, _segments),
+    ]
+    return pd.DataFrame(rows)
+
+
+def _error_rows(
+    answered: pd.DataFrame, groups: Callable[[pd.DataFrame], Iterable[tuple[str, str, np.ndarray]]]
+) -> Iterator[dict[str, Any]]:
     if answered.empty:
-        return pd.DataFrame()
+        return
     days = draws_for(answered["pickup_at"].to_numpy())
     error = (answered["duration"] - answered["true_duration"]).to_numpy(dtype="float64")
     inside = answered["true_duration"].between(answered["p10"], answered["p90"]).to_numpy()
-    rows = []
-    for by, group, mask in _groups(answered):
+    for by, group, mask in groups(answered):
         kept = mask.astype("float64")
         estimates = {
             "mae": days.ratio(np.abs(error) * kept, kept),
@@ -327,8 +352,7 @@ def live_errors(answered: pd.DataFrame) -> pd.DataFrame:
         figures = {}
         for name, (value, low, high) in estimates.items():
             figures |= {name: value, f"{name}_low": low, f"{name}_high": high}
-        rows.append({"by": by, "group": group, "rows": int(mask.sum()), **figures})
-    return pd.DataFrame(rows)
+        yield {"by": by, "group": group, "rows": int(mask.sum()), **figures}
 
 
 def draws_for(pickup_at: np.ndarray) -> DayBootstrap:
@@ -344,12 +368,18 @@ def expected_error(card: Mapping[str, Any], used_distance: np.ndarray) -> float:
     return share * scores["with_distance"]["mae"] + (1 - share) * scores["without_distance"]["mae"]
 
 
-def _groups(answered: pd.DataFrame) -> Iterable[tuple[str, str, np.ndarray]]:
-    """Overall, then each version, arm and segment that has a ride."""
+def _overall(answered: pd.DataFrame) -> Iterable[tuple[str, str, np.ndarray]]:
     yield "overall", "all", np.ones(len(answered), dtype=bool)
+
+
+def _versions_and_arms(answered: pd.DataFrame) -> Iterable[tuple[str, str, np.ndarray]]:
     for by, column in (("version", "model"), ("arm", "arm")):
         for group in sorted(answered[column].unique()):
             yield by, str(group), (answered[column] == group).to_numpy()
+
+
+def _segments(answered: pd.DataFrame) -> Iterable[tuple[str, str, np.ndarray]]:
+    """Those that have a ride."""
     masks = segment_masks(Rides.from_frame(answered), answered["support"].to_numpy())
     for segment, mask in masks.items():
         if mask.any():
@@ -366,6 +396,7 @@ def check_health(
     reference: Sample | None,
     whole_month: bool = False,
     settings: MonitorSettings | None = None,
+    beside: pd.DataFrame | None = None,
 ) -> Health:
     """Look at the rides that one model answered.
 
@@ -376,14 +407,15 @@ def check_health(
         reference: rides of the training months; None when they cannot be read.
         whole_month: the rides are all trips of a month, so that their number tells.
         settings: the package's own when None.
+        beside: rides of all versions, for the errors by version and arm; `frame` when None.
     """
     settings = settings or monitor_settings()
     model = name_of(dict(card))
     frame = frame[frame["model"] == model] if len(frame) else frame
-    answered = frame[frame["true_duration"].notna()] if len(frame) else frame
+    answered = _told(frame)
     drifts = _drifts(reference, frame, whole_month) if reference is not None and len(frame) else []
     reasons = []
-    errors = live_errors(answered)
+    errors = live_errors(answered, None if beside is None else _told(beside))
     if len(answered) >= settings.min_answered:
         expected = expected_error(card, answered["used_distance"].to_numpy())
         reasons += _error_reasons(errors.iloc[0], expected, answered, settings)
@@ -392,6 +424,11 @@ def check_health(
         reasons.append(Reason("data", "watch", "the training months cannot be read: no drift"))
     reasons.sort(key=lambda reason: -LEVELS.index(reason.level))
     return Health(source, model, len(frame), len(answered), errors, drifts, reasons)
+
+
+def _told(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rides whose true duration is known."""
+    return frame[frame["true_duration"].notna()] if len(frame) else frame
 
 
 def _drifts(reference: Sample, frame: pd.DataFrame, whole_month: bool) -> list[Drift]:

@@ -16,7 +16,7 @@ from taxi_duration.atlas import ATLAS_FILE
 from taxi_duration.bundle import MODEL_FILE, load_bundle, load_card
 from taxi_duration.deployment import read_history
 from taxi_duration.errors import BundleError, NotFoundError
-from taxi_duration.files import sha256_file
+from taxi_duration.files import read_json, sha256_file
 from taxi_duration.prediction_log import PredictionLog
 from taxi_duration.rides import Rides
 from taxi_duration.runs import RUN_FILE
@@ -144,13 +144,21 @@ def _run_links(card: dict[str, Any]) -> Iterator[Link]:
     parameters = ", ".join(f"{k}={v}" for k, v in card["parameters"].items())
     settings = f"train {card['train_data']}, validate {card['val_data']}"
     yield Link("run", card["run_id"], RECORDED, f"{settings}; {parameters}")
-    for path in sorted(folder.glob("*.ipynb")):
-        yield Link("notebook", path.name, RECORDED, f"executed, in {folder.name}/")
+    for name, entry in read_json(folder / RUN_FILE)["notebooks"].items():
+        yield _notebook_link(folder / f"{name}.ipynb", entry.get("sha256"))
+
+
+def _notebook_link(path: Path, recorded: str | None) -> Link:
+    """An executed notebook's bytes now against what the run noted when it was done."""
+    status, detail = _compare(path, recorded) if recorded else (RECORDED, "executed")
+    return Link("notebook", path.name, status, f"{detail}, in {path.parent.name}/")
 
 
 def _code_link(card: dict[str, Any]) -> Link:
     libraries = ", ".join(f"{name} {version}" for name, version in card["libraries"].items())
-    return Link("code", f"git {card['git_commit'][:12]}", RECORDED, libraries)
+    commit, _, dirty = card["git_commit"].partition("-")
+    name = f"git {commit[:12]}{', changed since' if dirty else ''}"
+    return Link("code", name, RECORDED, libraries)
 
 
 def _beside_links(card: dict[str, Any]) -> Iterator[Link]:
@@ -169,6 +177,8 @@ def _beside_links(card: dict[str, Any]) -> Iterator[Link]:
 def _month_link(role: str, month: dict[str, Any]) -> Link:
     """A source month's bytes now against what the card recorded."""
     status, detail = _compare(_month_path(month), month["sha256"])
+    if status == MISSING:
+        detail += "; `pipeline.py data` for this month gets it again"
     reasons = ", ".join(f"{code} {n:,}" for code, n in month["reasons"].items() if n)
     where = month["url"] or f"data/{_folder(month)}/{month['file']}"
     detail += f"; {where}; {month['rows_read']:,} rows, {month['rows_kept']:,} kept ({reasons})"

@@ -7,13 +7,15 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from taxi_duration import config
+from taxi_duration.errors import TrackingError
 from taxi_duration.prepared import PreparedMonth
 
 EXPERIMENT = "taxi-duration"
@@ -36,6 +38,8 @@ def connect() -> Any:
     """
     # Nothing about a run leaves the machine unless the user asks for it.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Half a minute is enough for a server that restarts; MLflow's own 7 retries take over four.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
     import mlflow
 
     server = config.tracking_server()
@@ -45,6 +49,23 @@ def connect() -> Any:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         _prepare_local_store()
     return mlflow.MlflowClient()
+
+
+@contextmanager
+def needed() -> Iterator[None]:
+    """Raise what MLflow's store does not do in the block as our own error.
+
+    Raises:
+        TrackingError: names the store, and says why.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        store = config.tracking_server() or f"{config.tracking_dir().name}/"
+        why = str(error).splitlines()[0]
+        raise TrackingError(f"MLflow's store {store} does not do it: {why}") from error
 
 
 def experiment_id(client: Any) -> str:

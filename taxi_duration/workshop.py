@@ -125,8 +125,11 @@ class PipelineWorkshop:
         """Run the chain, or go on with it where it stopped.
 
         Raises:
+            TrackingError: MLflow's store is not there to take a run.
             TaxiError: the chain failed, or its model was not good enough to be registered.
         """
+        with tracking.needed():
+            tracking.experiment_id(self.client)
         run = new_run(settings) if run_id is None else load_run(run_id)
         remember(run.run_id)
         run_chain(run, self._notebooks, self._say)
@@ -140,16 +143,17 @@ class PipelineWorkshop:
         """Judge on a month that neither was trained on; the numbers go to the registry."""
         (ours, our_card), (theirs, their_card) = map(load_version, (challenger, champion))
         check_unseen(str(month), our_card, their_card)
-        train = concat_trips(
-            prepare_months(our_card["service"], parse_months(our_card["train_data"]))
+        train, trips = (
+            concat_trips(prepare_months(our_card["service"], months, mode=our_card["data_source"]))
+            for months in (parse_months(our_card["train_data"]), [month])
         )
-        trips = concat_trips(prepare_months(our_card["service"], [month]))
         lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
         rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
         decision = compare_models(theirs, ours, lookups, rides, actual)
         name, version = challenger["name"], str(challenger["version"])
-        for tag, value in decision.as_tags().items():
-            self.client.set_model_version_tag(name, version, tag, value)
+        with tracking.needed():
+            for tag, value in decision.as_tags().items():
+                self.client.set_model_version_tag(name, version, tag, value)
         return decision
 
     def check_bundle(self, entry: dict[str, Any]) -> None:
@@ -164,11 +168,13 @@ class PipelineWorkshop:
 
     def mirror(self) -> None:
         """Make the registry's aliases say what deployment.json says."""
-        mirror_aliases(self.client)
+        with tracking.needed():
+            mirror_aliases(self.client)
 
     def log(self, line: dict[str, Any], model: dict[str, Any] | None) -> None:
-        """Keep a decision in MLflow."""
-        audit.log_decision(self.client, line, model and (model["name"], model["version"]))
+        """Keep a decision in MLflow, once however often it is told."""
+        with tracking.needed():
+            audit.log_decision(self.client, line, model and (model["name"], model["version"]))
 
     @staticmethod
     def _folder(entry: dict[str, Any]):

@@ -1,4 +1,4 @@
-"""Starts MLflow's own servers for a test, on a free port of this machine, and ends them."""
+"""Starts servers for a test, MLflow's and ours, on a free port of this machine, and ends them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+
+from commands import PROJECT
 
 
 @contextlib.contextmanager
@@ -45,6 +47,31 @@ def mlflow_process(args: list[str], ping: str, cwd: Path, **env: str) -> Iterato
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@contextlib.contextmanager
+def service_process(folder: Path, **env: str) -> Iterator[str]:
+    """Run `python -m serve`, as it is deployed, until the block ends; yield its address.
+
+    Args:
+        folder: gets `serve.log`.
+        env: variables to set for it.
+    """
+    port = free_port()
+    with (folder / "serve.log").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serve"], cwd=PROJECT, stdout=output, stderr=subprocess.STDOUT,
+            env={**os.environ, "HOST": "127.0.0.1", "PORT": str(port), **env},
+        )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        while not answers(address + "/ready"):
+            assert process.poll() is None, (folder / "serve.log").read_text()
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=40)
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from importlib.resources import files
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,13 @@ from taxi_duration.deployment import (
     read_history,
     set_challenger,
 )
-from taxi_duration.errors import BundleError, PipelineError, SettingError, SourceUnreachableError
+from taxi_duration.errors import (
+    BundleError,
+    PipelineError,
+    SettingError,
+    SourceUnreachableError,
+    TrackingError,
+)
 from taxi_duration.files import read_json, write_json
 from taxi_duration.gate import Check, Decision
 from taxi_duration.monitor import Health, Reason
@@ -68,11 +75,13 @@ class FakeWorkshop:
     rollback_gain = 1.0
     new_source = "tlc"
     broken: Exception | None = None
+    outage: TrackingError | None = None
 
     def __init__(self, **fields) -> None:
         self.__dict__.update(fields)
         self.time = 1_000_000.0
         self.trained: list = []
+        self.told: list = []
 
     def now(self):
         return self.time
@@ -154,10 +163,12 @@ class FakeWorkshop:
             raise BundleError(f"version {model['version']} is damaged")
 
     def mirror(self):
-        pass
+        if self.outage:
+            raise self.outage
 
     def log(self, line, model):
-        pass
+        self.mirror()
+        self.told.append((line["what"], model and model["version"]))
 
 
 @pytest.fixture
@@ -233,11 +244,30 @@ def test_challenger_from_the_sample_does_not_follow_one_from_real_trips(deployed
     assert "it learned from sample, the champion from tlc" in [line["why"] for line in lines]
 
 
+def test_challenger_from_real_trips_may_follow_one_from_the_sample(home):
+    """A machine that began without network must not stay with generated trips for ever."""
+    deploy_champion(entry(1, "sample"), "the first, without network")
+    take_turn(FakeWorkshop())
+    assert serving() == 2
+
+
 def test_training_that_fails_is_tried_again_next_turn_and_then_given_up(deployed):
     shop = FakeWorkshop(broken=PipelineError("disk full"))
     turns = [whats(take_turn(shop)) for _ in range(3)]
     assert turns[0][-1] == turns[1][-1] == "wait"
     assert turns[2] == ["give up on 2021-03"]
+
+
+def test_month_after_one_given_up_begins_a_run_of_its_own(deployed):
+    """Neither the run nor the failures of the month before are its own."""
+    shop = FakeWorkshop(broken=PipelineError("disk full"), published=(JANUARY, FEBRUARY, MARCH))
+    for _ in range(auto_settings().max_attempts):
+        take_turn(shop)
+    given_up = read_state()
+    assert (given_up.looked_at, given_up.run_id, given_up.attempts) == ("2021-03", None, 0)
+    shop.published = (*shop.published, APRIL)
+    assert whats(take_turn(shop))[-1] == "wait"
+    assert read_state().attempts == 1
 
 
 def test_training_goes_on_with_the_run_it_began(deployed):
@@ -266,6 +296,13 @@ def test_whole_way_from_a_month_to_a_promotion(deployed):
         "trust green-duration:2", "promote green-duration:2",
     ]  # fmt: skip
     assert serving() == 2
+
+
+def test_promotion_after_an_undecided_ab_test_says_what_speaks_for_it(deployed):
+    """The shadow found it better; the A/B test only had to find it not worse."""
+    shop = FakeWorkshop(split_gain=0.0, feedback_days=15)
+    promoted = next(line for line in take_turn(shop) if line["what"].startswith("promote"))
+    assert "better in the shadow, and not worse for riders (undecided after" in promoted["why"]
 
 
 def test_champion_that_is_wrong_is_replaced_without_an_ab_test(deployed):
@@ -399,6 +436,41 @@ def test_rollback_cut_after_its_act_goes_back_one_version_only(deployed):
     write_state(state)
     take_turn(FakeWorkshop(published=()))
     assert serving() == 2
+
+
+# --- without MLflow --------------------------------------------------------------------------
+
+
+def test_mlflow_that_is_gone_does_not_hold_up_a_rollback(deployed):
+    deploy_champion(entry(2), "new")
+    said = []
+    shop = FakeWorkshop(live_reasons=(WRONG,), outage=TrackingError("no connection"))
+    take_turn(shop, say=said.append)
+    assert serving() == 1
+    assert "MLflow is told by a later turn: no connection" in said
+
+
+def test_mlflow_that_is_back_is_told_everything_once(deployed):
+    shop = FakeWorkshop(outage=TrackingError("no connection"))
+    decided = whats(take_turn(shop))
+    assert serving() == 2
+    assert shop.told == []
+    shop.outage = None
+    for _ in range(2):
+        take_turn(shop)
+    assert [what for what, _ in shop.told] == decided
+    assert shop.told[-1] == ("promote green-duration:2", 2)
+
+
+@pytest.mark.parametrize("stage", ["train", "gate"])
+def test_step_that_needs_mlflow_waits_for_it_and_does_not_give_up(deployed, stage):
+    write_state(State(stage, month="2021-03", challenger=entry(2), champion=entry(1)))
+    shop = FakeWorkshop()
+    setattr(shop, stage, Mock(side_effect=TrackingError("no connection")))
+    for _ in range(auto_settings().max_attempts + 1):
+        (line,) = take_turn(shop)
+        assert (line["what"], line["why"]) == ("wait", "MLflow is needed: no connection")
+    assert read_state().stage == stage
 
 
 # --- turns -----------------------------------------------------------------------------------

@@ -9,18 +9,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taxi_duration import monitor
+from taxi_duration import config, monitor
+from taxi_duration.bundle import save_bundle
 from taxi_duration.deployment import deploy_champion, roll_back, set_challenger
 from taxi_duration.drift import Sample
+from taxi_duration.errors import BundleError, SourceUnreachableError
 from taxi_duration.files import read_json
 from taxi_duration.monitor import (
     answer_trips,
     check_health,
     live_errors,
+    load_version,
     log_frame,
     make_sample,
     monitor_settings,
     serving_since,
+    training_sample,
     who_serves,
     write_verdict,
 )
@@ -147,6 +151,17 @@ def test_errors_come_overall_and_by_version_arm_and_segment():
     assert {"airport", "manhattan_internal", "rush_hour"} <= set(table["group"])
 
 
+def test_versions_and_arms_are_compared_beside_the_one_that_is_judged():
+    """A challenger's rides are in the table, and the verdict is the champion's own."""
+    challenger = live(error=20.0, model="green-duration:2", seed=1).assign(arm="challenger")
+    both = pd.concat([live(), challenger])
+    found = check_health("live log", live(), CARD, sample_of(live(seed=9)), beside=both)
+    table = found.errors.set_index(["by", "group"])
+    assert table.loc[("arm", "challenger"), "mae"] == pytest.approx(16, rel=0.1)
+    assert table.loc[("version", "green-duration:1"), "mae"] == found.overall()["mae"]
+    assert found.level == "ok"
+
+
 def test_error_of_a_group_is_that_of_its_rides():
     frame = live()
     row = live_errors(frame).query("group == 'airport'").iloc[0]
@@ -187,6 +202,31 @@ def test_published_month_is_looked_at_as_if_it_had_been_answered_live(trips):
         "green 2021-01", frame, CARD, make_sample(model, trips, trips), whole_month=True
     )
     assert (found.rides, found.answered) == (len(trips), len(trips))
+
+
+def test_whole_bundle_that_is_not_the_deployed_one_is_refused(home, trips):
+    """As the service does: what was deployed is a digest, not a number."""
+    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    folder = config.models_dir() / "green-duration" / "1"
+    card = save_bundle(folder, model, CARD, None)
+    assert load_version(card)[1] == card
+    with pytest.raises(BundleError, match="deployed is bbbb"):
+        load_version({**card, "model_sha256": "b" * 64})
+
+
+def test_real_training_months_that_are_out_of_reach_are_never_replaced_by_the_sample(
+    home, trips, monkeypatch
+):
+    """Generated trips as the reference would show a drift that is not there."""
+    monkeypatch.setenv("DATA", "auto")
+    monkeypatch.setenv("TLC_URL", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr("taxi_duration.sources.ATTEMPTS", 1)
+    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    months = {"service": "green", "train_data": "2021-01", "val_data": "2021-02"}
+    card = {**CARD, **months, "data_source": "tlc"}
+    with pytest.raises(SourceUnreachableError):
+        training_sample(model, card)
+    assert training_sample(model, {**card, "data_source": "sample"}).actual is not None
 
 
 def test_version_serves_since_it_last_became_champion(home):

@@ -7,8 +7,10 @@ import shutil
 import pytest
 from commands import run_pipeline
 
+from taxi_duration.bundle import load_card, write_card
 from taxi_duration.deployment import read_deployment
 from taxi_duration.errors import NotFoundError
+from taxi_duration.files import read_json, write_json
 from taxi_duration.monitor import load_version
 from taxi_duration.prediction_log import open_log
 from taxi_duration.rides import Rides
@@ -64,6 +66,38 @@ def test_trace_shows_run_notebooks_parameters_commit_and_libraries(answered):
     assert "numpy " in of_kind(trace, "code")[0].detail
 
 
+def test_executed_notebooks_are_verified_and_a_changed_one_is_shown(answered):
+    home, log = answered
+    before = of_kind(trace_prediction("early", log), "notebook")
+    assert [link.status for link in before] == ["verified"] * 4
+    (path,) = home.glob("runs/*/02_train_validate.ipynb")
+    path.write_text(path.read_text().replace("LR", "XGB"))
+    trace = trace_prediction("early", log)
+    assert not trace.is_verified
+    changed = [link.name for link in of_kind(trace, "notebook") if link.status == "MISMATCH"]
+    assert changed == ["02_train_validate.ipynb"]
+
+
+def test_run_from_before_notebooks_had_digests_is_traced_all_the_same(answered):
+    home, log = answered
+    (path,) = home.glob("runs/*/run.json")
+    info = read_json(path)
+    old = {name: {"status": "done", "seconds": 1.0} for name in info["notebooks"]}
+    write_json(path, {**info, "notebooks": old})
+    trace = trace_prediction("early", log)
+    assert trace.is_verified
+    assert {link.status for link in of_kind(trace, "notebook")} == {"recorded"}
+
+
+def test_code_that_was_changed_since_its_commit_says_so(answered):
+    home, log = answered
+    path = home / "models" / "green-duration" / "1"
+    card = load_card(path)
+    for commit, shown in (("a" * 40, "git " + "a" * 12), ("a" * 40 + "-dirty", "changed since")):
+        write_card(path, {**card, "git_commit": commit}, None)
+        assert shown in of_kind(trace_prediction("early", log), "code")[0].name
+
+
 def test_trace_shows_row_accounting_of_the_source(answered):
     _, log = answered
     (month,) = of_kind(trace_prediction("early", log), "train month")
@@ -89,6 +123,7 @@ def test_source_month_that_is_gone_is_shown(answered):
     path.unlink()
     trace = trace_prediction("early", log)
     assert statuses(trace)["validation month", "2021-02"] == "missing"
+    assert "`pipeline.py data`" in of_kind(trace, "validation month")[0].detail
 
 
 def test_exchanged_model_is_shown(answered):
