@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from taxi_duration import config
 from taxi_duration.atlas import Atlas, atlas_for
 from taxi_duration.conditions import load_conditions, values_of
 from taxi_duration.features import (
@@ -135,13 +136,13 @@ def recency_weight(pickup_at: np.ndarray) -> np.ndarray:
 
 
 def window_atlas(pickup_at: np.ndarray) -> Atlas | None:
-    """Return the atlas, None for a window that begins before it may be known.
+    """Return the atlas, None for a window that begins before it may be known, or unwanted.
 
     Args:
         pickup_at: the window's trips, shape (n,), n > 0.
     """
     days = np.sort(pickup_at.astype("datetime64[D]"))
-    return atlas_for(days[int(STRAY_SHARE * len(days))])
+    return atlas_for(days[int(STRAY_SHARE * len(days))]) if config.use_atlas() else None
 
 
 def _last_day(pickup_at: np.ndarray) -> np.datetime64:

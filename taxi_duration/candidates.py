@@ -159,7 +159,8 @@ def _fingerprint(run: Run, kind: str) -> str:
     months = [month.raw.sha256 for month in run.train_months + run.val_months]
     conditions = load_conditions()
     known = conditions.sha256 if conditions else ""
-    parts = [kind, run.settings.service, *months, known, code_digest()]
+    atlas = "atlas" if config.use_atlas() else ""
+    parts = [kind, run.settings.service, *months, known, atlas, code_digest()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -109,6 +109,18 @@ def extra_features() -> Path | None:
     return (PROJECT_ROOT / path).resolve() if path else None
 
 
+def use_atlas() -> bool:
+    """`ATLAS`: `none` trains on the window alone; `auto`, the default, also on earlier years.
+
+    Raises:
+        SettingError: any other value.
+    """
+    choice = (os.environ.get("ATLAS") or "auto").lower()
+    if choice not in ("auto", "none"):
+        raise SettingError(f"ATLAS is {choice!r}; allowed are auto, none")
+    return choice == "auto"
+
+
 def max_bad_share() -> float:
     """`MAX_BAD_SHARE`: share of bad rows (0-1) above which a month stops the run; 0.2.
 
