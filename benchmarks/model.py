@@ -11,6 +11,7 @@ it is scored on; here it stops, like LightGBM, on the last tenth of the training
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from taxi_duration.baselines import fit_baselines
+from taxi_duration.boosted import window_atlas
 from taxi_duration.linear import PairVectorizer
 from taxi_duration.metrics import error_metrics, interval_metrics
 from taxi_duration.months import parse_months
@@ -105,6 +107,11 @@ def scores(
     for kind in KINDS:
         if not only or kind in only:
             yield _score_ours(kind, rides, duration, later, actual)
+    if (not only or "XGB" in only) and window_atlas(rides.pickup_at) is not None:
+        os.environ["ATLAS"] = "none"
+        alone = _score_ours("XGB", rides, duration, later, actual)
+        del os.environ["ATLAS"]
+        yield alone._replace(model="XGB without the atlas")
     for name, fit in rivals.items():
         if only and name not in only:
             continue

@@ -34,6 +34,7 @@ for name in (
         "SAMPLE_ROWS",
         "MAX_BAD_SHARE",
         "EXTRA_FEATURES",
+        "ATLAS",
         "TRAIN_DATA",
         "VAL_DATA",
         "MODEL",

@@ -14,6 +14,7 @@ from taxi_duration.atlas import (
     write_atlas,
 )
 from taxi_duration.boosted import window_atlas
+from taxi_duration.errors import SettingError
 from taxi_duration.features import fit_tables
 from taxi_duration.files import read_json, sha256_file
 from taxi_duration.rides import Rides
@@ -49,6 +50,17 @@ def test_a_few_trips_dated_years_before_do_not_take_the_atlas_away():
     days = np.full(1000, "2021-02-15T08:00", dtype="datetime64[s]")
     days[:3] = np.datetime64("2009-01-01")
     assert window_atlas(days) is not None
+
+
+def test_a_user_may_leave_the_atlas_out(monkeypatch):
+    monkeypatch.setenv("ATLAS", "none")
+    assert window_atlas(np.full(9, "2021-02-15T08:00", dtype="datetime64[s]")) is None
+
+
+def test_an_unknown_choice_of_atlas_is_refused(monkeypatch):
+    monkeypatch.setenv("ATLAS", "new")
+    with pytest.raises(SettingError, match="allowed are auto, none"):
+        window_atlas(np.full(9, "2021-02-15T08:00", dtype="datetime64[s]"))
 
 
 def test_the_stored_atlas_has_the_digest_of_its_sources_file():
