@@ -15,5 +15,5 @@ def run_pipeline(home: Path, *args: str, **env: str) -> subprocess.CompletedProc
     settings = {"TAXI_HOME": str(home), "DATA": "sample", "SAMPLE_ROWS": "4000", **env}
     return subprocess.run(
         [sys.executable, str(PROJECT / "pipeline.py"), *args], cwd=home.parent, check=False,
-        env={**os.environ, **settings}, capture_output=True, text=True, timeout=280,
+        env={**os.environ, **settings}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
