@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from math import isfinite, log10
 from operator import attrgetter
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -150,8 +150,7 @@ def read_body(request: Request) -> bytes:
         RequestEntityTooLarge: it is larger.
         ApiError: it stopped arriving, or did not arrive whole.
     """
-    stream, most = request.environ["wsgi.input"], request.max_content_length
-    length = request.content_length
+    length, most = request.content_length, request.max_content_length
     if length is None and not request.environ.get("wsgi.input_terminated"):
         return b""
     if length is None or length <= most:
@@ -160,7 +159,7 @@ def read_body(request: Request) -> bytes:
             raise ApiError(400, "bad_body", f"{len(body)} bytes came, {length} were announced")
         if len(body) <= most:
             return body
-    _read_on(stream)
+    _read_on(request.environ)
     raise RequestEntityTooLarge
 
 
@@ -168,21 +167,30 @@ def _read(environ: dict[str, Any], n: int) -> bytes:
     try:
         return environ["wsgi.input"].read(n)
     except BlockingIOError:  # see `serve.worker`
-        # gunicorn would wait for the rest once more, to use the connection again.
-        with suppress(OSError):
-            environ["gunicorn.socket"].shutdown(socket.SHUT_RD)
+        _hang_up(environ)
         raise ApiError(408, "timeout", "the body stopped arriving") from None
     except OSError as error:  # the client is gone, or its chunks are none
         raise ApiError(400, "bad_body", f"the body cannot be read: {error}") from None
 
 
-def _read_on(stream: BinaryIO) -> None:
+def _read_on(environ: dict[str, Any]) -> None:
     """Let a client finish sending, within limits: before that many do not look for an answer."""
     until = time.monotonic() + UNREAD_SECONDS
     left = UNREAD_BYTES
     with suppress(OSError):
-        while left > 0 and time.monotonic() < until and (part := stream.read(UNREAD_PART)):
+        while left > 0 and time.monotonic() < until:
+            part = environ["wsgi.input"].read(UNREAD_PART)
+            if not part:
+                return
             left -= len(part)
+    _hang_up(environ)
+
+
+def _hang_up(environ: dict[str, Any]) -> None:
+    """Receive no more: gunicorn would wait for the rest again, to use the connection again."""
+    if "gunicorn.socket" in environ:
+        with suppress(OSError):  # it is closed
+            environ["gunicorn.socket"].shutdown(socket.SHUT_RD)
 
 
 def require_json(request: Request) -> Any:

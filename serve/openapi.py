@@ -67,7 +67,7 @@ def _paths() -> dict[str, Any]:
                     "required": True,
                     "content": {JSON: {"schema": one_or_many, "example": EXAMPLE}, **binary},
                 },
-                "responses": _responses(answers, 400, 401, 413, 415, 422, 503),
+                "responses": _responses(answers, 400, 401, 408, 413, 415, 422, 503),
             }
         },
         "/feedback": {
@@ -75,7 +75,7 @@ def _paths() -> dict[str, Any]:
                 "summary": "How long did it take?",
                 "description": "True durations of predictions. Safe to repeat; the first stays.",
                 "requestBody": {"required": True, "content": {JSON: {"schema": feedback}}},
-                "responses": _responses(_ref("FeedbackAnswer"), 400, 401, 413, 415, 503),
+                "responses": _responses(_ref("FeedbackAnswer"), 400, 401, 408, 413, 415, 503),
             }
         },
         "/profile": {
@@ -138,7 +138,9 @@ def _paths() -> dict[str, Any]:
                         **binary,
                     },
                 },
-                "responses": _responses(_ref("InvocationsAnswer"), 400, 401, 413, 415, 422, 503),
+                "responses": _responses(
+                    _ref("InvocationsAnswer"), 400, 401, 408, 413, 415, 422, 503
+                ),
             }
         },
         "/ping": _text("MLflow's and SageMaker's health check", "text/plain"),
@@ -163,6 +165,7 @@ def _responses(content: dict[str, Any], *refusals: int) -> dict[str, Any]:
     texts = {
         400: "a field is wrong; the error names it",
         401: "no key, or a wrong one",
+        408: "the body stopped arriving",
         413: "the body is too large or has too many elements",
         415: "a type of body that is not read",
         422: "a Parquet body that cannot be read",

@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 from gunicorn import util
 from gunicorn.http import errors
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
 from serve.schema import Error, ErrorBody
 
 # A client may be silent in the middle of a request, or not take its answer, for so long. Each
 # one holds a thread, of which there are few.
 STALL_SECONDS = 5
+FIRST_BYTE_SECONDS = 0.02
 _STALL = struct.pack("ll", STALL_SECONDS, 0)  # a C timeval
 MAX_MESSAGE = 200  # characters of what came
 
@@ -32,6 +33,9 @@ class Worker(ThreadWorker):
     def handle(self, conn: TConn) -> Any:
         """Answer a request; a socket that stalls in it is given up."""
         if not conn.initialized:
+            # Browsers connect ahead of need; gunicorn would keep a thread waiting for them.
+            if not conn.wait_for_data(FIRST_BYTE_SECONDS):
+                return _DEFER  # back to the poller, until something comes
             # The kernel's own timeouts: gunicorn puts Python's out of action for each request.
             for way in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
                 conn.sock.setsockopt(socket.SOL_SOCKET, way, _STALL)
