@@ -249,10 +249,11 @@ def atlas(tags: tuple[str, ...], out: Path) -> None:
     from taxi_duration.months import check_service, parse_months
     from taxi_duration.tuning import make_atlas
 
-    months = {}
-    for tag in tags:
-        service, _, some = tag.partition("=")
-        months[check_service(service)] = parse_months(some)
+    months: dict[str, Any] = {}
+    for given in tags:
+        service, _, some = given.partition("=")
+        known = months.setdefault(check_service(service), [])
+        months[check_service(service)] = sorted({*known, *parse_months(some)})
     made = make_atlas(months, out)
     click.echo(
         f"atlas of {made['trips']:,} trips in {len(made['months'])} months, for windows that begin "

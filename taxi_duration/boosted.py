@@ -108,7 +108,9 @@ def fit_trees(
         _scaled(
             fit(informed[known], duration[known], weight[known], seed, threads, rehearsal), level
         ),
-        _scaled(fit(blind, duration, weight, seed, threads, rehearsal), level),
+        _scaled(
+            fit(np.ascontiguousarray(blind), duration, weight, seed, threads, rehearsal), level
+        ),
         names,
     )
 
@@ -116,8 +118,11 @@ def fit_trees(
 def _both_rows(
     rows: np.ndarray, conditions: tuple[str, ...], pickup_at: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the trees with and without distance see, from the features of both."""
-    blind = np.ascontiguousarray(rows[:, : len(FEATURES)])
+    """Return what the trees with and without distance see, from the features of both.
+
+    Without conditions nothing is copied: both are views.
+    """
+    blind = rows[:, : len(FEATURES)]
     if not conditions:
         return rows, blind
     values = values_of(conditions, pickup_at)

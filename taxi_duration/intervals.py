@@ -19,7 +19,7 @@ LEVELS = (0.1, 0.5, 0.9)
 # A hair wider than the answer says, since a month is never quite like the one before it.
 CALIBRATED_LEVELS = (0.095, 0.5, 0.905)
 # A rehearsal, which learns from two thirds of few trips, errs more on airport rides than the
-# model itself: at the usual levels 81 to 87 % were held on five pairs of months.
+# model itself: at the usual levels 80 to 87 % were held in four windows.
 AIRPORT_LEVELS = (0.11, 0.5, 0.89)
 KIND_NAMES = ("airport", "manhattan", "outer", "mixed")
 RARE_TRIPS = 10  # a pair with fewer past trips is rare
