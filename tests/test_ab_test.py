@@ -12,6 +12,7 @@ from taxi_duration.ab_test import (
     judge,
     paired_gains,
     split_gains,
+    variance_inflation,
 )
 
 KEYS = [f"ride-{i}" for i in range(4000)]
@@ -73,15 +74,51 @@ def equal_days(kind, rng):
         return 0.1 * rng.standard_t(3, shape)
     if kind == "days of unlike size":
         return rng.normal(0, 0.1, shape) * np.where(np.arange(DAYS) % 7 < 2, 3.0, 1.0)
-    weather = rng.normal(0, 0.1, (TESTS, DAYS // 4)).repeat(4, axis=1)
-    return rng.normal(0, 0.1, shape) + 0.3 * weather
+    if kind == "weekends go the other way":
+        return rng.normal(0, 0.1, shape) + np.where(np.arange(DAYS) % 7 < 2, -0.15, 0.06)
+    return correlated_days(0.1, float(kind.removeprefix("correlated ")), rng)
 
 
+def correlated_days(spread, correlation, rng):
+    """Daily gains around zero, each like the day before: a first-order autoregression."""
+    news = rng.normal(0, spread, (TESTS, DAYS))
+    gains = news.copy()
+    for day in range(1, DAYS):
+        carried = (1 - correlation**2) ** 0.5 * news[:, day]
+        gains[:, day] = correlation * gains[:, day - 1] + carried
+    return gains
+
+
+def test_correlated_days_are_as_correlated_as_said():
+    gains = correlated_days(0.1, 0.4, np.random.default_rng(1))
+    assert np.corrcoef(gains[:, :-1].ravel(), gains[:, 1:].ravel())[0, 1] == pytest.approx(
+        0.4, 0.05
+    )
+
+
+# Real green months had a correlation of 0.2 to 0.6 from day to day; see USUAL_CORRELATION.
 @pytest.mark.parametrize(
-    "kind", ["normal", "heavy tails", "days of unlike size", "weather of four days"]
-)
+    "kind",
+    [
+        "normal", "heavy tails", "days of unlike size", "weekends go the other way",
+        "correlated 0.2", "correlated 0.3", "correlated 0.4", "correlated 0.5",
+    ],
+)  # fmt: skip
 def test_peeking_every_day_promotes_an_equal_challenger_at_most_one_time_in_twenty(kind):
     assert ever_promoted(equal_days(kind, np.random.default_rng(1))) <= ALPHA
+
+
+def test_longer_memory_than_any_month_showed_is_not_promoted_much_more_often():
+    gains = correlated_days(0.1, 0.6, np.random.default_rng(1))
+    assert ever_promoted(gains) <= 1.6 * ALPHA
+
+
+def test_correlated_days_count_for_less_than_independent_ones():
+    rng = np.random.default_rng(7)
+    alone = variance_inflation(rng.normal(0, 0.1, (TESTS, DAYS)))[:, -1]
+    alike = variance_inflation(correlated_days(0.1, 0.5, rng))[:, -1]
+    assert 1 <= np.median(alone) < 1.5
+    assert 2.2 < np.median(alike) < 3.2
 
 
 def test_peeking_at_trips_promotes_an_equal_challenger_at_most_one_time_in_twenty():
@@ -106,7 +143,7 @@ def test_ordinary_t_test_under_the_same_peeking_would_promote_far_more():
 
 
 @pytest.mark.parametrize(
-    ("effect", "days", "power"), [(0.5, 60, 0.75), (1.0, 28, 0.9), (2.0, 10, 0.9)]
+    ("effect", "days", "power"), [(0.5, 60, 0.6), (1.0, 28, 0.85), (2.0, 10, 0.8)]
 )
 def test_truly_better_challenger_is_found(effect, days, power):
     gains = np.random.default_rng(3).normal(effect, 1.0, (TESTS, days))
