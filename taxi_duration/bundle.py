@@ -91,16 +91,19 @@ def load_bundle(
         content = (folder / MODEL_FILE).read_bytes()
     except OSError as error:
         raise BundleError(
-            f"{folder.name}: {MODEL_FILE} cannot be read: {error.strerror}"
+            f"{_shown(folder, MODEL_FILE)} cannot be read: {error.strerror}"
         ) from error
     found, expected = hashlib.sha256(content).hexdigest(), str(card["model_sha256"])
     if not hmac.compare_digest(found.encode(), expected.encode()):
         raise BundleError(
-            f"{folder.name}: {MODEL_FILE} has SHA-256 {found[:12]}…, its card says "
+            f"{_shown(folder, MODEL_FILE)} has SHA-256 {found[:12]}…, its card says "
             f"{expected[:12]}…: damaged or exchanged"
         )
-    model = _unpickle(content)
-    _check(model)
+    try:
+        model = _unpickle(content)
+        _check(model)
+    except BundleError as error:
+        raise BundleError(f"{_shown(folder)}: {error}") from error
     return model, card
 
 
@@ -114,18 +117,28 @@ def load_card(folder: str | Path, key: bytes | None = None) -> dict[str, Any]:
     try:
         card = read_json(folder / CARD_FILE)
     except (OSError, ValueError) as error:
-        raise BundleError(f"{folder.name}: {CARD_FILE} cannot be read: {error}") from error
+        # An OSError's own text would tell the folder's whole path.
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BundleError(f"{_shown(folder, CARD_FILE)} cannot be read: {why}") from error
     if not isinstance(card, dict):
-        raise BundleError(f"{folder.name}: {CARD_FILE} must hold an object")
+        raise BundleError(f"{_shown(folder, CARD_FILE)} must hold an object")
     if not card.get("model_sha256"):
-        raise BundleError(f"{folder.name}: {CARD_FILE} has no model_sha256, the model's digest")
+        raise BundleError(f"{_shown(folder, CARD_FILE)} has no model_sha256, the model's digest")
     if key:
         unsigned = {name: value for name, value in card.items() if name != "signature"}
         signature = str(card.get("signature", ""))
         if not hmac.compare_digest(signature.encode(), _sign(unsigned, key).encode()):
             what = "has a wrong signature" if signature else "is not signed"
-            raise BundleError(f"{folder.name}: {CARD_FILE} {what}; MODEL_SIGNING_KEY asks for one")
+            raise BundleError(f"{_shown(folder, CARD_FILE)} {what}; MODEL_SIGNING_KEY asks for one")
     return card
+
+
+def _shown(folder: Path, name: str = "") -> str:
+    """Return a bundle's file as a message names it: `green-duration/7/card.json`.
+
+    The rest of its path is nobody's concern who asks the service.
+    """
+    return Path(*folder.parts[-2:], name).as_posix()
 
 
 def _sign(card: dict[str, Any], key: bytes) -> str:

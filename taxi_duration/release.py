@@ -6,13 +6,13 @@ import logging
 from contextlib import suppress
 from typing import Any
 
-from taxi_duration import config
+from taxi_duration import config, tracking
 from taxi_duration.aliases import set_alias
 from taxi_duration.baselines import fit_baselines
 from taxi_duration.bundle import load_bundle
 from taxi_duration.candidates import Candidate
 from taxi_duration.deployment import deploy_champion, read_deployment, roll_back
-from taxi_duration.errors import BundleError
+from taxi_duration.errors import BundleError, TrackingError
 from taxi_duration.model_checks import check_model, require_passed
 from taxi_duration.models import DurationModel
 from taxi_duration.prepared import concat_trips
@@ -102,19 +102,34 @@ def promote_version(client: Any, reference: str, reason: str) -> dict[str, Any]:
     """
     card = load_bundle(find_bundle(client, reference), config.signing_key())[1]
     deploy_champion(card, reason)
-    mirror_aliases(client)
+    _mirror_or_warn(client)
     return card
 
 
 def roll_back_version(client: Any, reason: str) -> dict[str, Any]:
     """Put the champion before the present one back; return its entry in deployment.json.
 
+    It needs no registry: a bad model can be taken back while the tracking server is away.
+
     Raises:
         NotFoundError: nothing was before it.
     """
     champion = roll_back(reason)["champion"]
-    mirror_aliases(client)
+    _mirror_or_warn(client)
     return champion
+
+
+def _mirror_or_warn(client: Any) -> None:
+    """Mirror the aliases; the deployment is done already, and stands without them."""
+    try:
+        with tracking.needed():
+            mirror_aliases(client)
+    except TrackingError as error:
+        log.warning(
+            "deployment.json is changed and serves; the registry's aliases are not, the next "
+            "promote, rollback or auto will do it: %s",
+            error,
+        )
 
 
 def mirror_aliases(client: Any) -> None:

@@ -249,5 +249,8 @@ def test_card_that_is_no_object_is_refused(copied, content, message):
 @pytest.mark.parametrize("name", [MODEL_FILE, CARD_FILE])
 def test_missing_file_is_named(copied, name):
     (copied / name).unlink()
-    with pytest.raises(BundleError, match=f"{copied.name}: {name} cannot be read"):
+    with pytest.raises(
+        BundleError,
+        match=rf"^{copied.parent.name}/{copied.name}/{name} cannot be read: No such file",
+    ):
         load_bundle(copied)

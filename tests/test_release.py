@@ -1,13 +1,20 @@
 import shutil
+import socket
 
 import pytest
+from mlflow import MlflowClient
 
 from taxi_duration.bundle import load_card, save_bundle
 from taxi_duration.candidates import winning_candidate
 from taxi_duration.deployment import read_deployment
 from taxi_duration.errors import BundleError, NotFoundError
 from taxi_duration.registry import find_bundle, list_versions
-from taxi_duration.release import promote_version, release_winner, roll_back_version
+from taxi_duration.release import (
+    mirror_aliases,
+    promote_version,
+    release_winner,
+    roll_back_version,
+)
 from taxi_duration.runs import load_run, new_run
 from taxi_duration.settings import check_settings
 
@@ -86,6 +93,29 @@ def test_promoted_version_serves_and_has_the_alias_until_rolled_back(second_run)
     assert read_deployment()["champion"]["version"] == 2
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"
     assert roll_back_version(second_run.client, "test")["version"] == 1
+    assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
+
+
+@pytest.fixture
+def away():
+    """A client of a tracking server that is not there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def test_a_version_is_rolled_back_while_the_tracking_server_is_away(
+    second_run, away, monkeypatch, caplog
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    release_winner(second_run, *winning_candidate(second_run))
+    promote_version(second_run.client, f"{NAME}:2", "test")
+    assert roll_back_version(away, "test")["version"] == 1
+    assert read_deployment()["champion"]["version"] == 1
+    assert "aliases are not" in caplog.text
+    assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"  # until it is back
+    mirror_aliases(second_run.client)
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
 
 
