@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,9 +10,11 @@ from taxi_duration.metrics import interval_metrics
 from taxi_duration.rides import Rides
 from taxi_duration.training import (
     CALIBRATION_BLOCKS,
+    LINEAR_PARAMETERS,
     MIN_TRIPS,
     calibration_blocks,
     fit_model,
+    fit_point,
 )
 
 
@@ -88,6 +92,20 @@ def test_the_same_seed_gives_the_same_model(sample_months):
     first, again = (fit_model("XGB", rides, duration, seed=3).answer(rides) for _ in range(2))
     for name in ("duration", "p10", "p50", "p90"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+
+
+def test_ridge_is_solved_to_the_end_though_one_taximeter_ran_away(sample_months):
+    rides, duration = trips_of(sample_months[0], 4000)
+    miles = rides.trip_distance.copy()
+    miles[0] = 244_152.0  # as in the real green month of 2021-01
+    rides = replace(rides, trip_distance=miles)
+    model = fit_point("RIDGE", rides, duration)
+    columns = model.vectorizer.transform(rides).toarray()
+    centred, minutes = columns - columns.mean(axis=0), duration - duration.mean()
+    penalty = LINEAR_PARAMETERS["RIDGE"]["alpha"] * np.eye(columns.shape[1])
+    exact = np.linalg.solve(centred.T @ centred + penalty, centred.T @ minutes)
+    expected = centred @ exact + duration.mean()
+    assert np.abs(model.predict_minutes(rides) - expected).max() < 0.01
 
 
 @pytest.mark.slow
