@@ -16,7 +16,7 @@ from serve.instruments import ArmMetrics, Instruments
 from taxi_duration import config
 from taxi_duration.bundle import CARD_FILE, load_bundle, load_card
 from taxi_duration.deployment import DEPLOYMENT_FILE, name_of, read_deployment
-from taxi_duration.errors import BundleError, NotFoundError
+from taxi_duration.errors import BundleError, DeploymentError, NotFoundError
 from taxi_duration.models import DurationModel
 from taxi_duration.predictor import RidePredictor
 from taxi_duration.rides import Rides
@@ -109,7 +109,7 @@ class ModelHolder:
             if champion is not None:
                 challenger = self._challenger(deployment, troubles)
                 self._swap(champion, challenger, deployment)
-        except NotFoundError as error:
+        except (DeploymentError, NotFoundError) as error:
             troubles.append(str(error))
         except (
             OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,

@@ -6,18 +6,22 @@ change and is only ever added to. Repeating a command changes nothing and adds n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from taxi_duration import config
-from taxi_duration.errors import NotFoundError, SettingError
+from taxi_duration.errors import DeploymentError, NotFoundError, SettingError
 from taxi_duration.files import append_json_line, read_json, read_json_lines, write_json
+
+logger = logging.getLogger(__name__)
 
 DEPLOYMENT_FILE = "deployment.json"
 HISTORY_FILE = "history.jsonl"
 MAX_EARLIER = 20  # champions that can be gone back through
+ENTRY_FIELDS = ("name", "version", "model_sha256", "data_source")
 
 Deployment = dict[str, Any]
 
@@ -27,9 +31,23 @@ def read_deployment() -> Deployment | None:
 
     `champion` and `challenger` have `name`, `version`, `model_sha256` and `data_source`;
     `previous` is the champion that a rollback puts back, the last of `earlier`.
+
+    Raises:
+        DeploymentError: the file is there and does not say who serves.
     """
     path = config.deployment_dir() / DEPLOYMENT_FILE
-    return read_json(path) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        deployment = read_json(path)
+        for field in ENTRY_FIELDS:
+            deployment["champion"][field]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DeploymentError(
+            f"{DEPLOYMENT_FILE} cannot be read ({error!r}); "
+            "`python pipeline.py promote NAME:VERSION` or `rollback` writes it anew"
+        ) from error
+    return deployment
 
 
 def deploy_champion(card: dict[str, Any], reason: str) -> Deployment:
@@ -149,12 +167,7 @@ def name_of(entry: dict[str, Any]) -> str:
 
 
 def _entry(card: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": card["name"],
-        "version": card["version"],
-        "model_sha256": card["model_sha256"],
-        "data_source": card["data_source"],
-    }
+    return {field: card[field] for field in ENTRY_FIELDS}
 
 
 def _earlier(now: Deployment) -> list[dict[str, Any]]:
@@ -184,7 +197,7 @@ def _apply(
     folder = config.deployment_dir()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        now = read_deployment()
+        now = _read_or_recover()
         deployment = change(now)
         if deployment is None:
             return now
@@ -195,6 +208,21 @@ def _apply(
         _add_history(folder, at, action, deployment, reason)
         write_json(folder / DEPLOYMENT_FILE, deployment)
         return deployment
+
+
+def _read_or_recover() -> Deployment | None:
+    """Return the deployment; where an editor or a disk spoiled it, as the history has it."""
+    try:
+        return read_deployment()
+    except DeploymentError as error:
+        logger.warning("%s; the history is taken instead", error)
+    champions: list[dict[str, Any]] = []
+    for line in read_history():
+        if line["action"] == "rollback" and champions[-2:-1] == [line["champion"]]:
+            champions.pop()
+        elif [line["champion"]] != champions[-1:]:
+            champions.append(line["champion"])
+    return _alone(champions[-1], champions[:-1]) if champions else None
 
 
 def _add_history(folder: Path, at: str, action: str, deployment: Deployment, reason: str) -> None:

@@ -41,6 +41,10 @@ class RegistryError(TaxiError):
     """The registry and the saved models contradict each other."""
 
 
+class DeploymentError(TaxiError, ValueError):
+    """deployment.json is not as it was written; says what is wrong and what writes it anew."""
+
+
 class TrackingError(TaxiError):
     """MLflow's store does not answer, or not as it should; says why."""
 

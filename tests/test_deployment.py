@@ -20,7 +20,7 @@ from taxi_duration.deployment import (
     set_challenger,
     who_serves,
 )
-from taxi_duration.errors import NotFoundError, SettingError
+from taxi_duration.errors import DeploymentError, NotFoundError, SettingError
 
 
 def card(version: int) -> dict:
@@ -102,6 +102,36 @@ def test_the_way_back_is_bounded():
     for version in range(1, MAX_EARLIER + 5):
         deploy_champion(card(version), "next")
     assert len(read_deployment()["earlier"]) == MAX_EARLIER
+
+
+SPOILED = ["", "{", "[]", "null", "{}", '{"champion": null}', '{"champion": {"name": "x"}}']
+
+
+@pytest.mark.parametrize("content", SPOILED)
+def test_a_spoiled_deployment_is_named_with_what_mends_it(content):
+    deploy_champion(card(1), "first")
+    (config.deployment_dir() / "deployment.json").write_text(content)
+    with pytest.raises(DeploymentError, match=r"deployment\.json cannot be read .* promote"):
+        read_deployment()
+
+
+def test_rollback_mends_a_spoiled_deployment_from_the_history():
+    for version in (1, 2, 3, 4):
+        deploy_champion(card(version), "next")
+    roll_back("4 was bad")
+    set_challenger(card(5), "test", shadow=True)
+    (config.deployment_dir() / "deployment.json").write_text("{")
+    assert roll_back("3 is bad too")["champion"]["version"] == 2
+    assert [entry["version"] for entry in read_deployment()["earlier"]] == [1]
+    assert read_deployment()["challenger"] is None
+
+
+def test_promote_mends_a_spoiled_deployment_and_keeps_the_way_back():
+    deploy_champion(card(1), "first")
+    (config.deployment_dir() / "deployment.json").write_text("{")
+    deploy_champion(card(2), "mend")
+    assert champion() == 2
+    assert roll_back("back")["champion"]["version"] == 1
 
 
 def test_a_deployment_written_without_earlier_can_be_rolled_back():
