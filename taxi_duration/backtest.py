@@ -45,6 +45,7 @@ from taxi_duration.training import fit_model
 
 Fit = Callable[[str, Rides, np.ndarray], DurationModel]
 MIN_MONTHS = 4  # to train, to validate, and two to live through
+ALARM_NAME_DAYS = pd.Timedelta(days=9)
 STRATEGIES = ("frozen", "monthly", "auto")
 
 
@@ -330,11 +331,11 @@ def plot_backtest(result: Backtest):
         axes.axvline(decision.day, color=color, ls=":" if verb != "promote" else "--", lw=1)
         name = "back to" if verb == "roll" else verb
         label = f" {name} {about.rsplit(':', 1)[-1]}"
-        axes.text(decision.day, top * (1.02 - 0.04 * (i % 4)), label, fontsize=8, color=color)
+        axes.text(decision.day, top * (1.22 - 0.04 * (i % 4)), label, fontsize=8, color=color)
     _mark_alarms(axes, result.alarms, last=at[-1] + 15)
     axes.set(
         title="Error of what riders were answered, by month", xlabel="month",
-        ylabel="MAE, minutes", ylim=(0, top * 1.1),
+        ylabel="MAE, minutes", ylim=(0, top * 1.28),
     )  # fmt: skip
     axes.legend(loc="lower left")
     axes.grid(alpha=0.3)
@@ -342,12 +343,18 @@ def plot_backtest(result: Backtest):
 
 
 def _mark_alarms(axes: Any, alarms: pd.DataFrame, last: np.datetime64) -> None:
-    """Shade the days on which the live verdict was an alarm; the first day of each is named."""
-    red = "#c53030"
+    """Shade the days on which the live verdict was an alarm; the first day of each is named.
+
+    One that begins within ALARM_NAME_DAYS of a named one has no room for a name of its own.
+    """
+    red, named = "#c53030", None
     ends = [*alarms["day"].iloc[1:], last]
     for alarm, end in zip(alarms.itertuples(), ends, strict=True):
         if alarm.level == "alarm":
             axes.axvspan(alarm.day, end, color=red, alpha=0.15, lw=0)
+            if named is not None and alarm.day - named < ALARM_NAME_DAYS:
+                continue
+            named = alarm.day
             label = f" alarm {alarm.day:%d %b}"
             axes.text(alarm.day, 0.1, label, fontsize=8, color=red, rotation=90, va="bottom")
 
