@@ -286,7 +286,7 @@ def _script(work: Path, server: Server) -> Path:
 # --- many rides at once -----------------------------------------------------------------
 
 
-def _many(ours: Server) -> list[tuple[str, float, float]]:
+def _many(ours: Server) -> list[tuple[str, list[float], list[float]]]:
     """Time arrays and Parquet bodies against the model called directly on a frame."""
     import io
 
@@ -313,25 +313,25 @@ def _many(ours: Server) -> list[tuple[str, float, float]]:
             model.answer(Rides.from_frame(frame))
 
         body = json.dumps(asked.to_dict("records")).encode()
-        pairs = _in_turn(
+        seconds = _in_turn(
             directly,
             lambda body=body: ours.ask(body),
             lambda packed=packed: ours.ask(packed.getvalue(), PARQUET),
         )
-        rows.append((f"{n:,} rides as JSON", pairs[1], pairs[0]))
-        rows.append((f"{n:,} rides as Parquet", pairs[2], pairs[0]))
+        rows.append((f"{n:,} rides as JSON", seconds[1], seconds[0]))
+        rows.append((f"{n:,} rides as Parquet", seconds[2], seconds[0]))
     return rows
 
 
-def _in_turn(*calls: Callable[[], object], times: int = 5) -> list[float]:
-    """Median seconds of each call, asked in turn."""
+def _in_turn(*calls: Callable[[], object], times: int = 15) -> list[list[float]]:
+    """Seconds of each call, asked in turn."""
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(times):
         for call, taken in zip(calls, seconds, strict=True):
             started = time.perf_counter()
             call()
             taken.append(time.perf_counter() - started)
-    return [statistics.median(taken) for taken in seconds]
+    return seconds
 
 
 def _frame(n: int):
@@ -376,13 +376,13 @@ def _print_servers(servers: list[Server]) -> None:
     print()
 
 
-def _print_many(rows: list[tuple[str, float, float]]) -> None:
-    print("\nMany rides, against the model called directly on a frame\n")
+def _print_many(rows: list[tuple[str, list[float], list[float]]]) -> None:
+    print("\nMany rides, against the model called directly on a frame, medians\n")
     print("| | service ms | directly ms | ratio |\n| --- | --- | --- | --- |")
     for name, service, directly in rows:
-        print(
-            f"| {name} | {1000 * service:.0f} | {1000 * directly:.0f} | {service / directly:.2f} |"
-        )
+        ratio = statistics.median(ours / bare for ours, bare in zip(service, directly, strict=True))
+        ours, bare = (1000 * statistics.median(taken) for taken in (service, directly))
+        print(f"| {name} | {ours:.0f} | {bare:.0f} | {ratio:.2f} |")
 
 
 def _print_inside() -> None:
