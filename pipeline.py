@@ -302,6 +302,27 @@ def auto() -> None:
 
 
 @cli.command()
+@click.option("--data", required=True, help="Month, range or list to play, as --train-data.")
+@click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
+@click.option("--url", default="http://127.0.0.1:9696", show_default=True, help="Of the service.")
+@click.option("--days", type=int, help="Only so many, from the first on.")
+@click.option("--rides", type=int, help="At most so many, evenly spread.")
+def replay(data: str, service: str, url: str, days: int | None, rides: int | None) -> None:
+    """Let the rides of a month ask the running service, and tell it their true durations."""
+    from taxi_duration.replay import replay_months
+
+    told = replay_months(data, service, url, days, rides, say=click.echo)
+    _print_table(
+        f"Rides of {service} {data}",
+        ["model", "arm", "rides", "MAE min", "P10-P90 holds"],
+        [
+            [row.model, row.arm, f"{row.rides:,}", f"{row.mae:.3f}", f"{row.coverage:.1%}"]
+            for row in told.itertuples()
+        ],
+    )
+
+
+@cli.command()
 @click.option("--months", required=True, help="Months to live through, as --train-data.")
 @click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="PNG file to write.")

@@ -59,3 +59,7 @@ class NotFoundError(TaxiError, LookupError):
 
 class LogError(TaxiError):
     """The prediction log cannot be written or read; says why."""
+
+
+class ReplayError(TaxiError):
+    """A running service does not answer what is asked of it; says where and why."""

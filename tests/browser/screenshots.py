@@ -6,16 +6,15 @@ of the first days of the months that the model was validated on, with their true
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
 import threading
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import requests
 from browser import Browser, missing, open_browser
 from service import running_service
 
@@ -25,6 +24,7 @@ from taxi_duration.deployment import deploy_champion, read_deployment, set_chall
 from taxi_duration.errors import TaxiError
 from taxi_duration.months import Month, parse_months
 from taxi_duration.prepared import concat_trips, prepare_months
+from taxi_duration.replay import replay_months, ride_of
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 RIDES = 2_000
@@ -49,7 +49,7 @@ def main() -> int:
         challenge(card)
         judge()  # the test of the challenger begins
         with running_service() as address:
-            replay(address, trips)
+            replay_months(card["val_data"], card["service"], address, DAYS, RIDES)
             judge()
             with open_browser(address, Path(folder) / "profile") as browser:
                 for suffix, (width, height, dark) in LOOKS.items():
@@ -86,28 +86,6 @@ def challenge(champion: dict[str, Any]) -> None:
     if others:
         newest = max(others, key=lambda folder: int(folder.name))
         set_challenger(load_card(newest), "the newest other version", ab_share=0.2, shadow=True)
-
-
-def replay(address: str, trips: pd.DataFrame) -> None:
-    """Ask for rides of the months and tell how long they took."""
-    kept = trips.iloc[:: max(len(trips) // RIDES, 1)]
-    answers = post(
-        address,
-        "/predict",
-        [{**ride_of(trip), "ride_id": i} for i, trip in enumerate(kept.itertuples())],
-    )
-    pairs = zip(answers, kept["duration"], strict=True)
-    told = [{"prediction_id": a["prediction_id"], "duration": float(true)} for a, true in pairs]
-    post(address, "/feedback", told)
-
-
-def ride_of(trip: Any) -> dict[str, Any]:
-    """A trip as a question."""
-    known = {} if pd.isna(trip.trip_distance) else {"trip_distance": float(trip.trip_distance)}
-    return {
-        "PULocationID": int(trip.PULocationID), "DOLocationID": int(trip.DOLocationID),
-        "pickup_datetime": trip.pickup_at.isoformat(timespec="seconds"), **known,
-    }  # fmt: skip
 
 
 def judge() -> None:
@@ -161,15 +139,7 @@ def ask_for_ever(address: str, trips: pd.DataFrame, done: threading.Event) -> No
     for i, trip in enumerate(trips.sample(frac=1, random_state=7).itertuples()):
         if done.wait(0.02 + 0.06 * (i // 100 % 2)):
             return
-        post(address, "/predict", ride_of(trip))
-
-
-def post(address: str, path: str, content: Any) -> Any:
-    """Return the service's answer."""
-    headers = {"Content-Type": "application/json"}
-    question = urllib.request.Request(address + path, json.dumps(content).encode(), headers)
-    with urllib.request.urlopen(question, timeout=60) as response:
-        return json.load(response)
+        requests.post(f"{address}/predict", json=ride_of(trip), timeout=60).raise_for_status()
 
 
 if __name__ == "__main__":
