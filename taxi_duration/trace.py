@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,14 +96,19 @@ def _prediction_link(row: dict[str, Any]) -> Link:
 
 
 def _serving_links(row: dict[str, Any]) -> Iterator[Link]:
-    """When the version came into service, from the history of deployments."""
+    """The change that gave the version the role in which it answered, from the history."""
+    found, held = None, False
     for line in read_history():
-        for role in ("champion", "challenger"):
-            entry = line.get(role)
-            if entry and entry["model_sha256"] == row["model_sha256"]:
-                detail = f"{line['action']} at {line['at']}: {line['reason']}"
-                yield Link("deployment", f"{row['model']} as {role}", RECORDED, detail)
-                return
+        if datetime.fromisoformat(line["at"]).timestamp() > row["asked_at"]:
+            break
+        entry = line.get(row["arm"])
+        holds = bool(entry) and entry["model_sha256"] == row["model_sha256"]
+        if holds and not held:
+            found = line
+        held = holds
+    if found:
+        detail = f"{found['action']} at {found['at']}: {found['reason']}"
+        yield Link("deployment", f"{row['model']} as {row['arm']}", RECORDED, detail)
 
 
 def _model_link(row: dict[str, Any], folder: Path) -> Link:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime
 
 import pytest
 from commands import run_pipeline
@@ -10,9 +11,9 @@ from commands import run_pipeline
 from taxi_duration.bundle import load_card, write_card
 from taxi_duration.deployment import read_deployment
 from taxi_duration.errors import NotFoundError
-from taxi_duration.files import read_json, write_json
+from taxi_duration.files import append_json_line, read_json, write_json
 from taxi_duration.monitor import load_version
-from taxi_duration.prediction_log import open_log
+from taxi_duration.prediction_log import PredictionRow, open_log
 from taxi_duration.rides import Rides
 from taxi_duration.trace import trace_prediction
 
@@ -55,6 +56,35 @@ def test_answer_is_traced_to_verified_source_bytes(answered):
     assert [link.status for link in of_kind(trace, "train month")] == ["verified"]
     assert [link.name for link in of_kind(trace, "validation month")] == ["2021-02"]
     assert of_kind(trace, "answer")[0].status == of_kind(trace, "model")[0].status == "verified"
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "arm", "change"),
+    [
+        ("2031-01-02T00:00:00+00:00", "challenger", "challenge"),
+        ("2031-02-02T00:00:00+00:00", "champion", "promote"),
+        ("2031-04-02T00:00:00+00:00", "champion", "rollback"),
+    ],
+)
+def test_trace_shows_the_change_that_gave_the_version_its_role(answered, asked_at, arm, change):
+    home, log = answered
+    ours = read_deployment()["champion"]
+    other = {**ours, "version": 9, "model_sha256": "9" * 64}
+    for at, action, champion, challenger in (
+        ("2031-01-01", "challenge", other, ours),
+        ("2031-02-01", "promote", ours, None),
+        ("2031-03-01", "promote", other, None),
+        ("2031-04-01", "rollback", ours, None),
+    ):
+        line = {"at": f"{at}T00:00:00.000+00:00", "action": action, "reason": "because"}
+        line |= {"champion": champion, "challenger": challenger, "ab_share": 0.2, "shadow": False}
+        append_json_line(home / "deployment" / "history.jsonl", line)
+    asked = datetime.fromisoformat(asked_at).timestamp()
+    early = {name: log.find("early")[name] for name in PredictionRow.__struct_fields__}
+    log.add([{**early, "prediction_id": "late", "asked_at": asked, "arm": arm}])
+    (link,) = of_kind(trace_prediction("late", log), "deployment")
+    assert link.name == f"green-duration:1 as {arm}"
+    assert link.detail.startswith(f"{change} at 2031")
 
 
 def test_trace_shows_run_notebooks_parameters_commit_and_libraries(answered):
