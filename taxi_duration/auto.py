@@ -89,6 +89,7 @@ class State:
         attempts: trainings of this month that failed.
         challenger, champion: entries as in deployment.json.
         looked_at: newest month that was decided on.
+        proven: the challenger was better in the shadow, so that riders need only not object.
         why: what to say when the present step is done.
         untold: decisions that MLflow does not know yet, each the `key` of its line in the
             audit trail and the `model` it is about.
@@ -104,6 +105,7 @@ class State:
     challenger: dict[str, Any] | None = None
     champion: dict[str, Any] | None = None
     looked_at: str | None = None
+    proven: bool = False
     why: str = ""
     untold: list[dict[str, Any]] = field(default_factory=list)
 
@@ -425,8 +427,8 @@ class Turn:
             after = self._enter(state, "promote", why=why)
             return Step(f"trust {name}", why, after, numbers, state.challenger)
         if outcome.verdict == "better":
-            return Step(f"try {name}", why, self._enter(state, "start_ab", why=why), numbers,
-                        state.challenger)  # fmt: skip
+            after = self._enter(state, "start_ab", why=why, proven=True)
+            return Step(f"try {name}", why, after, numbers, state.challenger)
         if outcome.verdict == "worse" or outcome.blocks >= self.settings.max_shadow_blocks:
             return self._drop(state, why, numbers)
         return self._wait_for_feedback(state, why, numbers)
@@ -455,12 +457,21 @@ class Turn:
             return self._drop(state, health.reasons[0].text, {"arm": health.overall()})
         if outcome.verdict == "worse":
             return self._drop(state, why, numbers)
-        if outcome.verdict == "better" or outcome.blocks >= self.settings.ab_blocks:
+        if outcome.verdict == "better" or (
+            outcome.blocks >= self.settings.ab_blocks and self._is_proven(state)
+        ):
             if outcome.verdict == "undecided":
                 why = f"better in the shadow, and not worse for riders ({why})"
             after = self._enter(state, "promote", why=why)
             return Step(f"trust {name_of(state.challenger)}", why, after, numbers, state.challenger)
         return self._wait_for_feedback(state, why, numbers)
+
+    def _is_proven(self, state: State) -> bool:
+        """True when a shadow test spoke for the challenger, before the A/B test or beside it.
+
+        One that an operator set went through none; riders who do not object are no proof.
+        """
+        return state.proven or self._paired(state).verdict == "better"
 
     def _paired(self, state: State) -> Outcome:
         rows = self.workshop.live_rows(state.since)

@@ -375,6 +375,25 @@ def test_challenger_set_by_an_operator_is_judged_too(deployed):
     assert serving() == 7
 
 
+@pytest.mark.parametrize(("shadow_gain", "serves"), [(0.0, 1), (0.5, 7)])
+def test_challenger_of_an_operators_ab_test_is_not_promoted_without_proof(
+    deployed, shadow_gain, serves
+):
+    set_challenger(entry(7), "by hand", ab_share=0.2, shadow=True)
+    shop = FakeWorkshop(published=(), split_gain=0.0, shadow_gain=shadow_gain)
+    take_turn(shop)
+    assert serving() == serves
+
+
+def test_challenger_of_an_operators_ab_test_is_dropped_when_nothing_speaks_for_it(deployed):
+    set_challenger(entry(7), "by hand", ab_share=0.2, shadow=True)
+    shop = FakeWorkshop(published=(), split_gain=0.0, shadow_gain=0.0)
+    take_turn(shop)
+    shop.time += 86400 * (auto_settings().max_test_days + 1)
+    assert "drop green-duration:7" in whats(take_turn(shop))
+    assert serving() == 1
+
+
 def test_test_that_an_operator_ended_is_left(deployed):
     shop = FakeWorkshop(feedback_days=0)
     take_turn(shop)

@@ -155,8 +155,8 @@ function evidence(value, boundary) {
 
 function showPast({ history, decisions, mlflow, serving }) {
   fillTable("history", 5, history.map((one) => row(
-    when(one.at), one.action, nameOf(one.champion), nameOf(one.challenger), one.reason)), "Nothing was deployed yet.");
-  fillTable("decisions", 3, decisions.map((one) => row(when(one.at), one.what, one.why)),
+    when(one.at), one.action, nameOf(one.champion), nameOf(one.challenger), cell(one.reason, "why"))), "Nothing was deployed yet.");
+  fillTable("decisions", 3, decisions.map((one) => row(when(one.at), one.what, cell(one.why, "why"))),
     "None yet: python pipeline.py auto takes a turn.");
   const known = byId("mlflow-link");
   if (mlflow && serving && !known) {

@@ -27,8 +27,8 @@ from taxi_duration.prepared import concat_trips, prepare_months
 from taxi_duration.replay import replay_months, ride_of
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
-RIDES = 2_000
-DAYS = 6  # too few for a verdict of the A/B test, so that it can be seen at work
+RIDES = 4_000
+DAYS = 9  # enough to measure drift
 QUESTION = "?from=74&to=138&when=2021-02-15T08:30&miles=5.2"
 LOOKS = {"": (1200, 900, False), "-dark": (1200, 900, True), "-phone": (390, 844, False)}
 TRAFFIC_SECONDS = 24
