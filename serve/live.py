@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +27,7 @@ from taxi_duration.errors import LogError
 from taxi_duration.files import read_json
 
 VERDICT_FILE = "monitor.json"  # `taxi_duration.monitor` writes it
+PAGE_FILE = "monitor.html"  # the notebook as a page; `pipeline.py monitor` puts it there
 VERDICT_KEYS = {
     "at",
     "verdict",
@@ -75,6 +76,7 @@ class LivePage:
             "test": _newest_test(decisions),
             "decisions": decisions[: -LINES - 1 : -1],
             "history": read_history()[: -LINES - 1 : -1],
+            "report": _report_time(),
             "mlflow": _mlflow_address(),
         }
 
@@ -185,6 +187,20 @@ def _boundary() -> float:
     """Evidence at which a test is decided, see `ab_test.judge`."""
     content = json.loads((files("taxi_duration") / "auto_settings.json").read_text())
     return 1 / content["alpha"]["value"]
+
+
+def report_path() -> Path:
+    """Where the monitor's last whole report lies, if it made one."""
+    return config.live_dir() / PAGE_FILE
+
+
+def _report_time() -> str | None:
+    """When that report was made, ISO; None when there is none."""
+    try:
+        made = report_path().stat().st_mtime
+    except OSError:
+        return None
+    return datetime.fromtimestamp(made, UTC).isoformat(timespec="seconds")
 
 
 def _mlflow_address() -> str | None:

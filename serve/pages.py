@@ -12,8 +12,8 @@ from typing import Any
 from flask import Blueprint, Response, render_template
 
 from serve.answering import Answering
-from serve.errors import json_response
-from serve.live import LivePage
+from serve.errors import ApiError, json_response
+from serve.live import LivePage, report_path
 from taxi_duration.zones import LAST_ZONE, zone_table
 
 HEADERS = {
@@ -24,6 +24,13 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
+}
+# An executed notebook brings its own styles and pictures; its scripts, which would ask other
+# hosts, do not run here.
+REPORT_HEADERS = {
+    **HEADERS,
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
+    "img-src data:; font-src data:; frame-ancestors 'none'",
 }
 FIGURES = ("longitude", "latitude", "area_km2")
 ZONES_SECONDS = 3600  # browsers may keep the zones; they change with a new version only
@@ -53,6 +60,15 @@ def pages_blueprint(answering: Answering) -> Blueprint:
     @blueprint.get("/monitor")
     def monitor() -> Response:
         return page("monitor.html")
+
+    @blueprint.get("/monitor/report")
+    def report() -> Response:
+        try:
+            content = report_path().read_bytes()
+        except OSError:
+            message = "there is no report yet; `python pipeline.py monitor` makes one"
+            raise ApiError(404, "no_report", message) from None
+        return Response(content, content_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
 
     @blueprint.get("/monitor/data")
     def monitor_data() -> Response:

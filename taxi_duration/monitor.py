@@ -37,6 +37,7 @@ from taxi_duration.rides import Rides
 log = logging.getLogger(__name__)
 
 VERDICT_FILE = "monitor.json"
+PAGE_FILE = "monitor.html"
 REFERENCE_ROWS = 20_000  # of the training months; the noise of a PSI is then below 0.001
 DAY_SECONDS = 86_400
 FEW_DAYS = 5  # with fewer, hours are drawn instead of days

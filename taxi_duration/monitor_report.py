@@ -9,8 +9,8 @@ from typing import Any
 
 from taxi_duration import config
 from taxi_duration.deployment import name_of
-from taxi_duration.files import read_json, write_json
-from taxi_duration.monitor import VERDICT_FILE, serving_champion
+from taxi_duration.files import read_json, write_bytes, write_json
+from taxi_duration.monitor import PAGE_FILE, VERDICT_FILE, serving_champion
 from taxi_duration.months import check_available, format_months, parse_months
 from taxi_duration.notebooks import execute
 from taxi_duration.report import write_report
@@ -47,6 +47,7 @@ def run_monitor(data: str, say: Callable[[str], None]) -> dict[str, Any]:
     }
     write_json(folder / RUN_FILE.replace("run", "monitor"), {**info, "verdict": verdict})
     page: Path = write_report(folder, [NOTEBOOK], info)
+    write_bytes(config.live_dir() / PAGE_FILE, page.read_bytes())  # where the service finds it
     say(f"{name_of(champion)} on the {verdict['source']}: {verdict['verdict'].upper()}")
     for reason in verdict["reasons"]:
         say(f"  {reason['level']}: {reason['text']}")

@@ -96,7 +96,7 @@ def execute(
         name: of the committed notebook.
         output: where the executed notebook goes, also when a cell fails.
         parameters: by name; those that the notebook does not take are left out.
-        kernel_manager_class: what starts the kernel; jupyter_client's own when None.
+        kernel_manager_class: what starts the kernel; `PrivateKernelManager` when None.
     Raises:
         NotebookError: a cell raised or the kernel died; the half-run notebook is kept at
             `output`.
@@ -104,6 +104,8 @@ def execute(
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+
+    from taxi_duration.private_kernels import PrivateKernelManager
 
     wanted = notebook_parameters(name)
     try:
@@ -115,7 +117,7 @@ def execute(
             kernel_name="python3",
             progress_bar=False,
             log_output=True,
-            **({"kernel_manager_class": kernel_manager_class} if kernel_manager_class else {}),
+            kernel_manager_class=kernel_manager_class or PrivateKernelManager,
         )
     except PapermillExecutionError as error:
         raise NotebookError(

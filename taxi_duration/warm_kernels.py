@@ -12,14 +12,14 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
+
+from taxi_duration.private_kernels import PrivateKernelManager
 
 PRELOADED = (
     "tqdm.auto",  # before IPython, or it asks for widgets
@@ -55,15 +55,12 @@ def call_warm(function: Callable[..., Any], *args: Any) -> Any:
         return pool.submit(function, *args).result()
 
 
-class WarmKernelManager(AsyncKernelManager):
+class WarmKernelManager(PrivateKernelManager):
     """A kernel manager whose kernels are forked from the warm process."""
 
     def __init__(self, **kwargs: Any) -> None:
-        """Take over jupyter_client's arguments; talk over sockets that only we can open."""
-        # A folder of their own: jupyter_client would put them into the working directory,
-        # where two chains at once could take each other's.
-        self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")
-        super().__init__(**{"transport": "ipc", "ip": f"{self._sockets.name}/socket", **kwargs})
+        """Take over jupyter_client's arguments."""
+        super().__init__(**kwargs)
         self.provisioner = WarmProvisioner(
             kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self, connection_info={}
         )

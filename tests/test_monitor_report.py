@@ -33,6 +33,7 @@ def test_notebook_gives_a_page_for_people_and_a_verdict_for_machines(moved_home)
     assert verdict["source"] == "green 2021-03"  # nobody has asked the service anything yet
     (page,) = config.runs_dir().glob("monitor-*/report.html")
     assert "5. Monitor the model in service" in page.read_text()
+    assert (config.live_dir() / "monitor.html").read_bytes() == page.read_bytes()
     assert read_json(config.live_dir() / "monitor.json")["drift"]
     assert any(verdict["verdict"].upper() in line for line in said)
 

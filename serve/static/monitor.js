@@ -153,11 +153,13 @@ function evidence(value, boundary) {
     svg("text", { x: 10, y: 46, class: "tick" }, `evidence ${value.toPrecision(3)}`));
 }
 
-function showPast({ history, decisions, mlflow, serving }) {
+function showPast({ history, decisions, report, mlflow, serving }) {
   fillTable("history", 5, history.map((one) => row(
     when(one.at), one.action, nameOf(one.champion), nameOf(one.challenger), cell(one.reason, "why"))), "Nothing was deployed yet.");
   fillTable("decisions", 3, decisions.map((one) => row(when(one.at), one.what, cell(one.why, "why"))),
     "None yet: python pipeline.py auto takes a turn.");
+  byId("report").hidden = !report;
+  byId("report-time").textContent = report ? clock(report) : "";
   const known = byId("mlflow-link");
   if (mlflow && serving && !known) {
     const [name, version] = serving.champion.model.split(":");

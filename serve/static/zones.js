@@ -134,7 +134,7 @@ const place = (longitude, latitude) => [
 ];
 const BOROUGHS = [
   ["Manhattan", -74.045, 40.79], ["Bronx", -73.8, 40.9], ["Queens", -73.745, 40.81],
-  ["Brooklyn", -74.0, 40.562], ["Staten Island", -74.21, 40.66], ["Newark", -74.2, 40.72],
+  ["Brooklyn", -74.0, 40.562], ["Staten Island", -74.197, 40.66], ["Newark", -74.2, 40.72],
 ];
 
 /** A map with a disc as large as each zone; the zone nearest to a click is meant. */

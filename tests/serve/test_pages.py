@@ -140,6 +140,24 @@ def test_the_monitors_verdict_is_shown(home, data):
     assert {**HEALTH.as_dict(), "at": ANY} == data()["verdict"]
 
 
+def test_the_monitors_last_report_is_shown_without_its_scripts(home, client, data):
+    assert data()["report"] is None
+    missing = client.get("/monitor/report")
+    assert (missing.status_code, missing.json["error"]["code"]) == (404, "no_report")
+    assert "pipeline.py monitor" in missing.json["error"]["message"]
+    config.live_dir().mkdir(parents=True, exist_ok=True)
+    (config.live_dir() / live.PAGE_FILE).write_text("<h1>Monitor</h1>")
+    assert data()["report"].startswith("20")
+    report = client.get("/monitor/report")
+    assert (report.status_code, report.text) == (200, "<h1>Monitor</h1>")
+    assert "sandbox; default-src 'none'" in report.headers["Content-Security-Policy"]
+    assert "script-src" not in report.headers["Content-Security-Policy"]
+
+
+def test_report_and_verdict_have_the_names_that_the_monitor_gives_them():
+    assert (live.VERDICT_FILE, live.PAGE_FILE) == (monitor.VERDICT_FILE, monitor.PAGE_FILE)
+
+
 @pytest.mark.parametrize("content", ['{"verdict": ', "[]", '{"verdict": "ok"}', "\x00"])
 def test_a_damaged_verdict_is_said_and_breaks_nothing(home, client, data, content):
     monitor.write_verdict(HEALTH)
