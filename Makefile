@@ -7,7 +7,7 @@ COMPILE := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal
   --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run pipeline data lab serve image mlflow test test-slow test-fast lint format \
+.PHONY: help setup run pipeline data lab serve image mlflow test test-long test-fast lint format \
   lock plots bench-read bench-chain bench-model bench-serve bench-predictor screenshots clean \
   clean-all
 
@@ -45,14 +45,14 @@ image: ## Build the container image with the deployed model baked in
 mlflow: $(STAMP) ## Open MLflow's pages on http://127.0.0.1:5000
 	$(BIN)/python pipeline.py mlflow
 
-test: $(STAMP) ## Set up, then all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(STAMP) ## Set up, then the tests, without the long ones
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long"
+
+test-long: $(STAMP) ## Only the long tests: the whole story, whole chains, killed and resumed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 test-fast: $(STAMP) ## Only the tests that take seconds
-	$(BIN)/python -m pytest -n 2 -m "not slow"
-
-test-slow: $(STAMP) ## Only the slow tests: notebooks, chains, servers
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
 
 lint: $(STAMP) ## Check style, imports, and that notebooks carry no output
 	$(BIN)/ruff check .

@@ -149,6 +149,9 @@ def _paths() -> dict[str, Any]:
         "/": _text("The page for riders", "text/html"),
         "/zones": _get("The taxi zones", {"type": "array", "items": {"type": "object"}}),
         "/monitor": _text("The page for operators", "text/html"),
+        "/monitor/report": _text(
+            "The monitor's last whole report", "text/html", "none was made yet"
+        ),
         "/monitor/data": _get("What the page for operators shows", {"type": "object"}),
     }
 
@@ -179,11 +182,13 @@ def _get(summary: str, content: dict[str, Any], *refusals: int) -> dict[str, Any
     return {"get": {"summary": summary, "responses": _responses(content, *refusals)}}
 
 
-def _text(summary: str, kind: str) -> dict[str, Any]:
+def _text(summary: str, kind: str, missing: str | None = None) -> dict[str, Any]:
     content = {kind: {"schema": {"type": "string"}}}
     responses = {"200": {"description": "the text", "content": content}}
     if summary.startswith("MLflow"):
         responses["503"] = _response(_ref("ErrorBody"), "no model yet")
+    if missing:
+        responses["404"] = _response(_ref("ErrorBody"), missing)
     return {"get": {"summary": summary, "responses": responses}}
 
 

@@ -144,7 +144,9 @@ def test_kernel_that_dies_is_reported_like_a_failing_cell(fake_notebook, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CHAIN)
+@pytest.mark.parametrize(
+    "name", [CHAIN[0], *(pytest.param(name, marks=pytest.mark.long) for name in CHAIN[1:])]
+)
 def test_notebook_runs_alone_from_an_empty_home(home, name, tmp_path):
     papermill.execute_notebook(
         str(PROJECT / "notebooks" / f"{name}.ipynb"), str(tmp_path / "out.ipynb"),

@@ -216,7 +216,7 @@ def parent_status(home: Path, run: Path) -> str:
     return client.get_run(read_json(run / "run.json")["mlflow_run_id"]).info.status
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_failing_notebook_is_reported_and_kept_and_resume_goes_on_there(moved_home):
     run = the_run(moved_home)
     info = read_json(run / "run.json")
@@ -251,7 +251,7 @@ def processes_of(home: Path) -> dict[int, str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to see kernels")
 def test_two_pipelines_at_once_and_a_killed_one_resumed_give_the_same_answers(chained, tmp_path):
     home = tmp_path / "home"
@@ -294,7 +294,7 @@ def test_two_pipelines_at_once_and_a_killed_one_resumed_give_the_same_answers(ch
     assert not processes_of(home)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_chain_on_real_months_gives_the_courses_figure(real_months, tmp_path):
     real = {"DATA": "auto", "SAMPLE_ROWS": "", "TLC_URL": str(real_months)}
     months = {"TRAIN_DATA": "Jan 2021", "VAL_DATA": "Feb 2021"}

@@ -23,11 +23,11 @@ from taxi_duration.prediction_log import open_log
 from taxi_duration.sample import make_sample_month
 from taxi_duration.trips import read_dataframe
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SLOWER, LATER = 1.12, np.timedelta64(3, "h")  # the new traffic: longer rides, other rush hours
 QUICKER = 0.6  # and a city that empties
-DAYS = 15
+DAYS = 28
 V1, V2 = "green-duration:1", "green-duration:2"
 
 

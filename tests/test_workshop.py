@@ -158,6 +158,7 @@ def test_earlier_version_is_asked_again_what_this_one_answered(shop, challenger)
     assert gain.high < 0
 
 
+@pytest.mark.long
 def test_chain_killed_at_random_moments_is_finished_by_later_turns(moved_home):
     """`kill -9` of the real command, notebooks, MLflow and all."""
     command = [sys.executable, str(config.PROJECT_ROOT / "pipeline.py"), "auto"]
