@@ -121,6 +121,7 @@ sys.exit(sum(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in childre
 """
 
 
+@pytest.mark.long
 def test_eight_processes_make_one_store_and_lose_nothing(tmp_path):
     home = tmp_path / "home"
     done = subprocess.run([sys.executable, "-c", EIGHT], env={**os.environ, "TAXI_HOME": str(home)},
@@ -149,6 +150,7 @@ tracking.connect()
 """
 
 
+@pytest.mark.long
 def test_store_whose_making_was_killed_is_made_by_the_next(home):
     killed = subprocess.run([sys.executable, "-c", KILLED], check=False)
     assert killed.returncode == -9

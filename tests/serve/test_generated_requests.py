@@ -79,7 +79,7 @@ def test_every_operation_answers_generated_requests_as_described(client):
     assert check_operations(client, 4) > 30
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_thousand_requests_of_the_document_bring_no_500(client):
     assert check_operations(client, 120) > 1000
 
