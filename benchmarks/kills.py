@@ -41,7 +41,7 @@ from taxi_duration.runs import RUN_FILE
 
 PROJECT = Path(__file__).resolve().parent.parent
 NAME = "green-duration"
-DAYS, A_DAY = 15, 40  # of feedback: enough for the shadow, the A/B test and the rollback
+DAYS, A_DAY = 28, 40  # of feedback: enough for the shadow, the A/B test and the rollback
 LATER = 86_400.0  # such rides are asked after every step of the turn that reads them
 
 
