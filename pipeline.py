@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from taxi_duration import config
-from taxi_duration.errors import MonthNotPublishedError, TaxiError
+from taxi_duration.errors import MonthNotPublishedError, NotFoundError, TaxiError
 from taxi_duration.months import SERVICES
 from taxi_duration.settings import MODEL_CHOICES, resolve_settings
 from taxi_duration.sources import SAMPLE_BANNER
@@ -132,6 +132,8 @@ def models(name: str | None, history: bool) -> None:
     from taxi_duration.registry import list_versions
 
     rows, serving = list_versions(tracking.connect(), name), who_serves()
+    if not rows and name:
+        raise NotFoundError(f"there is no model {name}; `python pipeline.py models` lists all")
     if not rows:
         click.echo("no models are registered yet; `make run` trains and registers the first")
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import random
+import os
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -235,8 +235,8 @@ class _Part(NamedTuple):
 def new_ids(n: int) -> list[str]:
     """Return n new prediction ids: 12 hex digits of the time, so that they sort, 20 of chance."""
     now = f"{time.time_ns() // 1_000_000:012x}"
-    # `random` seeds itself anew in a forked worker, and asks the kernel for nothing.
-    chance = f"{random.getrandbits(80 * n):0{20 * n}x}"
+    # Of the kernel: who could guess ids could tell the durations of other people's rides.
+    chance = os.urandom(10 * n).hex()
     return [now + chance[i : i + 20] for i in range(0, 20 * n, 20)]
 
 

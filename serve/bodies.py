@@ -212,14 +212,14 @@ def wrong_type(kind: str, *allowed: str) -> ApiError:
     )
 
 
-def check_count(n: int, most: int) -> None:
+def check_count(n: int, most: int, what: str = "rides") -> None:
     """Refuse more elements than allowed.
 
     Raises:
         ApiError: 413.
     """
     if n > most:
-        raise ApiError(413, "too_many", f"{n} rides in one request; at most {most} are allowed")
+        raise ApiError(413, "too_many", f"{n} {what} in one request; at most {most} are allowed")
 
 
 def parse_rides(body: bytes, most: int) -> CheckedRide | ManyRides:

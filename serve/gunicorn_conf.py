@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
+from serve.metrics_folder import make_folder, remove_folder
 from taxi_duration import config as environment  # gunicorn knows a setting `config`
 
 bind = f"{environment.service_host()}:{environment.service_port()}"
@@ -31,7 +30,7 @@ _made: str | None = None
 
 if environment.metrics_dir() is None:
     try:
-        _made = tempfile.mkdtemp(prefix="taxi-metrics-", dir=_SHARED)
+        _made = make_folder(_SHARED)
         environment.share_metrics_in(_made)
     except OSError as error:
         print(f"metrics are not shared among workers: {error}", file=sys.stderr)
@@ -66,4 +65,4 @@ def child_exit(server, worker):
 def on_exit(server):
     """Remove what this module made."""
     if _made:
-        shutil.rmtree(_made, ignore_errors=True)
+        remove_folder(_made)

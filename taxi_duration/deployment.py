@@ -152,10 +152,10 @@ def who_serves() -> dict[str, str]:
 
 
 def _since(role: str, deployment: Deployment) -> str:
-    """When the version took its role without a break, to the second."""
+    """When the version took its role and share without a break, to the second."""
     since = deployment["updated"]
     for line in reversed(read_history()):
-        if line.get(role) != deployment[role]:
+        if any(line.get(key) != deployment[key] for key in (role, "ab_share")):
             break
         since = line["at"]
     return since[:19]

@@ -227,40 +227,6 @@ def serving_since(entry: Mapping[str, Any]) -> float:
     return began
 
 
-def who_serves() -> list[dict[str, Any]]:
-    """Return what each deployed version answers now, and since when.
-
-    Returns:
-        `name`, `version`, `model_sha256`, `role`, `share` of the rides (0 to 1), `shadow` and
-        `since` (ISO, UTC); empty when nothing is deployed.
-    """
-    now = read_deployment()
-    if now is None:
-        return []
-    serving = _shares({**now, "at": now["updated"]})
-    for line in reversed(read_history()):
-        before = {(s["model_sha256"], s["share"]) for s in _shares(line)}
-        same = [s for s in serving if (s["model_sha256"], s["share"]) in before and not s["ended"]]
-        for one in serving:
-            one["ended"] = one not in same
-        for one in same:
-            one["since"] = line["at"]
-    return [{key: s[key] for key in s if key != "ended"} for s in serving]
-
-
-def _shares(line: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What each version answers after a line of the history, or now."""
-    shares = {"champion": 1.0 - line["ab_share"], "challenger": line["ab_share"]}
-    return [
-        {
-            **{key: line[role][key] for key in ("name", "version", "model_sha256")},
-            "role": role, "share": share, "shadow": role == "challenger" and line["shadow"],
-            "since": line["at"], "ended": False,
-        }
-        for role, share in shares.items() if line[role]
-    ]  # fmt: skip
-
-
 def check_month(entry: Mapping[str, Any], month: Month) -> Health:
     """Let a version answer a published month and look at its health there.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -257,11 +258,13 @@ def test_champion_serves_all_since_it_was_promoted():
     assert who_serves() == {"green-duration:1": f"champion, 100% since {at[:19]}"}
 
 
-def test_challenger_takes_its_share_and_the_champion_keeps_its_date():
+def test_both_have_their_shares_since_the_challenger_took_its_own():
     promoted = deploy_champion(card(1), "first")["updated"][:19]
+    time.sleep(1.1)  # dates are told to the second
     set_at = set_challenger(card(2), "test", ab_share=0.25)["updated"][:19]
+    assert promoted < set_at
     assert who_serves() == {
-        "green-duration:1": f"champion, 75% since {promoted}",
+        "green-duration:1": f"champion, 75% since {set_at}",
         "green-duration:2": f"challenger, 25% since {set_at}",
     }
 

@@ -11,7 +11,7 @@ import pytest
 
 from taxi_duration import config, monitor
 from taxi_duration.bundle import save_bundle
-from taxi_duration.deployment import deploy_champion, roll_back, set_challenger
+from taxi_duration.deployment import deploy_champion, roll_back
 from taxi_duration.drift import Sample
 from taxi_duration.errors import BundleError, SourceUnreachableError
 from taxi_duration.files import read_json
@@ -25,7 +25,6 @@ from taxi_duration.monitor import (
     monitor_settings,
     serving_since,
     training_sample,
-    who_serves,
     write_verdict,
 )
 from taxi_duration.rides import Rides
@@ -238,34 +237,6 @@ def test_version_serves_since_it_last_became_champion(home):
     roll_back("worse")
     assert serving_since(first) > began
     assert serving_since({"model_sha256": "never"}) == 0
-
-
-def test_who_serves_what_share_since_when(home):
-    first, second = ({"name": "green-duration", "version": v, "model_sha256": str(v),
-                      "data_source": "sample"} for v in (1, 2))  # fmt: skip
-    assert who_serves() == []
-    deploy_champion(first, "first")
-    began = who_serves()[0]["since"]
-    set_challenger(second, "test", shadow=True)
-    champion, challenger = who_serves()
-    assert (champion["share"], champion["since"]) == (1.0, began)
-    assert (challenger["share"], challenger["shadow"]) == (0.0, True)
-    set_challenger(second, "test", ab_share=0.2)
-    champion, challenger = who_serves()
-    assert (champion["share"], challenger["share"]) == (0.8, 0.2)
-    assert champion["since"] == challenger["since"] > began
-
-
-def test_champion_that_comes_back_serves_since_it_came_back(home):
-    first, second = ({"name": "green-duration", "version": v, "model_sha256": str(v),
-                      "data_source": "sample"} for v in (1, 2))  # fmt: skip
-    deploy_champion(first, "first")
-    began = who_serves()[0]["since"]
-    deploy_champion(second, "second")
-    roll_back("worse")
-    (champion,) = who_serves()
-    assert champion["version"] == 1
-    assert champion["since"] > began
 
 
 def test_every_setting_carries_its_reason():

@@ -125,6 +125,8 @@ def test_card_names_both_months_with_digest_and_rows(chained):
 
 @pytest.mark.slow
 def test_models_lists_version_alias_and_error(moved_home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "models", "greeen-duration") == 1
+    assert "there is no model greeen-duration" in capsys.readouterr().err
     assert run_here(monkeypatch, "models") == 0
     text = capsys.readouterr().out
     card = load_card(moved_home / "models" / "green-duration" / "1")
