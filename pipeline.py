@@ -313,7 +313,7 @@ def replay(data: str, service: str, url: str, days: int | None, rides: int | Non
     """Let the rides of a month ask the running service, and tell it their true durations."""
     from taxi_duration.replay import replay_months
 
-    told = replay_months(data, service, url, days, rides, say=click.echo)
+    told = replay_months(data, url, service, days, rides, say=click.echo)
     _print_table(
         f"Rides of {service} {data}",
         ["model", "arm", "rides", "MAE min", "P10-P90 holds"],

@@ -17,15 +17,14 @@ from taxi_duration.errors import ReplayError, SettingError
 from taxi_duration.months import Month, check_available, check_service, parse_months
 from taxi_duration.prepared import concat_trips, prepare_months
 
-SERVICE_URL = "http://127.0.0.1:9696"
 RIDES_AT_ONCE = 1_000  # of one request
 SECONDS = 60.0  # that one request may take
 
 
 def replay_months(
     data: str,
+    url: str,
     service: str = "green",
-    url: str = SERVICE_URL,
     days: int | None = None,
     rides: int | None = None,
     say: Callable[[str], None] = print,
@@ -34,8 +33,8 @@ def replay_months(
 
     Args:
         data: month tag, range or list.
-        service: green, yellow, fhv or fhvhv.
         url: of the running service.
+        service: green, yellow, fhv or fhvhv.
         days: of the first month on; all when None.
         rides: at most so many, evenly spread over those days; all when None.
         say: gets a line for each day.

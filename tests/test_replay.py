@@ -19,7 +19,7 @@ def test_without_a_service_it_says_how_to_start_one(home):
 @pytest.mark.parametrize("wrong", [{"days": 0}, {"rides": -1}])
 def test_numbers_below_one_are_refused(home, wrong):
     with pytest.raises(SettingError, match="must be at least 1"):
-        replay_months("2021-02", **wrong)
+        replay_months("2021-02", "http://127.0.0.1", **wrong)
 
 
 @pytest.mark.slow

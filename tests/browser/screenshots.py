@@ -49,7 +49,7 @@ def main() -> int:
         challenge(card)
         judge()  # the test of the challenger begins
         with running_service() as address:
-            replay_months(card["val_data"], card["service"], address, DAYS, RIDES)
+            replay_months(card["val_data"], address, card["service"], DAYS, RIDES)
             judge()
             with open_browser(address, Path(folder) / "profile") as browser:
                 for suffix, (width, height, dark) in LOOKS.items():
