@@ -17,7 +17,10 @@ RUN python -m venv /opt/tools \
  && /opt/tools/bin/pip install -q --no-cache-dir --no-compile --require-hashes \
       --target /opt/site -r serve/requirements.txt
 COPY pyproject.toml setup.py README.md ./
-COPY taxi_duration taxi_duration
+COPY taxi_duration/*.py taxi_duration/
+COPY taxi_duration/domain taxi_duration/domain
+COPY taxi_duration/model taxi_duration/model
+COPY taxi_duration/live taxi_duration/live
 RUN /opt/tools/bin/pip install -q --no-cache-dir --no-compile --no-deps --no-build-isolation \
       --target /opt/site . \
  && test -n "$(find /opt/site/taxi_duration -name '_walker*.so')"
@@ -35,7 +38,7 @@ RUN find /opt/site/numpy -depth -type d \( -name tests -o -name testing \) -exec
  && python -m compileall -q -j 0 /opt/site/taxi_duration /app \
  && python -m compileall -q -b -j 0 -x /opt/site/taxi_duration /opt/site \
  && find /opt/site -path /opt/site/taxi_duration -prune -o -name '*.py' -exec rm {} + \
- && PYTHONPATH=/opt/site:/app python -c 'import serve.app, taxi_duration.log_tables, psycopg'
+ && PYTHONPATH=/opt/site:/app python -c 'import serve.app, taxi_duration.live.log_tables, psycopg'
 
 FROM build AS model
 ARG MODEL=champion

@@ -16,7 +16,7 @@ help: ## Print this help
 
 setup: $(STAMP) ## Make .venv from the hashed lock file
 
-$(STAMP): requirements.txt pyproject.toml setup.py taxi_duration/_walker.pyx
+$(STAMP): requirements.txt pyproject.toml setup.py taxi_duration/model/_walker.pyx
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); give PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -54,9 +54,10 @@ test-long: $(STAMP) ## Only the long tests: the whole story, whole chains, kille
 test-fast: $(STAMP) ## Only the tests that take seconds
 	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
 
-lint: $(STAMP) ## Check style, imports, and that notebooks carry no output
+lint: $(STAMP) ## Check style, who imports whom, and that notebooks carry no output
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 format: $(STAMP) ## Mend what lint can mend
@@ -96,4 +97,4 @@ clean: ## Remove what runs made: runs/, prepared months, caches
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 clean-all: clean ## Also remove models, tracking, deployment and .venv (raw months stay)
-	rm -rf models tracking deployment .venv taxi_duration/*.so taxi_duration/_walker.c *.egg-info
+	rm -rf models tracking deployment .venv taxi_duration/model/*.so taxi_duration/model/_walker.c *.egg-info

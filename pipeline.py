@@ -14,11 +14,11 @@ from typing import Any
 
 import click
 
-from taxi_duration import config
+from taxi_duration import environment
+from taxi_duration.chain.run_settings import MODEL_CHOICES, resolve_settings
+from taxi_duration.data.sources import SAMPLE_BANNER
+from taxi_duration.domain.months import SERVICES
 from taxi_duration.errors import MonthNotPublishedError, NotFoundError, TaxiError
-from taxi_duration.months import SERVICES
-from taxi_duration.settings import MODEL_CHOICES, resolve_settings
-from taxi_duration.sources import SAMPLE_BANNER
 
 # The order is the story: each notebook reads what the ones before it left in the run's folder.
 NOTEBOOKS = ("01_read_data", "02_train_validate", "03_multiple_models", "04_save_model")
@@ -67,9 +67,9 @@ def month_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--resume", metavar="RUN_ID", help="Go on at the first notebook that did not finish.")
 def run(resume: str | None, parameters: tuple[tuple[str, str], ...], **flags: str | None) -> None:
     """Run the chain 01 to 04: read, train, compare, save and register."""
-    from taxi_duration.chain import run_chain
-    from taxi_duration.notebooks import check_parameter_names
-    from taxi_duration.runs import load_run, new_run
+    from taxi_duration.chain.chain import run_chain
+    from taxi_duration.chain.notebooks import check_parameter_names
+    from taxi_duration.chain.run import load_run, new_run
 
     given = dict(parameters)
     check_parameter_names(given, NOTEBOOKS)
@@ -87,7 +87,7 @@ def run(resume: str | None, parameters: tuple[tuple[str, str], ...], **flags: st
 @month_options
 def data(**flags: str | None) -> None:
     """Fetch, check and prepare the months of a run, and show their accounting."""
-    from taxi_duration.prepared import prepare_months
+    from taxi_duration.data.prepared import prepare_months
 
     settings = resolve_settings({k.upper(): v for k, v in flags.items()}, {})
     months = prepare_months(settings.service, settings.train_months + settings.val_months)
@@ -113,7 +113,7 @@ def data(**flags: str | None) -> None:
 @click.option("--port", default=5000, show_default=True, help="Port on this machine.")
 def mlflow(port: int) -> None:
     """Open MLflow's pages: runs, metrics, registry. Ctrl-C ends them."""
-    from taxi_duration.tracking import serve_pages
+    from taxi_duration.registry.tracking import serve_pages
 
     click.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
     sys.exit(serve_pages(port))
@@ -127,9 +127,9 @@ def models(name: str | None, history: bool) -> None:
     if history:
         _print_alias_history(name)
         return
-    from taxi_duration import tracking
-    from taxi_duration.deployment import who_serves
-    from taxi_duration.registry import list_versions
+    from taxi_duration.live.deployment import who_serves
+    from taxi_duration.registry import tracking
+    from taxi_duration.registry.versions import list_versions
 
     rows, serving = list_versions(tracking.connect(), name), who_serves()
     if not rows and name:
@@ -138,7 +138,7 @@ def models(name: str | None, history: bool) -> None:
         click.echo("no models are registered yet; `make run` trains and registers the first")
         return
     _print_table(
-        f"Registered models; bundles in {config.models_dir().name}/",
+        f"Registered models; bundles in {environment.models_dir().name}/",
         ["model", "aliases", "serves", "kind", "train", "validated", "RMSE", "data", "digest",
          "bundle"],
         [
@@ -163,8 +163,8 @@ def tag(reference: str, alias: str) -> None:
 
     REFERENCE is NAME:VERSION, NAME:ALIAS or NAME@sha256:…
     """
-    from taxi_duration import tracking
-    from taxi_duration.aliases import tag_version
+    from taxi_duration.registry import tracking
+    from taxi_duration.registry.aliases import tag_version
 
     change = tag_version(tracking.connect(), reference, alias)
     was = "" if change.before in (None, change.version) else f", was {change.name}:{change.before}"
@@ -175,8 +175,8 @@ def tag(reference: str, alias: str) -> None:
 @click.argument("reference", metavar="NAME:ALIAS")
 def untag(reference: str) -> None:
     """Take an alias away; the version that it meant stays."""
-    from taxi_duration import tracking
-    from taxi_duration.aliases import untag_version
+    from taxi_duration.registry import tracking
+    from taxi_duration.registry.aliases import untag_version
 
     change = untag_version(tracking.connect(), reference)
     click.echo(f"{change.name}:{change.alias} is gone; {change.name}:{change.before} stays")
@@ -191,8 +191,8 @@ def pull(reference: str, to: Path | None) -> None:
 
     REFERENCE is NAME:VERSION, NAME:ALIAS or NAME@sha256:…
     """
-    from taxi_duration import tracking
-    from taxi_duration.pull import pull_bundle
+    from taxi_duration.registry import tracking
+    from taxi_duration.registry.pull_bundle import pull_bundle
 
     card, folder, is_new = pull_bundle(tracking.connect(), reference, to)
     what = f"{card['name']}:{card['version']} (sha256:{card['model_sha256'][:12]})"
@@ -204,8 +204,8 @@ def pull(reference: str, to: Path | None) -> None:
 @click.option("--reason", default="promoted by hand", show_default=True, help="For the history.")
 def promote(reference: str, reason: str) -> None:
     """Let a registered version serve; running services change over within 2 seconds."""
-    from taxi_duration import tracking
-    from taxi_duration.release import promote_version
+    from taxi_duration.chain.release import promote_version
+    from taxi_duration.registry import tracking
 
     card = promote_version(tracking.connect(), reference, reason)
     click.echo(f"champion is {card['name']}:{card['version']} (sha256:{card['model_sha256'][:12]})")
@@ -215,8 +215,8 @@ def promote(reference: str, reason: str) -> None:
 @click.option("--reason", default="rolled back by hand", show_default=True, help="For the history.")
 def rollback(reason: str) -> None:
     """Let the champion before the present one serve again."""
-    from taxi_duration import tracking
-    from taxi_duration.release import roll_back_version
+    from taxi_duration.chain.release import roll_back_version
+    from taxi_duration.registry import tracking
 
     champion = roll_back_version(tracking.connect(), reason)
     click.echo(f"champion is {champion['name']}:{champion['version']} again")
@@ -231,8 +231,8 @@ def rollback(reason: str) -> None:
               help="File to write, in the form of taxi_duration/xgb_settings.json.")  # fmt: skip
 def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> None:
     """Search XGB's settings on time-ordered folds inside months; the study goes to MLflow."""
-    from taxi_duration import tuning
-    from taxi_duration.months import check_service, parse_months
+    from taxi_duration.domain.months import check_service, parse_months
+    from taxi_duration.training import tuning
 
     found = tuning.tune(check_service(service), parse_months(months), trials, minutes, out)
     click.echo(
@@ -248,8 +248,8 @@ def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> N
               help="Folder of its two files; the package's own is taxi_duration.")  # fmt: skip
 def atlas(tags: tuple[str, ...], out: Path) -> None:
     """Make the atlas again: what earlier years say of every route and hour."""
-    from taxi_duration.months import check_service, parse_months
-    from taxi_duration.tuning import make_atlas
+    from taxi_duration.domain.months import check_service, parse_months
+    from taxi_duration.training.atlas_file import make_atlas
 
     months: dict[str, Any] = {}
     for given in tags:
@@ -270,7 +270,7 @@ def atlas(tags: tuple[str, ...], out: Path) -> None:
 @click.option("--out", type=click.Path(dir_okay=False), help="Parquet file to write.")
 def score(data: str, reference: str | None, service: str, out: str | None) -> None:
     """Score months in a batch, to Parquet, and say how right the answers were."""
-    from taxi_duration.scoring import score_months
+    from taxi_duration.chain.scoring import score_months
 
     started = time.perf_counter()
     result = score_months(data, service, reference, out)
@@ -289,7 +289,7 @@ def score(data: str, reference: str | None, service: str, out: str | None) -> No
 )
 def monitor(data: str) -> None:
     """Look at the live log: errors, coverage, drift; one page and one verdict."""
-    from taxi_duration.monitor_report import run_monitor
+    from taxi_duration.loop.monitor_report import run_monitor
 
     run_monitor(data, say=click.echo)
 
@@ -297,8 +297,8 @@ def monitor(data: str) -> None:
 @cli.command()
 def auto() -> None:
     """One turn of the loop: new month or alarm, train, gate, shadow, A/B-test, promote or drop."""
-    from taxi_duration.auto import take_turn
-    from taxi_duration.workshop import PipelineWorkshop
+    from taxi_duration.loop.turn import take_turn
+    from taxi_duration.loop.world import PipelineWorkshop
 
     take_turn(PipelineWorkshop(NOTEBOOKS, say=click.echo), say=click.echo)
 
@@ -311,7 +311,7 @@ def auto() -> None:
 @click.option("--rides", type=int, help="At most so many, evenly spread.")
 def replay(data: str, service: str, url: str, days: int | None, rides: int | None) -> None:
     """Let the rides of a month ask the running service, and tell it their true durations."""
-    from taxi_duration.replay import replay_months
+    from taxi_duration.loop.replay import replay_months
 
     told = replay_months(data, url, service, days, rides, say=click.echo)
     _print_table(
@@ -330,8 +330,8 @@ def replay(data: str, service: str, url: str, days: int | None, rides: int | Non
 @click.option("--plot", type=click.Path(dir_okay=False), help="PNG file to write.")
 def backtest(months: str, service: str, plot: str | None) -> None:
     """Time travel: live through months with the model frozen, retrained monthly, or by auto."""
-    from taxi_duration.backtest import run_backtest, save_plot, summarize
-    from taxi_duration.months import check_service, parse_months
+    from taxi_duration.domain.months import check_service, parse_months
+    from taxi_duration.loop.backtest import run_backtest, save_plot, summarize
 
     result = run_backtest(check_service(service), parse_months(months), say=click.echo)
     for decision in result.decisions.itertuples():
@@ -353,8 +353,8 @@ def trace(prediction_id: str) -> None:
 
     Exit code 1 when a digest is not what was recorded.
     """
-    from taxi_duration.prediction_log import open_log
-    from taxi_duration.trace import trace_prediction
+    from taxi_duration.live.prediction_log import open_log
+    from taxi_duration.loop.trace import trace_prediction
 
     found = trace_prediction(prediction_id, open_log())
     rows = [list(link) for link in found.links]
@@ -365,7 +365,7 @@ def trace(prediction_id: str) -> None:
 
 
 def _print_alias_history(name: str | None) -> None:
-    from taxi_duration.aliases import read_alias_history
+    from taxi_duration.registry.aliases import read_alias_history
 
     changes = [line for line in read_alias_history() if name in (None, line["name"])]
     if not changes:

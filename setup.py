@@ -9,7 +9,11 @@ from setuptools import Extension, setup
 
 setup(
     ext_modules=cythonize(
-        [Extension("taxi_duration._walker", ["taxi_duration/_walker.pyx"], optional=True)],
+        [
+            Extension(
+                "taxi_duration.model._walker", ["taxi_duration/model/_walker.pyx"], optional=True
+            )
+        ],
         language_level=3,
     )
 )

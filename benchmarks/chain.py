@@ -23,8 +23,8 @@ PLAIN_SCRIPT = """
 import sys
 import nbformat
 from pipeline import NOTEBOOKS
-from taxi_duration.runs import new_run
-from taxi_duration.settings import resolve_settings
+from taxi_duration.chain.run import new_run
+from taxi_duration.chain.run_settings import resolve_settings
 
 run = new_run(resolve_settings({}, {}))
 values = {**run.settings.as_parameters(), "RUN_DIR": str(run.folder)}

@@ -27,17 +27,18 @@ from typing import Any
 import click
 import numpy as np
 
-from taxi_duration import config, tracking
-from taxi_duration.audit import read_audit
-from taxi_duration.auto import read_state
-from taxi_duration.bundle import load_bundle
-from taxi_duration.deployment import read_deployment
-from taxi_duration.monitor import load_version
-from taxi_duration.months import Month
-from taxi_duration.prediction_log import open_log
-from taxi_duration.prepared import concat_trips, prepare_months
-from taxi_duration.rides import Rides
-from taxi_duration.runs import RUN_FILE
+from taxi_duration import environment
+from taxi_duration.chain.run import RUN_FILE
+from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.domain.months import Month
+from taxi_duration.domain.rides import Rides
+from taxi_duration.live.audit import read_audit
+from taxi_duration.live.deployment import read_deployment
+from taxi_duration.live.prediction_log import open_log
+from taxi_duration.loop.monitor import load_version
+from taxi_duration.loop.state import read_state
+from taxi_duration.model.bundle import load_bundle
+from taxi_duration.registry import tracking
 
 PROJECT = Path(__file__).resolve().parent.parent
 NAME = "green-duration"
@@ -89,7 +90,7 @@ def kill_after(home: Path, seconds: float, *arguments: str) -> bool:
 def what_is_left(home: Path) -> dict[str, Any]:
     """What must be the same however often the work was killed, read as the next command would."""
     os.environ |= {"TAXI_HOME": str(home), "DATA": "sample", "SAMPLE_ROWS": "4000"}
-    folders = sorted((config.models_dir() / NAME).iterdir())
+    folders = sorted((environment.models_dir() / NAME).iterdir())
     cards = [load_bundle(folder, None)[1] for folder in folders]
     registered = tracking.connect().search_model_versions(f"name='{NAME}'")
     deployment = read_deployment()

@@ -18,15 +18,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from taxi_duration.baselines import fit_baselines
-from taxi_duration.boosted import window_atlas
-from taxi_duration.linear import PairVectorizer
-from taxi_duration.metrics import error_metrics, interval_metrics
-from taxi_duration.months import parse_months
-from taxi_duration.prepared import concat_trips, prepare_months
-from taxi_duration.rides import Answers, Rides
-from taxi_duration.settings import KINDS
-from taxi_duration.training import fit_model
+from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.domain.months import parse_months
+from taxi_duration.domain.rides import Answers, Rides
+from taxi_duration.evaluation.metrics import error_metrics, interval_metrics
+from taxi_duration.model.linear import PairVectorizer
+from taxi_duration.training.baselines import fit_baselines
+from taxi_duration.training.fit import fit_model
+from taxi_duration.training.kinds import KINDS
+from taxi_duration.training.linear_models import pair_matrix
+from taxi_duration.training.tree_models import window_atlas
 
 CASES = {
     "green-2021": ("green", "2021-01", "2021-02"),
@@ -160,7 +161,7 @@ def _fit_course_xgboost(rides: Rides, duration: np.ndarray, budget: float) -> Pr
     vectorizer = PairVectorizer.fit(rides)
     early, late = _split(rides)
     parts = [
-        xgboost.DMatrix(vectorizer.transform(rides.take(rows)), duration[rows])
+        xgboost.DMatrix(pair_matrix(vectorizer, rides.take(rows)), duration[rows])
         for rows in (early, late)
     ]
     booster = xgboost.train(
@@ -168,7 +169,7 @@ def _fit_course_xgboost(rides: Rides, duration: np.ndarray, budget: float) -> Pr
         evals=[(parts[1], "late")],
         early_stopping_rounds=PATIENCE, callbacks=[Budget()], verbose_eval=False,
     )  # fmt: skip
-    return lambda asked: booster.predict(xgboost.DMatrix(vectorizer.transform(asked)))
+    return lambda asked: booster.predict(xgboost.DMatrix(pair_matrix(vectorizer, asked)))
 
 
 def _fit_lightgbm(rides: Rides, duration: np.ndarray, budget: float) -> tuple[Predict, Predict]:

@@ -21,17 +21,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from taxi_duration import config
-from taxi_duration.boosted import TreeModel, xgb_settings
-from taxi_duration.bundle import load_bundle, save_bundle
-from taxi_duration.features import RideFeatures, transform
-from taxi_duration.models import DurationModel
-from taxi_duration.predictor import RidePredictor
-from taxi_duration.rides import Rides
-from taxi_duration.sample import make_sample_month
-from taxi_duration.settings import KINDS
-from taxi_duration.training import fit_model
-from taxi_duration.trips import read_dataframe
+from taxi_duration import environment
+from taxi_duration.data.sample import make_sample_month
+from taxi_duration.data.trips import read_dataframe
+from taxi_duration.domain.rides import Rides
+from taxi_duration.model.bundle import load_bundle, save_bundle
+from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.model.features import RideFeatures, transform
+from taxi_duration.model.ride_predictor import RidePredictor
+from taxi_duration.model.tree_model import TreeModel
+from taxi_duration.training.fit import fit_model
+from taxi_duration.training.kinds import KINDS
+from taxi_duration.training.tree_models import xgb_settings
 
 ROUNDS = 5  # of everything; the median round is told, against a noisy machine
 RIDES = 4000  # asked one by one in a round
@@ -40,8 +41,8 @@ Question = tuple[int, int, datetime, float]
 COLD_START = """
 import sys, time
 marks = [(time.perf_counter(), time.process_time())]
-from taxi_duration.bundle import load_bundle
-from taxi_duration.predictor import RidePredictor
+from taxi_duration.model.bundle import load_bundle
+from taxi_duration.model.ride_predictor import RidePredictor
 marks.append((time.perf_counter(), time.process_time()))
 predictor = RidePredictor(load_bundle(sys.argv[1])[0])
 marks.append((time.perf_counter(), time.process_time()))
@@ -86,7 +87,7 @@ def _time_rides(bundles: Iterable[Path], rides: Rides) -> None:
     _print_row("one ride", "median µs", "p99 µs", "without distance", "explained", "frame rows/s")
     _print_row(*["---"] * 6)
     for folder in bundles:
-        model, _ = load_bundle(folder, config.signing_key())
+        model, _ = load_bundle(folder, environment.signing_key())
         predictor = RidePredictor(model)
         median, p99 = _microseconds(predictor.answer, questions)
         without, _ = _microseconds(predictor.answer, blind)

@@ -16,9 +16,9 @@ from pathlib import Path
 import click
 import pyarrow.parquet as pq
 
-from taxi_duration.sample import write_sample_month
-from taxi_duration.schemas import resolve_columns
-from taxi_duration.trips import read_month
+from taxi_duration.data.columns import resolve_columns
+from taxi_duration.data.sample import write_sample_month
+from taxi_duration.data.trips import read_month
 
 
 def median_seconds(function: Callable[[], object], times: int) -> float:

@@ -198,18 +198,18 @@ def _options() -> argparse.Namespace:
 def _own_log(folder: Path):
     """Log into a folder of our own: months and models stay where they are."""
     os.environ["LOG_URL"] = f"sqlite:///{folder / 'predictions.db'}"
-    from taxi_duration import config
+    from taxi_duration import environment
 
-    os.environ["MODELS_DIR"] = str(config.models_dir())
-    os.environ["DEPLOYMENT_DIR"] = str(config.deployment_dir())
+    os.environ["MODELS_DIR"] = str(environment.models_dir())
+    os.environ["DEPLOYMENT_DIR"] = str(environment.deployment_dir())
     os.environ["DATA_DIR"] = str(folder)
     yield
 
 
 def _servers(work: Path, with_mlflow: bool) -> list[Server]:
-    from taxi_duration import config
+    from taxi_duration import environment
 
-    threads = config.service_threads()  # all have what we have
+    threads = environment.service_threads()  # all have what we have
     options = f"-w {WORKERS} -k gthread --threads {threads} --keep-alive 30 --no-control-socket"
     gunicorn = [sys.executable, "-m", "gunicorn", *options.split(), "-b", "127.0.0.1:PORT"]
     ride = json.dumps(RIDE)
@@ -254,13 +254,13 @@ def _mlflow_model(work: Path) -> Path:
     """Save the deployed bundle as the registry does (`registry.register_bundle`)."""
     import mlflow
 
-    from taxi_duration import config
-    from taxi_duration.deployment import read_deployment
-    from taxi_duration.mlflow_model import input_example, requirements, signature
-    from taxi_duration.registry import MODEL_SCRIPT
+    from taxi_duration import environment
+    from taxi_duration.live.deployment import read_deployment
+    from taxi_duration.registry.pyfunc import input_example, requirements, signature
+    from taxi_duration.registry.versions import MODEL_SCRIPT
 
     champion = read_deployment()["champion"]
-    bundle = config.models_dir() / champion["name"] / str(champion["version"])
+    bundle = environment.models_dir() / champion["name"] / str(champion["version"])
     mlflow.set_tracking_uri(f"sqlite:///{work / 'mlflow.db'}")
     mlflow.pyfunc.save_model(
         path=work / "model",
@@ -292,14 +292,14 @@ def _many(ours: Server) -> list[tuple[str, list[float], list[float]]]:
 
     import pandas as pd
 
-    from taxi_duration import config
-    from taxi_duration.bundle import load_bundle
-    from taxi_duration.deployment import read_deployment
-    from taxi_duration.rides import Rides
+    from taxi_duration import environment
+    from taxi_duration.domain.rides import Rides
+    from taxi_duration.live.deployment import read_deployment
+    from taxi_duration.model.bundle import load_bundle
 
     champion = read_deployment()["champion"]
-    folder = config.models_dir() / champion["name"] / str(champion["version"])
-    model, _ = load_bundle(folder, config.signing_key())
+    folder = environment.models_dir() / champion["name"] / str(champion["version"])
+    model, _ = load_bundle(folder, environment.signing_key())
     rows = []
     for n in (10_000, 60_000):
         frame = _frame(n)
@@ -389,14 +389,14 @@ def _print_inside() -> None:
     """Time one prediction in this process, features included."""
     from datetime import datetime
 
-    from taxi_duration import config
-    from taxi_duration.bundle import load_bundle
-    from taxi_duration.deployment import read_deployment
-    from taxi_duration.predictor import RidePredictor
+    from taxi_duration import environment
+    from taxi_duration.live.deployment import read_deployment
+    from taxi_duration.model.bundle import load_bundle
+    from taxi_duration.model.ride_predictor import RidePredictor
 
     champion = read_deployment()["champion"]
-    folder = config.models_dir() / champion["name"] / str(champion["version"])
-    predictor = RidePredictor(load_bundle(folder, config.signing_key())[0])
+    folder = environment.models_dir() / champion["name"] / str(champion["version"])
+    predictor = RidePredictor(load_bundle(folder, environment.signing_key())[0])
     frame = _frame(2000)
     rides = list(zip(frame.PULocationID.tolist(), frame.DOLocationID.tolist(),
                      [t.to_pydatetime() for t in frame.pickup_at], frame.trip_distance.tolist(),

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from taxi_duration import config
+from taxi_duration import environment
 from taxi_duration.errors import TaxiError
 
 
 def main() -> int:
     """Run gunicorn with our settings; further arguments go to gunicorn."""
     try:
-        if not config.wait_for_model() and not _is_deployed():
-            from serve.holder import HOW_TO_DEPLOY
+        if not environment.wait_for_model() and not _is_deployed():
+            from serve.core.served_models import HOW_TO_DEPLOY
 
             print(HOW_TO_DEPLOY, file=sys.stderr)
             return 1
@@ -30,11 +30,11 @@ def main() -> int:
 
 def _is_deployed() -> bool:
     """True when there is something to serve, good or bad."""
-    from taxi_duration.bundle import CARD_FILE
-    from taxi_duration.deployment import DEPLOYMENT_FILE
+    from taxi_duration.live.deployment import DEPLOYMENT_FILE
+    from taxi_duration.model.bundle import CARD_FILE
 
-    models = config.models_dir()
-    places = [config.deployment_dir() / DEPLOYMENT_FILE, models / CARD_FILE]
+    models = environment.models_dir()
+    places = [environment.deployment_dir() / DEPLOYMENT_FILE, models / CARD_FILE]
     return any(place.exists() for place in places) or any(models.glob(f"*/*/{CARD_FILE}"))
 
 

@@ -9,24 +9,24 @@ from flask import Flask, Request, Response, request
 from flask.sessions import SessionInterface
 from werkzeug.routing import MapAdapter
 
-from serve.answering import Answering
 from serve.auth import require_key
-from serve.docs import docs_blueprint
-from serve.errors import add_error_handlers
-from serve.feedback import feedback_blueprint
-from serve.health import health_blueprint
-from serve.holder import ModelHolder
-from serve.instruments import Instruments
-from serve.invocations import invocations_blueprint, ping_blueprint
-from serve.metrics import metrics_blueprint
-from serve.model import model_blueprint
-from serve.pages import pages_blueprint
-from serve.patience import Patience
-from serve.predict import predict_blueprint
-from serve.riders import riders_blueprint
-from taxi_duration import config as environment
-from taxi_duration.models import DurationModel
-from taxi_duration.prediction_log import PredictionLog, open_log
+from serve.bodies.errors import add_error_handlers
+from serve.core.answering import Answering
+from serve.core.deadline import Patience
+from serve.core.instruments import Instruments
+from serve.core.served_models import ModelHolder
+from serve.routes.docs import docs_blueprint
+from serve.routes.feedback import feedback_blueprint
+from serve.routes.health import health_blueprint
+from serve.routes.invocations import invocations_blueprint, ping_blueprint
+from serve.routes.metrics import metrics_blueprint
+from serve.routes.model import model_blueprint
+from serve.routes.pages import pages_blueprint
+from serve.routes.planning import riders_blueprint
+from serve.routes.predict import predict_blueprint
+from taxi_duration import environment
+from taxi_duration.live.prediction_log import PredictionLog, open_log
+from taxi_duration.model.duration_model import DurationModel
 
 LOG_SECONDS = 10.0  # twice as long as one writer of SQLite waits for another
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from flask import Blueprint, request
 
-from serve.errors import ApiError
+from serve.bodies.errors import ApiError
 
 
 def require_key(blueprint: Blueprint, keys: Sequence[str]) -> None:

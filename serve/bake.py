@@ -7,10 +7,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from taxi_duration.bundle import CARD_FILE, MODEL_FILE, load_bundle
-from taxi_duration.deployment import DEPLOYMENT_FILE
+from taxi_duration.domain.references import parse_reference
 from taxi_duration.errors import NotFoundError, SettingError, TaxiError
-from taxi_duration.references import parse_reference
+from taxi_duration.live.deployment import DEPLOYMENT_FILE
+from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle
 
 
 def bake(model: str, context: Path, target: Path) -> str:

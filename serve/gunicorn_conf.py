@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from serve.metrics_folder import make_folder, remove_folder
-from taxi_duration import config as environment  # gunicorn knows a setting `config`
+from serve.core.metrics_folder import make_folder, remove_folder
+from taxi_duration import environment  # gunicorn knows a setting `config`
 
 bind = f"{environment.service_host()}:{environment.service_port()}"
 workers = environment.service_workers()

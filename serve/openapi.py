@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from serve import schema
-from serve.parquet import PARQUET_TYPES
-from serve.schema import ALLOWED
-from taxi_duration.zones import LAST_ZONE
+from serve.bodies import schema
+from serve.bodies.parquet import PARQUET_TYPES
+from serve.bodies.schema import ALLOWED
+from taxi_duration.domain.zones import LAST_ZONE
 
 COMPONENTS = (
     schema.Ride, schema.RideAnswer, schema.Feedback, schema.FeedbackAnswer, schema.Served,

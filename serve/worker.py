@@ -11,7 +11,7 @@ from gunicorn import util
 from gunicorn.http import errors
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker
 
-from serve.schema import Error, ErrorBody
+from serve.bodies.schema import Error, ErrorBody
 
 # A client may be silent in the middle of a request, or not take its answer, for so long. Each
 # one holds a thread, of which there are few.

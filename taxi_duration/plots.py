@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from taxi_duration.trips import REASONS
-from taxi_duration.zones import zone_table
+from taxi_duration.data.trips import REASONS
+from taxi_duration.domain.zones import zone_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

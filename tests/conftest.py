@@ -19,11 +19,11 @@ from hypothesis import settings
 from servers import mlflow_process
 from threadpoolctl import threadpool_limits
 
-from taxi_duration.models import DurationModel
-from taxi_duration.rides import Rides
-from taxi_duration.sample import make_sample_month
-from taxi_duration.training import fit_model
-from taxi_duration.trips import read_dataframe
+from taxi_duration.data.sample import make_sample_month
+from taxi_duration.data.trips import read_dataframe
+from taxi_duration.domain.rides import Rides
+from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.training.fit import fit_model
 
 REAL = PROJECT.parent / "shared" / "tlc"
 

@@ -15,12 +15,12 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from serve import create_app
-from taxi_duration import monitor
-from taxi_duration.drift import Drift
-from taxi_duration.monitor import Health
-from taxi_duration.prediction_log import open_log
-from taxi_duration.rides import Rides
-from taxi_duration.training import fit_model
+from taxi_duration.domain.rides import Rides
+from taxi_duration.evaluation.drift import Drift
+from taxi_duration.evaluation.health import Health
+from taxi_duration.live.prediction_log import open_log
+from taxi_duration.loop import monitor
+from taxi_duration.training.fit import fit_model
 
 PROJECT = Path(__file__).resolve().parent.parent
 OPS = PROJECT / "ops"

@@ -15,9 +15,9 @@ import pytest
 from commands import PROJECT, run_pipeline
 
 import pipeline
-from taxi_duration.bundle import load_card
+from taxi_duration.data.sources import SAMPLE_BANNER
 from taxi_duration.files import read_json
-from taxi_duration.sources import SAMPLE_BANNER
+from taxi_duration.model.bundle import load_card
 
 CHAIN = list(pipeline.NOTEBOOKS)
 
@@ -212,7 +212,7 @@ def test_unpublished_month_ends_with_3_and_is_no_crash(tmp_path):
 
 
 def parent_status(home: Path, run: Path) -> str:
-    from taxi_duration import tracking
+    from taxi_duration.registry import tracking
 
     client = tracking.connect()
     return client.get_run(read_json(run / "run.json")["mlflow_run_id"]).info.status

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from taxi_duration import plots
-from taxi_duration.trips import REASONS
+from taxi_duration.data.trips import REASONS
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ import pytest
 from commands import run_pipeline
 from servers import service_process
 
-from taxi_duration import config
-from taxi_duration.deployment import read_deployment
-from taxi_duration.prediction_log import open_log
-from taxi_duration.sample import make_sample_month
-from taxi_duration.trips import read_dataframe
+from taxi_duration import environment
+from taxi_duration.data.sample import make_sample_month
+from taxi_duration.data.trips import read_dataframe
+from taxi_duration.live.deployment import read_deployment
+from taxi_duration.live.prediction_log import open_log
 
 pytestmark = pytest.mark.long
 
@@ -192,7 +192,7 @@ def play(city, turn, tlc):
     city.pace = 1.0
     turn("promote", V2)
     city.wait_for(20, by=V2)
-    path = config.models_dir() / "green-duration" / "2" / "model.bin"
+    path = environment.models_dir() / "green-duration" / "2" / "model.bin"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)

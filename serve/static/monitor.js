@@ -137,7 +137,7 @@ function showTest({ serving, test }) {
   if (!on || !test) return;
   byId("ab").textContent += ` Last look (${clock(test.at)} UTC): ${test.verdict} after ${test.blocks} days and ` +
     `${test.trips.toLocaleString("en")} rides, ${test.gain_min < 0 ? "farther off" : "nearer"} by ${fixed(Math.abs(test.gain_min), 2)} minutes.`;
-  byId("evidence").append(evidence(test.e_value, test.boundary));
+  if (test.boundary) byId("evidence").append(evidence(test.e_value, test.boundary));
 }
 
 /** Evidence against "no difference" on a logarithmic line; at the boundary the test is decided. */

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from service import running_service
 
-from taxi_duration import config
-from taxi_duration.bundle import save_bundle
-from taxi_duration.deployment import deploy_champion
-from taxi_duration.models import DurationModel
+from taxi_duration import environment
+from taxi_duration.live.deployment import deploy_champion
+from taxi_duration.model.bundle import save_bundle
+from taxi_duration.model.duration_model import DurationModel
 
 if TYPE_CHECKING:  # selenium may not be installed
     from browser import Browser
@@ -37,7 +37,7 @@ def address(tmp_path_factory, fitted) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAXI_HOME", str(tmp_path_factory.mktemp("browser") / "home"))
         model = fitted("LR")
-        folder = config.models_dir() / "green-duration" / "1"
+        folder = environment.models_dir() / "green-duration" / "1"
         deploy_champion(save_bundle(folder, model, card(1, model), None), "the first model")
         with running_service() as address:
             yield address

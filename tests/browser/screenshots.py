@@ -18,13 +18,13 @@ import requests
 from browser import Browser, missing, open_browser
 from service import running_service
 
-from taxi_duration import config
-from taxi_duration.bundle import load_card
-from taxi_duration.deployment import deploy_champion, read_deployment, set_challenger
+from taxi_duration import environment
+from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.domain.months import Month, parse_months
 from taxi_duration.errors import TaxiError
-from taxi_duration.months import Month, parse_months
-from taxi_duration.prepared import concat_trips, prepare_months
-from taxi_duration.replay import replay_months, ride_of
+from taxi_duration.live.deployment import deploy_champion, read_deployment, set_challenger
+from taxi_duration.loop.replay import replay_months, ride_of
+from taxi_duration.model.bundle import load_card
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 RIDES = 4_000
@@ -41,7 +41,7 @@ def main() -> int:
         print(missing() or "nothing is deployed; `make run` comes first", file=sys.stderr)
         return 1
     champion = deployment["champion"]
-    card = load_card(config.models_dir() / champion["name"] / str(champion["version"]))
+    card = load_card(environment.models_dir() / champion["name"] / str(champion["version"]))
     trips = first_days(card)
     with tempfile.TemporaryDirectory() as folder:
         move_to(Path(folder))
@@ -69,7 +69,7 @@ def first_days(card: dict[str, Any]) -> pd.DataFrame:
 
 def move_to(home: Path) -> None:
     """Use models and months as they are, and a log and a deployment of our own."""
-    models, data = config.models_dir(), config.data_dir()
+    models, data = environment.models_dir(), environment.data_dir()
     (home / "data").mkdir()
     for name in ("raw", "prepared", "sample"):
         (home / "data" / name).symlink_to(data / name)
@@ -81,7 +81,7 @@ def move_to(home: Path) -> None:
 
 def challenge(champion: dict[str, Any]) -> None:
     """Test the newest other version beside the champion, where there is one."""
-    folders = (config.models_dir() / champion["name"]).iterdir()
+    folders = (environment.models_dir() / champion["name"]).iterdir()
     others = [f for f in folders if f.name.isdecimal() and int(f.name) != champion["version"]]
     if others:
         newest = max(others, key=lambda folder: int(folder.name))
@@ -90,8 +90,8 @@ def challenge(champion: dict[str, Any]) -> None:
 
 def judge() -> None:
     """Let the loop look at the log, for a verdict and a decision to show."""
-    from taxi_duration.auto import take_turn
-    from taxi_duration.workshop import PipelineWorkshop
+    from taxi_duration.loop.turn import take_turn
+    from taxi_duration.loop.world import PipelineWorkshop
 
     class Workshop(PipelineWorkshop):
         """Looks and judges; trains nothing, and has no registry to keep up to date."""

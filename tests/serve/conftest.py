@@ -12,11 +12,11 @@ from service_samples import make_card, make_rides
 
 from serve import create_app
 from serve.app import close_app
-from taxi_duration import config
-from taxi_duration.bundle import save_bundle
-from taxi_duration.models import DurationModel
-from taxi_duration.prediction_log import PredictionLog, open_log
-from taxi_duration.training import fit_model
+from taxi_duration import environment
+from taxi_duration.live.prediction_log import PredictionLog, open_log
+from taxi_duration.model.bundle import save_bundle
+from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.training.fit import fit_model
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +31,10 @@ def registered(home, models) -> dict[int, dict[str, Any]]:
     """Cards of both versions, saved as bundles in the test's home."""
     return {
         version: save_bundle(
-            config.models_dir() / "green-duration" / str(version),
+            environment.models_dir() / "green-duration" / str(version),
             model,
             make_card(version, model.kind),
-            config.signing_key(),
+            environment.signing_key(),
         )
         for version, model in models.items()
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from taxi_duration.rides import Rides
+from taxi_duration.domain.rides import Rides
 
 RIDE = {
     "PULocationID": 74,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from service_samples import RIDE
 
-from taxi_duration.ab_test import arm_of
-from taxi_duration.deployment import deploy_champion, set_challenger
+from taxi_duration.live.arms import arm_of
+from taxi_duration.live.deployment import deploy_champion, set_challenger
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from serve.bake import bake
-from taxi_duration.bundle import load_bundle
-from taxi_duration.deployment import deploy_champion
 from taxi_duration.errors import BundleError, NotFoundError, SettingError
+from taxi_duration.live.deployment import deploy_champion
+from taxi_duration.model.bundle import load_bundle
 
 
 @pytest.fixture

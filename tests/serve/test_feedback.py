@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from service_samples import RIDE, make_card
 
-from taxi_duration.prediction_log import open_log
+from taxi_duration.live.prediction_log import open_log
 
 ARM = 'arm="champion",version="green-duration:1"'
 

@@ -14,7 +14,7 @@ from service_samples import RIDE
 
 from serve import create_app
 from serve.app import close_app
-from taxi_duration.prediction_log import open_log
+from taxi_duration.live.prediction_log import open_log
 
 FEW, MANY = 30, 1200
 CHECKED = {400, 404, 405, 413, 415, 422}
@@ -190,9 +190,9 @@ def test_any_query_is_answered_or_refused(client, examples):
 
 def test_the_quick_way_and_the_thorough_way_agree(client):
     """Rides that the quick decoder takes are those that the thorough one takes, and equal."""
-    from serve.bodies import _quick_rides, check, read_json
-    from serve.errors import ApiError
-    from serve.schema import Ride
+    from serve.bodies.errors import ApiError
+    from serve.bodies.json_body import _quick_rides, check, read_json
+    from serve.bodies.schema import Ride
 
     taken = 0
 

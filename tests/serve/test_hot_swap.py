@@ -12,20 +12,20 @@ from pathlib import Path
 import pytest
 from service_samples import RIDE, make_card
 
-from taxi_duration import config
-from taxi_duration.bundle import write_card
-from taxi_duration.deployment import (
+from taxi_duration import environment
+from taxi_duration.files import write_bytes
+from taxi_duration.live.deployment import (
     deploy_champion,
     drop_challenger,
     read_deployment,
     roll_back,
     set_challenger,
 )
-from taxi_duration.files import write_bytes
+from taxi_duration.model.bundle import write_card
 
 
 def folder(version: int):
-    return config.models_dir() / "green-duration" / str(version)
+    return environment.models_dir() / "green-duration" / str(version)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_an_unsigned_bundle_is_refused_where_signatures_are_asked(
     "content", ["", "{", "null", "[]", "{}", '{"champion": 5}', '{"champion": {"name": "x"}}']
 )
 def test_a_spoilt_deployment_file_changes_nothing(client, look, content):
-    (config.deployment_dir() / "deployment.json").write_text(content)
+    (environment.deployment_dir() / "deployment.json").write_text(content)
     look()
     assert served(client) == "green-duration:1"
 
@@ -191,7 +191,7 @@ def test_a_spoilt_deployment_file_changes_nothing(client, look, content):
 @pytest.mark.parametrize("share", ["half", None, [0.5], 7, -1, True])
 def test_a_share_that_is_none_is_refused(client, look, registered, share):
     set_challenger(registered[2], "test", ab_share=0.5)
-    path = config.deployment_dir() / "deployment.json"
+    path = environment.deployment_dir() / "deployment.json"
     path.write_text(json.dumps({**read_deployment(), "ab_share": share}))
     look()
     assert served(client) == "green-duration:1"
@@ -260,7 +260,7 @@ def test_several_bundles_without_a_deployment_are_not_guessed_at(registered, mak
 
 def test_deployment_is_read_from_its_own_folder(registered, make_app, monkeypatch, tmp_path):
     deploy_champion(registered[1], "first")
-    shutil.move(config.deployment_dir(), tmp_path / "elsewhere")
+    shutil.move(environment.deployment_dir(), tmp_path / "elsewhere")
     monkeypatch.setenv("DEPLOYMENT_DIR", str(tmp_path / "elsewhere"))
     assert json.loads((tmp_path / "elsewhere" / "deployment.json").read_text())["champion"]
     assert served(make_app().test_client()) == "green-duration:1"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from service_samples import RIDE, make_rides
 
-from taxi_duration.rides import Rides
+from taxi_duration.domain.rides import Rides
 
 
 def post(client, content, kind="application/json"):
@@ -86,7 +86,7 @@ def test_parquet_is_answered(client, frame, expected):
 
 
 def test_rows_have_the_columns_of_the_registered_model(client, frame):
-    from taxi_duration.mlflow_model import OUTPUTS
+    from taxi_duration.registry.pyfunc import OUTPUTS
 
     answer = post(client, {"instances": frame.to_dict("records")}).json
     assert tuple(answer["predictions"][0]) == OUTPUTS

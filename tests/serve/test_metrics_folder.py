@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from serve.metrics_folder import make_folder, remove_folder
+from serve.core.metrics_folder import make_folder, remove_folder
 
 
 def hold(parent, told):

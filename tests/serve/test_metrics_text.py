@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from service_samples import RIDE
 
-from serve.instruments import Instruments, _observe_many
+from serve.core.instruments import Instruments, _observe_many
 
 ARM = 'arm="champion",version="green-duration:1"'
 

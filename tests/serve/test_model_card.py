@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taxi_duration.deployment import deploy_champion, set_challenger
+from taxi_duration.live.deployment import deploy_champion, set_challenger
 
 
 def test_card_of_the_champion_is_shown(client):

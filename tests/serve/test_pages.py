@@ -10,12 +10,14 @@ import pytest
 from service_samples import RIDE
 
 import serve
-from serve import live
-from taxi_duration import ab_test, auto, config, monitor
-from taxi_duration.audit import record
-from taxi_duration.deployment import deploy_champion, set_challenger
-from taxi_duration.drift import Drift
-from taxi_duration.monitor import Health, Reason
+from serve.core import live_page
+from taxi_duration import environment
+from taxi_duration.evaluation import sequential_test
+from taxi_duration.evaluation.drift import Drift
+from taxi_duration.evaluation.health import Health, Reason
+from taxi_duration.live.audit import record
+from taxi_duration.live.deployment import deploy_champion, set_challenger
+from taxi_duration.loop import monitor
 
 STATIC = Path(serve.__file__).parent / "static"
 SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
@@ -121,7 +123,7 @@ def test_the_log_is_asked_once_for_many_pages(home, app, monkeypatch):
     asked = []
     monkeypatch.setattr(log, "summary", lambda since: asked.append(since) or [])
     clock = iter([0.0] * 6 + [100.0] * 6)
-    page = live.LivePage(app.extensions["taxi"], lambda: next(clock))
+    page = live_page.LivePage(app.extensions["taxi"], lambda: next(clock))
     page.content()
     page.content()
     assert len(asked) == 1
@@ -145,8 +147,8 @@ def test_the_monitors_last_report_is_shown_without_its_scripts(home, client, dat
     missing = client.get("/monitor/report")
     assert (missing.status_code, missing.json["error"]["code"]) == (404, "no_report")
     assert "pipeline.py monitor" in missing.json["error"]["message"]
-    config.live_dir().mkdir(parents=True, exist_ok=True)
-    (config.live_dir() / live.PAGE_FILE).write_text("<h1>Monitor</h1>")
+    environment.live_dir().mkdir(parents=True, exist_ok=True)
+    (environment.live_dir() / live_page.PAGE_FILE).write_text("<h1>Monitor</h1>")
     assert data()["report"].startswith("20")
     report = client.get("/monitor/report")
     assert (report.status_code, report.text) == (200, "<h1>Monitor</h1>")
@@ -154,14 +156,10 @@ def test_the_monitors_last_report_is_shown_without_its_scripts(home, client, dat
     assert "script-src" not in report.headers["Content-Security-Policy"]
 
 
-def test_report_and_verdict_have_the_names_that_the_monitor_gives_them():
-    assert (live.VERDICT_FILE, live.PAGE_FILE) == (monitor.VERDICT_FILE, monitor.PAGE_FILE)
-
-
 @pytest.mark.parametrize("content", ['{"verdict": ', "[]", '{"verdict": "ok"}', "\x00"])
 def test_a_damaged_verdict_is_said_and_breaks_nothing(home, client, data, content):
     monitor.write_verdict(HEALTH)
-    (config.live_dir() / live.VERDICT_FILE).write_text(content)
+    (environment.live_dir() / live_page.VERDICT_FILE).write_text(content)
     found = data()
     assert found["verdict"] is None
     assert "monitor.json cannot be read" in found["trouble"][0]
@@ -177,12 +175,8 @@ def test_the_verdict_is_among_the_metrics(home, metric):
     assert metric('taxi_verdict_age_seconds{version="green-duration:1"}') < 60
 
 
-def test_levels_are_those_of_the_monitor():
-    assert live.LEVELS == monitor.LEVELS
-
-
 def test_decisions_are_told_newest_first_with_the_last_test(home, data):
-    test = {"verdict": "undecided", "e_value": 3.5, "blocks": 4}
+    test = {"verdict": "undecided", "e_value": 3.5, "boundary": 20.0, "blocks": 4}
     record("wait", "not yet", {"test": test})
     record("wait", "no news")
     found = data()
@@ -190,9 +184,15 @@ def test_decisions_are_told_newest_first_with_the_last_test(home, data):
     assert (found["test"]["e_value"], found["test"]["boundary"]) == (3.5, 20.0)
 
 
-def test_the_boundary_is_that_of_the_test():
-    assert live._boundary() == pytest.approx(1 / auto.auto_settings().alpha)
-    assert set(ab_test.Outcome.__dataclass_fields__) >= {"e_value", "blocks", "trips", "gain_min"}
+def test_the_last_test_has_what_the_page_shows():
+    assert set(sequential_test.Outcome.__dataclass_fields__) >= {
+        "e_value",
+        "boundary",
+        "blocks",
+        "trips",
+        "gain_min",
+        "verdict",
+    }
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from service_samples import RIDE, make_card, make_rides
 
-from serve import parquet, parquet_child
+from serve.bodies import parquet, parquet_child
 
 KIND = "application/vnd.apache.parquet"
 
@@ -203,7 +203,7 @@ def test_a_file_that_takes_too_long_is_refused(client, monkeypatch):
     def slow(*_, **__):
         raise subprocess.TimeoutExpired("parquet_child", 30)
 
-    monkeypatch.setattr("serve.parquet.subprocess.run", slow)
+    monkeypatch.setattr("serve.bodies.parquet.subprocess.run", slow)
     response = post(client, GOOD)
     assert response.status_code == 422
     assert "too long" in response.json["error"]["message"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from service_samples import RIDE, make_card, make_rides
 
-from serve.schema import MAX_MILES
-from taxi_duration.rides import NEW_YORK, Rides
+from serve.bodies.schema import MAX_MILES
+from taxi_duration.domain.rides import NEW_YORK, Rides
 
 
 def ride(**changes):
@@ -167,7 +167,7 @@ def test_every_element_of_an_array_is_in_the_log(client, log):
 
 @pytest.mark.parametrize("content", [RIDE, [RIDE, RIDE]])
 def test_without_a_log_the_answer_says_that_it_is_not_logged(make_app, models, tmp_path, content):
-    from taxi_duration.prediction_log import open_log
+    from taxi_duration.live.prediction_log import open_log
 
     (tmp_path / "spool").write_text("a file where a folder should be")
     log = open_log(f"sqlite:///{tmp_path / 'x.db'}", tmp_path / "spool")

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from service_samples import RIDE
 
-from taxi_duration.deployment import deploy_champion, roll_back
-from taxi_duration.prediction_log import open_log
+from taxi_duration.live.deployment import deploy_champion, roll_back
+from taxi_duration.live.prediction_log import open_log
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 

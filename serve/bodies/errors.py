@@ -1,0 +1,87 @@
+"""Errors as JSON: `{"error": {"code", "message", "field"}}`, never a stack trace."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from serve.bodies.schema import Error, ErrorBody
+
+logger = logging.getLogger(__name__)
+
+JSON = "application/json"
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 500: "internal"}
+
+
+class ApiError(Exception):
+    """A request that cannot be answered, and whose fault that is.
+
+    Args:
+        status: HTTP status.
+        code: short name for programs.
+        message: what came and what is allowed.
+        field: the field it is about.
+        element: position in an array of rides, from 0.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        field: str | None = None,
+        element: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        where = "" if element is None else f"element {element}: "
+        self.status = status
+        self.error = Error(
+            code, where + message, field, msgspec.UNSET if element is None else element
+        )
+
+    def response(self) -> Response:
+        """Return the answer."""
+        return json_response(ErrorBody(self.error), self.status)
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """Return any JSON-able content (msgspec structs too) as a response."""
+    return Response(msgspec.json.encode(content), status, content_type=JSON)
+
+
+def add_error_handlers(app: Flask) -> None:
+    """Answer every error of the app as JSON."""
+
+    @app.errorhandler(ApiError)
+    def api_error(error: ApiError) -> Response:
+        response = error.response()
+        if error.status == 503:
+            response.headers["Retry-After"] = "2"
+        return response
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        message = error.description or error.name
+        if status == 404:
+            message = f"there is nothing at {request.path[:80]}; /docs lists what there is"
+        if status == 405:
+            message = f"{request.method} is not possible at {request.path[:80]}"
+            if getattr(error, "valid_methods", None):
+                message += f"; it takes {', '.join(sorted(error.valid_methods))}"
+        if status == 413:
+            megabytes = (app.config["MAX_CONTENT_LENGTH"] or 0) / 1e6
+            message = f"the body is too large; at most {megabytes:g} MB are allowed"
+        response = ApiError(status, _CODES.get(status, "bad_request"), message).response()
+        if status == 405 and getattr(error, "valid_methods", None):
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+    @app.errorhandler(Exception)
+    def bug(error: Exception) -> Response:
+        logger.exception("a request failed")
+        return ApiError(500, "internal", "the service failed; its log says why").response()

@@ -1,0 +1,140 @@
+"""Reads a Parquet file from stdin and writes its ride columns to stdout, within limits.
+
+Run by `serve.bodies.parquet` as a process of its own, by path and without numpy, so that it
+starts in milliseconds: `python -I -S serve/bodies/parquet_child.py MOST_ROWS SITE_PACKAGES`. The
+output is a line of names and then the columns as float64, one after the other.
+"""
+
+from __future__ import annotations
+
+import io
+import resource
+import sys
+from array import array
+
+MEMORY_BYTES = 1_500_000_000  # of addresses, the reader's own included
+SECONDS = 20
+# Exit codes; the last line on stderr says more. Any other means that a limit ended it.
+UNREADABLE, TOO_MANY, BAD_COLUMN = 3, 4, 5
+
+BATCH_ROWS = 4096
+NAN = float("nan")
+ZONES = ("PULocationID", "DOLocationID")
+PICKUP_NAMES = ("pickup_datetime", "pickup_at", "lpep_pickup_datetime", "tpep_pickup_datetime")
+
+
+class ColumnError(Exception):
+    """A column is missing or of a type that is not read; the message starts with its name."""
+
+
+def main() -> int:
+    """Return the exit code."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.path.append(sys.argv[2])
+    try:
+        columns = read_columns(sys.stdin.buffer.read(), int(sys.argv[1]))
+    except TooManyError as error:
+        return _say(TOO_MANY, str(error))
+    except ColumnError as error:
+        return _say(BAD_COLUMN, str(error))
+    except BaseException as error:  # the reader's panics are no Exceptions
+        return _say(UNREADABLE, _in_words(str(error) or repr(error)))
+    sys.stdout.buffer.write(" ".join(columns).encode() + b"\n")
+    for values in columns.values():
+        values.tofile(sys.stdout.buffer)
+    return 0
+
+
+class TooManyError(Exception):
+    """More rows than allowed; the message is how many were met."""
+
+
+def read_columns(body: bytes, most: int) -> dict[str, array]:
+    """Return zones, miles and pickups (seconds of New York local time); NaN for null.
+
+    Raises:
+        ColumnError, TooManyError, and whatever the reader raises.
+    """
+    from arro3.io import read_parquet
+
+    reader = read_parquet(io.BytesIO(body), batch_size=BATCH_ROWS)
+    wanted = _wanted(reader.schema)
+    columns = {name: array("d") for name in wanted}
+    rows = 0
+    for batch in reader:  # decoded one by one: a file of too many rows is not unpacked whole
+        rows += batch.num_rows
+        if rows > most:
+            raise TooManyError(str(rows))
+        for name, column in wanted.items():
+            read = _times if name == "pickup_datetime" else _numbers
+            columns[name].extend(read(batch.column(column)))
+    return columns
+
+
+def _wanted(schema) -> dict[str, str]:
+    """Return the columns to read, the file's names by ours."""
+    wanted = {name: name for name in (*ZONES, "trip_distance") if name in schema.names}
+    pickup = next((name for name in PICKUP_NAMES if name in schema.names), None)
+    if pickup:
+        wanted["pickup_datetime"] = pickup
+    for name in ZONES:
+        if name not in wanted:
+            raise ColumnError(f"{name} is missing; the file has {', '.join(schema.names)[:200]}")
+    for name, column in wanted.items():
+        kind = schema.field(column).type
+        known = kind.is_timestamp(kind) if name == "pickup_datetime" else _is_number(kind)
+        if not known and not kind.is_null(kind):
+            expected = "a timestamp" if name == "pickup_datetime" else "a number"
+            found = str(kind).strip().removeprefix("arro3.core.DataType")
+            raise ColumnError(f"{name} is of type {found}; it must be {expected}")
+    return wanted
+
+
+def _is_number(kind) -> bool:
+    return kind.is_integer(kind) or kind.is_floating(kind)
+
+
+def _numbers(column) -> list[float]:
+    """A column of numbers."""
+    values = column.to_pylist()
+    return [NAN if value is None else value for value in values] if column.null_count else values
+
+
+def _times(column) -> list[float]:
+    """A column of timestamps; those of a zone are converted."""
+    from arro3.core import DataType
+
+    if column.type.is_null(column.type):
+        return [NAN] * len(column)
+    zone = column.type.tz
+    values = column.cast(DataType.timestamp("s", tz=zone)).cast(DataType.int64()).to_pylist()
+    if zone:
+        from datetime import UTC, datetime
+        from zoneinfo import ZoneInfo
+
+        new_york = ZoneInfo("America/New_York")
+        for i, value in enumerate(values):
+            if value is not None:
+                local = datetime.fromtimestamp(value, new_york)
+                values[i] = local.replace(tzinfo=UTC).timestamp()
+    return [NAN if value is None else value for value in values]
+
+
+def _in_words(message: str) -> str:
+    """What the reader says without its Rust: `… value: General("Corrupt footer")`."""
+    import re  # here: a file that can be read is not to wait for it
+
+    quoted = re.search(r'\w\("([^"]+)"\)', message)
+    said = quoted[1] if quoted else message.splitlines()[0].rpartition("rror: ")[2]
+    return "it is damaged" if "{" in said else said[:200]
+
+
+def _say(code: int, message: str) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

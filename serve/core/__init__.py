@@ -1,0 +1,1 @@
+"""Answering: served models, log, measures."""

@@ -1,0 +1,351 @@
+"""From checked rides to answers: which arm, which model, what is logged and counted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec import UNSET
+
+from serve.bodies.errors import ApiError
+from serve.bodies.json_body import ManyRides, check_count
+from serve.bodies.schema import Interval, Reason, Ride, RideAnswer
+from serve.core.deadline import Patience
+from serve.core.instruments import Instruments
+from serve.core.served_models import HOW_TO_DEPLOY, LoadedModel, ModelHolder, Serving
+from taxi_duration.domain.rides import Answer, Answers
+from taxi_duration.errors import LogError
+from taxi_duration.live.arms import arm_of
+from taxi_duration.live.log_rows import PredictionColumns, PredictionRow, ShadowRow
+from taxi_duration.live.prediction_log import PredictionLog
+
+logger = logging.getLogger(__name__)
+
+
+class Answering:
+    """Answers rides with the models in service.
+
+    Args:
+        holder: knows them.
+        log: gets every answer before it is given.
+        instruments: count.
+        max_rides: most rides of one request.
+        patience: to ask the log's store with, which riders never wait for.
+    """
+
+    def __init__(
+        self,
+        holder: ModelHolder,
+        log: PredictionLog,
+        instruments: Instruments,
+        max_rides: int,
+        patience: Patience,
+    ) -> None:
+        self.holder = holder
+        self.log = log
+        self.instruments = instruments
+        self.max_rides = max_rides
+        self.patience = patience
+        self.log_trouble: str | None = None
+
+    def serving(self) -> Serving:
+        """Return who answers.
+
+        Raises:
+            ApiError: nobody yet; says how to get there.
+        """
+        serving = self.holder.serving
+        if serving is None:
+            raise ApiError(503, "no_model", self.holder.trouble or HOW_TO_DEPLOY)
+        return serving
+
+    def one(self, ride: Ride, pickup_at: datetime, explain: bool = False) -> RideAnswer:
+        """Answer one ride; the answer is in the log when this returns.
+
+        Args:
+            ride: checked.
+            pickup_at: New York local time.
+            explain: with reasons.
+        """
+        started = time.perf_counter()
+        serving = self.serving()
+        prediction_id = new_ids(1)[0]
+        loaded = _arm(serving, ride.ride_id, prediction_id)
+        question = (ride.PULocationID, ride.DOLocationID, pickup_at, ride.trip_distance)
+        try:
+            answer = loaded.predictor.answer(*question)
+        except Exception as error:
+            loaded = self._stand_in(serving, loaded, error)
+            answer = loaded.predictor.answer(*question)
+        seconds = time.perf_counter() - started
+        row = _row(ride, pickup_at, answer, loaded, prediction_id, 1000 * seconds)
+        shadow = ()
+        if serving.shadow and loaded is serving.champion:
+            shadow = self._shadow_one(serving.challenger, prediction_id, question)
+        logged = self._keep(row, shadow)
+        loaded.metrics.predicted(answer.duration, seconds)
+        answered = _answer(ride, answer, loaded, prediction_id, logged)
+        if explain:
+            reasons = loaded.predictor.explain(*question)
+            answered.reasons = [Reason(reason.name, float(reason.minutes)) for reason in reasons]
+        return answered
+
+    def many(self, rides: ManyRides) -> list[RideAnswer]:
+        """Answer many rides at once, in their order; all are in the log when this returns."""
+        check_count(len(rides), self.max_rides)
+        serving = self.serving()
+        if not len(rides):
+            return []
+        started = time.perf_counter()
+        ids = new_ids(len(rides))
+        parts = self._by_arm(serving, rides, ids)
+        seconds = time.perf_counter() - started
+        latency_ms = 1000 * seconds / len(rides)
+        logged = self._keep_many(
+            [_as_logged(part, latency_ms) for part in parts],
+            [row for part in parts for row in self._shadow_many(serving, part)],
+        )
+        for part in parts:
+            part.loaded.metrics.predicted_many(part.answers.duration, seconds)
+        answered = [answer for part in parts for answer in _as_answers(part, logged)]
+        if len(parts) > 1:
+            order = np.argsort(np.concatenate([part.positions for part in parts]))
+            answered = [answered[i] for i in order]
+        return answered
+
+    # --- arms ---------------------------------------------------------------------------
+
+    def _by_arm(self, serving: Serving, rides: ManyRides, ids: list[str]) -> list[_Part]:
+        """Split the rides by arm and answer each part with one call."""
+        if serving.challenger is None or not serving.ab_share:
+            return [self._answer_part(serving, serving.champion, rides, ids, None)]
+        keys = rides.ride_ids or ids
+        arms = [_arm(serving, key, ids[i]) for i, key in enumerate(keys)]
+        parts = []
+        for loaded in (serving.champion, serving.challenger):
+            positions = np.array([i for i, arm in enumerate(arms) if arm is loaded], "int64")
+            if len(positions):
+                some = [ids[i] for i in positions]
+                taken = rides.take(positions)
+                parts.append(self._answer_part(serving, loaded, taken, some, positions))
+        return parts
+
+    def _answer_part(
+        self,
+        serving: Serving,
+        loaded: LoadedModel,
+        rides: ManyRides,
+        ids: list[str],
+        positions: np.ndarray | None,
+    ) -> _Part:
+        try:
+            answers = loaded.model.answer(rides.columns)
+        except Exception as error:
+            loaded = self._stand_in(serving, loaded, error)
+            answers = loaded.model.answer(rides.columns)
+        return _Part(loaded, rides, ids, answers, positions)
+
+    def _stand_in(self, serving: Serving, failed: LoadedModel, error: Exception) -> LoadedModel:
+        """Return the champion, where the challenger failed.
+
+        Raises:
+            Exception: the error, where there is nobody to stand in.
+        """
+        failed.metrics.failures.inc()
+        if failed is serving.champion:
+            raise error
+        logger.error("the challenger %s failed, the champion answers: %r", failed.version, error)
+        return serving.champion
+
+    def _shadow_one(
+        self, challenger: LoadedModel, prediction_id: str, question: tuple[Any, ...]
+    ) -> tuple[ShadowRow, ...]:
+        try:
+            answer = challenger.predictor.answer(*question)
+        except Exception:  # nobody waits for a shadow; it must not cost an answer
+            challenger.metrics.failures.inc()
+            logger.exception("the challenger %s failed in the shadow", challenger.version)
+            return ()
+        challenger.metrics.shadow.inc()
+        return (_shadow(challenger, prediction_id, answer),)
+
+    def _shadow_many(self, serving: Serving, part: _Part) -> list[ShadowRow]:
+        challenger = serving.challenger
+        if not serving.shadow or part.loaded is not serving.champion:
+            return []
+        try:
+            answers = challenger.model.answer(part.rides.columns)
+        except Exception:  # as above
+            challenger.metrics.failures.inc()
+            logger.exception("the challenger %s failed in the shadow", challenger.version)
+            return []
+        challenger.metrics.shadow.inc(len(part.ids))
+        pairs = zip(part.ids, _as_tuples(answers), strict=True)
+        return [_shadow(challenger, prediction_id, answer) for prediction_id, answer in pairs]
+
+    # --- the log ------------------------------------------------------------------------
+
+    def _keep(self, row: PredictionRow, shadow: Sequence[ShadowRow]) -> bool:
+        """Log; False when it cannot be done: the rider gets the answer all the same."""
+        try:
+            self.log.add((row,), shadow)
+        except LogError as error:
+            return self._not_kept(error, 1)
+        self.log_trouble = None
+        return True
+
+    def _keep_many(self, parts: list[PredictionColumns], shadow: Sequence[ShadowRow]) -> bool:
+        try:
+            self.log.add_many(parts, shadow)
+        except LogError as error:
+            return self._not_kept(error, sum(len(part.prediction_id) for part in parts))
+        self.log_trouble = None
+        return True
+
+    def _not_kept(self, error: LogError, n: int) -> bool:
+        self.instruments.log_failures.inc(n)
+        if self.log_trouble is None:
+            logger.error("predictions are answered but not logged: %s", error)
+        self.log_trouble = str(error)
+        return False
+
+
+class _Part(NamedTuple):
+    """The rides of one request that one model answered.
+
+    `positions` are theirs in the request, None when they are all of it.
+    """
+
+    loaded: LoadedModel
+    rides: ManyRides
+    ids: list[str]
+    answers: Answers
+    positions: np.ndarray | None
+
+
+def new_ids(n: int) -> list[str]:
+    """Return n new prediction ids: 12 hex digits of the time, so that they sort, 20 of chance."""
+    now = f"{time.time_ns() // 1_000_000:012x}"
+    # Of the kernel: who could guess ids could tell the durations of other people's rides.
+    chance = os.urandom(10 * n).hex()
+    return [now + chance[i : i + 20] for i in range(0, 20 * n, 20)]
+
+
+def _arm(serving: Serving, ride_id: str | int | None, prediction_id: str) -> LoadedModel:
+    """Who answers a ride; the same ride id always meets the same arm of one test."""
+    challenger = serving.challenger
+    if challenger is None or not serving.ab_share:
+        return serving.champion
+    key = prediction_id if ride_id is None else str(ride_id)
+    arm = arm_of(key, serving.ab_share, challenger.sha256)
+    return challenger if arm == "challenger" else serving.champion
+
+
+def _as_tuples(answers: Answers) -> list[Answer]:
+    """Rows of plain Python numbers."""
+    return list(map(Answer._make, zip(*_lists(answers), strict=True)))
+
+
+def _row(
+    ride: Ride, pickup_at: datetime, answer: Answer, loaded: LoadedModel, prediction_id: str,
+    latency_ms: float,
+) -> PredictionRow:  # fmt: skip
+    duration, p10, p50, p90, support, used_distance = answer
+    return PredictionRow(
+        prediction_id,
+        None if ride.ride_id is None else str(ride.ride_id),
+        time.time(),
+        ride.PULocationID,
+        ride.DOLocationID,
+        pickup_at.isoformat(),
+        ride.trip_distance,
+        duration,
+        p10,
+        p50,
+        p90,
+        support,
+        used_distance,
+        loaded.version,
+        loaded.sha256,
+        loaded.arm,
+        latency_ms,
+    )
+
+
+def _answer(
+    ride: Ride, answer: Answer, loaded: LoadedModel, prediction_id: str, logged: bool
+) -> RideAnswer:
+    duration, p10, p50, p90, support, used_distance = answer
+    return RideAnswer(
+        duration,
+        Interval(p10, p50, p90),
+        support,
+        loaded.version,
+        loaded.arm,
+        prediction_id,
+        used_distance,
+        UNSET if ride.ride_id is None else ride.ride_id,
+        UNSET,
+        UNSET if logged else False,
+    )
+
+
+def _as_logged(part: _Part, latency_ms: float) -> PredictionColumns:
+    """The columns of a part for the log."""
+    loaded, rides, ids, answers, _ = part
+    columns, ride_ids = rides.columns, rides.ride_ids
+    return PredictionColumns(
+        ids,
+        ride_ids and [None if ride_id is None else str(ride_id) for ride_id in ride_ids],
+        time.time(),
+        columns.PULocationID.tolist(),
+        columns.DOLocationID.tolist(),
+        np.datetime_as_string(columns.pickup_at).tolist(),
+        rides.miles,
+        *_lists(answers),
+        loaded.version,
+        loaded.sha256,
+        loaded.arm,
+        latency_ms,
+    )
+
+
+def _as_answers(part: _Part, logged: bool) -> list[RideAnswer]:
+    """What the riders of a part are told."""
+    loaded, rides, ids, answers, _ = part
+    version, arm, kept = loaded.version, loaded.arm, UNSET if logged else False
+    ride_ids = rides.ride_ids or [None] * len(ids)
+    return [
+        RideAnswer(
+            duration,
+            Interval(p10, p50, p90),
+            support,
+            version,
+            arm,
+            prediction_id,
+            used,
+            UNSET if ride_id is None else ride_id,
+            UNSET,
+            kept,
+        )
+        for prediction_id, ride_id, duration, p10, p50, p90, support, used in zip(
+            ids, ride_ids, *_lists(answers), strict=True
+        )
+    ]
+
+
+def _lists(answers: Answers) -> list[list[Any]]:
+    """Columns of plain Python numbers, in the order of `Answer`."""
+    return [getattr(answers, name).tolist() for name in Answer._fields]
+
+
+def _shadow(challenger: LoadedModel, prediction_id: str, answer: Answer) -> ShadowRow:
+    return ShadowRow(
+        prediction_id, challenger.version, challenger.sha256,
+        answer.duration, answer.p10, answer.p50, answer.p90,
+    )  # fmt: skip

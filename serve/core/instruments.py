@@ -1,0 +1,186 @@
+"""What the service counts, for Prometheus: one registry per app, whole service across workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from taxi_duration import environment
+
+ARM = ("version", "arm")
+LATENCY_SECONDS = (
+    0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5,
+)  # fmt: skip
+MINUTES = (2, 4, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60)
+ERROR_MINUTES = (0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 60)
+
+
+@dataclass(frozen=True)
+class ArmMetrics:
+    """The metrics of one model in one arm, labels looked up once."""
+
+    predictions: Counter
+    latency: Histogram
+    minutes: Histogram
+    shadow: Counter
+    failures: Counter
+    feedback: Counter
+    error: Histogram
+    covered: Counter
+
+    def predicted(self, minutes: float, seconds: float) -> None:
+        """Count one answered ride and what it took."""
+        self.predictions.inc()
+        self.minutes.observe(minutes)
+        self.latency.observe(seconds)
+
+    def predicted_many(self, minutes: np.ndarray, seconds: float) -> None:
+        """Count the rides of one request; latency is of the request."""
+        self.predictions.inc(len(minutes))
+        _observe_many(self.minutes, minutes)
+        self.latency.observe(seconds)
+
+    def measured(self, true_minutes: float, answered: dict[str, Any]) -> None:
+        """Count the feedback on an answer (a row of the log)."""
+        self.feedback.inc()
+        self.error.observe(abs(true_minutes - answered["duration"]))
+        if answered["p10"] <= true_minutes <= answered["p90"]:
+            self.covered.inc()
+
+
+class Instruments:
+    """All metrics of the service.
+
+    With `PROMETHEUS_MULTIPROC_DIR` set before prometheus_client was imported, counts are
+    kept in files that all workers share; without, in this process.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, labels: Iterable[str] = ()) -> Counter:
+            return Counter(name, text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, bounds: tuple[float, ...]) -> Histogram:
+            return Histogram(name, text, ARM, registry=self.registry, buckets=bounds)
+
+        self._requests = counter(
+            "taxi_requests_total", "HTTP requests answered.", ("endpoint", "status")
+        )
+        self.errors = counter("taxi_errors_total", "Requests refused or failed.", ("code",))
+        self._predictions = counter("taxi_predictions_total", "Rides answered.", ARM)
+        self._latency = histogram(
+            "taxi_latency_seconds", "Time inside the service of a request.", LATENCY_SECONDS
+        )
+        self._minutes = histogram("taxi_predicted_minutes", "Durations answered.", MINUTES)
+        self._shadow = counter("taxi_shadow_answers_total", "Answers logged, not given.", ARM)
+        self._failures = counter("taxi_model_failures_total", "Rides a model failed at.", ARM)
+        self._feedback = counter("taxi_feedback_total", "True durations received.", ARM)
+        self._error = histogram(
+            "taxi_absolute_error_minutes", "Answer against true duration.", ERROR_MINUTES
+        )
+        self._covered = counter(
+            "taxi_interval_covered_total", "True durations within P10-P90.", ARM
+        )
+        self.unknown_feedback = counter(
+            "taxi_feedback_unknown_total", "Feedback on predictions nobody knows."
+        )
+        self.reloads = counter("taxi_reloads_total", "Deployments taken into service.")
+        self.reload_failures = counter(
+            "taxi_reload_failures_total", "Models of a deployment refused; the old one serves on."
+        )
+        self.log_failures = counter(
+            "taxi_log_failures_total", "Predictions answered but not logged."
+        )
+        self._seen: dict[tuple[str, int], Counter] = {}
+        self._arms: dict[tuple[str, str], ArmMetrics] = {}
+
+    def arm(self, version: str, arm: str) -> ArmMetrics:
+        """Return the metrics of one model (`name:version`) in one arm."""
+        found = self._arms.get((version, arm))
+        if found is None:
+            families = (
+                self._predictions, self._latency, self._minutes, self._shadow, self._failures,
+                self._feedback, self._error, self._covered,
+            )  # fmt: skip
+            found = ArmMetrics(*(family.labels(version, arm) for family in families))
+            self._arms[version, arm] = found
+        return found
+
+    def count_request(self, endpoint: str, status: int) -> None:
+        """Count one answered request."""
+        child = self._seen.get((endpoint, status))
+        if child is None:
+            child = self._seen[endpoint, status] = self._requests.labels(endpoint, str(status))
+        child.inc()
+
+    def render(self, states: Callable[[], Iterable[GaugeMetricFamily]]) -> bytes:
+        """Return the text of all metrics.
+
+        Args:
+            states: gauges that are read at this moment.
+        """
+        registry = CollectorRegistry()
+        registry.register(_Collected(states))
+        if environment.metrics_dir():
+            MultiProcessCollector(registry)
+            return generate_latest(registry)
+        return generate_latest(self.registry) + generate_latest(registry)
+
+
+class _Collected:
+    """A collector around a function."""
+
+    def __init__(self, states: Callable[[], Iterable[GaugeMetricFamily]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield from self._states()
+
+
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    """Return a gauge without labels."""
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def model_gauges(models: Iterable[tuple[str, str, dict[str, Any]]]) -> Iterator[GaugeMetricFamily]:
+    """Yield age and identity of the models in service.
+
+    Args:
+        models: arm, `name:version` and card of each.
+    """
+    age = GaugeMetricFamily("taxi_model_age_seconds", "Since the model was made.", labels=ARM)
+    info = GaugeMetricFamily(
+        "taxi_model_info", "1 for every model in service.", labels=(*ARM, "sha256", "data_source")
+    )
+    for arm, version, card in models:
+        created = card.get("created")
+        if created:
+            age.add_metric(
+                [version, arm], time.time() - datetime.fromisoformat(created).timestamp()
+            )
+        sha256, source = str(card.get("model_sha256")), str(card.get("data_source"))
+        info.add_metric([version, arm, sha256, source], 1)
+    yield age
+    yield info
+
+
+def _observe_many(histogram: Histogram, values: np.ndarray) -> None:
+    """Observe n values for the price of one bucket each.
+
+    prometheus-client has no public way to; a test holds it equal to `observe`.
+    """
+    bounds = np.array(histogram._upper_bounds)
+    counts = np.bincount(np.searchsorted(bounds, values, side="left"), minlength=len(bounds))
+    for bucket, count in zip(histogram._buckets, counts.tolist(), strict=True):
+        if count:
+            bucket.inc(count)
+    histogram._sum.inc(float(values.sum()))

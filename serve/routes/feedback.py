@@ -1,0 +1,57 @@
+"""POST /feedback: the true durations of predictions, kept before the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, request
+
+from serve.bodies.errors import ApiError, json_response
+from serve.bodies.json_body import check, check_count, require_json
+from serve.bodies.schema import Feedback, FeedbackAnswer
+from serve.core.answering import Answering
+from taxi_duration.errors import LogError
+from taxi_duration.live.log_rows import FeedbackResult
+from taxi_duration.live.prediction_log import PredictionLog
+
+
+def feedback_blueprint(answering: Answering) -> Blueprint:
+    """Return the blueprint."""
+    blueprint = Blueprint("feedback", __name__)
+    instruments = answering.instruments
+
+    @blueprint.post("/feedback")
+    def feedback() -> Response:
+        content = require_json(request)
+        if isinstance(content, list):
+            check_count(len(content), answering.max_rides, "durations")
+            given = check(content, list[Feedback])
+        else:
+            given = [check(content, Feedback)]
+        rows = [msgspec.structs.asdict(one) for one in given]
+        try:
+            result, answered = answering.patience.call(_keep, answering.log, rows)
+        except LogError as error:
+            instruments.log_failures.inc()
+            raise ApiError(
+                503, "log_unavailable", f"it may not be kept; send it again, safely: {error}"
+            ) from error
+        instruments.unknown_feedback.inc(len(result.unknown))
+        first: dict[str, float] = {}
+        for row in rows:
+            first.setdefault(row["prediction_id"], row["duration"])
+        for row in answered:
+            arm = instruments.arm(row["model"], row["arm"])
+            arm.measured(first[row["prediction_id"]], row)
+        return json_response(FeedbackAnswer(*result))
+
+    return blueprint
+
+
+def _keep(
+    log: PredictionLog, rows: list[dict[str, Any]]
+) -> tuple[FeedbackResult, list[dict[str, Any]]]:
+    """Keep feedback; return what became of it and the predictions that it was the first on."""
+    result = log.add_feedback(rows)
+    return result, log.find_many(result.known)

@@ -1,0 +1,44 @@
+"""GET /health: the process is alive. GET /ready: it can answer, and log what it answers."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from serve.bodies.errors import json_response
+from serve.bodies.schema import State
+from serve.core.answering import Answering
+from serve.core.served_models import HOW_TO_DEPLOY
+from taxi_duration.errors import LogError
+
+
+def health_blueprint(answering: Answering) -> Blueprint:
+    """Return the blueprint."""
+    blueprint = Blueprint("health", __name__)
+
+    @blueprint.get("/health")
+    def health() -> Response:
+        return json_response(State("ok", _version(answering), []))
+
+    @blueprint.get("/ready")
+    def ready() -> Response:
+        problems = []
+        if answering.holder.serving is None:
+            problems.append(answering.holder.trouble or HOW_TO_DEPLOY)
+        try:
+            answering.patience.call(answering.log.check_writable)
+        except LogError as error:
+            problems.append(f"predictions are not logged: {error}")
+        status = "ready" if not problems else "not ready"
+        # A refused deployment is worth a word, and no reason to send riders elsewhere.
+        if answering.holder.serving is not None and answering.holder.trouble:
+            told = [*problems, answering.holder.trouble]
+        else:
+            told = problems
+        return json_response(State(status, _version(answering), told), 503 if problems else 200)
+
+    return blueprint
+
+
+def _version(answering: Answering) -> str | None:
+    serving = answering.holder.serving
+    return serving.champion.version if serving else None

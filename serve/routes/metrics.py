@@ -1,0 +1,38 @@
+"""GET /metrics: Prometheus text of the whole service, whichever worker is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flask import Blueprint, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.core import GaugeMetricFamily
+
+from serve.core.answering import Answering
+from serve.core.instruments import Instruments, gauge, model_gauges
+from serve.core.live_page import read_verdict, verdict_gauges
+
+
+def metrics_blueprint(answering: Answering, instruments: Instruments) -> Blueprint:
+    """Return the blueprint."""
+    blueprint = Blueprint("metrics", __name__)
+
+    def states() -> Iterator[GaugeMetricFamily]:
+        serving = answering.holder.serving
+        models = [serving.champion, serving.challenger] if serving else []
+        yield from model_gauges((m.arm, m.version, m.card) for m in models if m is not None)
+        yield gauge("taxi_ab_share", "Share of rides for the challenger.",
+                    serving.ab_share if serving else 0.0)  # fmt: skip
+        yield gauge("taxi_deployment_refused", "1 while a deployment cannot be served.",
+                    float(answering.holder.trouble is not None))  # fmt: skip
+        yield gauge("taxi_log_writable", "0 while predictions go unlogged.",
+                    float(answering.log_trouble is None))  # fmt: skip
+        yield gauge("taxi_log_waiting_bytes", "Spool files not yet removed.",
+                    answering.log.waiting_bytes())  # fmt: skip
+        yield from verdict_gauges(read_verdict())
+
+    @blueprint.get("/metrics")
+    def metrics() -> Response:
+        return Response(instruments.render(states), content_type=CONTENT_TYPE_LATEST)
+
+    return blueprint

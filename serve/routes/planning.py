@@ -1,0 +1,138 @@
+"""A rider's further questions: how the day goes (/profile), and when to leave (/leave-by).
+
+Asked of the champion, without a distance. They are looked up, not predictions given to a
+ride, and are therefore not in the prediction log.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+
+import numpy as np
+from flask import Blueprint, Response, request
+
+from serve.bodies.errors import ApiError, json_response
+from serve.bodies.json_body import parse_time
+from serve.bodies.schema import ALLOWED, YEARS, Hour, Interval, LeaveBy, Profile
+from serve.core.answering import Answering
+from taxi_duration.domain.rides import NEW_YORK, Answers, Rides, local_time
+from taxi_duration.domain.zones import LAST_ZONE
+from taxi_duration.model.intervals import LEVELS
+
+LOOK_BACK_MIN = 60  # no answer is longer
+
+
+def riders_blueprint(answering: Answering) -> Blueprint:
+    """Return the blueprint."""
+    blueprint = Blueprint("riders", __name__)
+
+    @blueprint.get("/profile")
+    def profile() -> Response:
+        pickup, dropoff = _zone("PULocationID"), _zone("DOLocationID")
+        day = _date()
+        champion = answering.serving().champion
+        starts = [datetime.combine(day, time(hour)) for hour in range(24)]
+        answers = champion.model.answer(_rides(pickup, dropoff, starts))
+        hours = [
+            Hour(hour, duration, Interval(*interval))
+            for hour, (duration, *interval) in enumerate(_minutes(answers))
+        ]
+        return json_response(Profile(pickup, dropoff, day.isoformat(), champion.version, hours))
+
+    @blueprint.get("/leave-by")
+    def leave_by() -> Response:
+        pickup, dropoff = _zone("PULocationID"), _zone("DOLocationID")
+        arrive, p = _arrival(), _probability()
+        champion = answering.serving().champion
+        starts = [_before(arrive, ago) for ago in range(1, LOOK_BACK_MIN + 1)]
+        answers = champion.model.answer(_rides(pickup, dropoff, starts))
+        minutes = _quantile(answers, p)
+        in_time = minutes <= np.arange(1, LOOK_BACK_MIN + 1)
+        at = int(np.argmax(in_time)) if in_time.any() else LOOK_BACK_MIN - 1
+        return json_response(
+            LeaveBy(
+                pickup, dropoff, arrive.isoformat(), starts[at].isoformat(), p,
+                float(minutes[at]), champion.version,
+            )
+        )  # fmt: skip
+
+    return blueprint
+
+
+def _before(arrive: datetime, minutes: int) -> datetime:
+    """New York local time so many minutes before; clocks may have changed in between."""
+    moment = arrive.replace(tzinfo=NEW_YORK).astimezone(UTC)
+    return local_time(moment - timedelta(minutes=minutes))
+
+
+def _rides(pickup: int, dropoff: int, starts: list[datetime]) -> Rides:
+    n = len(starts)
+    return Rides(
+        np.full(n, pickup, "int16"),
+        np.full(n, dropoff, "int16"),
+        np.array(starts, "datetime64[s]"),
+        np.full(n, np.nan, "float32"),
+    )
+
+
+def _minutes(answers: Answers) -> list[list[float]]:
+    """Duration, P10, P50 and P90 of each ride."""
+    columns = (answers.duration, answers.p10, answers.p50, answers.p90)
+    return np.column_stack(columns).astype(float).tolist()
+
+
+def _quantile(answers: Answers, p: float) -> np.ndarray:
+    """Minutes that each ride stays under with probability p: a line between the quantiles."""
+    quantiles = np.column_stack((answers.p10, answers.p50, answers.p90)).astype(float)
+    return np.array([np.interp(p, LEVELS, row) for row in quantiles])
+
+
+def _zone(name: str) -> int:
+    text = _required(name)
+    if not (text.isascii() and text.isdecimal() and len(text) < 5 and 1 <= int(text) <= LAST_ZONE):
+        raise _refused(name, text, ALLOWED[name])
+    return int(text)
+
+
+def _required(name: str) -> str:
+    text = request.args.get(name)
+    if text is None:
+        message = f"{name} is missing; it must be {ALLOWED[name]}"
+        raise ApiError(400, "missing_field", message, name)
+    return text
+
+
+def _refused(name: str, text: str, allowed: str) -> ApiError:
+    message = f"{name} is {text[:40]!r}; it must be {allowed}"
+    return ApiError(400, "bad_value", message, name)
+
+
+def _date() -> date:
+    text = request.args.get("date")
+    if text is None:
+        return local_time(None).date()
+    try:
+        day = date.fromisoformat(text)
+        if YEARS[0] <= day.year < YEARS[1]:
+            return day
+    except ValueError:
+        pass
+    raise _refused("date", text, "a day such as 2021-02-15")
+
+
+def _arrival() -> datetime:
+    text = _required("arrive")
+    # A plus sign of an offset arrives as a space when the client did not escape it.
+    return parse_time(text.replace(" ", "+") if "T" in text else text, "arrive")
+
+
+def _probability() -> float:
+    text = request.args.get("p", "0.9")
+    try:
+        p = float(text)
+    except ValueError:
+        p = -1.0
+    if not LEVELS[0] <= p <= LEVELS[-1]:
+        allowed = f"a number from {LEVELS[0]} to {LEVELS[-1]}, where the intervals were checked"
+        raise _refused("p", text, allowed)
+    return p

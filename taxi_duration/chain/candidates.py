@@ -1,0 +1,205 @@
+"""Trained candidates of a run: fitted once, scored once, kept in the run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from taxi_duration import environment
+from taxi_duration.chain.card import make_card
+from taxi_duration.chain.run import Run
+from taxi_duration.data.prepared import concat_trips
+from taxi_duration.domain.rides import Rides
+from taxi_duration.errors import BundleError
+from taxi_duration.evaluation.metrics import error_metrics, evaluate, predictions_digest
+from taxi_duration.files import code_digest, read_json, write_json
+from taxi_duration.model.bundle import CARD_FILE, load_bundle, load_card, save_bundle
+from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.model.extra_features import load_conditions
+from taxi_duration.registry import tracking
+from taxi_duration.training.baselines import fit_baselines
+from taxi_duration.training.fit import fit_model
+
+log = logging.getLogger(__name__)
+
+RESULTS_FILE = "leaderboard.json"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A fitted model with its card, saved as a bundle in `folder`."""
+
+    kind: str
+    model: DurationModel
+    card: dict[str, Any]
+    folder: Path
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Validation metrics, `with_distance` and `without_distance`."""
+        return self.card["metrics"]
+
+
+def train_candidate(run: Run, kind: str) -> Candidate:
+    """Fit one kind on the training months, score it on the validation months, save and log it.
+
+    A candidate that this run already has for the same data and code version is loaded; one
+    that was saved by a process killed before it was logged is logged now.
+    """
+    folder = run.folder / "candidates" / kind
+    fingerprint = _fingerprint(run, kind)
+    candidate = _load_saved(folder, kind, fingerprint) or _fit(run, kind, fingerprint, folder)
+    logged = run.read().get("logged", {})
+    if fingerprint not in logged:
+        run.update(logged={**logged, fingerprint: _log_candidate(run, candidate)})
+    return candidate
+
+
+def _fit(run: Run, kind: str, fingerprint: str, folder: Path) -> Candidate:
+    train = concat_trips(run.train_months)
+    started = time.perf_counter()
+    model = fit_model(kind, Rides.from_frame(train), train["duration"].to_numpy())
+    seconds = time.perf_counter() - started
+    metrics, digest = score_model(model, concat_trips(run.val_months))
+    card = make_card(run, model, metrics, digest, seconds)
+    card = save_bundle(
+        folder, model, {**card, "fingerprint": fingerprint}, environment.signing_key()
+    )
+    log.info(
+        "%s: RMSE %.4f, MAE %.4f minutes, fitted in %.1f s",
+        kind, metrics["with_distance"]["rmse"], metrics["with_distance"]["mae"], seconds,
+    )  # fmt: skip
+    return Candidate(kind, model, card, folder)
+
+
+def score_model(model: DurationModel, trips: pd.DataFrame) -> tuple[dict[str, Any], str]:
+    """Return metrics with and without distance, and the digest of the predictions."""
+    rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
+    answers = model.answer(rides)
+    unaided = rides.without_distance()
+    metrics = {
+        "with_distance": evaluate(actual, answers, rides),
+        "without_distance": evaluate(actual, model.answer(unaided), unaided),
+    }
+    return metrics, predictions_digest(answers)
+
+
+def score_baselines(run: Run) -> pd.DataFrame:
+    """Return RMSE, MAE and bias (minutes) of each lookup on the validation months."""
+    train, validation = concat_trips(run.train_months), concat_trips(run.val_months)
+    lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
+    rides, actual = Rides.from_frame(validation), validation["duration"].to_numpy()
+    rows = {
+        name: error_metrics(actual, lookup.predict_minutes(rides))
+        for name, lookup in lookups.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+
+
+def compare_candidates(run: Run) -> pd.DataFrame:
+    """Train what the run asks for and rank it with the baselines, best RMSE first.
+
+    The ranking and the winner are saved in `leaderboard.json`; a baseline never wins.
+    """
+    candidates = [train_candidate(run, kind) for kind in run.settings.kinds]
+    baselines = score_baselines(run).assign(is_baseline=True)
+    models = pd.DataFrame([_row(c) for c in candidates]).set_index("model")
+    table = pd.concat([models.assign(is_baseline=False), baselines]).sort_values("rmse")
+    winner = str(table.index[~table["is_baseline"].to_numpy(dtype=bool)][0])
+    beats = bool(table.loc[winner, "rmse"] < baselines["rmse"].min())
+    write_json(
+        run.folder / RESULTS_FILE,
+        {
+            "fingerprints": _fingerprints(run),
+            "winner": winner,
+            "beats_baselines": beats,
+            "table": json.loads(table.reset_index().to_json(orient="records")),
+        },
+    )
+    tracking.log_run(
+        run.client,
+        run.parent_run(),
+        metrics={f"baseline.{n}.rmse": r for n, r in baselines["rmse"].items()}
+        | {"winner.rmse": float(table.loc[winner, "rmse"])},
+        tags={"winner": winner, "beats_baselines": beats},
+    )
+    return table
+
+
+def winning_candidate(run: Run) -> tuple[Candidate, bool]:
+    """Return the run's best candidate, and whether it beats every lookup.
+
+    Trains and compares first when that has not been done in this run.
+    """
+    results = run.folder / RESULTS_FILE
+    ranked = read_json(results) if results.exists() else None
+    if ranked is None or ranked["fingerprints"] != _fingerprints(run):
+        compare_candidates(run)
+        ranked = read_json(results)
+    return train_candidate(run, ranked["winner"]), ranked["beats_baselines"]
+
+
+def _row(candidate: Candidate) -> dict[str, Any]:
+    scores, unaided = (candidate.metrics[f"{w}_distance"] for w in ("with", "without"))
+    return {
+        "model": candidate.kind,
+        **{name: scores[name] for name in ("rmse", "mae", "bias", "coverage", "mean_width")},
+        "rmse_no_distance": unaided["rmse"],
+        "mae_no_distance": unaided["mae"],
+        "fit_seconds": candidate.card["fit_seconds"],
+    }
+
+
+def _fingerprint(run: Run, kind: str) -> str:
+    """Digest of what the fit depends on: the months, the hours' conditions, our own code."""
+    months = [month.raw.sha256 for month in run.train_months + run.val_months]
+    conditions = load_conditions()
+    known = conditions.sha256 if conditions else ""
+    atlas = "atlas" if environment.use_atlas() else ""
+    parts = [kind, run.settings.service, *months, known, atlas, code_digest()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _fingerprints(run: Run) -> dict[str, str]:
+    return {kind: _fingerprint(run, kind) for kind in run.settings.kinds}
+
+
+def _load_saved(folder: Path, kind: str, fingerprint: str) -> Candidate | None:
+    if not (folder / CARD_FILE).exists():
+        return None
+    try:
+        if load_card(folder).get("fingerprint") != fingerprint:
+            return None
+        model, card = load_bundle(folder, environment.signing_key())
+    except BundleError as error:
+        log.warning("saved candidate %s is not usable, training it again: %s", kind, error)
+        return None
+    return Candidate(kind, model, card, folder)
+
+
+def _log_candidate(run: Run, candidate: Candidate) -> str:
+    """Log a candidate as a child run (parameters, tags, metrics, months, card); return its id."""
+    client, parent = run.client, run.parent_run()
+    child = tracking.start_run(
+        client, candidate.kind, {**run.tags, "model_kind": candidate.kind}, parent
+    )
+    tracking.log_run(
+        client,
+        child,
+        params=candidate.card["parameters"],
+        metrics=tracking.flatten_metrics(candidate.metrics)
+        | {"fit_seconds": candidate.card["fit_seconds"]},
+        tags={"predictions_sha256": candidate.card["predictions_sha256"]},
+    )
+    tracking.log_months(client, child, run.train_months, "training")
+    tracking.log_months(client, child, run.val_months, "validation")
+    client.log_artifact(child, str(candidate.folder / CARD_FILE))
+    client.set_terminated(child)
+    return child

@@ -1,0 +1,115 @@
+"""Chains the notebooks of a run: in order, once each, resumable after any kind of death."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from taxi_duration.chain.candidates import RESULTS_FILE
+from taxi_duration.chain.kernels import WarmKernelManager, call_warm, start_warming
+from taxi_duration.chain.notebooks import NotebookError, execute
+from taxi_duration.chain.report import write_report
+from taxi_duration.chain.run import Run
+from taxi_duration.data.sources import SAMPLE_BANNER
+from taxi_duration.errors import MonthNotPublishedError
+from taxi_duration.files import read_json, sha256_file
+from taxi_duration.logs import log_to_file
+from taxi_duration.registry import tracking
+
+log = logging.getLogger(__name__)
+
+
+def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) -> None:
+    """Execute the notebooks of a run that are not done yet, then write the report.
+
+    Args:
+        run: new, or stopped at any point.
+        notebooks: names in order.
+        say: prints a line of progress.
+    Raises:
+        MonthNotPublishedError: a month is not there yet.
+        NotebookError: names the notebook, the cell and the error.
+    """
+    log_to_file(run.folder / "run.log")
+    settings = run.settings
+    say(
+        f"run {run.run_id}: {settings.service}, train {settings.train_data}, "
+        f"validate {settings.val_data}, model {settings.model}"
+    )
+    run.update(status="running")
+    start_warming()
+    started = time.perf_counter()
+    for number, name in enumerate(notebooks, 1):
+        _run_one(run, name, f"[{number}/{len(notebooks)}] {name}", say)
+        if number == 1 and run.read().get("data_source") == "sample":
+            say(SAMPLE_BANNER)
+    call_warm(_finish, run, list(notebooks))
+    seconds = time.perf_counter() - started
+    run.update(status="done", seconds=round(seconds, 2))
+    _say_result(run, say, seconds)
+
+
+def _run_one(run: Run, name: str, label: str, say: Callable[[str], None]) -> None:
+    done = run.read()["notebooks"]
+    if done.get(name, {}).get("status") == "done":
+        say(f"{label} was done before")
+        return
+    say(f"{label} …")
+    started = time.perf_counter()
+    parameters = {**run.settings.as_parameters(), "RUN_DIR": str(run.folder)}
+    executed = run.folder / f"{name}.ipynb"
+    try:
+        execute(name, executed, parameters, WarmKernelManager)
+    except NotebookError as error:
+        _fail(run, name, error)
+        if error.ename == MonthNotPublishedError.__name__:
+            raise MonthNotPublishedError(error.evalue) from error
+        raise
+    seconds = round(time.perf_counter() - started, 2)
+    entry = {"status": "done", "seconds": seconds, "sha256": sha256_file(executed)}
+    run.update(notebooks={**done, name: entry})
+    say(f"{label} done in {seconds:.1f} s")
+
+
+def _finish(run: Run, notebooks: list[str]) -> None:
+    """Write the report, keep it in MLflow, and end the parent run."""
+    report = write_report(run.folder, notebooks, run.read())
+    parent = run.parent_run()
+    run.client.log_artifact(parent, str(report))
+    run.client.set_terminated(parent)
+
+
+def _fail(run: Run, name: str, error: NotebookError) -> None:
+    entry = {"status": "failed", "cell": error.cell, "error": f"{error.ename}: {error.evalue}"}
+    info = run.read()
+    run.update(status="failed", notebooks={**info["notebooks"], name: entry})
+    if "mlflow_run_id" in info:
+        call_warm(_mark_failed, run, name)
+    log.error("%s", error)
+
+
+def _mark_failed(run: Run, name: str) -> None:
+    tracking.log_run(run.client, run.parent_run(), tags={"failed_notebook": name})
+    run.client.set_terminated(run.parent_run(), "FAILED")
+
+
+def _say_result(run: Run, say: Callable[[str], None], seconds: float) -> None:
+    info, results = run.read(), read_json(run.folder / RESULTS_FILE)
+    say(f"\n{'model':<22}{'RMSE':>9}{'MAE':>9}{'no distance':>13}{'P10-P90':>9}   minutes")
+    for row in results["table"]:
+        unaided, coverage = row["rmse_no_distance"], row["coverage"]
+        say(
+            f"{row['model'] + (' *' if row['model'] == results['winner'] else ''):<22}"
+            f"{row['rmse']:>9.4f}{row['mae']:>9.4f}"
+            f"{f'{unaided:.4f}' if unaided is not None else '–':>13}"
+            f"{f'{coverage:.1%}' if coverage is not None else '–':>9}"
+        )
+    model = info["model"]
+    say(f"\nregistered {model['name']}:{model['version']} ({', '.join(model['aliases'])})")
+    say(f"bundle     {model['path']}")
+    say(f"report     {run.folder / 'report.html'}")
+    say(f"data       {info['data_source']}")
+    say(f"done in {seconds:.1f} s; `make mlflow` shows every run")
+    if info["data_source"] == "sample":
+        say(SAMPLE_BANNER)

@@ -1,0 +1,146 @@
+"""What notebooks ask of a trained candidate: where it errs, and what more data would buy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from taxi_duration.chain.candidates import Candidate
+from taxi_duration.chain.run import Run
+from taxi_duration.data.prepared import concat_trips
+from taxi_duration.domain.rides import Rides
+from taxi_duration.evaluation.metrics import error_metrics
+from taxi_duration.model.explain import BASE
+from taxi_duration.model.ride_predictor import RidePredictor
+from taxi_duration.training.point import fit_point
+
+PUBLIC_MONTHS = ("green", "2021-01", "2021-02")  # what the public figures were measured on
+CALIBRATION_BINS = 10
+IMPORTANCE_RIDES = 500
+
+
+def residuals(candidate: Candidate, run: Run) -> pd.DataFrame:
+    """Return the validation trips with `predicted`, `p10`, `p90` and `error`, minutes.
+
+    `error` is predicted - actual.
+    """
+    trips = concat_trips(run.val_months)
+    answers = candidate.model.answer(Rides.from_frame(trips))
+    return trips.assign(
+        predicted=answers.duration,
+        p10=answers.p10,
+        p90=answers.p90,
+        error=np.subtract(answers.duration, trips["duration"]),
+    )
+
+
+def calibration_table(errors: pd.DataFrame) -> pd.DataFrame:
+    """Return how answers of ten lengths fared: each row is a tenth of the trips.
+
+    Args:
+        errors: as `residuals` gives it.
+    Returns:
+        `predicted` and `actual` mean minutes, and the shares (0-1) of trips `below` P10,
+        `inside` the interval and `above` P90; from the shortest answers to the longest.
+    """
+    tenth = pd.qcut(errors["predicted"].rank(method="first"), CALIBRATION_BINS, labels=False)
+    below, above = errors["duration"] < errors["p10"], errors["duration"] > errors["p90"]
+    table = pd.DataFrame(
+        {
+            "predicted": errors["predicted"],
+            "actual": errors["duration"],
+            "below": below,
+            "inside": ~(below | above),
+            "above": above,
+        }
+    )
+    return table.groupby(tenth).mean().rename_axis("tenth")
+
+
+def importance(candidate: Candidate, run: Run, rides: int = IMPORTANCE_RIDES) -> pd.DataFrame:
+    """Return how many minutes each reason moves an answer, on average over validation trips.
+
+    Args:
+        rides: how many trips are explained, evenly spread over the months.
+    Returns:
+        A row per reason, mean absolute minutes in `distance given` and `no distance`, the
+        most important first. The base, the same for all rides, is left out.
+    """
+    trips = concat_trips(run.val_months)
+    picked = trips.iloc[:: max(len(trips) // rides, 1)]
+    predictor = RidePredictor(candidate.model)
+    columns = {"distance given": picked["trip_distance"], "no distance": [None] * len(picked)}
+    table = {}
+    for name, miles in columns.items():
+        asked = zip(picked["PULocationID"], picked["DOLocationID"], picked["pickup_at"], miles,
+                    strict=True)  # fmt: skip
+        reasons = pd.DataFrame({r.name: r.minutes for r in predictor.explain(*q)} for q in asked)
+        table[name] = reasons.drop(columns=BASE).fillna(0).abs().mean()
+    return pd.DataFrame(table).fillna(0).sort_values("distance given", ascending=False)
+
+
+def learning_curve(
+    candidate: Candidate, run: Run, parts: Sequence[int] = (8, 4, 2)
+) -> pd.DataFrame:
+    """Return what the same kind of model knows from the last part of the window only.
+
+    Args:
+        candidate: the model of the whole window; it is the last row and not fitted again.
+        parts: the last 1/part of the window's days.
+    Returns:
+        `days`, `trips`, RMSE with and without distance (minutes) and `seconds` of each fit.
+    """
+    train = concat_trips(run.train_months)
+    rides, duration = Rides.from_frame(train), train["duration"].to_numpy()
+    day = rides.pickup_at.astype("datetime64[D]")
+    days = np.unique(day)
+    rows = []
+    for part in parts:
+        recent = day >= days[-max(len(days) // part, 1)]
+        started = time.perf_counter()
+        point = fit_point(candidate.kind, rides.take(recent), duration[recent])
+        seconds = time.perf_counter() - started
+        rows.append([len(days) // part, int(recent.sum()), *_both_rmse(point, run), seconds])
+    whole = candidate.card
+    rmse = [candidate.metrics[f"{w}_distance"]["rmse"] for w in ("with", "without")]
+    rows.append([len(days), len(train), *rmse, whole["fit_seconds"]])
+    return pd.DataFrame(rows, columns=["days", "trips", "rmse", "rmse_no_distance", "seconds"])
+
+
+def compare_with_public(candidate: Candidate, run: Run) -> pd.DataFrame | None:
+    """Return the public results on the same rows with ours among them, best first.
+
+    None when the run is about other months than those that the figures were measured on.
+    """
+    settings = run.settings
+    if (settings.service, settings.train_data, settings.val_data) != PUBLIC_MONTHS:
+        return None
+    ours = [
+        {"model": f"ours, {candidate.kind}", "distance": given, "source": "this run"}
+        | {name: candidate.metrics[key][name] for name in ("rmse", "mae")}
+        for given, key in (("yes", "with_distance"), ("no", "without_distance"))
+    ]
+    table = pd.concat([public_results(), pd.DataFrame(ours)], ignore_index=True)
+    return table.sort_values("rmse", ignore_index=True)
+
+
+@cache
+def public_results() -> pd.DataFrame:
+    """Return RMSE and MAE (minutes) that others reach on green 2021-01 to 2021-02."""
+    return pd.read_csv(Path(__file__).with_name("public_results.csv"))
+
+
+def _both_rmse(point, run: Run) -> tuple[float, float]:
+    """RMSE of point answers on the validation months with and without distance."""
+    trips = concat_trips(run.val_months)
+    rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
+    asked, unaided = (
+        error_metrics(actual, point.predict_minutes(r))["rmse"]
+        for r in (rides, rides.without_distance())
+    )
+    return asked, unaided

@@ -1,0 +1,146 @@
+"""Kernels forked from one warm process, so that a chain imports its libraries once.
+
+Each notebook still has a kernel process of its own and shares no state with the others;
+what they share are the loaded modules. Importing pandas, MLflow and seaborn anew in every
+kernel would cost more than the work of most notebooks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from jupyter_client.provisioning import LocalProvisioner
+
+from taxi_duration.chain.private_kernels import PrivateKernelManager
+
+PRELOADED = (
+    "tqdm.auto",  # before IPython, or it asks for widgets
+    "ipykernel.kernelapp",
+    "pandas",
+    "pyarrow.parquet",
+    "matplotlib.pyplot",
+    "matplotlib_inline.backend_inline",
+    "seaborn",
+    "mlflow.pyfunc",
+    "sklearn.linear_model",
+    "taxi_duration.chain.candidates",
+    "nbconvert",
+)
+
+
+def start_warming() -> None:
+    """Start the warm process; it imports while the caller goes on."""
+    from multiprocessing import forkserver
+
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: tree_models.fit_booster
+    # OpenBLAS spins too, and nothing here multiplies matrices large enough to want two cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    forkserver.set_forkserver_preload(list(PRELOADED))
+    forkserver.ensure_running()
+
+
+def call_warm(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a process forked from the warm one and return its result."""
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_caller) as pool:
+        return pool.submit(function, *args).result()
+
+
+class WarmKernelManager(PrivateKernelManager):
+    """A kernel manager whose kernels are forked from the warm process."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Take over jupyter_client's arguments."""
+        super().__init__(**kwargs)
+        self.provisioner = WarmProvisioner(
+            kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self, connection_info={}
+        )
+
+    async def _async_interrupt_kernel(self) -> None:
+        # jupyter_client interrupts an idle kernel before it asks it to end, and the kernel
+        # then reports an error where there is none.
+        if not self.shutting_down:
+            await super()._async_interrupt_kernel()
+
+
+class WarmProvisioner(LocalProvisioner):
+    """Starts a kernel by forking the warm process instead of a new interpreter."""
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
+        """Start the kernel that `cmd` (python -m ipykernel_launcher …) describes."""
+        self.process = _ForkedKernel(cmd[3:], kwargs.get("env"), kwargs.get("cwd"))
+        self.pid, self.pgid = self.process.pid, None
+        return self.connection_info
+
+
+class _ForkedKernel:
+    """A forked process with the part of Popen's interface that a provisioner uses."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, argv: Sequence[str], env: dict[str, str] | None, cwd: str | None) -> None:
+        context = multiprocessing.get_context("forkserver")
+        self._process = context.Process(target=_run_kernel, args=(list(argv), env, cwd))
+        self._process.start()
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int | None:
+        self._process.join()
+        return self._process.exitcode
+
+    def send_signal(self, signum: int) -> None:
+        if self._process.is_alive():
+            os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+def _end_with_caller() -> None:
+    """End this forked process when the one that asked for it is gone, even by `kill -9`.
+
+    The warm process does not see to that: it lives as long as anyone it forked.
+    """
+    caller = multiprocessing.parent_process()
+
+    def wait() -> None:
+        caller.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end-with-caller", daemon=True).start()
+
+
+def _run_kernel(argv: list[str], env: dict[str, str] | None, cwd: str | None) -> None:
+    """Become a kernel: what `python -m ipykernel_launcher` does, without the imports."""
+    from ipykernel import kernelapp
+
+    _end_with_caller()
+    if env is not None:
+        os.environ.clear()
+        os.environ.update(env)
+    if cwd:
+        os.chdir(cwd)
+    sys.argv = ["ipykernel_launcher", *argv]
+    options = [
+        # The kernel also ends itself when the warm process, its parent, is gone.
+        f"--IPKernelApp.parent_handle={os.getppid()}",
+        # matplotlib was imported before there was a shell that it could tie itself to.
+        "--IPKernelApp.matplotlib=inline",
+    ]
+    with contextlib.suppress(SystemExit):
+        kernelapp.launch_new_instance(argv=[*argv, *options])

@@ -1,0 +1,141 @@
+"""Runs a notebook with papermill: checked parameters in, executed notebook or a clear error out."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from taxi_duration import environment
+from taxi_duration.errors import PipelineError, SettingError
+
+log = logging.getLogger(__name__)
+
+
+class NotebookError(PipelineError):
+    """A cell of a notebook raised; carries where and what.
+
+    `ename` and `evalue` are the error's class name and text inside the notebook.
+    """
+
+    def __init__(self, notebook: str, cell: int, source: str, ename: str, evalue: str) -> None:
+        self.notebook, self.cell, self.ename, self.evalue = notebook, cell, ename, evalue
+        first_lines = "\n".join("    " + line for line in source.strip().splitlines()[:6])
+        super().__init__(
+            f"{notebook} failed in cell {cell}: {ename}: {evalue}\n  the cell:\n{first_lines}"
+        )
+
+
+def notebook_path(name: str) -> Path:
+    """Return the committed notebook of this name."""
+    return environment.PROJECT_ROOT / "notebooks" / f"{name}.ipynb"
+
+
+def notebook_parameters(name: str) -> set[str]:
+    """Return the names in a notebook's parameters cell.
+
+    Raises:
+        PipelineError: the notebook has no cell tagged `parameters`; papermill would then
+            put values first and the defaults below would win without a word. Or papermill
+            does not see a line of that cell, which it reads with a pattern, not with Python.
+    """
+    import papermill
+
+    path = notebook_path(name)
+    found = set(papermill.inspect_notebook(str(path)))
+    if not found:
+        raise PipelineError(f"{path.name} has no cell tagged 'parameters' with assignments in it")
+    if unseen := _assigned_names(path) - found:
+        raise PipelineError(
+            f"{path.name}: papermill does not see {', '.join(sorted(unseen))} in the parameters "
+            "cell; write NAME: type = literal, with no other '=' in the line, comment included, "
+            "and no '|' in the type"
+        )
+    return found
+
+
+def _assigned_names(path: Path) -> set[str]:
+    """Names that Python itself finds assigned in the cell tagged `parameters`."""
+    import nbformat
+
+    cells = nbformat.read(path, as_version=4).cells
+    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    return {
+        node.id
+        for cell in tagged
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def check_parameter_names(given: Iterable[str], notebooks: Iterable[str]) -> None:
+    """Refuse names that no notebook of the chain takes.
+
+    Raises:
+        SettingError: names the parameter and the nearest known one.
+    """
+    known = set().union(*(notebook_parameters(name) for name in notebooks))
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingError(
+                f"parameter {name} is not known{hint} (known: {', '.join(sorted(known))})"
+            )
+
+
+def execute(
+    name: str, output: Path, parameters: Mapping[str, Any], kernel_manager_class: type | None = None
+) -> None:
+    """Execute one notebook into `output`, passing the parameters it takes.
+
+    Args:
+        name: of the committed notebook.
+        output: where the executed notebook goes, also when a cell fails.
+        parameters: by name; those that the notebook does not take are left out.
+        kernel_manager_class: what starts the kernel; `PrivateKernelManager` when None.
+    Raises:
+        NotebookError: a cell raised or the kernel died; the half-run notebook is kept at
+            `output`.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    from taxi_duration.chain.private_kernels import PrivateKernelManager
+
+    wanted = notebook_parameters(name)
+    try:
+        papermill.execute_notebook(
+            str(notebook_path(name)),
+            str(output),
+            parameters={k: v for k, v in parameters.items() if k in wanted},
+            cwd=str(environment.PROJECT_ROOT),
+            kernel_name="python3",
+            progress_bar=False,
+            log_output=True,
+            kernel_manager_class=kernel_manager_class or PrivateKernelManager,
+        )
+    except PapermillExecutionError as error:
+        raise NotebookError(
+            f"{name}.ipynb", error.cell_index, error.source, error.ename, error.evalue
+        ) from error
+    except DeadKernelError as error:
+        number, source = _running_cell(output)
+        raise NotebookError(
+            f"{name}.ipynb", number, source, type(error).__name__,
+            "the notebook's process died or was killed (out of memory?)",
+        ) from error  # fmt: skip
+
+
+def _running_cell(executed: Path) -> tuple[int, str]:
+    """Position and source of the cell that papermill marked as running when it saved."""
+    import nbformat
+
+    for position, cell in enumerate(nbformat.read(executed, as_version=4).cells):
+        if cell.metadata.get("papermill", {}).get("status") == "running":
+            return position, cell.source
+    return 0, ""

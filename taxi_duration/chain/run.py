@@ -1,0 +1,196 @@
+"""A run's folder: run.json, executed notebooks, trained candidates; and its MLflow parent run."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from taxi_duration import environment
+from taxi_duration.chain.run_settings import RunSettings, check_settings
+from taxi_duration.data.prepared import PreparedMonth, prepare_months
+from taxi_duration.errors import NotFoundError
+from taxi_duration.files import read_json, write_json
+from taxi_duration.registry import tracking
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its folder and checked settings.
+
+    Notebooks of the same run share it through run.json only, so that each also works alone.
+    """
+
+    folder: Path
+    settings: RunSettings
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @cached_property
+    def _months(self) -> list[PreparedMonth]:
+        """All months in one go, so that real and generated ones are never mixed."""
+        months = self.settings.train_months + self.settings.val_months
+        return prepare_months(self.settings.service, months, mode=self._data_mode())
+
+    @property
+    def train_months(self) -> list[PreparedMonth]:
+        """Prepared training months."""
+        return self._months[: len(self.settings.train_months)]
+
+    @property
+    def val_months(self) -> list[PreparedMonth]:
+        """Prepared validation months."""
+        return self._months[len(self.settings.train_months) :]
+
+    @property
+    def data_source(self) -> str:
+        """`tlc`, or `sample` as soon as one month is generated."""
+        sources = {month.raw.data_source for month in self.train_months + self.val_months}
+        return "sample" if "sample" in sources else "tlc"
+
+    def _left_behind(self, info: dict[str, Any]) -> str | None:
+        """The parent that a process made and was killed before it wrote that down."""
+        return None if info["interactive"] else tracking.find_parent(self.client, self.run_id)
+
+    def _changed_data(self, info: dict[str, Any]) -> bool:
+        """A person's own folder may go from the sample to real months: another parent then."""
+        return info["interactive"] and info["data_source"] != self.data_source
+
+    def _data_mode(self) -> str | None:
+        """A chain stays with the data it began with, also when the network comes or goes."""
+        info = self.read()
+        return None if info["interactive"] else info.get("data_source")
+
+    @cached_property
+    def client(self) -> Any:
+        """MlflowClient on the configured store."""
+        return tracking.connect()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of the parent run and of every child."""
+        return {
+            **self.settings.as_parameters(),
+            "data_source": self.data_source,
+            "git_commit": git_commit(),
+            "run_id": self.run_id,
+        }
+
+    def parent_run(self) -> str:
+        """Return the id of the MLflow parent run, made on first use."""
+        with FileLock(self.folder / ".lock"):
+            info = self.read()
+            if "mlflow_run_id" not in info or self._changed_data(info):
+                run_id = self._left_behind(info) or tracking.start_run(
+                    self.client, self.run_id, self.tags
+                )
+                tracking.log_months(self.client, run_id, self.train_months, "training")
+                tracking.log_months(self.client, run_id, self.val_months, "validation")
+                if info["interactive"]:  # nobody will come back to end it
+                    self.client.set_terminated(run_id)
+                info = self._write(
+                    {**info, "mlflow_run_id": run_id, "data_source": self.data_source}
+                )
+            return info["mlflow_run_id"]
+
+    def keep_figure(self, figure: Any, name: str) -> Any:
+        """Save a figure in the run's folder and in MLflow as plots/<name>.png; return it."""
+        path = self.folder / "plots" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path, dpi=110)
+        self.client.log_artifact(self.parent_run(), str(path), "plots")
+        return figure
+
+    def read(self) -> dict[str, Any]:
+        """Return the content of run.json."""
+        return read_json(self.folder / RUN_FILE)
+
+    def update(self, **changes: Any) -> dict[str, Any]:
+        """Change entries of run.json and return its new content."""
+        with FileLock(self.folder / ".lock"):
+            return self._write({**self.read(), **changes})
+
+    def _write(self, info: dict[str, Any]) -> dict[str, Any]:
+        write_json(self.folder / RUN_FILE, info)
+        return info
+
+
+def new_run(settings: RunSettings) -> Run:
+    """Make the folder of a new run, named by time and a few random letters."""
+    name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return _create(environment.runs_dir() / name, settings, interactive=False)
+
+
+def open_run(run_dir: str, **settings: str) -> Run:
+    """Open a notebook's run folder, made when missing or when it was for other settings.
+
+    Args:
+        run_dir: relative paths are taken from `environment.home()`.
+        settings: `TRAIN_DATA`, `VAL_DATA`, `MODEL`, `SERVICE` as the notebook got them.
+    Raises:
+        TagError, SettingError: a setting is not acceptable.
+    """
+    folder = (environment.home() / run_dir).resolve()
+    checked = check_settings(**settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if (folder / RUN_FILE).exists() and read_json(folder / RUN_FILE)["settings"] == (
+            checked.as_parameters()
+        ):
+            return Run(folder, checked)
+        return _create(folder, checked, interactive=True)
+
+
+def load_run(run_id: str) -> Run:
+    """Return an existing run.
+
+    Raises:
+        NotFoundError: names the runs there are.
+    """
+    folder = environment.runs_dir() / run_id
+    if not (folder / RUN_FILE).exists():
+        known = sorted(path.parent.name for path in environment.runs_dir().glob(f"*/{RUN_FILE}"))
+        raise NotFoundError(
+            f"run {run_id} does not exist; there are {', '.join(known[-5:]) or 'none'}"
+        )
+    return Run(folder, check_settings(**read_json(folder / RUN_FILE)["settings"]))
+
+
+def git_commit() -> str:
+    """Commit of the code, `-dirty` when changed since; `GIT_COMMIT` or `unknown` without git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            cwd=environment.PROJECT_ROOT, capture_output=True, text=True, check=True, timeout=20,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return environment.setting("GIT_COMMIT") or "unknown"
+    return described.stdout.strip()
+
+
+def _create(folder: Path, settings: RunSettings, interactive: bool) -> Run:
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder, settings)
+    run._write(
+        {
+            "run_id": folder.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "settings": settings.as_parameters(),
+            "git_commit": git_commit(),
+            "interactive": interactive,
+            "status": "created",
+            "notebooks": {},
+        }
+    )
+    return run

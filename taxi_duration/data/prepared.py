@@ -1,0 +1,146 @@
+"""Prepared months: cleaned trips cached under the digest of their source and the rules."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from taxi_duration import environment
+from taxi_duration.data import columns, trips
+from taxi_duration.data.sources import RawMonth, fetch_months
+from taxi_duration.data.trips import (
+    COURSE_RULES,
+    Accounting,
+    TripRules,
+    check_bad_share,
+    read_month,
+)
+from taxi_duration.domain.months import Month
+from taxi_duration.files import atomic_path, read_json, sha256_file, write_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedMonth:
+    """A month ready for training: two Parquet files and where they come from."""
+
+    raw: RawMonth
+    trips_path: Path
+    quarantine_path: Path
+    accounting: Accounting
+
+    def trips(self) -> pd.DataFrame:
+        """Return the kept trips, columns as `read_dataframe`."""
+        return pd.read_parquet(self.trips_path)
+
+    def quarantine(self) -> pd.DataFrame:
+        """Return the dropped rows with their `reason`."""
+        return pd.read_parquet(self.quarantine_path)
+
+    def lineage(self) -> dict[str, object]:
+        """Return what the card keeps of this month, as plain JSON types."""
+        return {
+            "service": self.raw.service,
+            "month": str(self.raw.month),
+            "file": self.raw.path.name,
+            "url": self.raw.url,
+            "sha256": self.raw.sha256,
+            "data_source": self.raw.data_source,
+            **self.accounting.as_dict(),
+        }
+
+
+def prepare_months(
+    service: str, months: list[Month], rules: TripRules = COURSE_RULES, mode: str | None = None
+) -> list[PreparedMonth]:
+    """Fetch, read, check and cache months; in time order.
+
+    Args:
+        service: green, yellow, fhv or fhvhv.
+        months: in time order.
+        rules: which rows are kept.
+        mode: `auto`, `tlc` or `sample`; what `DATA` says when None.
+    Raises:
+        TaxiError: a month cannot be fetched, read, or too much of it is bad.
+    """
+    return [prepare_month(raw, rules) for raw in fetch_months(service, months, mode)]
+
+
+def prepare_month(raw: RawMonth, rules: TripRules = COURSE_RULES) -> PreparedMonth:
+    """Return the prepared month, from the cache when source and rules are unchanged."""
+    started = time.perf_counter()
+    folder = environment.data_dir() / "prepared"
+    stem = f"{raw.service}_{raw.month}-{_digest(raw, rules)[:16]}"
+    accounting = _read_cached(folder, stem)
+    how = "from cache"
+    if accounting is None:
+        accounting, how = _build(raw, rules, folder, stem), "read"
+    check_bad_share(accounting, raw.path.name, environment.max_bad_share())
+    log.info(
+        "%s %s: %s of %s rows kept, %s in %.2f s",
+        raw.service, raw.month, f"{accounting.rows_kept:,}", f"{accounting.rows_read:,}", how,
+        time.perf_counter() - started,
+    )  # fmt: skip
+    return PreparedMonth(
+        raw, folder / f"{stem}.parquet", folder / f"{stem}.quarantine.parquet", accounting
+    )
+
+
+def concat_trips(months: list[PreparedMonth]) -> pd.DataFrame:
+    """Return the trips of several months in one frame, in time order of the months."""
+    return pd.concat([month.trips() for month in months], ignore_index=True)
+
+
+def _digest(raw: RawMonth, rules: TripRules) -> str:
+    """Digest of source and rules; the reading code is part of the rules."""
+    parts = [raw.sha256, str(raw.month), json.dumps(asdict(rules), sort_keys=True)]
+    parts += [sha256_file(module.__file__) for module in (trips, columns)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _build(raw: RawMonth, rules: TripRules, folder: Path, stem: str) -> Accounting:
+    month = read_month(raw.path, raw.month, rules)
+    digests = {}
+    for name, frame in (("", month.trips), (".quarantine", month.quarantine)):
+        path = folder / f"{stem}{name}.parquet"
+        with atomic_path(path) as part:
+            pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), part)
+            digests[path.name] = sha256_file(part)
+    manifest = {
+        "source_sha256": raw.sha256, "files": digests, "accounting": month.accounting.as_dict()
+    }  # fmt: skip
+    # Written last: a month without its manifest is not in the cache.
+    write_json(folder / f"{stem}.json", {**manifest, "sha256": _digest_json(manifest)})
+    return month.accounting
+
+
+def _digest_json(content: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read_cached(folder: Path, stem: str) -> Accounting | None:
+    """Accounting of a cached month, or None when it is absent or damaged in any way."""
+    manifest = folder / f"{stem}.json"
+    if not manifest.exists():
+        return None
+    try:
+        content = read_json(manifest)
+        whole = content.pop("sha256") == _digest_json(content)
+        whole &= all(sha256_file(folder / f) == d for f, d in content["files"].items())
+        accounting = Accounting(**content["accounting"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("prepared month %s is damaged (%r), rebuilding it", stem, error)
+        return None
+    if not whole:
+        log.warning("prepared month %s does not match its checksum, rebuilding it", stem)
+        return None
+    return accounting

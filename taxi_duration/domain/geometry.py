@@ -1,0 +1,66 @@
+"""Where zones lie: distances, directions and neighbourhoods, from centroids and areas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from taxi_duration.domain.zones import LAST_ZONE, zone_table
+
+ZONES = LAST_ZONE + 1  # LocationID 0-265; 0 is unused
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where zones lie.
+
+    Args:
+        centre_km: east and north of the city's centre, shape (266, 2), km, NaN if unknown.
+        straight_km, east_km, north_km: from zone to zone, shape (266, 266), km.
+        near, wide: how much trips of one zone say about another, shape (266, 266), 0 to 1.
+        borough: code of each zone's borough, int, shape (266,).
+    """
+
+    centre_km: np.ndarray
+    straight_km: np.ndarray
+    east_km: np.ndarray
+    north_km: np.ndarray
+    near: np.ndarray
+    wide: np.ndarray
+    borough: np.ndarray
+
+
+@cache
+def zone_geometry() -> Geometry:
+    """Return distances, directions and neighbourhoods of the built-in zones."""
+    zones = zone_table()
+    longitude, latitude, area_km2 = zones.longitude, zones.latitude, zones.area_km2
+    x = (longitude + 73.95) * 84.39  # km in a degree of longitude at 40.7 degrees north
+    y = (latitude - 40.73) * 111.2
+    radius = np.sqrt(area_km2 / np.pi)
+    east, north = x[None, :] - x[:, None], y[None, :] - y[:, None]
+    centres = np.hypot(east, north)
+    # Two random points of one disc are about 0.9 radii apart: no distance inside a zone is 0.
+    straight = np.maximum(centres, 0.45 * (radius[:, None] + radius[None, :]))
+    return Geometry(
+        centre_km=np.column_stack([x, y]),
+        straight_km=straight,
+        east_km=east,
+        north_km=north,
+        near=_neighbourhood(centres, radius, 0.3, 0.8),
+        wide=_neighbourhood(centres, radius, 1.0, 2.0),
+        borough=np.unique(zones.borough, return_inverse=True)[1],
+    )
+
+
+def _neighbourhood(
+    centres_km: np.ndarray, radius_km: np.ndarray, reach_km: float, reach_radii: float
+) -> np.ndarray:
+    """Return Gaussian weights between zones that reach further where zones are large."""
+    reach = reach_km + reach_radii * (radius_km[:, None] + radius_km[None, :]) / 2
+    weights = np.nan_to_num(np.exp(-0.5 * (centres_km / reach) ** 2))
+    weights[weights < 0.01] = 0.0
+    np.fill_diagonal(weights, 1.0)  # a zone without a centroid knows only itself
+    return weights

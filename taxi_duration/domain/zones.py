@@ -1,0 +1,45 @@
+"""Taxi zones: borough, name, centroid and area, as arrays indexed by LocationID."""
+
+from __future__ import annotations
+
+import csv
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+
+UNKNOWN_ZONE = 264  # TLC's own id for "Unknown"; 265 is "Outside of NYC"
+LAST_ZONE = 265
+AIRPORT_ZONES = (1, 132, 138)  # Newark, JFK, LaGuardia
+Pair = tuple[np.ndarray, np.ndarray]  # pickup and drop-off zones, each of shape (n,)
+OUTER_BOROUGHS = ("Bronx", "Brooklyn", "Queens", "Staten Island")
+
+
+class ZoneTable(NamedTuple):
+    """Arrays of length 266, indexed by LocationID (row 0 is unused).
+
+    Longitude and latitude are degrees, area is km²; NaN for 0, 264 and 265.
+    Source: TLC taxi zone polygons (centroids) and zone lookup table (boroughs, names).
+    """
+
+    borough: np.ndarray
+    name: np.ndarray
+    longitude: np.ndarray
+    latitude: np.ndarray
+    area_km2: np.ndarray
+
+
+@cache
+def zone_table() -> ZoneTable:
+    """Return the built-in zone table."""
+    borough = np.full(LAST_ZONE + 1, "Unknown", dtype="U14")
+    name = np.full(LAST_ZONE + 1, "Unknown", dtype="U64")
+    figures = np.full((3, LAST_ZONE + 1), np.nan)
+    with (files(__package__) / "zones.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            zone = int(row["id"])
+            borough[zone], name[zone] = row["borough"], row["name"]
+            if row["longitude"]:
+                figures[:, zone] = [float(row[c]) for c in ("longitude", "latitude", "area_km2")]
+    return ZoneTable(borough, name, *figures)

@@ -1,0 +1,226 @@
+"""The one place that reads the environment: where things lie and where months come from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from taxi_duration.errors import SettingError
+
+PACKAGE = Path(__file__).resolve().parent
+PROJECT_ROOT = PACKAGE.parent
+PUBLIC_TLC_URL = "https://d37ci6vzurychx.cloudfront.net"
+DATA_MODES = ("auto", "tlc", "sample")
+
+
+def setting(name: str) -> str | None:
+    """A run's setting as the environment gives it; None when it is not set or empty."""
+    return os.environ.get(name) or None
+
+
+def home() -> Path:
+    """Folder that holds data/, runs/, models/ and tracking/: `TAXI_HOME`, else the project."""
+    return Path(os.environ.get("TAXI_HOME") or PROJECT_ROOT).resolve()
+
+
+@contextmanager
+def temporary_home(folder: Path) -> Iterator[None]:
+    """Use another home for a while; months stay where they are."""
+    before = {name: os.environ.get(name) for name in ("TAXI_HOME", "DATA_DIR")}
+    os.environ |= {"DATA_DIR": str(data_dir()), "TAXI_HOME": str(folder)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def data_dir() -> Path:
+    """Folder of raw, sample and prepared months: `DATA_DIR`, else data/ in `home`."""
+    return Path(os.environ.get("DATA_DIR") or home() / "data").resolve()
+
+
+def runs_dir() -> Path:
+    """Folder with one sub-folder per pipeline run."""
+    return home() / "runs"
+
+
+def models_dir() -> Path:
+    """Folder of saved bundles, `<name>/<version>/model.bin`: `MODELS_DIR`, else in `home`."""
+    return Path(os.environ.get("MODELS_DIR") or home() / "models").resolve()
+
+
+def tracking_dir() -> Path:
+    """Folder of the default MLflow database and artifacts."""
+    return home() / "tracking"
+
+
+def deployment_dir() -> Path:
+    """Folder of deployment.json, which says what serves: `DEPLOYMENT_DIR`, else in `home`."""
+    return Path(os.environ.get("DEPLOYMENT_DIR") or home() / "deployment").resolve()
+
+
+def live_dir() -> Path:
+    """Folder of the prediction log and what waits to get into it."""
+    return data_dir() / "live"
+
+
+def log_url() -> str:
+    """Database of the prediction log: `LOG_URL`, else SQLite in `live_dir`."""
+    return os.environ.get("LOG_URL") or f"sqlite:///{live_dir() / 'predictions.db'}"
+
+
+def tlc_url() -> str:
+    """Base of the months: `TLC_URL` without a trailing slash.
+
+    A relative folder is taken from the project's root, so that it means the same
+    in a shell, in JupyterLab and under papermill.
+    """
+    url = (os.environ.get("TLC_URL") or PUBLIC_TLC_URL).rstrip("/")
+    return url if "://" in url else str((PROJECT_ROOT / url).resolve())
+
+
+def tracking_server() -> str | None:
+    """`MLFLOW_TRACKING_URI`: where runs are tracked, None for the local store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def data_mode() -> str:
+    """`DATA`: `auto` (real months, sample without network), `tlc` or `sample`.
+
+    Raises:
+        SettingError: any other value.
+    """
+    mode = (os.environ.get("DATA") or "auto").lower()
+    if mode not in DATA_MODES:
+        raise SettingError(f"DATA is {mode!r}; allowed are {', '.join(DATA_MODES)}")
+    return mode
+
+
+def extra_features() -> Path | None:
+    """`EXTRA_FEATURES`: a file of weather or events by hour, or None; see `model/extra_features`.
+
+    A relative path is taken from the project's root, as `TLC_URL` is.
+    """
+    path = os.environ.get("EXTRA_FEATURES")
+    return (PROJECT_ROOT / path).resolve() if path else None
+
+
+def use_atlas() -> bool:
+    """`ATLAS`: `none` trains on the window alone; `auto`, the default, also on earlier years.
+
+    Raises:
+        SettingError: any other value.
+    """
+    choice = (os.environ.get("ATLAS") or "auto").lower()
+    if choice not in ("auto", "none"):
+        raise SettingError(f"ATLAS is {choice!r}; allowed are auto, none")
+    return choice == "auto"
+
+
+def max_bad_share() -> float:
+    """`MAX_BAD_SHARE`: share of bad rows (0-1) above which a month stops the run; 0.2.
+
+    Raises:
+        SettingError: not a number between 0 and 1.
+    """
+    text = os.environ.get("MAX_BAD_SHARE") or "0.2"
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise SettingError(f"MAX_BAD_SHARE is {text!r}; it must be a number from 0 to 1")
+    return share
+
+
+def signing_key() -> bytes | None:
+    """`MODEL_SIGNING_KEY` as bytes, or None when bundles need no signature."""
+    key = os.environ.get("MODEL_SIGNING_KEY")
+    return key.encode() if key else None
+
+
+def sample_rows() -> int | None:
+    """`SAMPLE_ROWS`: rows of a generated month; None for the generator's default.
+
+    Raises:
+        SettingError: not a positive whole number.
+    """
+    return _positive("SAMPLE_ROWS", 1) if os.environ.get("SAMPLE_ROWS") else None
+
+
+# --- The service ------------------------------------------------------------------------
+
+
+def service_host() -> str:
+    """`HOST`: address the service listens on; all of them by default."""
+    return os.environ.get("HOST") or "0.0.0.0"
+
+
+def service_port() -> int:
+    """`PORT`: the service's port, 9696 as in the course."""
+    return _positive("PORT", 9696)
+
+
+def service_workers() -> int:
+    """`WORKERS`: processes of the service."""
+    return _positive("WORKERS", 2)
+
+
+def service_threads() -> int:
+    """`THREADS`: threads of each worker; a long array then holds up no single ride.
+
+    More than two only contend for the interpreter's lock: with four, half the requests a second.
+    """
+    return _positive("THREADS", 2)
+
+
+def access_log() -> bool:
+    """`ACCESS_LOG`: `1` writes a line for every request to stdout; off by default."""
+    return os.environ.get("ACCESS_LOG", "").lower() in ("1", "true", "yes", "on")
+
+
+def wait_for_model() -> bool:
+    """`WAIT_FOR_MODEL`: `1` starts the service with nothing deployed, to wait for a model."""
+    return os.environ.get("WAIT_FOR_MODEL", "").lower() in ("1", "true", "yes", "on")
+
+
+def api_keys() -> tuple[str, ...]:
+    """`API_KEYS`: keys that may ask and give feedback, separated by commas; none: everybody."""
+    return tuple(key.strip() for key in os.environ.get("API_KEYS", "").split(",") if key.strip())
+
+
+def max_body_bytes() -> int:
+    """`MAX_BODY_MB`: largest request body; 16 MB."""
+    return _positive("MAX_BODY_MB", 16) * 1_000_000
+
+
+def max_rides() -> int:
+    """`MAX_RIDES`: most rides of one request; 100,000."""
+    return _positive("MAX_RIDES", 100_000)
+
+
+def metrics_dir() -> str | None:
+    """`PROMETHEUS_MULTIPROC_DIR`: where workers share their metrics; made when not given."""
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+
+
+def share_metrics_in(folder: str) -> None:
+    """Tell prometheus-client, which reads it when it is imported, where workers share."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+
+
+def _positive(name: str, default: int) -> int:
+    """A whole number above zero from the environment.
+
+    Raises:
+        SettingError: anything else.
+    """
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingError(f"{name} is {text!r}; it must be a positive whole number")
+    return int(text)

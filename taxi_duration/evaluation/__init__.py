@@ -1,0 +1,1 @@
+"""Judgements on arrays, beyond noise."""

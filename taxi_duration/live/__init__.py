@@ -1,0 +1,1 @@
+"""What the service and the loop share on disk."""

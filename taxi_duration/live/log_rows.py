@@ -1,0 +1,97 @@
+"""What the prediction log keeps: answered predictions, shadow answers, feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    pass
+
+
+class PredictionRow(msgspec.Struct):
+    """One answered prediction; the columns of the table `predictions`.
+
+    `asked_at` is unix seconds (UTC), `pickup_at` ISO text in New York local time,
+    `trip_distance` miles, `duration` and the quantiles minutes, `support` past trips,
+    `model` is `name:version` and `arm` champion or challenger.
+    """
+
+    prediction_id: str
+    ride_id: str | None
+    asked_at: float
+    PULocationID: int
+    DOLocationID: int
+    pickup_at: str
+    trip_distance: float | None
+    duration: float
+    p10: float
+    p50: float
+    p90: float
+    support: int
+    used_distance: bool
+    model: str
+    model_sha256: str
+    arm: str
+    latency_ms: float | None = None
+
+
+class PredictionColumns(msgspec.Struct):
+    """Many predictions of one model in one request: columns of length n, and what they share.
+
+    `ride_id` is None when no ride has one.
+    """
+
+    prediction_id: list[str]
+    ride_id: list[str | None] | None
+    asked_at: float
+    PULocationID: list[int]
+    DOLocationID: list[int]
+    pickup_at: list[str]
+    trip_distance: list[float | None]
+    duration: list[float]
+    p10: list[float]
+    p50: list[float]
+    p90: list[float]
+    support: list[int]
+    used_distance: list[bool]
+    model: str
+    model_sha256: str
+    arm: str
+    latency_ms: float | None = None
+
+    def part(self, start: int, stop: int) -> PredictionColumns:
+        """Return the rows from start to stop."""
+        values = msgspec.structs.astuple(self)
+        return PredictionColumns(*(v[start:stop] if isinstance(v, list) else v for v in values))
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of each row, in the order of `PredictionRow`."""
+        n = len(self.prediction_id)
+        columns = [v if isinstance(v, list) else [v] * n for v in msgspec.structs.astuple(self)]
+        yield from zip(*columns, strict=True)
+
+
+class ShadowRow(msgspec.Struct):
+    """What the challenger would have answered; the columns of `shadow_answers`."""
+
+    prediction_id: str
+    model: str
+    model_sha256: str
+    duration: float
+    p10: float
+    p50: float
+    p90: float
+
+
+class FeedbackResult(NamedTuple):
+    """Prediction ids by what became of their feedback, each in the order given.
+
+    `duplicate` had feedback before: the first true duration stays.
+    """
+
+    known: list[str]
+    unknown: list[str]
+    duplicate: list[str]

@@ -1,0 +1,218 @@
+"""The SQL side of the prediction log: SQLite in WAL mode or PostgreSQL."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from taxi_duration.errors import LogError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+from taxi_duration.live.log_rows import FeedbackResult, PredictionColumns, PredictionRow, ShadowRow
+from taxi_duration.live.spool import folder_lock, is_free, spool_files, whole_lines
+
+logger = logging.getLogger(__name__)
+LOCK_SECONDS = 5.0  # how long a writer waits for another one of SQLite
+IDS_AT_ONCE = 500
+REJECTED_FILE = "rejected.jsonl"
+# The first byte of a spool line says which row follows.
+_ROW_OF_TAG = {b"p": PredictionRow, b"m": PredictionColumns, b"s": ShadowRow}
+_DECODERS = {tag: msgspec.json.Decoder(row) for tag, row in _ROW_OF_TAG.items()}
+
+
+class LogStore:
+    """The SQL side. SQLAlchemy is imported on first use: it costs as much as Flask."""
+
+    def __init__(self, url: str, spool: Path) -> None:
+        self._url = url
+        self._spool = spool
+        self._lock = threading.RLock()
+        self._engine: Engine | None = None
+        self.is_local = url.startswith("sqlite")
+
+    # --- connection ---------------------------------------------------------------------
+
+    @contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        """A transaction; whatever goes wrong in it is a LogError."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            with self._connected().begin() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError) as error:
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise LogError(f"the prediction log cannot be used: {reason}") from error
+
+    def _connected(self) -> Engine:
+        with self._lock:
+            if self._engine is None:
+                from taxi_duration.live.log_tables import make_engine
+
+                self._engine = make_engine(self._url, LOCK_SECONDS)
+            return self._engine
+
+    def close(self) -> None:
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
+
+    def check_writable(self) -> None:
+        with self._begin() as connection:
+            from taxi_duration.live.log_tables import try_to_write
+
+            try_to_write(connection)
+
+    # --- spool to store -----------------------------------------------------------------
+
+    def drain(self, wait: bool) -> int:
+        if not spool_files(self._spool):
+            return 0
+        with self._lock, folder_lock(self._spool, wait) as mine:
+            return sum(map(self._drain_file, spool_files(self._spool))) if mine else 0
+
+    def _drain_file(self, path: Path) -> int:
+        """Move one file's whole lines; remove it when its writer is gone and it is empty."""
+        moved = 0
+        with path.open("rb") as file:
+            ended = is_free(file.fileno())  # asked first: what comes after is not missed
+            offset = self._offset(path.name)
+            # What comes meanwhile is left for the next time: following a busy writer would
+            # mean a transaction for every few rows, and no end.
+            size = os.fstat(file.fileno()).st_size
+            while offset < size and (lines := whole_lines(file.fileno(), offset)):
+                offset += len(lines)
+                content = lines.splitlines(keepends=True)
+                moved += len(content)
+                self._insert(path.name, content, offset)
+        if ended:
+            path.unlink()
+            self._forget(path.name)
+        return moved
+
+    def _offset(self, name: str) -> int:
+        from taxi_duration.live.log_tables import spool_offsets
+
+        with self._begin() as connection:
+            query = spool_offsets.select().where(spool_offsets.c.name == name)
+            row = connection.execute(query).first()
+            return row.bytes if row else 0
+
+    def _insert(self, name: str, lines: list[bytes], offset: int) -> None:
+        from taxi_duration.live import log_tables
+
+        rows: dict[bytes, list[tuple[Any, ...]]] = {tag: [] for tag in _ROW_OF_TAG}
+        rejected = []
+        for line in lines:
+            try:
+                row = _DECODERS[line[:1]].decode(line[1:])
+                if isinstance(row, PredictionColumns):
+                    rows[b"p"] += list(row.rows())  # all of them or none
+                else:
+                    rows[line[:1]].append(msgspec.structs.astuple(row))
+            except (KeyError, ValueError):  # not ours, not JSON, or columns of several lengths
+                if line.strip():
+                    rejected.append(line)
+        with self._begin() as connection:
+            for tag, table in ((b"p", log_tables.predictions), (b"s", log_tables.shadow_answers)):
+                names = _ROW_OF_TAG[tag].__struct_fields__
+                log_tables.insert_new(connection, table, names, rows[tag])
+            log_tables.save_offset(connection, name, offset)
+        if rejected:
+            logger.error("%d damaged lines of the spool are kept in %s", len(rejected),
+                         REJECTED_FILE)  # fmt: skip
+            with (self._spool / REJECTED_FILE).open("ab") as file:
+                file.writelines(rejected)
+
+    def _forget(self, name: str) -> None:
+        from taxi_duration.live.log_tables import spool_offsets
+
+        with self._begin() as connection:
+            connection.execute(spool_offsets.delete().where(spool_offsets.c.name == name))
+
+    # --- queries ------------------------------------------------------------------------
+
+    def add_feedback(self, rows: list[Mapping[str, Any]]) -> FeedbackResult:
+        from taxi_duration.live import log_tables
+
+        first: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            prediction_id = row["prediction_id"]
+            kept = {"prediction_id": prediction_id, "duration": row["duration"],
+                    "received_at": row.get("received_at") or time.time()}  # fmt: skip
+            first.setdefault(prediction_id, kept)
+        with self._begin() as connection:
+            there = set(log_tables.known_ids(connection, list(first)))
+            new = set()
+            for chunk in _chunks([row for key, row in first.items() if key in there]):
+                new |= log_tables.insert_feedback(connection, chunk)
+        known, unknown, duplicate = [], [], []
+        for row in rows:
+            prediction_id = row["prediction_id"]
+            if prediction_id not in there:
+                unknown.append(prediction_id)
+            elif prediction_id in new:
+                known.append(prediction_id)
+                new.discard(prediction_id)  # a second one in the same call
+            else:
+                duplicate.append(prediction_id)
+        return FeedbackResult(known, unknown, duplicate)
+
+    def find_many(self, prediction_ids: Sequence[str]) -> list[dict[str, Any]]:
+        from taxi_duration.live.log_tables import joined, predictions
+
+        found: list[dict[str, Any]] = []
+        with self._begin() as connection:
+            for chunk in _chunks(list(prediction_ids)):
+                query = joined().where(predictions.c.prediction_id.in_(chunk))
+                found += map(dict, connection.execute(query).mappings())
+        return found
+
+    def answered(
+        self, since: float | None, until: float | None, model: str | None
+    ) -> Iterator[dict[str, Any]]:
+        from taxi_duration.live.log_tables import joined, predictions
+
+        query = joined().order_by(predictions.c.asked_at, predictions.c.prediction_id)
+        if since is not None:
+            query = query.where(predictions.c.asked_at >= since)
+        if until is not None:
+            query = query.where(predictions.c.asked_at < until)
+        if model is not None:
+            query = query.where(predictions.c.model == model)
+        with self._begin() as connection:
+            result = connection.execution_options(yield_per=1000).execute(query)
+            for row in result.mappings():
+                yield dict(row)
+
+    def summary(self, since: float | None) -> list[dict[str, Any]]:
+        from taxi_duration.live.log_tables import summed
+
+        with self._begin() as connection:
+            return list(map(dict, connection.execute(summed(since)).mappings()))
+
+    def counts(self) -> dict[str, int]:
+        from sqlalchemy import func, select
+
+        from taxi_duration.live.log_tables import feedback, predictions, shadow_answers
+
+        with self._begin() as connection:
+            return {
+                table.name: connection.scalar(select(func.count()).select_from(table))
+                for table in (predictions, shadow_answers, feedback)
+            }
+
+
+def _chunks(items: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(items), IDS_AT_ONCE):
+        yield items[start : start + IDS_AT_ONCE]

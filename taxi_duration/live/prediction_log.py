@@ -1,0 +1,220 @@
+"""The prediction log: every answered prediction, its feedback, and the shadow answers.
+
+A row is written in two steps. Before the answer leaves, one `write` appends it to a file of
+the worker's own (the spool): a few microseconds, no lock, and the kernel keeps it whatever
+happens to the process. Then a background thread moves rows from the spool into the SQL
+store, SQLite in WAL mode or PostgreSQL. How far a file was read is stored in the same
+transaction as its rows, so that a crash neither loses nor doubles one. Whoever reads moves
+the waiting rows first, and therefore sees everything answered on this host.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from taxi_duration import environment
+from taxi_duration.errors import LogError
+from taxi_duration.live.log_rows import FeedbackResult, PredictionColumns, PredictionRow, ShadowRow
+from taxi_duration.live.log_store import LogStore
+from taxi_duration.live.spool import DRAIN_ROWS, SpoolWriter, spool_files
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 0.5
+MIN_FREE_BYTES = 1_000_000
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def open_log(url: str | None = None, spool: Path | None = None) -> PredictionLog:
+    """Return the log of this installation; nothing is opened or made before its first use.
+
+    Args:
+        url: SQLAlchemy address; default `LOG_URL`, else SQLite in data/live/.
+        spool: folder of the rows on their way; default beside the default store.
+    """
+    return PredictionLog(url or environment.log_url(), spool or environment.live_dir() / "spool")
+
+
+class PredictionLog:
+    """The log of one process; safe to use from its threads, and in many processes at once."""
+
+    def __init__(self, url: str, spool: Path) -> None:
+        self._spool = SpoolWriter(spool)
+        self._store = LogStore(url, spool)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # --- writing ------------------------------------------------------------------------
+
+    def add(
+        self,
+        rows: Iterable[PredictionRow | Mapping[str, Any]],
+        shadow: Iterable[ShadowRow | Mapping[str, Any]] = (),
+    ) -> None:
+        """Keep answered predictions; when this returns, killing the process loses nothing.
+
+        Raises:
+            LogError: they could not be written, all or in part.
+        """
+        lines = [b"p%b\n" % _encode(row) for row in rows]
+        lines += [b"s%b\n" % _encode(row) for row in shadow]
+        self._spool.write(b"".join(lines))
+
+    def add_many(
+        self,
+        parts: Iterable[PredictionColumns],
+        shadow: Iterable[ShadowRow | Mapping[str, Any]] = (),
+    ) -> None:
+        """Keep many answered predictions; as `add`, at a fraction of its price for each."""
+        lines = []
+        for columns in parts:
+            for start in range(0, len(columns.prediction_id), DRAIN_ROWS):
+                part = columns.part(start, start + DRAIN_ROWS)
+                lines.append(b"m%b\n" % _encode(part))
+        lines += [b"s%b\n" % _encode(row) for row in shadow]
+        self._spool.write(b"".join(lines))
+
+    def add_shadow(self, rows: Iterable[ShadowRow | Mapping[str, Any]]) -> None:
+        """Keep the challenger's answers to predictions that the champion answered."""
+        self.add((), rows)
+
+    def add_feedback(self, rows: Iterable[Mapping[str, Any]]) -> FeedbackResult:
+        """Keep true durations; on disk when this returns. Safe to repeat.
+
+        Args:
+            rows: `prediction_id` and `duration` (minutes), optionally `received_at`.
+        Raises:
+            LogError: the store cannot be written; nothing of the call was kept.
+        """
+        rows = list(rows)
+        self.drain()
+        result = self._store.add_feedback(rows)
+        if result.unknown and not self._store.is_local:
+            # Another host may have answered a moment ago: its rows take a drain to get here.
+            time.sleep(2 * DRAIN_SECONDS)
+            again = [row for row in rows if row["prediction_id"] in set(result.unknown)]
+            later = self._store.add_feedback(again)
+            result = FeedbackResult(
+                result.known + later.known, later.unknown, result.duplicate + later.duplicate
+            )
+        return result
+
+    def check_writable(self) -> None:
+        """Try both steps of a write.
+
+        Raises:
+            LogError: says what cannot be written and why.
+        """
+        self._spool.write(b"\n")
+        if shutil.disk_usage(self._spool.folder).free < MIN_FREE_BYTES:
+            raise LogError(f"the disk of {self._spool.folder.name}/ is full")
+        self._store.check_writable()
+
+    # --- reading ------------------------------------------------------------------------
+
+    def find(self, prediction_id: str) -> dict[str, Any] | None:
+        """Return a prediction as `answered` gives it, None when there is no such id."""
+        return next(iter(self.find_many([prediction_id])), None)
+
+    def find_many(self, prediction_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the predictions with these ids, in any order, as `answered` gives them."""
+        self.drain()
+        return self._store.find_many(prediction_ids)
+
+    def answered(
+        self,
+        since: float | None = None,
+        until: float | None = None,
+        model: str | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield predictions in the order asked, joined with feedback and shadow answer.
+
+        Each is a dict of the columns of `predictions` and `true_duration` (minutes),
+        `received_at`, `shadow_model`, `shadow_model_sha256`, `shadow_duration`, `shadow_p10`,
+        `shadow_p50`, `shadow_p90`; those are None as long as there is none.
+
+        Args:
+            since, until: unix seconds, since <= asked_at < until.
+            model: `name:version` of the model that answered.
+        """
+        self.drain()
+        yield from self._store.answered(since, until, model)
+
+    def counts(self) -> dict[str, int]:
+        """Return the rows of `predictions`, `shadow_answers` and `feedback`."""
+        self.drain()
+        return self._store.counts()
+
+    def summary(self, since: float | None = None) -> list[dict[str, Any]]:
+        """Return a dict for each model and arm that answered, the latest first.
+
+        `model`, `arm`, `predictions`, `feedback` (counts), `mean_error` (absolute, minutes),
+        `mean_square` (of the error), `coverage` (share of true durations within P10-P90),
+        `latency_ms`, `last_asked_at`; error and coverage are None without feedback.
+        """
+        self.drain()
+        return self._store.summary(since)
+
+    # --- moving -------------------------------------------------------------------------
+
+    def drain(self, wait: bool = True) -> int:
+        """Move waiting rows into the store and return how many lines were moved.
+
+        Args:
+            wait: for another process that is at it; else 0 is returned at once.
+        Raises:
+            LogError: the store cannot be written; the rows wait on.
+        """
+        return self._store.drain(wait)
+
+    def waiting_bytes(self) -> int:
+        """Return the size of what the spool holds, moved or not; 0 when all is quiet."""
+        total = 0
+        for path in spool_files(self._spool.folder):
+            with suppress(FileNotFoundError):  # another worker may just have moved it
+                total += path.stat().st_size
+        return total
+
+    def start(self) -> None:
+        """Let a background thread move rows twice a second, until `close`."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._drain_forever, daemon=True, name="drain")
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread, move what waits and give the files back."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._spool.close()
+        try:
+            self.drain()
+        except LogError as error:
+            logger.warning("rows of the prediction log wait for the next start: %s", error)
+        self._store.close()
+
+    def _drain_forever(self) -> None:
+        failing = False
+        while not self._stop.wait(DRAIN_SECONDS):
+            try:
+                self.drain(wait=False)
+                failing = False
+            except LogError as error:
+                if not failing:  # once, not twice a second
+                    logger.warning("predictions wait in the spool: %s", error)
+                failing = True

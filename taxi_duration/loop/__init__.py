@@ -1,0 +1,1 @@
+"""Look, decide, act; time travel; trace."""

@@ -1,0 +1,198 @@
+"""The monitor: how right the champion is on rides whose truth has come in, and what drifts.
+
+Rides come from the prediction log with its feedback, or from a published month that the
+champion answers afterwards; both are looked at in the same way. Bounds and their reasons are
+in `monitor_settings.json` and `drift_settings.json`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+
+from taxi_duration import environment
+from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.domain.months import Month, parse_months
+from taxi_duration.domain.references import name_of
+from taxi_duration.domain.rides import Rides
+from taxi_duration.errors import BundleError, NotFoundError, TaxiError
+from taxi_duration.evaluation.drift import MIN_ROWS, Sample
+from taxi_duration.evaluation.health import Health, check_health, monitor_settings
+from taxi_duration.files import write_json
+from taxi_duration.live.deployment import read_deployment, read_history
+from taxi_duration.live.prediction_log import PredictionLog
+from taxi_duration.live.verdict import VERDICT_FILE
+from taxi_duration.model.bundle import load_bundle
+from taxi_duration.model.duration_model import DurationModel
+
+log = logging.getLogger(__name__)
+
+REFERENCE_ROWS = 20_000  # of the training months; the noise of a PSI is then below 0.001
+DAY_SECONDS = 86_400
+
+
+# No reference is needed for rides too few to measure drift on.
+EMPTY = Sample(Rides.from_dicts([]))
+
+
+# --- rides to look at ------------------------------------------------------------------------
+
+
+def log_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows of the prediction log (`PredictionLog.answered`) as a frame.
+
+    `pickup_at` becomes datetime64[s]; distances and durations that are not known are NaN.
+    """
+    frame = pd.DataFrame.from_records(list(rows))
+    if frame.empty:
+        return frame
+    numbers = ("trip_distance", "true_duration", "shadow_duration", "shadow_p10", "shadow_p90")
+    return frame.assign(
+        pickup_at=frame["pickup_at"].to_numpy().astype("datetime64[s]"),
+        **{name: frame[name].astype("float64") for name in numbers},
+    )
+
+
+def answer_trips(model: DurationModel, card: Mapping[str, Any], trips: pd.DataFrame) -> Any:
+    """Return a published month's trips as if the model had answered each of them live.
+
+    Columns are those of `log_frame` that the monitor reads.
+    """
+    answers = model.answer(Rides.from_frame(trips))
+    columns = ["PULocationID", "DOLocationID", "pickup_at", "trip_distance"]
+    return trips[columns].assign(
+        duration=answers.duration, p10=answers.p10, p50=answers.p50, p90=answers.p90,
+        support=answers.support, used_distance=answers.used_distance,
+        model=name_of(dict(card)), arm="champion", true_duration=trips["duration"],
+    )  # fmt: skip
+
+
+def training_sample(model: DurationModel, card: Mapping[str, Any]) -> Sample:
+    """Return rides of the model's training months: what drift is measured from.
+
+    Raises:
+        TaxiError: a month cannot be read any more.
+    """
+    train, validation = (
+        concat_trips(
+            prepare_months(card["service"], parse_months(card[months]), mode=card["data_source"])
+        )
+        for months in ("train_data", "val_data")
+    )
+    return make_sample(model, train, validation)
+
+
+def make_sample(model: DurationModel, train: pd.DataFrame, validation: pd.DataFrame) -> Sample:
+    """Return an even sample of the training trips, and answers to the validation trips.
+
+    A model answers what it learned from in another way than what it has not seen: only
+    answers of the second kind can be compared with those to come.
+    """
+    every = max(len(train) // REFERENCE_ROWS, 1)
+    kept, unseen = (
+        train.iloc[::every],
+        validation.iloc[:: max(len(validation) // REFERENCE_ROWS, 1)],
+    )
+    answers = model.answer(Rides.from_frame(unseen)).duration
+    return Sample(Rides.from_frame(kept), answers, kept["duration"].to_numpy(), every)
+
+
+def serving_champion() -> dict[str, Any]:
+    """Return what deployment.json names as champion.
+
+    Raises:
+        NotFoundError: nothing is deployed; says what to do.
+    """
+    deployment = read_deployment()
+    if deployment is None:
+        raise NotFoundError("nothing is deployed to be monitored; `make run` trains and deploys")
+    return deployment["champion"]
+
+
+def load_version(entry: Mapping[str, Any]) -> tuple[DurationModel, dict[str, Any]]:
+    """Return model and card of a version, given as in deployment.json.
+
+    Raises:
+        BundleError: the bundle is missing, damaged, or not the one that the entry names.
+    """
+    folder = environment.models_dir() / entry["name"] / str(entry["version"])
+    model, card = load_bundle(folder, environment.signing_key())
+    if card["model_sha256"] != entry["model_sha256"]:
+        raise BundleError(
+            f"{name_of(dict(entry))} has SHA-256 {card['model_sha256'][:12]}…, "
+            f"deployed is {entry['model_sha256'][:12]}…"
+        )
+    return model, card
+
+
+def serving_since(entry: Mapping[str, Any]) -> float:
+    """Return when a version last became the champion, unix seconds; 0 when it never did."""
+    began = 0.0
+    for line in read_history():
+        if line["action"] in ("promote", "rollback"):
+            same = line["champion"]["model_sha256"] == entry["model_sha256"]
+            began = datetime.fromisoformat(line["at"]).timestamp() if same else began
+    return began
+
+
+def check_month(entry: Mapping[str, Any], month: Month) -> Health:
+    """Let a version answer a published month and look at its health there.
+
+    Raises:
+        TaxiError: the bundle or the month cannot be used.
+    """
+    model, card = load_version(entry)
+    # A model of real trips is never looked at on generated ones.
+    mode = "tlc" if card["data_source"] == "tlc" else None
+    trips = concat_trips(prepare_months(card["service"], [month], mode=mode))
+    frame = answer_trips(model, card, trips)
+    source = f"{card['service']} {month}"
+    return check_health(source, frame, card, _reference(model, card), whole_month=True)
+
+
+def check_live(entry: Mapping[str, Any], prediction_log: PredictionLog) -> Health:
+    """Look at a version's health on its last days of rides, not before it became champion.
+
+    Raises:
+        TaxiError: the bundle or the log cannot be used.
+    """
+    model, card = load_version(entry)
+    everybody = log_frame(prediction_log.answered(since=_recently()))
+    frame = recent_rides(entry, prediction_log)
+    reference = _reference(model, card) if len(frame) >= MIN_ROWS else EMPTY
+    return check_health("live log", frame, card, reference, beside=everybody)
+
+
+def recent_rides(entry: Mapping[str, Any], prediction_log: PredictionLog) -> pd.DataFrame:
+    """Return the rides a version answered in the last days, not before it became champion."""
+    since = max(serving_since(entry), _recently())
+    return log_frame(prediction_log.answered(since=since, model=name_of(dict(entry))))
+
+
+def _recently() -> float:
+    return time.time() - monitor_settings().live_days * DAY_SECONDS
+
+
+def write_verdict(health: Health) -> None:
+    """Keep the verdict in data/live/, where the service's metrics and page find it."""
+    content = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **health.as_dict()}
+    write_json(environment.live_dir() / VERDICT_FILE, content)
+
+
+def _reference(model: DurationModel, card: Mapping[str, Any]) -> Sample | None:
+    try:
+        return training_sample(model, card)
+    except TaxiError as error:
+        log.warning("the training months of %s cannot be read: %s", name_of(dict(card)), error)
+        return None
+
+
+# --- errors ----------------------------------------------------------------------------------
+
+
+# --- verdict ---------------------------------------------------------------------------------

@@ -1,0 +1,113 @@
+"""The course's linear models: pickup_dropoff pair one-hot plus distance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.zones import LAST_ZONE
+
+N_ZONES = LAST_ZONE + 1
+
+
+def pair_code(PULocationID: np.ndarray, DOLocationID: np.ndarray) -> np.ndarray:
+    """Return int32 codes, one per ordered pair of zones, shape as the inputs."""
+    return PULocationID.astype("int32") * N_ZONES + DOLocationID
+
+
+@dataclass(frozen=True)
+class PairVectorizer:
+    """One column per `PU_DO` pair seen in training, and the distance in the last one.
+
+    The same columns in the same order as scikit-learn's DictVectorizer gives for
+    `{"PU_DO": "10_50", "trip_distance": 4.5}`, without making a dict per row: pairs sorted
+    as text, unseen pairs all zero. `column_of` has shape (266 * 266,), -1 where unseen.
+    `mean_miles` stands in for a distance that was not given: of the pair, or of all trips.
+    """
+
+    column_of: np.ndarray
+    n_pairs: int
+    mean_miles: np.ndarray
+
+    @classmethod
+    def fit(cls, rides: Rides) -> PairVectorizer:
+        """Learn the pairs and their mean distance."""
+        codes = pair_code(rides.PULocationID, rides.DOLocationID)
+        seen = np.unique(codes)
+        names = [f"{code // N_ZONES}_{code % N_ZONES}" for code in seen]
+        order = np.argsort(np.array(names, dtype=object))
+        column_of = np.full(N_ZONES**2, -1, dtype="int32")
+        column_of[seen[order]] = np.arange(len(seen))
+        return cls(column_of, len(seen), _mean_miles(column_of[codes], len(seen), rides))
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Column names as DictVectorizer writes them, length n_pairs + 1."""
+        codes = np.flatnonzero(self.column_of >= 0)
+        codes = codes[np.argsort(self.column_of[codes])]
+        return [f"PU_DO={c // N_ZONES}_{c % N_ZONES}" for c in codes] + ["trip_distance"]
+
+    def columns(self, rides: Rides) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pair's column (int32, -1 if unseen) and the miles (float64), each (n,)."""
+        column = self.column_of[pair_code(rides.PULocationID, rides.DOLocationID)]
+        miles = rides.trip_distance.astype("float64")
+        unknown = np.isnan(miles)
+        if unknown.any():  # the last entry of mean_miles is the mean of all, reached by -1
+            miles = np.where(unknown, self.mean_miles[column], miles)
+        return column, miles
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """A linear model of pair and distance; coefficients in minutes and minutes per mile."""
+
+    vectorizer: PairVectorizer
+    pair_minutes: np.ndarray  # (n_pairs + 1,), the last is 0 for unseen pairs
+    minutes_per_mile: float
+    intercept: float
+
+    def predict_minutes(self, rides: Rides) -> np.ndarray:
+        """Return float32 minutes, shape (n,)."""
+        column, miles = self.vectorizer.columns(rides)
+        minutes = self.pair_minutes[column] + self.minutes_per_mile * miles + self.intercept
+        return minutes.astype("float32")
+
+    @staticmethod
+    def uses_distance(rides: Rides) -> np.ndarray:
+        """True where the ride's own distance entered the answer, shape (n,)."""
+        return ~np.isnan(rides.trip_distance)
+
+
+class RidePairs:
+    """The answer of a linear model to one ride, equal to what `predict_minutes` gives."""
+
+    def __init__(self, model: LinearModel) -> None:
+        self._column_of = memoryview(model.vectorizer.column_of)
+        self._mean_miles = memoryview(model.vectorizer.mean_miles)
+        self._pair_minutes = memoryview(model.pair_minutes)
+        self._minutes_per_mile, self._intercept = model.minutes_per_mile, model.intercept
+
+    def predict(self, pickup: int, dropoff: int, miles: float | None) -> float:
+        """Return minutes.
+
+        Args:
+            pickup, dropoff: zones, 1-265.
+            miles: None for the mean of the pair's past trips.
+        """
+        column = self._column_of[pickup * N_ZONES + dropoff]
+        if miles is None:
+            miles = self._mean_miles[column]
+        minutes = self._pair_minutes[column] + self._minutes_per_mile * miles + self._intercept
+        return float(np.float32(minutes))
+
+
+def _mean_miles(column: np.ndarray, n_pairs: int, rides: Rides) -> np.ndarray:
+    """Mean believable distance by column, and of all trips in the last entry, miles."""
+    miles = rides.trip_distance.astype("float64")
+    believable = (miles > 0) & (miles <= 100)  # NaN compares false
+    count = np.bincount(column[believable], minlength=n_pairs)
+    total = np.bincount(column[believable], miles[believable], minlength=n_pairs)
+    overall = total.sum() / count.sum() if count.sum() else 0.0
+    return np.append(np.where(count > 0, total / np.maximum(count, 1), overall), overall)

@@ -1,0 +1,134 @@
+"""One ride at a time: the answers of a model in microseconds, from its bundle and numpy alone.
+
+The frame path (`DurationModel.answer`) spends over a hundred microseconds on arrays of length
+one. Here the same tables, trees and curves are read directly; both ways answer alike, and a
+test compares them on every row of a month.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+
+from taxi_duration.domain.geometry import ZONES
+from taxi_duration.domain.limits import LONGEST_MINUTES, MAX_TRIP_MILES, SHORTEST_MINUTES
+from taxi_duration.domain.rides import Answer
+from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.model.explain import Reason, explain_linear, explain_trees
+from taxi_duration.model.extra_features import values_at
+from taxi_duration.model.features import RideFeatures
+from taxi_duration.model.intervals import RideIntervals, kind_table, ride_groups
+from taxi_duration.model.linear import LinearModel, RidePairs
+from taxi_duration.model.tree_model import TreeModel
+from taxi_duration.model.trees import RideTrees
+
+
+class RidePredictor:
+    """One-ride answers of a DurationModel, made at load time from the bundle.
+
+    Holds the model's own arrays, not copies; may be shared by threads.
+    """
+
+    def __init__(self, model: DurationModel) -> None:
+        point = model.point
+        self._point: _RideTreeModel | _RideLinearModel = (
+            _RideTreeModel(point)
+            if isinstance(point, TreeModel)
+            else _RideLinearModel(point, model.pair_trips)
+        )
+        self._informed = RideIntervals(model.informed)
+        self._blind = RideIntervals(model.blind)
+        self._support = memoryview(np.ascontiguousarray(model.pair_trips).reshape(-1))
+        self._group = ride_groups(kind_table(), model.pair_trips).astype("uint8").tobytes()
+
+    def answer(self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None) -> Answer:
+        """Answer one ride.
+
+        Args:
+            pickup, dropoff: zones, 1-265, checked by the caller.
+            pickup_at: New York local time without offset (see `rides.local_time`).
+            miles: asked distance, None when there is none.
+        """
+        minutes, used = self._point.predict(pickup, dropoff, pickup_at, miles)
+        pair = pickup * ZONES + dropoff
+        intervals = self._informed if used else self._blind
+        base = min(max(minutes, SHORTEST_MINUTES), LONGEST_MINUTES)
+        p10, p50, p90 = intervals.quantiles(base, self._group[pair])
+        return Answer(minutes, p10, p50, p90, self._support[pair], used)
+
+    def explain(
+        self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
+    ) -> list[Reason]:
+        """Return the reasons for the answer to the same question, the usual trip first.
+
+        Their minutes sum to the answer's duration. Arguments as `answer`.
+        """
+        return self._point.explain(pickup, dropoff, pickup_at, miles)
+
+
+class _RideTreeModel:
+    """`TreeModel` for one ride."""
+
+    def __init__(self, model: TreeModel) -> None:
+        self._features = RideFeatures(model.tables)
+        self._model = model
+        self._informed, self._blind = RideTrees(model.informed), RideTrees(model.blind)
+
+    def predict(
+        self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
+    ) -> tuple[float, bool]:
+        """Return minutes, and whether the distance entered them."""
+        miles = _known_miles(miles)
+        trees = self._blind if miles is None else self._informed
+        minutes = trees.predict(self._row(pickup, dropoff, pickup_at, miles))
+        return min(max(minutes, SHORTEST_MINUTES), LONGEST_MINUTES), miles is not None
+
+    def explain(
+        self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
+    ) -> list[Reason]:
+        """Return the reasons for the answer, after what the trees really looked at."""
+        miles = _known_miles(miles)
+        trees = self._model.blind if miles is None else self._model.informed
+        row = self._row(pickup, dropoff, pickup_at, miles)
+        minutes = self.predict(pickup, dropoff, pickup_at, miles)[0]
+        return explain_trees(trees, row, minutes, with_distance=miles is not None)
+
+    def _row(
+        self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
+    ) -> np.ndarray:
+        names = self._model.conditions
+        conditions = values_at(names, pickup_at) if names else ()
+        return self._features.row(pickup, dropoff, pickup_at, miles, conditions)
+
+
+class _RideLinearModel:
+    """`LinearModel` for one ride; any distance that is a number is used, as in the course."""
+
+    def __init__(self, model: LinearModel, pair_trips: np.ndarray) -> None:
+        self._pairs = RidePairs(model)
+        self._model, self._pair_trips = model, pair_trips
+
+    def predict(
+        self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
+    ) -> tuple[float, bool]:
+        """Return minutes, and whether the distance entered them."""
+        miles = _float32(miles)
+        return self._pairs.predict(pickup, dropoff, miles), miles is not None
+
+    def explain(
+        self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
+    ) -> list[Reason]:
+        """Return the reasons for the answer, from the coefficients."""
+        return explain_linear(self._model, self._pair_trips, pickup, dropoff, _float32(miles))
+
+
+def _known_miles(miles: float | None) -> float | None:
+    """`features.known_distance` for one ride: None where it cannot be true."""
+    miles = _float32(miles)
+    return miles if miles is not None and 0 < miles <= MAX_TRIP_MILES else None
+
+
+def _float32(miles: float | None) -> float | None:
+    """Return a distance as precise as the columns of rides hold it; None for None and NaN."""
+    return None if miles is None or miles != miles else float(np.float32(miles))

@@ -1,0 +1,59 @@
+"""Trees over the ride's features: one ensemble that knows the distance, one that does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from taxi_duration.domain.limits import TRIP_MINUTES
+from taxi_duration.domain.rides import Rides
+from taxi_duration.model.extra_features import values_of
+from taxi_duration.model.features import FEATURES, FeatureTables, known_distance, transform
+from taxi_duration.model.trees import TreeEnsemble
+
+
+@dataclass(frozen=True)
+class TreeModel:
+    """A fitted tree model.
+
+    Args:
+        tables: what features are looked up in.
+        informed: trees over the features with the asked distance.
+        blind: trees over the features without it, also for distances that cannot be true.
+        conditions: names of the hour's conditions, the last features of both.
+    """
+
+    tables: FeatureTables
+    informed: TreeEnsemble
+    blind: TreeEnsemble
+    conditions: tuple[str, ...] = ()
+
+    def predict_minutes(self, rides: Rides) -> np.ndarray:
+        """Return float32 minutes, shape (n,)."""
+        rows = transform(rides, self.tables, with_distance=True)
+        informed, blind = with_conditions(rows, self.conditions, rides.pickup_at)
+        used = self.uses_distance(rides)
+        minutes = np.empty(len(rides), dtype="float32")
+        minutes[used] = self.informed.predict(informed[used])
+        minutes[~used] = self.blind.predict(blind[~used])
+        return np.clip(minutes, *TRIP_MINUTES)
+
+    @staticmethod
+    def uses_distance(rides: Rides) -> np.ndarray:
+        """True where the ride's own distance entered the answer, shape (n,)."""
+        return ~np.isnan(known_distance(rides.trip_distance))
+
+
+def with_conditions(
+    rows: np.ndarray, conditions: tuple[str, ...], pickup_at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the trees with and without distance see, from the features of both.
+
+    Without conditions nothing is copied: both are views.
+    """
+    blind = rows[:, : len(FEATURES)]
+    if not conditions:
+        return rows, blind
+    values = values_of(conditions, pickup_at)
+    return np.hstack([rows, values]), np.hstack([blind, values])

@@ -1,0 +1,1 @@
+"""Names and versions, in MLflow and in models/."""

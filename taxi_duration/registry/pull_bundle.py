@@ -1,0 +1,132 @@
+"""Pulls a version's bundle out of the registry, as `docker pull` does an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from taxi_duration import environment
+from taxi_duration.domain.references import name_of
+from taxi_duration.errors import BundleError, RegistryError
+from taxi_duration.files import sha256_file
+from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card
+from taxi_duration.registry.versions import find_version, folder_of, shown_folder, write_numbered
+
+
+class Pulled(NamedTuple):
+    """The card of a pulled version, its folder, and whether anything had to be fetched."""
+
+    card: dict[str, Any]
+    folder: Path
+    is_new: bool
+
+
+def pull_bundle(client: Any, reference: str, folder: Path | None = None) -> Pulled:
+    """Fetch a version's bundle from the registry, as registered: digest and signature checked.
+
+    Safe to repeat, also after a kill. A whole bundle is left as it is without fetching anything;
+    a half or damaged one is made whole.
+
+    Args:
+        client: MlflowClient.
+        reference: `NAME:VERSION`, `NAME:ALIAS` or `NAME@sha256:…`.
+        folder: where `model.bin` and `card.json` go; models/<name>/<version>/ when None.
+    Raises:
+        SettingError, NotFoundError: there is no such version.
+        RegistryError: it cannot be fetched or written, or the folder holds another model.
+        BundleError: what was fetched is not what was registered, or its signature cannot be
+            checked or renewed.
+    """
+    row = find_version(client, reference)
+    folder = folder or folder_of(row)
+    if not row["model_sha256"]:
+        raise RegistryError(
+            f"{name_of(row)} has no digest in the registry: its registration did not finish; "
+            "`python pipeline.py run --resume RUN_ID` finishes it"
+        )
+    whole = _whole_card(folder, row)
+    if whole:
+        return Pulled(whole, folder, is_new=False)
+    _refuse_another_model(folder, row)
+    with TemporaryDirectory() as temporary:
+        bundle = _download_bundle(row, Path(temporary))
+        card = _check_pulled(bundle, row)
+        try:
+            card = write_numbered(folder, bundle, card, row["name"], row["version"])
+        except OSError as error:
+            where = shown_folder(folder)
+            raise RegistryError(f"{where} cannot be written: {error.strerror}") from error
+    return Pulled(card, folder, is_new=True)
+
+
+def _is_version(card: dict[str, Any], row: dict[str, Any]) -> bool:
+    """True when a card is of this very version, not only of an equal model."""
+    return all(card.get(key) == row[key] for key in ("name", "version", "model_sha256"))
+
+
+def _whole_card(folder: Path, row: dict[str, Any]) -> dict[str, Any] | None:
+    """The card of a folder that holds this version whole, None of any other."""
+    try:
+        _, card = load_bundle(folder, environment.signing_key())
+    except BundleError:  # missing, damaged, or not signed as it must be by now
+        return None
+    return card if _is_version(card, row) else None
+
+
+def _refuse_another_model(folder: Path, row: dict[str, Any]) -> None:
+    """Stop before anything but this version, half or damaged, would be overwritten."""
+    try:
+        is_ours = _is_version(load_card(folder), row)
+    except BundleError:  # no card to go by: the model's own bytes tell
+        model = folder / MODEL_FILE
+        is_ours = not model.exists() or sha256_file(model) == row["model_sha256"]
+    if not is_ours:
+        raise RegistryError(
+            f"{shown_folder(folder)} holds another model than {name_of(row)} "
+            f"(sha256:{row['model_sha256'][:12]}); move that away, or give another folder with --to"
+        )
+
+
+def _download_bundle(row: dict[str, Any], target: Path) -> Path:
+    """Fetch what a version was registered with; return the folder of its bundle."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    # MLflow keeps the bundle of `_log_version` in this folder, under the name that it had.
+    address = f"models:/{row['name']}/{row['version']}/artifacts"
+    try:
+        mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(target))
+    except (MlflowException, OSError) as error:
+        raise RegistryError(f"{name_of(row)} cannot be fetched: {error}") from error
+    found = [card.parent for card in target.rglob(CARD_FILE)]
+    if len(found) != 1:
+        raise BundleError(
+            f"{name_of(row)} was registered with {len(found)} bundles ({MODEL_FILE} and "
+            f"{CARD_FILE}), expected is one"
+        )
+    return found[0]
+
+
+def _check_pulled(bundle: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the card of a fetched bundle, which is the one that was registered.
+
+    Raises:
+        BundleError: it is damaged, another one, or wrongly signed; or it is signed, and there
+            is no key to sign its numbered card with.
+    """
+    try:
+        _, card = load_bundle(bundle, environment.signing_key())
+    except BundleError as error:
+        raise BundleError(f"{name_of(row)} as it was fetched is refused: {error}") from error
+    if card["model_sha256"] != row["model_sha256"]:
+        raise BundleError(
+            f"{name_of(row)} was registered with sha256:{row['model_sha256'][:12]}…, what was "
+            f"fetched has sha256:{card['model_sha256'][:12]}…: damaged or exchanged"
+        )
+    if card.get("signature") and not environment.signing_key():
+        raise BundleError(
+            f"{name_of(row)} is signed, and its card has to be signed anew with name and version; "
+            "set MODEL_SIGNING_KEY to the key that it was registered with"
+        )
+    return card

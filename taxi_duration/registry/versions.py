@@ -1,0 +1,244 @@
+"""The registry: MLflow keeps name, version, aliases and tags; models/ keeps the bundles."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from taxi_duration import environment
+from taxi_duration.domain.references import model_name, name_of, parse_reference
+from taxi_duration.errors import BundleError, NotFoundError, RegistryError
+from taxi_duration.files import write_bytes
+from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card, write_card
+
+log = logging.getLogger(__name__)
+
+# What lies in models/<name>/<version>/, as far as its card tells.
+HERE, MISSING, DAMAGED, ANOTHER = "here", "missing", "damaged", "another model"
+TAGGED_FIELDS = (
+    *("model_kind", "data_source", "model_sha256", "git_commit"),
+    *("train_data", "val_data", "created"),
+)
+MODEL_SCRIPT = Path(__file__).parent / "pyfunc.py"
+
+
+def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dict[str, Any]:
+    """Register a run's bundle as the next version and return its final card.
+
+    Safe to repeat: a run that already has a version keeps it, so that a run killed between
+    two steps can go on. A folder in models/ that holds another model is never written to:
+    when the tracking store was lost and counts from 1 again, numbers in use are passed over.
+
+    Args:
+        client: MlflowClient.
+        run_id: the parent MLflow run; the model is logged into it.
+        service: green, yellow, …
+        bundle: folder with `model.bin` and `card.json`.
+    Raises:
+        RegistryError: the store cannot give a number that is free in models/.
+    """
+    name = model_name(service)
+    _, card = load_bundle(bundle, environment.signing_key())
+    version = _version_of_run(client, name, run_id) or _log_version(client, run_id, name, bundle)
+    while _is_taken(environment.models_dir() / name / version, card["model_sha256"]):
+        version = _pass_over(client, name, version)
+    card = write_numbered(environment.models_dir() / name / version, bundle, card, name, version)
+    for tag, value in _card_facts(card).items():
+        client.set_model_version_tag(name, version, tag, str(value))
+    return card
+
+
+def list_versions(client: Any, name: str | None = None) -> list[dict[str, Any]]:
+    """Return all registered versions, newest first: name, version, aliases, card facts.
+
+    Facts are those of the card in models/; where that is missing, damaged or of another model,
+    those that were kept in the version's tags. `bundle` says which of these it is.
+
+    Raises:
+        RegistryError: the store or the tracking server does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        models = client.search_registered_models()
+    except MlflowException as error:
+        raise RegistryError(f"the registry cannot be read: {error}") from error
+    rows = []
+    for model in models:
+        if name not in (None, model.name):
+            continue
+        aliases = client.get_registered_model(model.name).aliases
+        for version in client.search_model_versions(f"name='{model.name}'"):
+            names = [a for a, v in aliases.items() if str(v) == str(version.version)]
+            rows.append(_version_row(model.name, str(version.version), sorted(names), version.tags))
+    return sorted(rows, key=lambda row: (row["name"], -row["version"]))
+
+
+def find_version(client: Any, reference: str) -> dict[str, Any]:
+    """Return the row of `list_versions` for a reference such as `green-duration:champion`.
+
+    Raises:
+        SettingError: the reference cannot be parsed.
+        NotFoundError: no such model, version, alias or digest; names what there is.
+    """
+    ref = parse_reference(reference)
+    versions = list_versions(client, ref.name)
+    for row in versions:
+        if (
+            ref.version == str(row["version"])
+            or ref.alias in row["aliases"]
+            or ref.alias == "latest"  # the newest comes first; MLflow reserves the word
+            or (ref.digest and str(row["model_sha256"]).startswith(ref.digest))
+        ):
+            return row
+    known = ", ".join(":".join([str(r["version"]), *r["aliases"]]) for r in versions)
+    raise NotFoundError(
+        f"{reference} is not in the registry; {ref.name} has {known or 'no versions'}"
+    )
+
+
+def find_bundle(client: Any, reference: str) -> Path:
+    """Return the folder in models/ of the version that a reference means.
+
+    Raises:
+        SettingError: the reference cannot be parsed.
+        NotFoundError: it means no version, or one whose bundle is not in models/.
+        RegistryError: that version's folder holds another model.
+    """
+    row = find_version(client, reference)
+    version, folder = name_of(row), folder_of(row)
+    if row["bundle"] == MISSING:
+        raise NotFoundError(
+            f"{version} is registered, but its bundle is not in {shown_folder(folder)}; "
+            f"`python pipeline.py pull {version}` fetches it"
+        )
+    if row["bundle"] == ANOTHER:
+        where = shown_folder(folder)
+        raise RegistryError(f"{where} holds another model than the registry's {version}")
+    return folder
+
+
+def folder_of(row: dict[str, Any]) -> Path:
+    """Where the bundle of a row of `list_versions` lies, or should lie."""
+    return environment.models_dir() / row["name"] / str(row["version"])
+
+
+def shown_folder(folder: Path) -> str:
+    """Return the folder as a message names it: from models/ on when it lies there."""
+    root = environment.models_dir().parent
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+
+
+def write_numbered(
+    folder: Path, bundle: Path, card: dict[str, Any], name: str, version: str | int
+) -> dict[str, Any]:
+    """Copy a checked bundle, with name and version in its card, signed when there is a key.
+
+    Registering and pulling give the same bytes. The card is written last: a folder without one is
+    no bundle to any reader.
+    """
+    write_bytes(folder / MODEL_FILE, (bundle / MODEL_FILE).read_bytes())
+    number = {"name": name, "version": int(version)}
+    return write_card(folder, {**number, **card, **number}, environment.signing_key())
+
+
+def _version_of_run(client: Any, name: str, run_id: str) -> str | None:
+    found = client.search_model_versions(f"name='{name}' and run_id='{run_id}'")
+    return str(found[0].version) if found else None
+
+
+def _is_taken(folder: Path, model_sha256: str) -> bool:
+    """True when the folder holds another model, or a card that cannot be read."""
+    return _look(folder, model_sha256)[0] in (DAMAGED, ANOTHER)
+
+
+def _pass_over(client: Any, name: str, version: str) -> str:
+    """Register the same model under the next number instead, and return that."""
+    log.warning("models/%s/%s holds another model, taking the next version", name, version)
+    taken = client.get_model_version(name, version)
+    # Deleted first: killed in between, the run has no version and registers anew.
+    client.delete_model_version(name, version)
+    new = client.create_model_version(
+        name, taken.source, run_id=taken.run_id, model_id=taken.model_id
+    )
+    if int(new.version) <= int(version):
+        raise RegistryError(
+            f"the tracking store gives out {name}:{new.version}, but models/{name}/{version} holds "
+            f"another model; move models/{name} away or use the store that it was made with"
+        )
+    return str(new.version)
+
+
+def _log_version(client: Any, run_id: str, name: str, bundle: Path) -> str:
+    """Log the bundle as a pyfunc model of the run and register it; return the version."""
+    import mlflow
+
+    from taxi_duration.registry.pyfunc import input_example, requirements, signature
+
+    with mlflow.start_run(run_id=run_id):
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(MODEL_SCRIPT),
+            artifacts={"bundle": str(bundle)},
+            code_paths=[str(_code_copy(bundle.parent))],
+            signature=signature(),
+            input_example=input_example(),
+            pip_requirements=requirements(),
+            registered_model_name=name,
+        )
+    return str(info.registered_model_version)
+
+
+def _code_copy(folder: Path) -> Path:
+    """Copy the package without build leftovers, to be stored with the model."""
+    target = folder / "code" / "taxi_duration"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(
+        environment.PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__", "*.c", "*.so")
+    )
+    return target
+
+
+def _version_row(
+    name: str, version: str, aliases: list[str], tags: dict[str, str]
+) -> dict[str, Any]:
+    folder = environment.models_dir() / name / version
+    state, card = _look(folder, tags.get("model_sha256"))
+    facts = _card_facts(card) if card else tags
+    return {
+        "name": name,
+        "version": int(version),
+        "aliases": aliases,
+        "model_kind": facts.get("model_kind"),
+        "train": facts.get("train_data"),
+        "validation": facts.get("val_data"),
+        "rmse": float(facts["rmse"]) if "rmse" in facts else None,
+        "data_source": facts.get("data_source"),
+        "created": facts.get("created"),
+        "model_sha256": facts.get("model_sha256"),
+        "bundle": state,
+    }
+
+
+def _card_facts(card: dict[str, Any]) -> dict[str, Any]:
+    """What of a card is kept in the version's tags, so that it can be listed without a card."""
+    facts = {name: card.get(name) for name in TAGGED_FIELDS}
+    facts["rmse"] = card.get("metrics", {}).get("with_distance", {}).get("rmse")
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _look(folder: Path, model_sha256: str | None) -> tuple[str, dict[str, Any]]:
+    """Return what lies in a version's folder, and its card when it is of this model.
+
+    Args:
+        model_sha256: the registry's; None (a registration was killed) takes the card's word.
+    """
+    if not (folder / CARD_FILE).exists():
+        return MISSING, {}
+    try:
+        card = load_card(folder)
+    except BundleError:
+        return DAMAGED, {}
+    return (HERE, card) if model_sha256 in (None, card["model_sha256"]) else (ANOTHER, {})

@@ -1,0 +1,1 @@
+"""Fitting: from trips to a model."""

@@ -1,0 +1,76 @@
+"""Makes the atlas: what earlier years say of the city."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.domain.months import Month
+from taxi_duration.domain.rides import Rides
+from taxi_duration.errors import SettingError
+from taxi_duration.files import sha256_file, write_json
+from taxi_duration.model.atlas import ATLAS_FILE, PAIR_COLUMNS, SOURCES_FILE
+from taxi_duration.model.features import LINE_COLUMNS, FeatureTables
+from taxi_duration.model.features import PAIR_COLUMNS as TABLE_COLUMNS
+from taxi_duration.training.feature_tables import fit_tables
+
+MANTISSA = 256  # steps of a stored number: 0.4 %, well below what a route's mean is known to
+
+
+def write_atlas(
+    folder: Path, tables: FeatureTables, known_from: str, months: list[dict[str, Any]]
+) -> None:
+    """Write the two files of an atlas.
+
+    Args:
+        folder: where `atlas.npz` and `atlas.json` go.
+        tables: fitted on the months.
+        known_from: first day (ISO) that a window may begin on.
+        months: what was read (`PreparedMonth.lineage`).
+    """
+    places = [(*TABLE_COLUMNS, *LINE_COLUMNS).index(name) for name in PAIR_COLUMNS]
+    curve = tables.minutes_of_miles
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        folder / ATLAS_FILE,
+        pair=_rounded(tables.pair[:, :, places]),
+        pickup_hour=_rounded(tables.pickup_hour),
+        dropoff_hour=_rounded(tables.dropoff_hour / tables.city_hour),
+        knots=curve.x,
+        heights=curve.y,
+    )
+    sources = {"known_from": known_from, "sha256": sha256_file(folder / ATLAS_FILE)}
+    write_json(folder / SOURCES_FILE, {**sources, "months": months})
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Return float16 with few distinct mantissas: the file is then half as large."""
+    mantissa, exponent = np.frexp(np.nan_to_num(values, nan=0.0).astype("float64"))
+    return np.ldexp(np.round(mantissa * MANTISSA) / MANTISSA, exponent).astype("float16")
+
+
+def make_atlas(months: dict[str, list[Month]], folder: Path) -> dict[str, Any]:
+    """Make the atlas of months of several services, known from the month after the last.
+
+    Args:
+        months: by service, in time order.
+        folder: where `atlas.npz` and `atlas.json` go.
+    Returns:
+        `trips`, `known_from` and the files' `months`.
+    Raises:
+        SettingError: no month is given.
+        TaxiError: a month cannot be had or read.
+    """
+    prepared = [month for name, some in months.items() for month in prepare_months(name, some)]
+    if not prepared:
+        raise SettingError("an atlas needs at least one month")
+    trips = concat_trips(prepared)
+    tables = fit_tables(Rides.from_frame(trips), trips["duration"].to_numpy())
+    known_from = f"{max(month.raw.month for month in prepared).shift(1)}-01"
+    kept = ("service", "month", "file", "sha256", "rows_read", "rows_kept")
+    lineage = [{name: month.lineage()[name] for name in kept} for month in prepared]
+    write_atlas(folder, tables, known_from, lineage)
+    return {"trips": len(trips), "known_from": known_from, "months": lineage}

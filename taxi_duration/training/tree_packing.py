@@ -1,0 +1,93 @@
+"""Packs fitted trees of other libraries into ours."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from taxi_duration.model.trees import NODE, TreeEnsemble
+
+
+def from_xgboost(booster: Any) -> TreeEnsemble:
+    """Pack a trained regression booster (numeric splits, one output)."""
+    learner = json.loads(booster.save_raw("json"))["learner"]
+    base = float(learner["learner_model_param"]["base_score"].strip("[]"))
+    trees = learner["gradient_booster"]["model"]["trees"]
+    parts = [
+        _pack(
+            np.array(tree["left_children"]),
+            np.array(tree["right_children"]),
+            np.array(tree["split_indices"]),
+            np.array(tree["split_conditions"], dtype="float32"),
+            np.array(tree["default_left"]),
+            _node_means(tree),
+        )
+        for tree in trees
+    ]
+    return _join(parts, base)
+
+
+def from_forest(forest: Any) -> TreeEnsemble:
+    """Pack a fitted scikit-learn RandomForestRegressor; its mean becomes a sum."""
+    parts = []
+    for estimator in forest.estimators_:
+        tree = estimator.tree_
+        # scikit-learn goes left when x <= t, we when x < t': t' is the next float32 up.
+        below = np.nextafter(_round_down(tree.threshold), np.float32(np.inf), dtype="float32")
+        parts.append(
+            _pack(
+                tree.children_left,
+                tree.children_right,
+                tree.feature,
+                below,
+                tree.missing_go_to_left,
+                (tree.value[:, 0, 0] / len(forest.estimators_)).astype("float32"),
+            )
+        )
+    return _join(parts, 0.0)
+
+
+def _node_means(tree: dict[str, Any]) -> np.ndarray:
+    """Leaf values, and in inner nodes the hessian-weighted mean of the leaves below."""
+    left, right = tree["left_children"], tree["right_children"]
+    value = list(tree["split_conditions"])
+    weight = [max(w, 1e-12) for w in tree["sum_hessian"]]
+    for node in range(len(left) - 1, -1, -1):  # children always come after their parent
+        if left[node] >= 0:
+            i, j = left[node], right[node]
+            value[node] = (value[i] * weight[i] + value[j] * weight[j]) / (weight[i] + weight[j])
+    return np.array(value, dtype="float32")
+
+
+def _pack(left, right, feature, threshold, default_left, value) -> np.ndarray:
+    """One tree's nodes in breadth-first order, children side by side, shape (m,)."""
+    order, child = [0], np.full(len(left), -1)
+    for node in order:  # grows while it is read
+        if left[node] >= 0:
+            child[node] = len(order)
+            order += [left[node], right[node]]
+    nodes = np.zeros(len(order), dtype=NODE)
+    nodes["left"] = child[order]
+    nodes["feature"] = np.where(child[order] >= 0, np.asarray(feature)[order], 0)
+    nodes["threshold"] = threshold[order]
+    nodes["default_left"] = np.asarray(default_left)[order]
+    nodes["value"] = value[order]
+    return nodes
+
+
+def _join(parts: list[np.ndarray], base: float) -> TreeEnsemble:
+    sizes = np.array([len(part) for part in parts])
+    roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype("int32")
+    nodes = np.concatenate(parts)
+    shift = np.repeat(roots, sizes)
+    nodes["left"] = np.where(nodes["left"] >= 0, nodes["left"] + shift, -1)
+    return TreeEnsemble(nodes, roots, base)
+
+
+def _round_down(threshold: np.ndarray) -> np.ndarray:
+    """Largest float32 not above each float64."""
+    rounded = threshold.astype("float32")
+    above = rounded.astype("float64") > threshold
+    return np.where(above, np.nextafter(rounded, np.float32(-np.inf)), rounded).astype("float32")

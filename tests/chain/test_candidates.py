@@ -1,0 +1,82 @@
+import pytest
+
+from taxi_duration.chain import candidates
+from taxi_duration.chain.candidates import compare_candidates, train_candidate, winning_candidate
+from taxi_duration.chain.run import load_run, new_run
+from taxi_duration.chain.run_settings import check_settings
+from taxi_duration.files import read_json
+from taxi_duration.registry import tracking
+
+pytestmark = pytest.mark.slow  # MLflow alone takes seconds to import
+
+
+@pytest.fixture
+def run(moved_home):
+    return new_run(check_settings("2021-01", "2021-02", "LR"))
+
+
+@pytest.fixture
+def fits(monkeypatch) -> list[str]:
+    """Collects the kinds that are fitted."""
+    done = []
+    fit = candidates.fit_model
+    monkeypatch.setattr(candidates, "fit_model", lambda *a: (done.append(a[0]), fit(*a))[1])
+    return done
+
+
+def children(run) -> list:
+    return run.client.search_runs(
+        [tracking.experiment_id(run.client)], f"tags.`mlflow.parentRunId` = '{run.parent_run()}'"
+    )
+
+
+def test_candidate_is_fitted_and_logged_once(run, fits):
+    first = train_candidate(run, "LR")
+    again = train_candidate(load_run(run.run_id), "LR")
+    assert fits == ["LR"] and again.card == first.card
+    assert [child.info.status for child in children(run)] == ["FINISHED"]
+
+
+def test_candidate_saved_by_a_killed_process_is_logged_by_the_next(run, fits, monkeypatch):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(candidates, "_log_candidate", killed)
+        train_candidate(run, "LR")
+    assert children(run) == []
+    train_candidate(load_run(run.run_id), "LR")
+    assert fits == ["LR"]
+    assert [child.data.tags["model_kind"] for child in children(run)] == ["LR"]
+
+
+@pytest.mark.parametrize("name", ["model.bin", "card.json"])
+def test_damaged_candidate_is_fitted_again(run, fits, name):
+    path = train_candidate(run, "LR").folder / name
+    path.write_bytes(path.read_bytes()[:-100])
+    train_candidate(load_run(run.run_id), "LR")
+    assert fits == ["LR", "LR"]
+
+
+def test_candidate_of_changed_code_is_fitted_again(run, fits, monkeypatch):
+    train_candidate(run, "LR")
+    monkeypatch.setattr(candidates, "code_digest", lambda: "another version")
+    train_candidate(run, "LR")
+    assert fits == ["LR", "LR"]
+
+
+def test_ranking_holds_the_models_and_every_lookup_best_first(run):
+    table = compare_candidates(run)
+    assert set(table.index) == {"LR", "mean", "od_pair_mean", "od_pair_hour_median"}
+    assert table["rmse"].is_monotonic_increasing
+    saved = read_json(run.folder / "leaderboard.json")
+    assert [row["model"] for row in saved["table"]] == list(table.index)
+
+
+def test_lookup_never_wins_but_is_said_to_be_better(run, monkeypatch):
+    def perfect(run):
+        return candidates.pd.DataFrame({"rmse": [0.1]}, index=["od_pair_mean"])
+
+    monkeypatch.setattr(candidates, "score_baselines", perfect)
+    winner, beats = winning_candidate(run)
+    assert (winner.kind, beats) == ("LR", False)

@@ -1,0 +1,94 @@
+"""Calibration, learning curve, importance and the public table, on hand-made and small data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from taxi_duration.chain.candidates import train_candidate
+from taxi_duration.chain.diagnostics import (
+    calibration_table,
+    compare_with_public,
+    importance,
+    learning_curve,
+    public_results,
+    residuals,
+)
+from taxi_duration.chain.run import open_run
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """A run on a small sample, with a fitted RIDGE."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAXI_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("DATA", "sample")
+        patch.setenv("SAMPLE_ROWS", "3000")
+        run = open_run(
+            "runs/test", TRAIN_DATA="2022-05", VAL_DATA="2022-06", MODEL="RIDGE", SERVICE="green"
+        )
+        yield run, train_candidate(run, "RIDGE")
+
+
+def errors(rows: int = 100) -> pd.DataFrame:
+    """Answers of 1 to 100 minutes, all inside, but the 10 longest above and 10 below."""
+    predicted = np.arange(1.0, rows + 1)
+    actual = predicted.copy()
+    actual[-10:] += 50
+    actual[:10] -= 50
+    return pd.DataFrame(
+        {"predicted": predicted, "duration": actual, "p10": predicted - 1, "p90": predicted + 1}
+    )
+
+
+def test_calibration_has_a_row_per_tenth_of_the_trips():
+    table = calibration_table(errors())
+    assert table["predicted"].tolist() == [5.5 + 10 * k for k in range(10)]
+
+
+def test_calibration_tells_trips_below_inside_and_above():
+    table = calibration_table(errors())
+    assert table["below"].tolist() == [1] + [0] * 9
+    assert table["above"].tolist() == [0] * 9 + [1]
+    assert table["inside"].tolist() == [0] + [1] * 8 + [0]
+
+
+def test_calibration_splits_equal_answers_into_tenths_too():
+    same = errors().assign(predicted=12.0)
+    assert len(calibration_table(same)) == 10
+
+
+def test_residuals_are_predicted_minus_actual(small_run):
+    run, candidate = small_run
+    table = residuals(candidate, run)
+    assert len(table) == sum(month.accounting.rows_kept for month in run.val_months)
+    expected = table["predicted"] - table["duration"]
+    np.testing.assert_allclose(table["error"], expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_learning_curve_ends_with_the_candidate_itself(small_run):
+    run, candidate = small_run
+    curve = learning_curve(candidate, run, parts=(4, 2))
+    assert curve["trips"].is_monotonic_increasing
+    assert curve["rmse"].iloc[-1] == candidate.metrics["with_distance"]["rmse"]
+    assert curve["rmse"].iloc[0] > curve["rmse"].iloc[-1]
+
+
+def test_importance_gives_minutes_by_reason_largest_first(small_run):
+    run, candidate = small_run
+    table = importance(candidate, run, rides=50)
+    assert table["distance given"].is_monotonic_decreasing
+    assert table.loc["route (from and to)", "no distance"] > 0
+    assert "usual trip in the city" not in table.index
+
+
+def test_public_results_are_compared_on_their_own_months_only(small_run):
+    run, candidate = small_run
+    assert compare_with_public(candidate, run) is None
+
+
+def test_public_results_hold_the_courses_figure():
+    models = public_results().set_index("model")
+    assert models.loc["linear regression, PU_DO one-hot + distance", "rmse"] == 7.759

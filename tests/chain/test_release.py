@@ -1,0 +1,133 @@
+import shutil
+import socket
+
+import pytest
+from mlflow import MlflowClient
+
+from taxi_duration.chain.candidates import winning_candidate
+from taxi_duration.chain.release import (
+    mirror_aliases,
+    promote_version,
+    release_winner,
+    roll_back_version,
+)
+from taxi_duration.chain.run import load_run, new_run
+from taxi_duration.chain.run_settings import check_settings
+from taxi_duration.errors import BundleError, NotFoundError
+from taxi_duration.live.deployment import read_deployment
+from taxi_duration.model.bundle import load_card, save_bundle
+from taxi_duration.registry.versions import find_bundle, list_versions
+
+NAME = "green-duration"
+
+pytestmark = pytest.mark.slow  # MLflow alone takes seconds to import
+
+
+@pytest.fixture
+def done_run(moved_home):
+    """The chain's own run, which released version 1."""
+    (folder,) = (moved_home / "runs").iterdir()
+    return load_run(folder.name)
+
+
+@pytest.fixture
+def second_run(moved_home):
+    return new_run(check_settings("2021-01", "2021-02", "LR"))
+
+
+def test_first_winner_is_registered_deployed_and_champion(done_run, moved_home):
+    released = done_run.read()["model"]
+    assert (released["name"], released["version"], released["aliases"]) == (NAME, 1, ["champion"])
+    card = load_card(moved_home / "models" / NAME / "1")
+    assert read_deployment()["champion"]["model_sha256"] == card["model_sha256"]
+
+
+def test_releasing_again_keeps_version_and_deployment(done_run):
+    before = read_deployment()
+    released = release_winner(done_run, *winning_candidate(done_run))
+    assert released["version"] == 1
+    assert [row["version"] for row in list_versions(done_run.client)] == [1]
+    assert read_deployment() == before
+
+
+def test_second_winner_is_registered_and_does_not_replace_the_champion(second_run):
+    released = release_winner(second_run, *winning_candidate(second_run))
+    assert (released["version"], released["aliases"], released["deployed"]) == (2, [], False)
+    assert read_deployment()["champion"]["version"] == 1
+    assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
+
+
+def test_winner_that_no_lookup_loses_to_is_registered_but_not_deployed(second_run, moved_home):
+    shutil.rmtree(moved_home / "deployment")
+    winner, _ = winning_candidate(second_run)
+    released = release_winner(second_run, winner, beats_baselines=False)
+    assert (released["version"], released["deployed"]) == (2, False)
+    assert read_deployment() is None
+
+
+def test_release_killed_before_the_deployment_goes_on(done_run, moved_home):
+    shutil.rmtree(moved_home / "deployment")
+    released = release_winner(done_run, *winning_candidate(done_run))
+    assert (released["version"], released["deployed"]) == (1, True)
+    assert read_deployment()["champion"]["version"] == 1
+
+
+def test_damaged_winner_is_not_released(second_run):
+    winner, beats = winning_candidate(second_run)
+    (winner.folder / "model.bin").write_bytes(b"not the model")
+    with pytest.raises(BundleError):
+        release_winner(second_run, winner, beats)
+    assert [row["version"] for row in list_versions(second_run.client)] == [1]
+
+
+def test_signing_can_begin_when_unsigned_versions_are_there(second_run, monkeypatch):
+    monkeypatch.setenv("MODEL_SIGNING_KEY", "secret")
+    winner, beats = winning_candidate(second_run)
+    save_bundle(winner.folder, winner.model, winner.card, b"secret")
+    assert release_winner(second_run, winner, beats)["version"] == 2
+
+
+def test_promoted_version_serves_and_has_the_alias_until_rolled_back(second_run):
+    release_winner(second_run, *winning_candidate(second_run))
+    promote_version(second_run.client, f"{NAME}:2", "test")
+    assert read_deployment()["champion"]["version"] == 2
+    assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"
+    assert roll_back_version(second_run.client, "test")["version"] == 1
+    assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
+
+
+@pytest.fixture
+def away():
+    """A client of a tracking server that is not there."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        yield MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def test_a_version_is_rolled_back_while_the_tracking_server_is_away(
+    second_run, away, monkeypatch, caplog
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    release_winner(second_run, *winning_candidate(second_run))
+    promote_version(second_run.client, f"{NAME}:2", "test")
+    assert roll_back_version(away, "test")["version"] == 1
+    assert read_deployment()["champion"]["version"] == 1
+    assert "aliases are not" in caplog.text
+    assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"  # until it is back
+    mirror_aliases(second_run.client)
+    assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
+
+
+def test_damaged_version_is_not_promoted(second_run, moved_home):
+    release_winner(second_run, *winning_candidate(second_run))
+    model = moved_home / "models" / NAME / "2" / "model.bin"
+    model.write_bytes(model.read_bytes()[:-1])
+    with pytest.raises(BundleError):
+        promote_version(second_run.client, f"{NAME}:2", "test")
+    assert read_deployment()["champion"]["version"] == 1
+
+
+def test_promoting_a_version_that_is_not_there_names_those_that_are(done_run):
+    with pytest.raises(NotFoundError, match=r"green-duration:9 .* has 1:champion"):
+        promote_version(done_run.client, f"{NAME}:9", "test")

@@ -1,0 +1,168 @@
+import subprocess
+import sys
+
+import pytest
+
+from taxi_duration.chain import run
+from taxi_duration.chain.run import git_commit, load_run, new_run, open_run
+from taxi_duration.chain.run_settings import check_settings
+from taxi_duration.data import sources
+from taxi_duration.errors import NotFoundError, SettingError, TagError
+from taxi_duration.files import read_json, write_json
+from taxi_duration.registry import tracking
+
+SETTINGS = {"TRAIN_DATA": "2021-01", "VAL_DATA": "2021-02", "MODEL": "LR", "SERVICE": "green"}
+
+
+@pytest.fixture
+def network(monkeypatch, tmp_path, raw_month, write_month):
+    """A folder of two real months as the source; returns a function that unplugs it."""
+    folder = tmp_path / "public" / "trip-data"
+    folder.mkdir(parents=True)
+    source = write_month(raw_month).read_bytes()
+    for month in ("2021-01", "2021-02"):
+        (folder / f"green_tripdata_{month}.parquet").write_bytes(source)
+    monkeypatch.setenv("DATA", "auto")
+    monkeypatch.setenv("MAX_BAD_SHARE", "1")  # February holds January's trips
+    monkeypatch.setattr(sources, "ATTEMPTS", 1)
+
+    def switch(on: bool) -> None:
+        address = str(tmp_path / "public") if on else "http://no-such-host.invalid"
+        monkeypatch.setenv("TLC_URL", address)
+
+    return switch
+
+
+def test_new_runs_have_folders_of_their_own(home):
+    first, second = (new_run(check_settings(**SETTINGS)) for _ in range(2))
+    assert first.folder != second.folder
+    assert first.folder.parent == home / "runs"
+
+
+def test_run_file_says_what_was_asked_and_by_which_code(home):
+    info = new_run(check_settings(**SETTINGS)).read()
+    assert info["settings"] == SETTINGS
+    assert (info["status"], info["notebooks"], info["git_commit"]) == ("created", {}, git_commit())
+
+
+def test_run_is_found_again_by_its_id(home):
+    run = new_run(check_settings(**SETTINGS))
+    again = load_run(run.run_id)
+    assert (again.folder, again.settings) == (run.folder, run.settings)
+
+
+def test_unknown_run_is_refused_with_those_there_are(home):
+    run = new_run(check_settings(**SETTINGS))
+    with pytest.raises(NotFoundError, match=run.run_id):
+        load_run("20200101-000000-beef")
+
+
+@pytest.mark.parametrize("run_id", ["..", "../elsewhere", ""])
+def test_run_id_that_leaves_the_folder_is_not_found(home, run_id):
+    with pytest.raises(NotFoundError):
+        load_run(run_id)
+
+
+def test_update_changes_only_what_it_names(home):
+    run = new_run(check_settings(**SETTINGS))
+    run.update(status="running")
+    assert run.read() == {**read_json(run.folder / "run.json"), "status": "running"}
+    assert run.read()["settings"] == SETTINGS
+
+
+@pytest.mark.slow
+def test_updates_of_several_processes_are_all_kept(home):
+    run = new_run(check_settings(**SETTINGS))
+    code = (
+        "import sys\nfrom taxi_duration.chain.run import load_run\nrun = load_run(sys.argv[1])\n"
+        "for i in range(20): run.update(**{f'{sys.argv[2]}-{i}': i})\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code, run.run_id, n]) for n in "ab"]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert {f"{n}-{i}" for n in "ab" for i in range(20)} <= set(run.read())
+
+
+def test_notebooks_folder_is_opened_again_for_the_same_settings(home):
+    first = open_run("runs/adhoc", **SETTINGS)
+    first.update(winner="LR")
+    again = open_run("runs/adhoc", **{**SETTINGS, "TRAIN_DATA": "Jan 2021"})
+    assert again.folder == home / "runs" / "adhoc"
+    assert again.read()["winner"] == "LR"
+
+
+def test_notebooks_folder_starts_anew_for_other_settings(home):
+    open_run("runs/adhoc", **SETTINGS).update(winner="LR")
+    other = open_run("runs/adhoc", **{**SETTINGS, "MODEL": "RF"})
+    assert "winner" not in other.read()
+    assert other.read()["interactive"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [({"MODEL": "SVM"}, SettingError), ({"VAL_DATA": "2021-01"}, TagError)],
+)
+def test_bad_setting_makes_no_folder(home, change, error):
+    with pytest.raises(error):
+        open_run("runs/adhoc", **{**SETTINGS, **change})
+    assert not (home / "runs" / "adhoc").exists()
+
+
+def test_months_are_split_as_the_settings_say(home):
+    settings = check_settings("2020-11:2020-12", "2021-01")
+    run = new_run(settings)
+    assert [str(month.raw.month) for month in run.train_months] == ["2020-11", "2020-12"]
+    assert [str(month.raw.month) for month in run.val_months] == ["2021-01"]
+    assert run.data_source == "sample"
+
+
+def test_real_and_generated_months_are_never_in_one_run(home, network, tmp_path):
+    network(True)
+    new_run(check_settings("2021-01", "2021-02")).train_months  # noqa: B018 - stores January
+    (tmp_path / "home" / "data" / "raw" / "green_tripdata_2021-02.parquet").unlink()
+    network(False)
+    run = new_run(check_settings("2021-01", "2021-02"))
+    assert {m.raw.data_source for m in run.train_months + run.val_months} == {"sample"}
+
+
+def test_chain_stays_with_the_data_it_began_with(home, network):
+    network(False)
+    run = new_run(check_settings(**SETTINGS))
+    run.update(data_source=run.data_source)
+    network(True)
+    assert load_run(run.run_id).data_source == "sample"
+    assert new_run(check_settings(**SETTINGS)).data_source == "tlc"
+
+
+@pytest.mark.slow
+def test_parent_run_is_made_once_and_anew_when_a_persons_data_change(home, network):
+    network(False)
+    run = open_run("runs/adhoc", **SETTINGS)
+    first = run.parent_run()
+    assert open_run("runs/adhoc", **SETTINGS).parent_run() == first
+    assert run.client.get_run(first).data.tags["data_source"] == "sample"
+    network(True)
+    second = open_run("runs/adhoc", **SETTINGS).parent_run()
+    assert run.client.get_run(second).data.tags["data_source"] == "tlc"
+    assert run.read()["data_source"] == "tlc"
+
+
+@pytest.mark.slow
+def test_parent_run_made_by_a_killed_process_is_taken_over(home):
+    run = new_run(check_settings(**SETTINGS))
+    first = run.parent_run()
+    child = tracking.start_run(run.client, "LR", run.tags, first)
+    info = {k: v for k, v in run.read().items() if k not in ("mlflow_run_id", "data_source")}
+    write_json(run.folder / "run.json", info)
+    again = load_run(run.run_id).parent_run()
+    assert again == first != child
+    assert len(run.client.get_run(first).inputs.dataset_inputs) == 2
+    assert new_run(check_settings(**SETTINGS)).parent_run() != first
+
+
+def test_commit_comes_from_git_and_else_from_the_environment(monkeypatch, tmp_path):
+    assert len(git_commit().removesuffix("-dirty")) == 40
+    monkeypatch.setattr(run.environment, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_commit() == "unknown"
+    monkeypatch.setenv("GIT_COMMIT", "abc123")
+    assert git_commit() == "abc123"

@@ -1,0 +1,373 @@
+import gzip
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import fsspec
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+from tenacity import wait_none
+
+from taxi_duration.data import sources
+from taxi_duration.data.sources import fetch_month, fetch_months
+from taxi_duration.data.trips import read_dataframe
+from taxi_duration.domain.months import Month
+from taxi_duration.errors import MonthNotPublishedError, SourceError, SourceUnreachableError
+from taxi_duration.files import sha256_file
+
+JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
+NAME = "green_tripdata_2021-01.parquet"
+
+
+class FakeTlc:
+    """A web server whose answers a test sets: path -> (status, body), or a list of them in turn.
+
+    `short` sends half of the body under the whole length; `stall` sends half, then waits.
+    """
+
+    def __init__(self):
+        self.answers, self.asked = {}, []
+        self.released = threading.Event()
+        self.default = (404, b"not here")
+        fake = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                fake.answer(self)
+
+            do_HEAD = do_GET
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def answer(self, request):
+        self.asked.append(request.path)
+        answer = self.answers.get(request.path, self.default)
+        if isinstance(answer, list):
+            answer = answer.pop(0) if len(answer) > 1 else answer[0]
+        status, body, *how = answer
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(body)))
+        request.send_header("Last-Modified", "Fri, 01 Jan 2021 00:00:00 GMT")
+        request.send_header("ETag", '"1"')
+        request.end_headers()
+        if request.command == "GET":
+            request.wfile.write(body[: len(body) // 2] if how else body)
+            request.wfile.flush()
+        if "stall" in how:
+            self.released.wait(60)
+
+    def put(self, body: bytes, name: str = NAME, status: int = 200, *how: str) -> None:
+        self.answers[f"/trip-data/{name}"] = (status, body, *how)
+
+    def close(self):
+        self.released.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def fake_tlc(monkeypatch):
+    """A fake TLC as `TLC_URL`."""
+    fake = FakeTlc()
+    monkeypatch.setenv("TLC_URL", fake.url)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture(autouse=True)
+def quick_home(tmp_path, monkeypatch):
+    """An empty home, and no waiting between attempts."""
+    monkeypatch.setenv("TAXI_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SAMPLE_ROWS", "300")
+    monkeypatch.setattr(sources, "wait_exponential_jitter", lambda **_: wait_none())
+
+
+@pytest.fixture
+def month_bytes(raw_month, write_month) -> bytes:
+    return write_month(raw_month).read_bytes()
+
+
+@pytest.fixture
+def raw_dir(tmp_path):
+    folder = tmp_path / "home" / "data" / "raw"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def dead_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# --- a source that has the month ---------------------------------------------------------
+
+
+def test_published_month_is_downloaded_whole_with_its_checksum(fake_tlc, month_bytes, raw_dir):
+    fake_tlc.put(month_bytes)
+    raw = fetch_month("green", JANUARY)
+    assert raw.path == raw_dir / NAME and raw.path.read_bytes() == month_bytes
+    assert raw.sha256 == hashlib.sha256(month_bytes).hexdigest()
+    assert (raw.data_source, raw.url) == ("tlc", f"{fake_tlc.url}/trip-data/{NAME}")
+    assert not list(raw_dir.glob(".*"))
+
+
+def test_recorded_checksum_is_what_sha256sum_checks(fake_tlc, month_bytes, raw_dir):
+    fake_tlc.put(month_bytes)
+    fetch_month("green", JANUARY)
+    checked = subprocess.run(["sha256sum", "-c", f"{NAME}.sha256"], cwd=raw_dir, check=False,
+                             capture_output=True, text=True)  # fmt: skip
+    assert checked.returncode == 0 and f"{NAME}: OK" in checked.stdout
+
+
+def test_stored_month_is_not_asked_for_again_and_keeps_its_address(fake_tlc, month_bytes):
+    fake_tlc.put(month_bytes)
+    first = fetch_month("green", JANUARY)
+    fake_tlc.asked.clear()
+    assert fetch_month("green", JANUARY) == first
+    assert fake_tlc.asked == []
+
+
+def test_own_file_in_data_raw_comes_first_and_gets_a_checksum(fake_tlc, month_bytes, raw_dir):
+    fake_tlc.put(b"another file")
+    (raw_dir / NAME).write_bytes(month_bytes)
+    raw = fetch_month("green", JANUARY)
+    assert (raw.url, raw.path.read_bytes()) == (None, month_bytes)
+    assert raw.sha256 in (raw_dir / f"{NAME}.sha256").read_text()
+
+
+def test_raw_file_that_changed_is_refused_with_what_to_do(fake_tlc, month_bytes, raw_dir):
+    fake_tlc.put(month_bytes)
+    fetch_month("green", JANUARY)
+    (raw_dir / NAME).write_bytes(month_bytes + b"x")
+    with pytest.raises(SourceError, match=rf"{NAME} .*changed.*delete it"):
+        fetch_months("green", [JANUARY])
+
+
+def test_unreadable_checksum_file_is_refused_with_what_to_do(fake_tlc, month_bytes, raw_dir):
+    fake_tlc.put(month_bytes)
+    fetch_month("green", JANUARY)
+    (raw_dir / f"{NAME}.sha256").write_text("\n")
+    with pytest.raises(SourceError, match=r"delete it and its \.sha256"):
+        fetch_month("green", JANUARY)
+
+
+def test_gzipped_csv_is_found_when_there_is_no_parquet(fake_tlc, raw_month):
+    sink = pa.BufferOutputStream()
+    pa.csv.write_csv(raw_month, sink)
+    fake_tlc.put(gzip.compress(sink.getvalue().to_pybytes()), "green_tripdata_2021-01.csv.gz")
+    raw = fetch_month("green", JANUARY)
+    assert raw.path.name == "green_tripdata_2021-01.csv.gz"
+    assert len(read_dataframe(raw.path)) == 5
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_folder_is_a_source(tmp_path, monkeypatch, month_bytes, prefix):
+    folder = tmp_path / "public" / "trip-data"
+    folder.mkdir(parents=True)
+    (folder / NAME).write_bytes(month_bytes)
+    monkeypatch.setenv("TLC_URL", f"{prefix}{tmp_path}/public/")
+    assert fetch_month("green", JANUARY).path.read_bytes() == month_bytes
+    with pytest.raises(MonthNotPublishedError):
+        fetch_months("green", [FEBRUARY])
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_folder_that_does_not_exist_is_a_mistake_not_an_unpublished_month(monkeypatch, prefix):
+    monkeypatch.setenv("TLC_URL", f"{prefix}/no/such/folder")
+    with pytest.raises(SourceError, match="/no/such/folder"):
+        fetch_months("green", [JANUARY])
+
+
+def test_relative_folder_is_taken_from_the_project(real_months, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TLC_URL", "../shared/tlc")
+    assert fetch_month("green", JANUARY).sha256 == sha256_file(real_months / "trip-data" / NAME)
+
+
+def test_any_fsspec_address_is_a_source(monkeypatch, month_bytes):
+    fsspec.filesystem("memory").pipe(f"/bucket/trip-data/{NAME}", month_bytes)
+    monkeypatch.setenv("TLC_URL", "memory://bucket")
+    assert fetch_month("green", JANUARY).path.read_bytes() == month_bytes
+    with pytest.raises(MonthNotPublishedError):
+        fetch_months("green", [FEBRUARY])
+
+
+@pytest.fixture
+def fake_s3(fake_tlc, monkeypatch):
+    """The fake server as an S3 endpoint with a bucket named `taxi`."""
+    for name, value in {
+        "TLC_URL": "s3://taxi", "AWS_ENDPOINT_URL": fake_tlc.url, "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    return fake_tlc
+
+
+def test_s3_bucket_is_a_source(fake_s3, month_bytes):
+    fake_s3.answers[f"/taxi/trip-data/{NAME}"] = (200, month_bytes)
+    raw = fetch_month("green", JANUARY)
+    assert raw.path.read_bytes() == month_bytes
+    assert raw.url == f"s3://taxi/trip-data/{NAME}"
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_month_missing_from_s3_is_not_published_yet(fake_s3, status):
+    fake_s3.default = (status, b"")
+    with pytest.raises(MonthNotPublishedError):
+        fetch_months("green", [JANUARY])
+
+
+# --- a source that does not have it, or fails --------------------------------------------
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_absent_month_is_not_published_yet_and_never_the_sample(fake_tlc, status, tmp_path):
+    fake_tlc.default = (status, b"no")
+    with pytest.raises(MonthNotPublishedError, match="green 2021-02 is not published yet"):
+        fetch_months("green", [FEBRUARY])
+    assert not (tmp_path / "home" / "data" / "sample").exists()
+    assert len(fake_tlc.asked) == 3  # each suffix once: an absent file is not asked for again
+
+
+def test_server_that_recovers_is_asked_again(fake_tlc, month_bytes):
+    fake_tlc.answers[f"/trip-data/{NAME}"] = [(500, b""), (503, b""), (200, month_bytes)]
+    assert fetch_month("green", JANUARY).path.read_bytes() == month_bytes
+
+
+def test_server_that_goes_on_failing_is_an_error_and_not_the_sample(fake_tlc, tmp_path):
+    fake_tlc.default = (500, b"")
+    with pytest.raises(SourceError, match="500"):
+        fetch_months("green", [JANUARY])
+    assert not (tmp_path / "home" / "data" / "sample").exists()
+
+
+def test_half_a_body_is_fetched_again(fake_tlc, month_bytes):
+    fake_tlc.answers[f"/trip-data/{NAME}"] = [(200, month_bytes, "short"), (200, month_bytes)]
+    assert fetch_month("green", JANUARY).path.read_bytes() == month_bytes
+
+
+def test_half_a_body_never_has_the_final_name(fake_tlc, month_bytes, raw_dir):
+    fake_tlc.put(month_bytes, NAME, 200, "short")
+    with pytest.raises(SourceError, match=NAME):
+        fetch_months("green", [JANUARY])
+    assert list(raw_dir.iterdir()) == []
+
+
+def test_parquet_cut_short_by_the_server_itself_is_refused(fake_tlc, month_bytes, raw_dir):
+    fake_tlc.put(month_bytes[:-10])
+    with pytest.raises(SourceError, match="half a Parquet file"):
+        fetch_months("green", [JANUARY])
+    assert list(raw_dir.iterdir()) == []
+
+
+def test_web_page_in_place_of_a_month_is_refused_and_not_stored(fake_tlc, raw_dir):
+    fake_tlc.put(b"\n<!DOCTYPE html><html>please log in</html>")
+    with pytest.raises(SourceError, match="answered with a page"):
+        fetch_months("green", [JANUARY])
+    assert list(raw_dir.iterdir()) == []
+
+
+DOWNLOAD = "from taxi_duration.data.sources import *; " \
+           "from taxi_duration.domain.months import Month; " \
+           "fetch_months('green', [Month(2021, 1)])"  # fmt: skip
+
+
+def test_download_killed_in_the_middle_leaves_no_month_and_runs_again(
+    fake_tlc, month_bytes, raw_dir
+):
+    fake_tlc.put(month_bytes * 2000, NAME, 200, "stall")
+    process = subprocess.Popen([sys.executable, "-c", DOWNLOAD])
+    while not any(part.stat().st_size > 0 for part in raw_dir.glob(".*.part")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert [path.name for path in raw_dir.iterdir() if not path.name.endswith(".part")] == []
+    fake_tlc.put(month_bytes)
+    assert fetch_month("green", JANUARY).path.read_bytes() == month_bytes
+
+
+def test_part_of_a_dead_download_is_removed_and_that_of_a_live_one_stays(
+    fake_tlc, month_bytes, raw_dir
+):
+    dead, live = raw_dir / f".{NAME}.dead.part", raw_dir / f".{NAME}.live.part"
+    for part in (dead, live):
+        part.write_bytes(b"PAR1")
+    os.utime(dead, (time.time() - 7200,) * 2)
+    fake_tlc.put(month_bytes)
+    fetch_month("green", JANUARY)
+    assert (dead.exists(), live.exists()) == (False, True)
+
+
+# --- no network at all -------------------------------------------------------------------
+
+
+def test_without_network_the_sample_is_made_and_a_banner_says_so(monkeypatch, dead_port, caplog):
+    monkeypatch.setenv("TLC_URL", f"http://127.0.0.1:{dead_port}")
+    months = fetch_months("green", [JANUARY, FEBRUARY])
+    assert [raw.data_source for raw in months] == ["sample", "sample"]
+    assert [len(read_dataframe(raw.path)) > 200 for raw in months] == [True, True]
+    assert sources.SAMPLE_BANNER in caplog.text
+
+
+def test_unknown_host_is_no_network(monkeypatch):
+    monkeypatch.setenv("TLC_URL", "http://no-such-host.invalid")
+    assert fetch_months("green", [JANUARY])[0].data_source == "sample"
+
+
+@pytest.mark.parametrize("status", [403, 502])
+def test_proxy_that_lets_nothing_out_is_no_network(fake_tlc, monkeypatch, status):
+    # Answers to CONNECT are the proxy's own, so a 403 does not say that the month is absent.
+    handler = fake_tlc.server.RequestHandlerClass
+    handler.do_CONNECT = lambda request: request.send_error(status)
+    monkeypatch.setenv("https_proxy", fake_tlc.url)
+    monkeypatch.setenv("TLC_URL", "https://months.invalid")
+    assert fetch_months("green", [JANUARY])[0].data_source == "sample"
+
+
+def test_stored_months_and_the_sample_are_never_mixed(monkeypatch, dead_port, month_bytes, raw_dir):
+    (raw_dir / NAME).write_bytes(month_bytes)
+    monkeypatch.setenv("TLC_URL", f"http://127.0.0.1:{dead_port}")
+    months = fetch_months("green", [JANUARY, FEBRUARY])
+    assert [raw.data_source for raw in months] == ["sample", "sample"]
+    assert fetch_months("green", [JANUARY])[0].data_source == "tlc"
+
+
+def test_data_tlc_forbids_the_sample(monkeypatch, dead_port):
+    monkeypatch.setenv("TLC_URL", f"http://127.0.0.1:{dead_port}")
+    monkeypatch.setenv("DATA", "tlc")
+    with pytest.raises(SourceUnreachableError, match="no connection"):
+        fetch_months("green", [JANUARY])
+
+
+def test_data_sample_asks_for_it_and_nobody_else(fake_tlc, month_bytes, monkeypatch):
+    fake_tlc.put(month_bytes)
+    monkeypatch.setenv("DATA", "sample")
+    assert fetch_months("green", [JANUARY])[0].data_source == "sample"
+    assert fake_tlc.asked == []
+
+
+def test_sample_is_the_same_file_again_and_one_for_each_size(monkeypatch):
+    small, again = (fetch_months("green", [JANUARY], "sample")[0] for _ in range(2))
+    monkeypatch.setenv("SAMPLE_ROWS", "400")
+    large = fetch_months("green", [JANUARY], "sample")[0]
+    assert small == again
+    assert small.path != large.path and small.path.name == large.path.name == NAME

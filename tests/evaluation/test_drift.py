@@ -1,0 +1,177 @@
+"""Drift of rides and answers, with bounds from real months."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from taxi_duration.data.trips import read_dataframe
+from taxi_duration.domain.months import parse_month
+from taxi_duration.domain.rides import Rides
+from taxi_duration.evaluation.drift import (
+    MIN_ROWS,
+    Sample,
+    drift_bounds,
+    measure_drift,
+    number_psi,
+    psi,
+    shift,
+    worst_level,
+    zone_psi,
+)
+
+
+def sample(n=4000, seed=0, miles=3.0, hour_mean=13.0, zones=(74, 75, 41, 42, 236, 237)):
+    rng = np.random.default_rng(seed)
+    day = rng.integers(0, 28, n)
+    hour = np.clip(rng.normal(hour_mean, 4, n), 0, 23.9)
+    seconds = (day * 86400 + hour * 3600).astype("m8[s]")
+    asked = rng.gamma(2.0, miles / 2, n).astype("float32") + np.float32(0.1)
+    rides = Rides(
+        rng.choice(zones, n).astype("int16"), rng.choice(zones, n).astype("int16"),
+        np.datetime64("2021-01-04T00:00:00") + seconds, asked,
+    )  # fmt: skip
+    minutes = 4 + 3 * asked
+    return Sample(rides, minutes, minutes + rng.normal(0, 2, n))
+
+
+def levels(reference, current, whole_months=True):
+    found = measure_drift(reference, current, whole_months)
+    return {f"{d.feature}.{d.measure}": d.level for d in found if d.level != "ok"}
+
+
+def test_month_like_the_reference_is_quiet():
+    assert levels(sample(seed=1), sample(seed=2)) == {}
+
+
+def test_longer_trips_show_in_distance_prediction_and_duration():
+    found = levels(sample(), sample(seed=1, miles=4.5))
+    assert {"trip_distance.shift", "prediction.shift", "duration.shift"} <= found.keys()
+
+
+def test_rides_at_other_hours_show_in_the_hour():
+    assert levels(sample(), sample(seed=1, hour_mean=10.0))["hour.shift"] == "alarm"
+
+
+def test_rides_from_other_zones_show_in_the_zones():
+    found = levels(sample(), sample(seed=1, zones=(74, 75, 41, 7, 95, 130)))
+    assert found["pickup_zone.psi"] == found["dropoff_zone.psi"] == "alarm"
+
+
+def test_unknown_zones_show_as_a_share():
+    current = sample(seed=1)
+    zones = np.where(np.arange(4000) % 10 == 0, 264, current.rides.PULocationID).astype("int16")
+    current = current._replace(rides=replace(current.rides, PULocationID=zones))
+    assert levels(sample(), current)["unknown_zone.share"] == "alarm"
+
+
+def test_missing_distances_show_as_a_share():
+    current = sample(seed=1)
+    miles = np.where(np.arange(4000) % 10 == 0, np.nan, current.rides.trip_distance)
+    current = current._replace(rides=replace(current.rides, trip_distance=miles.astype("float32")))
+    assert levels(sample(), current) == {"missing_distance.share": "alarm"}
+
+
+def test_a_third_of_the_trips_shows_in_the_volume():
+    assert levels(sample(9000), sample(3000, seed=1)) == {"volume.ratio": "alarm"}
+
+
+def test_volume_of_a_sample_is_that_of_the_month_it_stands_for():
+    assert levels(sample(3000)._replace(every=3), sample(9000, seed=1)) == {}
+
+
+def test_volume_of_a_log_that_sees_a_part_of_the_rides_is_not_judged():
+    assert levels(sample(9000), sample(3000, seed=1), whole_months=False) == {}
+
+
+def test_few_rides_are_not_judged():
+    assert measure_drift(sample(), sample(MIN_ROWS - 1, miles=9.0)) == []
+
+
+def test_rides_without_any_distance_are_measured_all_the_same():
+    current = sample(seed=1)
+    unknown = current._replace(rides=current.rides.without_distance())
+    names = {f"{d.feature}.{d.measure}" for d in measure_drift(sample(), unknown)}
+    assert "straight_distance.shift" in names
+    assert "trip_distance.shift" not in names
+
+
+def test_psi_is_the_textbook_sum():
+    expected = (0.4 - 0.5) * np.log(0.4 / 0.5) + (0.6 - 0.5) * np.log(0.6 / 0.5)
+    many = 10**9
+    assert psi(np.array([5, 5]) * many, np.array([4, 6]) * many) == pytest.approx(expected)
+
+
+def test_psi_of_few_rides_from_the_same_city_is_not_mistaken_for_drift():
+    rng = np.random.default_rng(0)
+    city = np.full(21, 1 / 21)
+    found = [psi(rng.multinomial(20_000, city), rng.multinomial(500, city)) for _ in range(300)]
+    assert np.quantile(found, 0.95) < drift_bounds()["dropoff_zone.psi"].watch
+
+
+def test_weekend_alone_is_not_judged():
+    weekend = sample(seed=1, hour_mean=10.0)
+    since_friday = (np.arange(4000) * 43).astype("m8[s]")  # 48 hours
+    at = np.datetime64("2021-01-08T00:00:00") + since_friday
+    weekend = weekend._replace(rides=replace(weekend.rides, pickup_at=at))
+    assert measure_drift(sample(), weekend) == []
+
+
+def test_psi_of_a_number_that_is_often_the_same_is_finite():
+    assert number_psi(np.zeros(1000), np.ones(1000)) < 20
+
+
+def test_zone_that_was_never_seen_falls_into_the_common_bin():
+    before = np.repeat([74, 75], 500).astype("int16")
+    assert np.isfinite(zone_psi(before, np.full(1000, 3, dtype="int16")))
+
+
+def test_shift_says_by_how_much_a_number_moved():
+    values = np.random.default_rng(0).normal(10, 2, 5000)
+    assert shift(values, values + 1.5) == pytest.approx(1.5)
+
+
+def test_finding_says_value_unit_and_bounds():
+    drift = next(
+        d for d in measure_drift(sample(), sample(seed=1, miles=4.5)) if d.measure == "shift"
+        and d.feature == "trip_distance"
+    )  # fmt: skip
+    assert "miles (watch from 0.4, alarm from 0.9)" in drift.text
+
+
+def test_every_bound_has_a_reason_and_watches_before_it_alarms():
+    content = json.loads((files("taxi_duration.evaluation") / "drift_settings.json").read_text())
+    assert all(len(entry["why"]) > 20 for entry in content.values())
+    assert all(bounds.watch < bounds.alarm for bounds in drift_bounds().values())
+
+
+# --- real months -----------------------------------------------------------------------------
+
+REAL_PAIRS = [
+    ("yellow", "2019-02", "2019-01", "csv.gz", {"ok"}),
+    ("yellow", "2020-04", "2020-03", "csv.gz", {"alarm"}),
+    ("yellow", "2020-04", "2019-01", "csv.gz", {"alarm"}),
+    ("green", "2021-02", "2021-01", "parquet", {"ok", "watch"}),
+    ("green", "2020-04", "2020-03", "parquet", {"alarm"}),
+    ("green", "2023-02", "2023-01", "parquet", {"ok", "watch"}),
+]
+
+
+@pytest.mark.parametrize(("service", "month", "reference", "suffix", "expected"), REAL_PAIRS)
+def test_real_month_is_judged_as_what_it_was(
+    real_months, service, month, reference, suffix, expected
+):
+    """Answers come from a plain slope over the distance: drift of them needs no good model."""
+    samples = []
+    for tag in (reference, month):
+        path = real_months / "trip-data" / f"{service}_tripdata_{tag}.{suffix}"
+        trips = read_dataframe(path, parse_month(tag))
+        rides = Rides.from_frame(trips)
+        predicted = 6 + 3 * np.nan_to_num(np.minimum(rides.trip_distance, 15), nan=3.0)
+        samples.append(Sample(rides, predicted, trips["duration"].to_numpy()))
+    found = measure_drift(*samples)
+    assert worst_level(found) in expected, [d.text for d in found if d.level != "ok"]

@@ -1,0 +1,57 @@
+"""The audit trail."""
+
+from __future__ import annotations
+
+import pytest
+
+from taxi_duration.live import audit
+from taxi_duration.live.audit import read_audit, record
+from taxi_duration.registry import tracking
+from taxi_duration.registry.tracking import log_decision
+
+
+def test_decision_says_when_who_what_why_and_numbers(home):
+    record("promote green-duration:2", "nearer by 0.3 min", {"gain_min": 0.3})
+    (line,) = read_audit()
+    assert line["what"] == "promote green-duration:2"
+    assert line["why"] == "nearer by 0.3 min"
+    assert line["numbers"] == {"gain_min": 0.3}
+    assert line["who"].startswith("auto")
+    assert line["at"].endswith("+00:00")
+
+
+def test_decision_repeated_after_a_crash_leaves_one_line(home):
+    for _ in range(3):
+        record("drop green-duration:2", "worse", key="7:drop")
+    assert len(read_audit()) == 1
+
+
+def test_waiting_twice_leaves_two_lines(home):
+    record("wait", "no feedback yet")
+    record("wait", "no feedback yet")
+    assert len(read_audit()) == 2
+
+
+def test_line_cut_by_a_crash_spoils_neither_the_trail_nor_the_next_line(home):
+    record("first", "whole")
+    path = home / "deployment" / audit.AUDIT_FILE
+    with path.open("a") as file:
+        file.write('{"at": "2021-03-')
+    record("second", "whole")
+    assert [line["what"] for line in read_audit()] == ["first", "second"]
+
+
+def test_no_trail_yet_is_empty(home):
+    assert read_audit() == []
+
+
+@pytest.mark.slow
+def test_decision_is_kept_in_mlflow_once(moved_home):
+    client = tracking.connect()
+    line = record("refuse green-duration:2", "worse", {"gate": {"gain_min": -0.2}}, key="3:gate")
+    for _ in range(2):
+        log_decision(client, line)
+    mine = "tags.audit_key = '3:gate'"
+    runs = client.search_runs([tracking.experiment_id(client)], filter_string=mine)
+    assert [run.data.tags["decision"] for run in runs] == ["refuse green-duration:2"]
+    assert runs[0].data.metrics["gate.gain_min"] == -0.2

@@ -1,0 +1,467 @@
+"""The prediction log: nothing answered is lost, nothing is counted twice."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from taxi_duration import environment
+from taxi_duration.errors import LogError
+from taxi_duration.live.log_rows import PredictionColumns, PredictionRow, ShadowRow
+from taxi_duration.live.log_store import REJECTED_FILE
+from taxi_duration.live.prediction_log import PredictionLog, open_log
+
+
+def row(prediction_id: str, asked_at: float = 100.0, model: str = "green-duration:1", **other):
+    return PredictionRow(
+        **{
+            "prediction_id": prediction_id,
+            "ride_id": None,
+            "asked_at": asked_at,
+            "PULocationID": 10,
+            "DOLocationID": 50,
+            "pickup_at": "2021-02-01T08:30:00",
+            "trip_distance": 4.5,
+            "duration": 21.25,
+            "p10": 12.0,
+            "p50": 20.0,
+            "p90": 33.0,
+            "support": 7,
+            "used_distance": True,
+            "model": model,
+            "model_sha256": "ab" * 32,
+            "arm": "champion",
+            "latency_ms": 0.4,
+            **other,
+        }
+    )
+
+
+def shadow(prediction_id: str) -> ShadowRow:
+    return ShadowRow(prediction_id, "green-duration:2", "cd" * 32, 19.0, 11.0, 18.0, 30.0)
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory) -> Iterator[str]:
+    """Address of a private PostgreSQL server; skips where there are no binaries."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    binary = shutil.which("initdb") or (versions and str(versions[-1]))
+    if not binary:
+        pytest.skip("PostgreSQL's server is not on this machine (Debian: postgresql)")
+    folder = tmp_path_factory.mktemp("postgres")
+    runs_as: dict = {}
+    if os.getuid() == 0:  # the server refuses to run as root
+        try:
+            user = pwd.getpwnam("postgres")
+        except KeyError:
+            pytest.skip("no user `postgres` to run a private server as")
+        folder = Path(f"/var/tmp/taxi-postgres-{os.getpid()}")
+        folder.mkdir()
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        runs_as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    data = folder / "data"
+    subprocess.run([binary, "-D", data, "-A", "trust", "-U", "taxi", "--no-sync"], check=True,
+                   capture_output=True, cwd=folder, **runs_as)  # fmt: skip
+    server = subprocess.Popen(
+        [Path(binary).with_name("postgres"), "-D", data, "-p", str(port), "-k", folder,
+         "-c", "listen_addresses=127.0.0.1", "-F"],
+        cwd=folder, stderr=subprocess.DEVNULL, **runs_as,
+    )  # fmt: skip
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    yield f"postgresql://taxi@127.0.0.1:{port}/postgres"
+    server.send_signal(signal.SIGINT)
+    server.wait(timeout=20)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path) -> str:
+    """An empty store of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'live' / 'predictions.db'}"
+    address = request.getfixturevalue("postgres")
+    from sqlalchemy import create_engine
+
+    from taxi_duration.live.log_tables import metadata
+
+    engine = create_engine(address.replace("postgresql:", "postgresql+psycopg:"))
+    metadata.drop_all(engine)
+    engine.dispose()
+    return address
+
+
+@pytest.fixture
+def log(url, tmp_path) -> Iterator[PredictionLog]:
+    log = open_log(url, tmp_path / "live" / "spool")
+    yield log
+    log.close()
+
+
+@pytest.fixture
+def local(tmp_path) -> Iterator[PredictionLog]:
+    """A log on SQLite, where the kind of store does not matter."""
+    log = open_log(f"sqlite:///{tmp_path / 'live' / 'predictions.db'}", tmp_path / "live" / "spool")
+    yield log
+    log.close()
+
+
+def spool_of(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "live" / "spool").glob("*.spool"))
+
+
+def test_an_added_prediction_is_found_at_once(log):
+    log.add([row("a")])
+    found = log.find("a")
+    assert (found["duration"], found["p90"], found["model"]) == (21.25, 33.0, "green-duration:1")
+    assert (found["used_distance"], found["true_duration"]) == (True, None)
+
+
+def test_a_dict_is_as_good_as_a_row(log):
+    log.add([{**{name: getattr(row("a"), name) for name in PredictionRow.__struct_fields__}}])
+    assert log.find("a")["pickup_at"] == "2021-02-01T08:30:00"
+
+
+def test_an_unknown_prediction_is_not_found(log):
+    assert log.find("nobody") is None
+
+
+def test_feedback_says_what_is_known_unknown_and_repeated(log):
+    log.add([row("a"), row("b")])
+    first = log.add_feedback([{"prediction_id": "a", "duration": 18.0}])
+    again = log.add_feedback(
+        [{"prediction_id": name, "duration": 9.0} for name in ("a", "b", "c", "b")]
+    )
+    assert first == (["a"], [], [])
+    assert again == (["b"], ["c"], ["a", "b"])
+
+
+def test_first_feedback_stays(log):
+    log.add([row("a")])
+    log.add_feedback([{"prediction_id": "a", "duration": 18.0}])
+    log.add_feedback([{"prediction_id": "a", "duration": 99.0}])
+    assert log.find("a")["true_duration"] == 18.0
+
+
+def test_answered_joins_feedback_and_shadow_answers_in_order(log):
+    log.add([row("late", 300.0), row("early", 100.0)], [shadow("late")])
+    log.add_feedback([{"prediction_id": "early", "duration": 18.0, "received_at": 500.0}])
+    rows = list(log.answered())
+    assert [r["prediction_id"] for r in rows] == ["early", "late"]
+    assert [r["true_duration"] for r in rows] == [18.0, None]
+    assert [r["shadow_duration"] for r in rows] == [None, 19.0]
+    assert [r["received_at"] for r in rows] == [500.0, None]
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"since": 200.0}, ["b", "c"]),
+        ({"until": 200.0}, ["a"]),
+        ({"since": 200.0, "until": 300.0}, ["b"]),
+        ({"model": "green-duration:2"}, ["c"]),
+    ],
+)
+def test_answered_takes_a_window_and_a_model(log, choice, expected):
+    log.add([row("a", 100.0), row("b", 200.0), row("c", 300.0, model="green-duration:2")])
+    assert [r["prediction_id"] for r in log.answered(**choice)] == expected
+
+
+def test_counts_are_of_each_table(log):
+    log.add([row("a"), row("b")], [shadow("a")])
+    log.add_feedback([{"prediction_id": "b", "duration": 3.0}])
+    assert log.counts() == {"predictions": 2, "shadow_answers": 1, "feedback": 1}
+
+
+def test_summary_is_by_model_and_arm(log):
+    log.add([row("a"), row("b"), row("c", 400.0, model="green-duration:2", arm="challenger")])
+    log.add_feedback([{"prediction_id": "a", "duration": 20.25}])
+    log.add_feedback([{"prediction_id": "b", "duration": 51.25}])
+    newest, oldest = log.summary()
+    assert (newest["model"], newest["arm"], newest["mean_error"]) == (
+        "green-duration:2",
+        "challenger",
+        None,
+    )
+    assert (oldest["predictions"], oldest["feedback"]) == (2, 2)
+    assert (oldest["mean_error"], oldest["coverage"]) == (15.5, 0.5)
+
+
+def test_the_same_prediction_is_kept_once(log):
+    log.add([row("a", duration=1.0)])
+    log.drain()
+    log.add([row("a", duration=2.0)])
+    assert log.counts()["predictions"] == 1
+    assert log.find("a")["duration"] == 1.0
+
+
+def test_many_rows_keep_their_number(log):
+    log.add([row(f"{i:05d}") for i in range(7001)])
+    assert log.counts()["predictions"] == 7001
+    assert len(log.find_many([f"{i:05d}" for i in range(0, 7001, 7)])) == 1001
+
+
+def test_a_log_can_be_checked(log):
+    log.check_writable()
+    assert log.counts()["predictions"] == 0
+
+
+def test_two_openers_of_one_log_see_each_other(url, tmp_path):
+    first, second = (open_log(url, tmp_path / "live" / "spool") for _ in range(2))
+    first.add([row("a")])
+    second.add([row("b")])
+    assert first.find("b") is not None
+    assert second.find("a") is not None
+    first.close()
+    second.close()
+
+
+def test_rows_wait_where_there_is_no_store_and_come_later(tmp_path):
+    spool = tmp_path / "spool"
+    blocked = tmp_path / "not-a-folder"
+    blocked.write_text("")
+    log = open_log(f"sqlite:///{blocked / 'predictions.db'}", spool)
+    log.add([row("a")])
+    with pytest.raises(LogError):
+        log.find("a")
+    log.close()
+    later = open_log(f"sqlite:///{tmp_path / 'good.db'}", spool)
+    assert later.find("a") is not None
+    later.close()
+
+
+def test_check_says_that_the_store_cannot_be_written(tmp_path):
+    blocked = tmp_path / "not-a-folder"
+    blocked.write_text("")
+    log = open_log(f"sqlite:///{blocked / 'predictions.db'}", tmp_path / "spool")
+    with pytest.raises(LogError):
+        log.check_writable()
+
+
+def test_a_spool_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "spool").write_text("a file, not a folder")
+    log = open_log(f"sqlite:///{tmp_path / 'x.db'}", tmp_path / "spool")
+    with pytest.raises(LogError, match="spool/ cannot be written"):
+        log.add([row("a")])
+
+
+def test_full_disk_is_an_error_and_what_comes_after_is_whole(local, tmp_path, monkeypatch):
+    local.add([row("before")])
+    real = os.write
+
+    def half(file: int, content: bytes) -> int:
+        real(file, content[:40])
+        return 40
+
+    monkeypatch.setattr("os.write", half)
+    with pytest.raises(LogError, match="disk is full"):
+        local.add([row("cut")])
+    monkeypatch.setattr("os.write", real)
+    local.add([row("after")])
+    assert [r["prediction_id"] for r in local.answered()] == ["after", "before"]
+
+
+def test_no_space_at_all_is_an_error(local, monkeypatch):
+    def full(file: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.write", full)
+    with pytest.raises(LogError, match="No space left"):
+        local.add([row("a")])
+
+
+def test_a_spool_deleted_under_the_service_is_made_again(local, tmp_path):
+    local.add([row("a")])
+    local.drain()
+    shutil.rmtree(tmp_path / "live" / "spool")
+    local.add([row("b")])
+    assert local.counts()["predictions"] == 2
+
+
+def test_a_damaged_line_is_set_aside_and_the_others_go_on(local, tmp_path):
+    local.add([row("a")])
+    with spool_of(tmp_path)[0].open("ab") as file:
+        file.write(b'p{"prediction_id": 5}\n')
+    local.add([row("b")])
+    assert local.counts()["predictions"] == 2
+    rejected = tmp_path / "live" / "spool" / REJECTED_FILE
+    assert rejected.read_bytes() == b'p{"prediction_id": 5}\n'
+
+
+def test_files_of_writers_that_are_gone_are_removed(local, tmp_path):
+    local.add([row("a")])
+    local.drain()
+    assert len(spool_of(tmp_path)) == 1  # more may come
+    local.close()
+    assert spool_of(tmp_path) == []
+
+
+def test_a_full_segment_is_followed_by_a_new_one(local, tmp_path, monkeypatch):
+    monkeypatch.setattr("taxi_duration.live.spool.SEGMENT_BYTES", 1000)
+    for i in range(20):
+        local.add([row(f"{i:02d}")])
+    assert len(spool_of(tmp_path)) > 1
+    assert local.counts()["predictions"] == 20
+    assert len(spool_of(tmp_path)) == 1
+
+
+def test_the_background_thread_moves_rows(local, tmp_path):
+    local.start()
+    local.add([row("a")])
+    deadline = time.monotonic() + 10
+    moved = 0
+    while not moved and time.monotonic() < deadline:
+        time.sleep(0.05)
+        moved = _count_directly(tmp_path)
+    assert moved == 1
+
+
+def test_writers_and_drainers_at_once_lose_and_double_nothing(local):
+    errors: list[Exception] = []
+
+    def write(k: int) -> None:
+        for i in range(200):
+            local.add([row(f"{k}-{i}")])
+
+    def read() -> None:
+        try:
+            for _ in range(20):
+                local.drain()
+        except LogError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(k,)) for k in range(3)]
+    threads += [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert local.counts()["predictions"] == 600
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from taxi_duration.live.prediction_log import open_log
+sys.path.insert(0, {tests!r})
+from test_prediction_log import row
+log = open_log({url!r}, Path({spool!r}))
+log.start()
+for i in range(1_000_000):
+    log.add([row(f"{{i:07d}}")])
+    print(i, flush=True)
+"""
+
+
+def test_a_line_still_being_written_is_never_read_as_two(tmp_path, url):
+    """A reader may see half of a write: Linux copies it page by page."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    lines = [b"p%b\n" % msgspec.json.encode(row(f"id-{i}")) for i in range(20_000)]
+
+    def write_in_halves() -> None:
+        with (spool / "0-a.spool").open("ab", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for line in lines:
+                file.write(line[:150])
+                time.sleep(0)  # let the reader come in between
+                file.write(line[150:])
+
+    writer = threading.Thread(target=write_in_halves)
+    log = PredictionLog(url, spool)
+    writer.start()
+    while writer.is_alive():
+        log.drain()
+    assert log.counts()["predictions"] == len(lines)
+    assert not (spool / REJECTED_FILE).exists()
+    log.close()
+
+
+def test_what_was_written_before_kill_9_is_in_the_log(tmp_path):
+    store = f"sqlite:///{tmp_path / 'live' / 'predictions.db'}"
+    spool = tmp_path / "live" / "spool"
+    script = WRITER.format(tests=str(Path(__file__).parent), url=store, spool=str(spool))
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    last = -1
+    while last < 3000:
+        last = int(process.stdout.readline())
+    process.kill()
+    rest = process.communicate()[0].splitlines()
+    last = int(rest[-1]) if rest and rest[-1].isdecimal() else last
+    log = open_log(store, spool)
+    written = {r["prediction_id"] for r in log.answered()}
+    log.close()
+    assert {f"{i:07d}" for i in range(last)} <= written
+    assert len(written) <= last + 2
+
+
+def test_default_log_lies_in_the_live_folder(home):
+    log = open_log()
+    log.add([row("a")])
+    assert log.find("a") is not None
+    log.close()
+    assert (environment.live_dir() / "predictions.db").exists()
+
+
+def _count_directly(tmp_path: Path) -> int:
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / "live" / "predictions.db") as connection:
+        tables = connection.execute("select name from sqlite_master where name = 'predictions'")
+        if not tables.fetchone():
+            return 0
+        return connection.execute("select count(*) from predictions").fetchone()[0]
+
+
+def columns(ids: list[str], **other) -> PredictionColumns:
+    n = len(ids)
+    return PredictionColumns(
+        ids, other.get("ride_id"), 100.0, [10] * n, [50] * n, ["2021-02-01T08:30:00"] * n,
+        [4.5, *[None] * (n - 1)], [21.25] * n, [12.0] * n, [20.0] * n, [33.0] * n, [7] * n,
+        [True] * n, "green-duration:1", "ab" * 32, "champion", 0.1,
+    )  # fmt: skip
+
+
+def test_columns_are_kept_as_their_rows_would_be(log):
+    log.add_many([columns(["a", "b"])])
+    log.add([row("c", latency_ms=0.1)])
+    first, second, alone = (log.find(name) for name in ("a", "b", "c"))
+    assert {**first, "prediction_id": ""} == {**alone, "prediction_id": ""}
+    assert (second["trip_distance"], second["duration"]) == (None, 21.25)
+
+
+def test_columns_longer_than_a_transaction_are_kept_whole(log):
+    ids = [f"{i:05d}" for i in range(5001)]
+    log.add_many([columns(ids, ride_id=ids)])
+    assert log.counts()["predictions"] == 5001
+    assert log.find("04321")["ride_id"] == "04321"
+
+
+def test_columns_of_several_lengths_are_set_aside(local, tmp_path):
+    spoilt = columns(["a", "b"])
+    spoilt.duration = [1.0]
+    local.add_many([spoilt])
+    local.add([row("c")])
+    assert [r["prediction_id"] for r in local.answered()] == ["c"]
+    assert (tmp_path / "live" / "spool" / REJECTED_FILE).exists()

@@ -1,0 +1,100 @@
+"""GET /profile and GET /leave-by."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from taxi_duration.domain.rides import NEW_YORK
+
+ZONES = {"PULocationID": 74, "DOLocationID": 42}
+
+
+def test_profile_has_every_hour_with_its_interval(client):
+    answer = client.get("/profile", query_string={**ZONES, "date": "2021-02-15"}).json
+    assert [hour["hour"] for hour in answer["hours"]] == list(range(24))
+    assert all(h["interval"]["p10"] <= h["interval"]["p90"] for h in answer["hours"])
+    assert (answer["date"], answer["model"]) == ("2021-02-15", "green-duration:1")
+
+
+def test_profile_is_what_predict_answers_at_the_hour(client):
+    profile = client.get("/profile", query_string={**ZONES, "date": "2021-02-15"}).json
+    ride = client.post("/predict", json={**ZONES, "pickup_datetime": "2021-02-15T17:00:00"}).json
+    assert profile["hours"][17]["duration"] == pytest.approx(ride["duration"], abs=1e-4)
+
+
+def test_profile_is_of_today_without_a_date(client):
+    assert client.get("/profile", query_string=ZONES).status_code == 200
+
+
+def leave(client, p: float):
+    query = {**ZONES, "arrive": "2021-02-15T09:00:00", "p": p}
+    return client.get("/leave-by", query_string=query).json
+
+
+def test_leaving_then_arrives_in_time(client):
+    answer = leave(client, 0.9)
+    start = datetime.fromisoformat(answer["leave_by"])
+    arrive = datetime.fromisoformat(answer["arrive"])
+    assert start + timedelta(minutes=answer["minutes"]) <= arrive
+    assert start + timedelta(minutes=answer["minutes"] + 1.01) > arrive
+
+
+def test_leaving_by_p90_uses_the_interval_of_predict(client):
+    answer = leave(client, 0.9)
+    ride = client.post("/predict", json={**ZONES, "pickup_datetime": answer["leave_by"]}).json
+    assert answer["minutes"] == pytest.approx(ride["interval"]["p90"], abs=1e-3)
+
+
+def test_being_surer_means_leaving_earlier(client):
+    assert leave(client, 0.9)["leave_by"] < leave(client, 0.5)["leave_by"]
+
+
+def test_nothing_asked_here_is_in_the_prediction_log(client, log):
+    client.get("/profile", query_string=ZONES)
+    leave(client, 0.5)
+    assert log.counts()["predictions"] == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "field"),
+    [
+        ("/profile", {"PULocationID": None}, "PULocationID"),
+        ("/profile", {"PULocationID": "0"}, "PULocationID"),
+        ("/profile", {"DOLocationID": "266"}, "DOLocationID"),
+        ("/profile", {"DOLocationID": "1.0"}, "DOLocationID"),
+        ("/profile", {"DOLocationID": "²"}, "DOLocationID"),
+        ("/profile", {"DOLocationID": "9" * 5000}, "DOLocationID"),
+        ("/profile", {"date": "soon"}, "date"),
+        ("/profile", {"date": "0001-01-01"}, "date"),
+        ("/leave-by", {}, "arrive"),
+        ("/leave-by", {"arrive": "noon"}, "arrive"),
+        ("/leave-by", {"arrive": "1066-10-14T09:00"}, "arrive"),
+        ("/leave-by", {"arrive": "2021-02-15T09:00", "p": "0.95"}, "p"),
+        ("/leave-by", {"arrive": "2021-02-15T09:00", "p": "nan"}, "p"),
+        ("/leave-by", {"arrive": "2021-02-15T09:00", "p": "x"}, "p"),
+    ],
+)
+def test_a_bad_question_is_refused_by_the_name_of_its_field(client, path, changes, field):
+    query = {name: value for name, value in {**ZONES, **changes}.items() if value is not None}
+    response = client.get(path, query_string=query)
+    assert response.status_code == 400
+    assert response.json["error"]["field"] == field
+
+
+def test_arrival_with_an_unescaped_offset_is_understood(client):
+    response = client.get("/leave-by?PULocationID=74&DOLocationID=42&arrive=2021-02-15T15:00+01:00")
+    assert response.json["arrive"] == "2021-02-15T09:00:00"
+
+
+def test_leaving_before_clocks_change_counts_minutes_that_pass(client):
+    query = {**ZONES, "arrive": "2021-03-14T03:05:00", "p": 0.9}
+    answer = client.get("/leave-by", query_string=query).json
+    start, end = (
+        datetime.fromisoformat(answer[name]).replace(tzinfo=NEW_YORK).astimezone(UTC)
+        for name in ("leave_by", "arrive")
+    )
+    minutes = (end - start) / timedelta(minutes=1)
+    assert answer["minutes"] <= minutes < answer["minutes"] + 1.01
+    assert not answer["leave_by"].startswith("2021-03-14T02")  # a time that there is not

@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+
+from taxi_duration import environment
+from taxi_duration.errors import SettingError
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def test_without_settings_everything_lies_in_the_project():
+    assert environment.home() == PROJECT
+    assert environment.data_dir() == PROJECT / "data"
+    assert environment.tracking_dir() == PROJECT / "tracking"
+
+
+def test_taxi_home_moves_every_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("TAXI_HOME", str(tmp_path))
+    folders = (environment.data_dir, environment.runs_dir, environment.models_dir,
+               environment.tracking_dir, environment.deployment_dir)  # fmt: skip
+    assert {folder().parent for folder in folders} == {tmp_path}
+
+
+def test_data_dir_moves_the_months_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "big disk"))
+    assert environment.data_dir() == tmp_path / "big disk"
+    assert environment.runs_dir() == PROJECT / "runs"
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ("", "https://d37ci6vzurychx.cloudfront.net"),
+        ("https://host/months/", "https://host/months"),
+        ("s3://bucket/tlc", "s3://bucket/tlc"),
+        ("file:///data/tlc/", "file:///data/tlc"),
+        ("/data/tlc", "/data/tlc"),
+        ("../shared/tlc", str((PROJECT.parent / "shared" / "tlc").resolve())),
+    ],
+)
+def test_tlc_url_is_an_address_or_a_folder(monkeypatch, tmp_path, given, base):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TLC_URL", given)
+    assert environment.tlc_url() == base
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "default", "good", "value"),
+    [
+        ("DATA", environment.data_mode, "auto", "TLC", "tlc"),
+        ("MAX_BAD_SHARE", environment.max_bad_share, 0.2, "0.35", 0.35),
+        ("SAMPLE_ROWS", environment.sample_rows, None, "5000", 5000),
+        ("MODEL_SIGNING_KEY", environment.signing_key, None, "secret", b"secret"),
+        ("MLFLOW_TRACKING_URI", environment.tracking_server, None, "http://host", "http://host"),
+    ],
+)
+def test_each_variable_has_a_default_which_an_empty_one_means_too(
+    monkeypatch, name, read, default, good, value
+):
+    assert read() == default
+    monkeypatch.setenv(name, "")
+    assert read() == default
+    monkeypatch.setenv(name, good)
+    assert read() == value
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "bad", "allowed"),
+    [
+        ("DATA", environment.data_mode, "real", "auto, tlc, sample"),
+        ("MAX_BAD_SHARE", environment.max_bad_share, "20 %", "from 0 to 1"),
+        ("MAX_BAD_SHARE", environment.max_bad_share, "1.5", "from 0 to 1"),
+        ("MAX_BAD_SHARE", environment.max_bad_share, "nan", "from 0 to 1"),
+        ("SAMPLE_ROWS", environment.sample_rows, "0", "positive whole number"),
+        ("SAMPLE_ROWS", environment.sample_rows, "1e4", "positive whole number"),
+        ("SAMPLE_ROWS", environment.sample_rows, "-5", "positive whole number"),
+    ],
+)
+def test_bad_value_is_refused_by_name_with_what_is_allowed(monkeypatch, name, read, bad, allowed):
+    monkeypatch.setenv(name, bad)
+    with pytest.raises(SettingError) as error:
+        read()
+    message = str(error.value)
+    assert name in message and repr(bad) in message and allowed in message

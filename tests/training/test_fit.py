@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from taxi_duration.domain.rides import Rides
+from taxi_duration.errors import SettingError
+from taxi_duration.evaluation.metrics import interval_metrics
+from taxi_duration.training.calibration import CALIBRATION_BLOCKS, calibration_blocks
+from taxi_duration.training.fit import MIN_TRIPS, fit_model
+from taxi_duration.training.linear_models import LINEAR_PARAMETERS, pair_matrix
+from taxi_duration.training.point import fit_point
+
+
+def trips_of(frame, n: int):
+    part = frame.head(n)
+    return Rides.from_frame(part), part["duration"].to_numpy()
+
+
+def test_too_few_trips_are_refused_with_their_number(sample_months):
+    with pytest.raises(SettingError, match=rf"{MIN_TRIPS - 1} trips are too few"):
+        fit_model("LR", *trips_of(sample_months[0], MIN_TRIPS - 1))
+
+
+@pytest.mark.parametrize("kind", ["LR", "XGB"])
+def test_just_enough_trips_give_a_model_that_answers(sample_months, kind):
+    rides, duration = trips_of(sample_months[0], MIN_TRIPS)
+    answers = fit_model(kind, rides, duration).answer(rides)
+    for minutes in (answers.duration, answers.p10, answers.p90):
+        assert np.isfinite(minutes).all()
+
+
+def test_an_unknown_kind_is_refused_by_name(trips):
+    with pytest.raises(SettingError, match=r"'SVM'.*LR"):
+        fit_model("SVM", Rides.from_frame(trips), trips["duration"].to_numpy())
+
+
+def test_blocks_are_days_in_a_row():
+    days = np.repeat(np.datetime64("2021-01-01") + np.arange(31), 4)
+    block = calibration_blocks(days)
+    assert sorted(set(block)) == list(range(CALIBRATION_BLOCKS))
+    assert (np.diff(block) >= 0).all()
+    assert np.bincount(block).min() >= 4 * 10
+
+
+def test_a_day_is_never_divided_between_blocks():
+    rng = np.random.default_rng(0)
+    at = np.datetime64("2021-01-01T00:00") + rng.integers(0, 30 * 1440, 2000).astype("m8[m]")
+    block = calibration_blocks(at)
+    for day in np.unique(at.astype("datetime64[D]")):
+        assert len(set(block[at.astype("datetime64[D]") == day])) == 1
+
+
+def test_a_window_of_one_day_is_divided_by_time():
+    at = np.datetime64("2021-01-01T00:00") + np.arange(90)[::-1].astype("m8[m]")
+    block = calibration_blocks(at)
+    assert np.bincount(block).tolist() == [30, 30, 30]
+    assert block[0] == CALIBRATION_BLOCKS - 1  # the latest trip is in the last block
+
+
+def test_intervals_cover_the_month_after_with_and_without_distance(fitted, sample_months):
+    rides, actual = Rides.from_frame(sample_months[1]), sample_months[1]["duration"].to_numpy()
+    for asked in (rides, rides.without_distance()):
+        coverage = interval_metrics(actual, fitted("XGB").answer(asked))["coverage"]
+        assert 0.74 <= coverage <= 0.88
+
+
+def test_intervals_are_wider_without_distance(fitted, sample_months):
+    rides = Rides.from_frame(sample_months[1])
+    width, blind = (
+        np.mean(a.p90 - a.p10) for a in map(fitted("XGB").answer, (rides, rides.without_distance()))
+    )
+    assert blind > width
+
+
+def test_support_counts_the_trips_of_the_whole_window(fitted, sample_months):
+    train = sample_months[0]
+    pair = train.groupby(["PULocationID", "DOLocationID"]).size().idxmax()
+    trips = (train["PULocationID"] == pair[0]) & (train["DOLocationID"] == pair[1])
+    asked = Rides.from_frame(train[trips].head(1))
+    assert fitted("XGB").answer(asked).support[0] == trips.sum()
+
+
+def test_the_same_seed_gives_the_same_model(sample_months):
+    rides, duration = trips_of(sample_months[0], 400)
+    first, again = (fit_model("XGB", rides, duration, seed=3).answer(rides) for _ in range(2))
+    for name in ("duration", "p10", "p50", "p90"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+
+
+def test_ridge_is_solved_to_the_end_though_one_taximeter_ran_away(sample_months):
+    rides, duration = trips_of(sample_months[0], 4000)
+    miles = rides.trip_distance.copy()
+    miles[0] = 244_152.0  # as in the real green month of 2021-01
+    rides = replace(rides, trip_distance=miles)
+    model = fit_point("RIDGE", rides, duration)
+    columns = pair_matrix(model.vectorizer, rides).toarray()
+    centred, minutes = columns - columns.mean(axis=0), duration - duration.mean()
+    penalty = LINEAR_PARAMETERS["RIDGE"]["alpha"] * np.eye(columns.shape[1])
+    exact = np.linalg.solve(centred.T @ centred + penalty, centred.T @ minutes)
+    expected = centred @ exact + duration.mean()
+    assert np.abs(model.predict_minutes(rides) - expected).max() < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["LASSO", "RIDGE", "RF"])
+def test_other_kinds_cover_too(fitted, sample_months, kind):
+    rides, actual = Rides.from_frame(sample_months[1]), sample_months[1]["duration"].to_numpy()
+    coverage = interval_metrics(actual, fitted(kind).answer(rides))["coverage"]
+    assert 0.74 <= coverage <= 0.88

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from taxi_duration.domain.limits import TRIP_MINUTES
+from taxi_duration.domain.rides import Rides
+from taxi_duration.training.season import season_level, season_step
+from taxi_duration.training.tree_models import fit_trees, rehearsal_settings, xgb_settings
+
+
+def month_of(first: str, days: int) -> np.ndarray:
+    """Ten pickups a day, shape (10 * days,)."""
+    return np.repeat(np.datetime64(first) + np.arange(days), 10) + np.timedelta64(9, "h")
+
+
+def test_answers_keep_to_the_course_rule(fitted, sample_months):
+    minutes = fitted("XGB").point.predict_minutes(Rides.from_frame(sample_months[1]))
+    assert minutes.dtype == np.float32
+    assert minutes.min() >= TRIP_MINUTES[0]
+    assert minutes.max() <= TRIP_MINUTES[1]
+
+
+def test_a_masked_distance_is_answered_by_the_blind_trees(fitted, sample_months):
+    rides, point = Rides.from_frame(sample_months[1]), fitted("XGB").point
+    masked = rides.without_distance()
+    assert not point.uses_distance(masked).any()
+    other = replace(point, informed=point.blind)  # the informed trees play no part
+    np.testing.assert_array_equal(point.predict_minutes(masked), other.predict_minutes(masked))
+
+
+def test_an_impossible_distance_is_answered_as_if_none_was_given(fitted, sample_months):
+    rides, point = Rides.from_frame(sample_months[1]).take(np.arange(50)), fitted("XGB").point
+    for miles in (0.0, -3.0, 5000.0):
+        odd = replace(rides, trip_distance=np.full(50, miles, dtype="float32"))
+        np.testing.assert_array_equal(
+            point.predict_minutes(odd), point.predict_minutes(rides.without_distance())
+        )
+
+
+@pytest.mark.parametrize("kind", ["XGB", "RF"])
+def test_longer_trips_do_not_get_shorter_on_average(fitted, sample_months, kind):
+    rides, point = Rides.from_frame(sample_months[1]), fitted(kind).point
+    means = [
+        point.predict_minutes(
+            replace(rides, trip_distance=np.full(len(rides), miles, dtype="float32"))
+        ).mean()
+        for miles in (0.5, 1, 2, 4, 8, 12, 16)
+    ]
+    assert (np.diff(means) > 0).all(), means
+
+
+def test_the_distance_makes_answers_better(fitted, sample_months):
+    rides, actual = Rides.from_frame(sample_months[1]), sample_months[1]["duration"].to_numpy()
+    point = fitted("XGB").point
+    with_it, without = (
+        np.sqrt(np.mean((point.predict_minutes(r) - actual) ** 2))
+        for r in (rides, rides.without_distance())
+    )
+    assert with_it < without < actual.std()
+
+
+def test_what_comes_after_the_ride_does_not_enter_the_fit(sample_months):
+    trips = sample_months[0].head(800)
+    shuffled = trips.assign(dropoff_at=trips["dropoff_at"].to_numpy()[::-1], fare_amount=1.0)
+    models = [
+        fit_trees("XGB", Rides.from_frame(t), t["duration"].to_numpy(), rehearsal=True)
+        for t in (trips, shuffled)
+    ]
+    asked = Rides.from_frame(sample_months[1]).take(np.arange(200))
+    np.testing.assert_array_equal(*(model.predict_minutes(asked) for model in models))
+
+
+def test_the_same_seed_gives_the_same_answers_and_another_seed_others(sample_months):
+    trips = sample_months[0].head(800)
+    rides, duration = Rides.from_frame(trips), trips["duration"].to_numpy()
+    first, again, other = (
+        fit_trees("XGB", rides, duration, seed=seed, rehearsal=True).predict_minutes(rides)
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_rehearsal_is_quicker_and_learns_as_much():
+    stored, quick = xgb_settings(), rehearsal_settings(xgb_settings())
+    assert quick["rounds"] < stored["rounds"] / 2
+    step = [s["rounds"] * s["parameters"]["eta"] for s in (stored, quick)]
+    assert step[1] == pytest.approx(step[0], rel=0.02)
+
+
+def test_the_season_is_one_on_average_over_the_year():
+    days = np.datetime64("2021-01-01") + np.arange(365)
+    assert season_level(days).mean() == pytest.approx(1, abs=0.005)
+
+
+def test_the_season_has_no_jump_at_new_year():
+    days = np.array(["2021-12-31", "2022-01-01"], dtype="datetime64[D]")
+    assert np.ptp(season_level(days)) < 0.01
+
+
+def test_the_month_after_january_is_expected_slower_than_january():
+    assert 1.01 < season_step(month_of("2022-01-01", 31)) < 1.05
+
+
+def test_the_month_after_december_is_expected_quicker_than_december():
+    assert 0.9 < season_step(month_of("2021-12-01", 31)) < 0.98
+
+
+def test_a_window_of_a_whole_year_is_followed_by_its_next_month():
+    year = month_of("2021-01-01", 365)
+    ahead = season_level(np.datetime64("2022-01-01") + np.arange(31)).mean()
+    assert season_step(year) == pytest.approx(1 + 0.7 * (ahead - 1), abs=0.005)
+
+
+def test_a_window_before_the_season_was_known_does_not_use_it():
+    assert season_step(month_of("2019-01-01", 31)) == 1.0
+
+
+def test_the_season_ignores_a_few_pickups_dated_years_away():
+    days = np.append(month_of("2022-01-01", 31), np.datetime64("2029-08-01T00", "h"))
+    assert season_step(days) == pytest.approx(season_step(days[:-1]), abs=0.001)

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from taxi_duration.domain.months import parse_months
+from taxi_duration.domain.rides import Rides
+from taxi_duration.errors import SettingError
+from taxi_duration.registry import tracking
+from taxi_duration.training import tuning
+from taxi_duration.training.season import measure_season, season_level
+from taxi_duration.training.tree_models import xgb_settings
+from taxi_duration.training.tuning import (
+    Fold,
+    score_settings,
+    search,
+    settings_of,
+    time_folds,
+    tune,
+)
+
+
+@pytest.fixture(scope="module")
+def folds(sample_months) -> list[Fold]:
+    trips = sample_months[0].head(2500)
+    return time_folds(Rides.from_frame(trips), trips["duration"].to_numpy())
+
+
+@pytest.fixture
+def quick_search(monkeypatch):
+    """Trials of a few rounds."""
+    stored = {**xgb_settings(), "rounds": 150}
+    monkeypatch.setattr(tuning, "xgb_settings", lambda: stored)
+    fit = tuning.fit_booster
+    monkeypatch.setattr(
+        tuning,
+        "fit_booster",
+        lambda rows, y, settings, weight: fit(rows, y, {**settings, "rounds": 5}, weight=weight),
+    )
+
+
+def test_days_ahead_come_after_all_days_of_the_past(sample_months):
+    rides, duration = Rides.from_frame(sample_months[0]), sample_months[0]["duration"].to_numpy()
+    day = rides.pickup_at.astype("datetime64[D]")
+    days = np.unique(day)
+    for fold, share in zip(time_folds(rides, duration), (0.5, 0.75), strict=True):
+        past = day < days[int(len(days) * share)]
+        np.testing.assert_array_equal(fold.past_minutes, duration[past])
+        assert len(fold.past) == past.sum()
+
+
+def test_changing_later_trips_changes_nothing_of_the_past(sample_months):
+    rides, duration = Rides.from_frame(sample_months[0]), sample_months[0]["duration"].to_numpy()
+    later = rides.pickup_at.astype("datetime64[D]") >= np.datetime64("2021-01-24")
+    changed = np.where(later, 60.0, duration)
+    before, after = (time_folds(rides, minutes)[0] for minutes in (duration, changed))
+    np.testing.assert_array_equal(before.past, after.past)
+    np.testing.assert_array_equal(before.ahead, after.ahead)
+
+
+def test_a_score_is_the_share_of_the_mean_s_error(folds):
+    settings = {**xgb_settings(), "rounds": 100}
+    assert 0.2 < score_settings(settings, folds) < 0.9
+
+
+def test_better_settings_score_lower(folds):
+    good = {**xgb_settings(), "rounds": 100}
+    bad = {**good, "rounds": 2}
+    assert score_settings(good, folds) < score_settings(bad, folds)
+
+
+def test_settings_whose_trees_are_too_large_to_serve_are_out(folds, monkeypatch):
+    monkeypatch.setattr(tuning, "MAX_NODES", 10)
+    assert score_settings({**xgb_settings(), "rounds": 20}, folds) == float("inf")
+
+
+def test_a_point_becomes_settings_of_the_stored_form():
+    settings = settings_of({"rounds": 200, "eta": 0.0512345678, "max_depth": 7})
+    assert set(settings) == set(xgb_settings())
+    assert settings["rounds"] == 200
+    assert settings["parameters"]["eta"] == 0.05123
+    assert settings["parameters"]["objective"] == "reg:squarederror"
+
+
+def test_the_search_starts_from_the_stored_settings(folds, quick_search):
+    study = search(folds, trials=1, minutes=1)
+    assert study.trials[0].params["eta"] == xgb_settings()["parameters"]["eta"]
+    assert study.trials[0].params["rounds"] == 150
+
+
+@pytest.mark.slow
+def test_a_study_is_kept_in_mlflow_and_its_best_settings_in_a_file(home, quick_search, tmp_path):
+    out = tmp_path / "best.json"
+    result = tune("green", parse_months("2021-01"), 3, 2.0, out)
+    assert json.loads(out.read_text()) == result["settings"]
+    assert result["score"] <= result["stored_score"]
+    client = tracking.connect()
+    run = client.search_runs([tracking.experiment_id(client)])[0]
+    assert run.data.params["rounds"] == str(result["settings"]["rounds"])
+    assert run.data.metrics["trials"] == 3
+    assert {f.path for f in client.list_artifacts(run.info.run_id)} == {
+        "trials.json",
+        "xgb_settings.json",
+    }
+
+
+@pytest.mark.parametrize(("months", "trials", "minutes"), [("", 3, 1), ("2021-01", 0, 1),
+                                                           ("2021-01", 3, 0)])  # fmt: skip
+def test_a_study_of_nothing_is_refused(months, trials, minutes, tmp_path):
+    with pytest.raises(SettingError, match="tuning needs"):
+        tune("green", parse_months(months) if months else [], trials, minutes, tmp_path / "x")
+
+
+def year_of_trips(n: int = 30_000) -> tuple[Rides, np.ndarray]:
+    """Trips of 2022 on nine pairs whose minutes follow the stored season."""
+    rng = np.random.default_rng(0)
+    at = np.datetime64("2022-01-01T00") + rng.integers(0, 365 * 24, n).astype("m8[h]")
+    rides = Rides(
+        rng.choice([74, 75, 41], n).astype("int16"),
+        rng.choice([42, 166, 138], n).astype("int16"),
+        at.astype("datetime64[s]"),
+        np.full(n, np.nan, dtype="float32"),
+    )
+    return rides, 12 * season_level(at) * np.exp(rng.normal(0, 0.1, n))
+
+
+def test_a_season_is_found_again():
+    weeks = np.datetime64("2022-01-01") + 3 + 7 * np.arange(52)
+    level = measure_season(*year_of_trips())
+    np.testing.assert_allclose(level, season_level(weeks), atol=0.03)
+
+
+def test_weeks_without_trips_lie_on_a_line_between_their_neighbours():
+    rides, duration = year_of_trips()
+    seen = rides.pickup_at.astype("datetime64[M]") != np.datetime64("2022-09")
+    level = measure_season(rides.take(seen), duration[seen])
+    gap = level[35:39]  # 3 September to 24 September: day 245, 252, 259 and 266 of the year
+    np.testing.assert_allclose(np.diff(gap, n=2), 0, atol=0.0015)
