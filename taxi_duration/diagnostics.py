@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from taxi_duration.candidates import Candidate
+from taxi_duration.clock import window_days
 from taxi_duration.explain import BASE
 from taxi_duration.metrics import error_metrics
 from taxi_duration.predictor import RidePredictor
@@ -98,14 +99,15 @@ def learning_curve(
     train = concat_trips(run.train_months)
     rides, duration = Rides.from_frame(train), train["duration"].to_numpy()
     day = rides.pickup_at.astype("datetime64[D]")
-    days = np.unique(day)
+    days = window_days(day, run.settings.train_months)
     rows = []
     for part in parts:
-        recent = day >= days[-max(len(days) // part, 1)]
+        last = days[-max(len(days) // part, 1) :]
+        recent = np.isin(day, last)
         started = time.perf_counter()
         point = fit_point(candidate.kind, rides.take(recent), duration[recent])
         seconds = time.perf_counter() - started
-        rows.append([len(days) // part, int(recent.sum()), *_both_rmse(point, run), seconds])
+        rows.append([len(last), int(recent.sum()), *_both_rmse(point, run), seconds])
     whole = candidate.card
     rmse = [candidate.metrics[f"{w}_distance"]["rmse"] for w in ("with", "without")]
     rows.append([len(days), len(train), *rmse, whole["fit_seconds"]])

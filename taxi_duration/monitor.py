@@ -23,6 +23,7 @@ import pandas as pd
 from taxi_duration import config
 from taxi_duration.bootstrap import DayBootstrap
 from taxi_duration.bundle import load_bundle
+from taxi_duration.clock import window_days
 from taxi_duration.deployment import name_of, read_deployment, read_history
 from taxi_duration.drift import LEVELS, MIN_ROWS, Drift, Sample, measure_drift
 from taxi_duration.errors import BundleError, NotFoundError, TaxiError
@@ -324,7 +325,7 @@ def _error_rows(
 
 def draws_for(pickup_at: np.ndarray) -> DayBootstrap:
     """Return draws of days, or of hours while there are only a few days."""
-    few = len(np.unique(pickup_at.astype("datetime64[D]"))) < FEW_DAYS
+    few = len(window_days(pickup_at)) < FEW_DAYS
     return DayBootstrap(pickup_at, block="h" if few else "D")
 
 
