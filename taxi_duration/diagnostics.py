@@ -1,28 +1,103 @@
-"""What notebooks ask of a trained candidate: where it errs, and what more data would buy."""
+"""What notebooks ask of a model: what it sees and holds, where it errs, what more data buys."""
 
 from __future__ import annotations
 
+import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from taxi_duration.boosted import recency_weight, window_atlas
 from taxi_duration.candidates import Candidate
 from taxi_duration.clock import window_days
+from taxi_duration.conditions import load_conditions, values_of
 from taxi_duration.explain import BASE
+from taxi_duration.features import DISTANCE_FEATURES, FEATURES, fit_tables, transform
+from taxi_duration.files import sha256_file
+from taxi_duration.linear import PairVectorizer
 from taxi_duration.metrics import error_metrics
+from taxi_duration.models import DurationModel
 from taxi_duration.predictor import RidePredictor
 from taxi_duration.prepared import concat_trips
 from taxi_duration.rides import Rides
 from taxi_duration.runs import Run
-from taxi_duration.training import fit_point
+from taxi_duration.training import LINEAR_PARAMETERS, fit_point
 
 PUBLIC_MONTHS = ("green", "2021-01", "2021-02")  # what the public figures were measured on
 CALIBRATION_BINS = 10
 IMPORTANCE_RIDES = 500
+
+
+def ride_features(kind: str, trips: pd.DataFrame, ride: pd.DataFrame) -> pd.DataFrame:
+    """Return what a kind of model sees of one ride, by name, with and without its distance.
+
+    Args:
+        kind: LR, LASSO, RIDGE, RF or XGB.
+        trips: past trips that the tables or columns are learned from.
+        ride: a frame of one trip.
+    Returns:
+        Trees: the features looked up in tables of the past trips, then the hour's conditions;
+        NaN is "not given". Linear kinds: the columns that are not 0, named as scikit-learn's
+        DictVectorizer names them; without a distance the pair's mean stands in.
+    """
+    past, asked = Rides.from_frame(trips), Rides.from_frame(ride)
+    both = {"distance given": asked, "no distance": asked.without_distance()}
+    if kind in LINEAR_PARAMETERS:
+        vectorizer = PairVectorizer.fit(past)
+        names = vectorizer.feature_names
+        rows = {name: vectorizer.transform(rides).toarray()[0] for name, rides in both.items()}
+        table = pd.DataFrame(rows, index=names)
+        return table[(table != 0).any(axis=1)].rename_axis("feature")
+    weight, atlas = recency_weight(past.pickup_at), window_atlas(past.pickup_at)
+    tables = fit_tables(past, trips["duration"].to_numpy(), weight, atlas)
+    rows = {name: transform(rides, tables, True)[0] for name, rides in both.items()}
+    table = pd.DataFrame(rows, index=list(DISTANCE_FEATURES))
+    table.loc[DISTANCE_FEATURES[len(FEATURES) :], "no distance"] = np.nan  # these trees have none
+    return pd.concat([table, _conditions(asked)]).rename_axis("feature")
+
+
+def _conditions(asked: Rides) -> pd.DataFrame:
+    """The hour's conditions of one ride, as rows of `ride_features`; none without a file."""
+    conditions = load_conditions()
+    names = () if conditions is None else conditions.names
+    values = values_of(names, asked.pickup_at)[0] if names else []
+    return pd.DataFrame(dict.fromkeys(("distance given", "no distance"), values), index=names)
+
+
+def bin_contents(model: DurationModel) -> pd.DataFrame:
+    """Return what a model is made of, part by part: `type`, `shape` or value, `kB`, largest first.
+
+    A part is named by its place, such as `point.vectorizer.column_of`.
+    """
+    parts = pd.DataFrame(_parts(model, ""), columns=["part", "type", "holds", "kB"])
+    return parts.sort_values("kB", ascending=False, kind="stable").set_index("part")
+
+
+def _parts(value: object, name: str) -> Iterator[tuple[str, str, str, float]]:
+    if is_dataclass(value):
+        for field in fields(value):
+            inner = f"{name}.{field.name}" if name else field.name
+            yield from _parts(getattr(value, field.name), inner)
+    elif isinstance(value, np.ndarray):
+        kind = "record" if value.dtype.names else str(value.dtype)
+        shape = " x ".join(f"{n:,}" for n in value.shape)
+        yield name, f"array of {kind}", shape, value.nbytes / 1000
+    else:
+        size = len(pickle.dumps(value)) / 1000
+        text = str(value)
+        yield name, type(value).__name__, text if len(text) < 60 else f"{text[:57]}…", size
+
+
+def bundle_files(folder: Path) -> pd.DataFrame:
+    """Return the files of a saved bundle: `kB` and `sha256`."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    rows = {p.name: {"kB": p.stat().st_size / 1000, "sha256": sha256_file(p)} for p in files}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("file")
 
 
 def residuals(candidate: Candidate, run: Run) -> pd.DataFrame:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import pytest
 
 from taxi_duration import config
-from taxi_duration.drift import Drift
 from taxi_duration.errors import NotFoundError, TagError
 from taxi_duration.files import read_json
-from taxi_duration.monitor import live_errors, log_frame
-from taxi_duration.monitor_plots import plot_days, plot_drift, plot_errors
 from taxi_duration.monitor_report import run_monitor
 
 
@@ -36,15 +33,3 @@ def test_notebook_gives_a_page_for_people_and_a_verdict_for_machines(moved_home)
     assert (config.live_dir() / "monitor.html").read_bytes() == page.read_bytes()
     assert read_json(config.live_dir() / "monitor.json")["drift"]
     assert any(verdict["verdict"].upper() in line for line in said)
-
-
-def test_plots_of_no_rides_say_so():
-    figures = [plot_errors(live_errors(log_frame([]))), plot_days(log_frame([])), plot_drift([])]
-    words = [figure.axes[0].texts[0].get_text() for figure in figures]
-    assert words == ["no ride has its true duration yet"] * 2 + ["too few rides to measure drift"]
-
-
-def test_drift_is_drawn_as_a_share_of_its_alarm_bound():
-    drift = Drift("hour", "shift", 0.35, "hours", "ok", 0.45, 0.7)
-    bar = plot_drift([drift]).axes[0].patches[0]
-    assert bar.get_width() == pytest.approx(0.5)
