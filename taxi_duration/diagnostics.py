@@ -70,15 +70,15 @@ def _conditions(asked: Rides) -> pd.DataFrame:
 
 
 def bin_contents(model: DurationModel) -> pd.DataFrame:
-    """Return what a model is made of, part by part: `type`, `shape` or value, `kB`, largest first.
+    """Return what a model is made of: `type`, what it `holds` and `bytes` of each part.
 
-    A part is named by its place, such as `point.vectorizer.column_of`.
+    A part is named by its place, such as `point.vectorizer.column_of`; the largest come first.
     """
-    parts = pd.DataFrame(_parts(model, ""), columns=["part", "type", "holds", "kB"])
-    return parts.sort_values("kB", ascending=False, kind="stable").set_index("part")
+    parts = pd.DataFrame(_parts(model, ""), columns=["part", "type", "holds", "bytes"])
+    return parts.sort_values("bytes", ascending=False, kind="stable").set_index("part")
 
 
-def _parts(value: object, name: str) -> Iterator[tuple[str, str, str, float]]:
+def _parts(value: object, name: str) -> Iterator[tuple[str, str, str, int]]:
     if is_dataclass(value):
         for field in fields(value):
             inner = f"{name}.{field.name}" if name else field.name
@@ -86,17 +86,17 @@ def _parts(value: object, name: str) -> Iterator[tuple[str, str, str, float]]:
     elif isinstance(value, np.ndarray):
         kind = "record" if value.dtype.names else str(value.dtype)
         shape = " x ".join(f"{n:,}" for n in value.shape)
-        yield name, f"array of {kind}", shape, value.nbytes / 1000
+        yield name, f"array of {kind}", shape, value.nbytes
     else:
-        size = len(pickle.dumps(value)) / 1000
+        size = len(pickle.dumps(value))
         text = str(value)
         yield name, type(value).__name__, text if len(text) < 60 else f"{text[:57]}…", size
 
 
 def bundle_files(folder: Path) -> pd.DataFrame:
-    """Return the files of a saved bundle: `kB` and `sha256`."""
+    """Return the files of a saved bundle: `bytes` and `sha256`."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    rows = {p.name: {"kB": p.stat().st_size / 1000, "sha256": sha256_file(p)} for p in files}
+    rows = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in files}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("file")
 
 

@@ -59,6 +59,11 @@ class Run:
         return "sample" if "sample" in sources else "tlc"
 
     @property
+    def title(self) -> str:
+        """Service and all months, as a plot's title names them."""
+        return self._title(f"{self.settings.train_data}, {self.settings.val_data}")
+
+    @property
     def train_title(self) -> str:
         """Service and training months, as a plot's title names them."""
         return self._title(self.settings.train_data)

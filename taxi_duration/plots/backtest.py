@@ -52,7 +52,7 @@ def _mark_alarms(axes: Any, alarms: pd.DataFrame, last: np.datetime64) -> None:
     One that begins within ALARM_NAME_DAYS of a named one has no room for a name of its own.
     """
     named = None
-    ends = [*alarms["day"].iloc[1:], last]
+    ends = [*alarms["day"].iloc[1:], last][: len(alarms)]  # the verdict may never have changed
     for alarm, end in zip(alarms.itertuples(), ends, strict=True):
         if alarm.level == "alarm":
             axes.axvspan(alarm.day, end, color=RED, alpha=0.15, lw=0)

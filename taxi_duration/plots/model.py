@@ -45,7 +45,9 @@ def plot_residuals(residuals: pd.DataFrame, about: str = "") -> Figure:
     axes[1].tick_params(axis="x", rotation=30)
     axes[2].tick_params(axis="x", rotation=30)
     axes[0].set_xticks(range(0, 24, 4))
-    axes[0].legend(title="box: P25, median, P75; ends: P10, P90", fontsize=8, title_fontsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    title = "box: P25, median, P75\nends: P10, P90"
+    axes[2].legend(handles, labels, title=title, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -86,7 +88,7 @@ def plot_leaderboard(table: pd.DataFrame, about: str = "") -> Figure:
     for rows, column, offset, color, label in (
         (~lookup, "rmse", 0.2, BLUE, "model, distance given"),
         (~lookup, "rmse_no_distance", -0.2, ORANGE, "model, no distance"),
-        (lookup, "rmse", 0.2, GREY, "lookup"),
+        (lookup, "rmse", 0.0, GREY, "lookup"),
     ):
         bars = axes.barh(
             place[rows] + offset, shown[column][rows], height=0.38, color=color, label=label
@@ -176,13 +178,14 @@ def plot_learning_curve(table: pd.DataFrame, about: str = "") -> Figure:
         table: as `diagnostics.learning_curve` gives it.
     """
     figure, axes = new_figure(size=(8, 3.8), about=about)
-    for column, color, label in (
-        ("rmse", BLUE, "distance given"), ("rmse_no_distance", ORANGE, "no distance"),
-    ):  # fmt: skip
-        axes.plot(table["days"], table[column], "o-", color=color, label=label)
+    for column, style, color, label in (
+        ("rmse", "o-", BLUE, "distance given"),
+        ("rmse_no_distance", "s:", ORANGE, "no distance"),  # seen where both lines are one
+    ):
+        axes.plot(table["days"], table[column], style, color=color, label=label)
     axes.set(
-        title="What more days buy: the last days of the training window",
-        xlabel="days learned from", ylabel="RMSE on the validation months, minutes",
+        title="What more days buy: RMSE on the validation months",
+        xlabel="days learned from, the last of the training window", ylabel="RMSE, minutes",
     )  # fmt: skip
     axes.set_xticks(table["days"])
     axes.legend()

@@ -125,6 +125,7 @@ def plot_days(days: pd.DataFrame, about: str = "") -> Figure:
     """
     figure, (top, bottom) = new_figure(2, 1, size=(12, 6), about=about, sharex=True)
     _draw_days(top, days, "trips", "trips a day")
+    top.set_ylim(bottom=0)
     top.set(title="Trips by day of pickup")
     bottom.set(title="Median speed by day of pickup", xlabel="day of pickup")
     if days["speed_mph"].notna().any():
@@ -146,7 +147,7 @@ def _draw_days(axes: Axes, days: pd.DataFrame, column: str, unit: str) -> None:
     for number, day in enumerate(days.index[days["holiday"]]):
         label = "federal holiday" if number == 0 else None
         axes.axvline(day, color=ORANGE, linestyle="--", linewidth=1, label=label)
-    axes.set(ylabel=unit, ylim=(0, None))
+    axes.set(ylabel=unit)
 
 
 def _name_far_days(axes: Axes, days: pd.DataFrame, most: int = 12) -> None:
@@ -172,14 +173,19 @@ def plot_hours(hours: pd.DataFrame, about: str = "") -> Figure:
     import seaborn as sns
 
     figure, panels = new_figure(1, 2, size=(14, 3.6), about=about)
+    enough = hours["trips"] >= FEW_TRIPS
     for axes, column, title, unit in (
         (panels[0], "trips_per_hour", "When people ride", "trips per hour"),
         (panels[1], "minutes", "How long it takes", "median minutes"),
     ):
-        enough = hours["trips"] >= FEW_TRIPS
+        axes.set(title=title)
+        if not enough.any():
+            write_instead(axes, f"no hour of the week has {FEW_TRIPS} trips")
+            continue
         grid = hours[column].where(enough).unstack("hour")
         sns.heatmap(grid, ax=axes, cmap="viridis", yticklabels=WEEKDAYS, cbar_kws={"label": unit})
-        axes.set(title=title, xlabel="hour of pickup, New York time", ylabel="")
+        axes.set(xlabel="hour of pickup, New York time", ylabel="")
+        axes.grid(visible=False)
         axes.tick_params(axis="y", rotation=0)
         if not enough.all():
             axes.set_xlabel(f"hour of pickup, New York time (white: under {FEW_TRIPS} trips)")
@@ -202,6 +208,7 @@ def plot_busiest_pairs(trips: pd.DataFrame, about: str = "", zones: int = 12) ->
         yticklabels=names, cbar_kws={"label": "median minutes"}, annot_kws={"size": 8},
     )  # fmt: skip
     axes.set(title="Between the busiest zones (number: trips)", xlabel="drop-off", ylabel="pickup")
+    axes.grid(visible=False)  # it would show through pairs without a trip
     axes.tick_params(axis="x", rotation=60)
     for label in axes.get_xticklabels():
         label.set_horizontalalignment("right")
@@ -225,6 +232,7 @@ def plot_nulls(nulls: pd.DataFrame, about: str = "") -> Figure:
     )  # fmt: skip
     missing = " (white: no such column)" if np.isnan(shares.to_numpy()).any() else ""
     axes.set(title=f"Nulls by column{missing}", xlabel="month", ylabel="")
+    axes.grid(visible=False)
     axes.tick_params(axis="y", rotation=0)
     axes.tick_params(axis="x", rotation=0 if shares.shape[1] < 8 else 60)
     return figure
