@@ -167,7 +167,7 @@ def describe_residuals(errors: pd.DataFrame) -> str:
     """
     groups = {
         "hour": errors["pickup_at"].dt.hour.map("{}:00".format),
-        "distance": mile_classes(errors["trip_distance"]).map("{} miles".format),
+        "distance": mile_classes(errors["trip_distance"]).astype(object),
         "pickup borough": pd.Series(zone_table().borough[errors["PULocationID"]], errors.index),
     }
     found = []
@@ -176,7 +176,8 @@ def describe_residuals(errors: pd.DataFrame) -> str:
         bias = error.mean()[error.size() >= FEW_TRIPS]
         if len(bias):
             worst = bias.abs().idxmax()
-            found.append(f"{name} {worst} ({bias[worst]:+.2f} minutes)")
+            unit = " miles" if name == "distance" else ""
+            found.append(f"{name} {worst}{unit} ({bias[worst]:+.2f} minutes)")
     return (
         f"On average answers are {errors['error'].mean():+.2f} minutes off. Most off as a whole: "
         f"{_names(found)}."

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
+import nbformat
 import pytest
 
 from taxi_duration import config
+from taxi_duration.deployment import name_of
 from taxi_duration.errors import NotFoundError, TagError
 from taxi_duration.files import read_json
+from taxi_duration.monitor import serving_champion
 from taxi_duration.monitor_report import run_monitor
+from taxi_duration.prediction_log import PredictionRow, open_log
 
 
 def test_nothing_deployed_says_what_to_do(home):
@@ -33,3 +39,29 @@ def test_notebook_gives_a_page_for_people_and_a_verdict_for_machines(moved_home)
     assert (config.live_dir() / "monitor.html").read_bytes() == page.read_bytes()
     assert read_json(config.live_dir() / "monitor.json")["drift"]
     assert any(verdict["verdict"].upper() in line for line in said)
+
+
+def asked_once(champion) -> PredictionRow:
+    """The log's row of one `curl`, whose true duration nobody has told."""
+    return PredictionRow(
+        "id", None, time.time(), 74, 75, "2021-03-01T09:00:00", 2.5, 10.0, 7.0, 10.0, 14.0, 50,
+        True, name_of(champion), champion["model_sha256"], "champion",
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_after_a_single_curl_the_validation_month_is_shown_under_its_own_heading(moved_home):
+    log = open_log()
+    log.add([asked_once(serving_champion())])
+    log.close()
+    verdict = run_monitor("", say=lambda _: None)
+    assert verdict["source"] == "green 2021-02"
+    (path,) = config.runs_dir().glob("monitor-*/05_monitor.ipynb")
+    cells = nbformat.read(path, as_version=4).cells
+    published = next(i for i, c in enumerate(cells) if c.source.startswith("## Published months"))
+    drawn = [i for i, c in enumerate(cells) for output in c.get("outputs", [])
+             if "image/png" in output.get("data", {})]  # fmt: skip
+    assert len(drawn) == 2 and min(drawn) > published  # errors and drift of the month
+    said = [o["data"]["text/markdown"] for c in cells for o in c.get("outputs", [])
+            if "text/markdown" in o.get("data", {})]  # fmt: skip
+    assert said[0].startswith("1 rides, 0 with their true duration.")
