@@ -331,7 +331,8 @@ def replay(data: str, service: str, url: str, days: int | None, rides: int | Non
 def backtest(months: str, service: str, plot: str | None) -> None:
     """Time travel: live through months with the model frozen, retrained monthly, or by auto."""
     from taxi_duration.domain.months import check_service, parse_months
-    from taxi_duration.loop.backtest import run_backtest, save_plot, summarize
+    from taxi_duration.loop.backtest import run_backtest, summarize
+    from taxi_duration.plots.backtest import save_plot
 
     result = run_backtest(check_service(service), parse_months(months), say=click.echo)
     for decision in result.decisions.itertuples():
@@ -343,7 +344,7 @@ def backtest(months: str, service: str, plot: str | None) -> None:
     _print_table(f"Backtest of {service}, minutes", ["month", *table.columns], rows)
     click.echo(", ".join(f"{name} {value:.3f}" for name, value in summarize(result).items()))
     if plot:
-        save_plot(result, plot)
+        save_plot(result, plot, f"{service} {months}")
 
 
 @cli.command()
