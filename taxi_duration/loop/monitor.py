@@ -191,7 +191,7 @@ def choose_verdict(live: Health, months: list[Health]) -> Health:
 def describe_live(health: Health) -> str:
     """Say how many rides there are, and what is missing until they can be judged."""
     enough = monitor_settings().min_answered
-    parts = [f"{health.rides:,} rides, {health.answered:,} with their true duration."]
+    parts = [f"Rides: {health.rides:,}; with their true duration: {health.answered:,}."]
     if not health.answered:
         parts.append("`POST /feedback` tells a ride's duration: without any there is no error.")
     if not has_enough_truths(health):

@@ -92,7 +92,8 @@ def plot_drift(drifts: list[Drift], about: str = "") -> Figure:
     for level, color in LEVEL_COLORS.items():
         those = [(at, d) for at, d in zip(place, drifts, strict=True) if d.level == level]
         share = [min(d.value / d.alarm, SHOWN_BOUNDS) for _, d in those]
-        axes.barh([at for at, _ in those], share, color=color, label=level)
+        if those:  # a key without bars would have no colour
+            axes.barh([at for at, _ in those], share, color=color, label=level)
     axes.scatter(
         [d.watch / d.alarm for d in drifts], place, color="black", marker="|", s=120,
         label="watch bound",

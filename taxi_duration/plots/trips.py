@@ -82,7 +82,7 @@ def plot_duration_by_distance(trips: pd.DataFrame, about: str = "") -> Figure:
         cmap="Blues", mincnt=1,
     )  # fmt: skip
     figure.colorbar(dots, ax=axes, label="trips (log)")
-    table = by_distance(shown)
+    table = by_distance(known).query("trips >= @FEW_TRIPS")
     axes.fill_between(
         table["miles"], table["p10"], table["p90"], color=ORANGE, alpha=0.2, label="P10 to P90"
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from taxi_duration.domain.zone_shapes import zone_shapes
-from taxi_duration.plots.look import new_figure
+from taxi_duration.plots.look import GREY, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,12 +57,10 @@ def draw_zones(axes: Axes, values: pd.Series, **options: Any) -> Any:
     # Zones that share an outline: the one that has a value is drawn last, on top.
     blank = [ring for zone, rings in zone_shapes().items() if zone not in known for ring in rings]
     filled = [(ring, value) for zone, value in known.items() for ring in zone_shapes()[zone]]
-    axes.add_collection(
-        PolyCollection(blank, facecolors="white", edgecolors="lightgrey", linewidths=0.4)
-    )
+    axes.add_collection(PolyCollection(blank, facecolors="white", edgecolors=GREY, linewidths=0.5))
     colored = PolyCollection(
         [ring for ring, _ in filled], array=np.array([value for _, value in filled], dtype=float),
-        edgecolors="lightgrey", linewidths=0.3, **{"cmap": "viridis", **options},
+        edgecolors=GREY, linewidths=0.3, **{"cmap": "viridis", **options},
     )  # fmt: skip
     axes.add_collection(colored)
     axes.autoscale_view()

@@ -275,9 +275,9 @@ def test_log_gives_the_verdict_as_soon_as_it_says_something(rides, truths, sourc
 
 def test_young_log_says_what_is_missing_and_an_old_one_does_not():
     words = describe_live(young(1))
-    assert words.startswith("1 rides, 0 with their true duration.")
+    assert words.startswith("Rides: 1; with their true duration: 0.")
     assert "`POST /feedback`" in words and "once 200 rides" in words and "Drift is" in words
-    assert describe_live(young(2800, 2800)) == "2,800 rides, 2,800 with their true duration."
+    assert describe_live(young(2800, 2800)) == "Rides: 2,800; with their true duration: 2,800."
 
 
 def test_published_months_asked_for_are_looked_at_and_validation_months_only_while_young(

@@ -65,4 +65,4 @@ def test_after_a_single_curl_the_validation_month_is_shown_under_its_own_heading
     assert len(drawn) == 2 and min(drawn) > published  # errors and drift of the month
     said = [o["data"]["text/markdown"] for c in cells for o in c.get("outputs", [])
             if "text/markdown" in o.get("data", {})]  # fmt: skip
-    assert said[0].startswith("1 rides, 0 with their true duration.")
+    assert said[0].startswith("Rides: 1; with their true duration: 0.")
