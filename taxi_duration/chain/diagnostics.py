@@ -26,7 +26,7 @@ from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, transform
 from taxi_duration.model.linear import PairVectorizer
 from taxi_duration.model.ride_predictor import RidePredictor
 from taxi_duration.training.feature_tables import fit_tables
-from taxi_duration.training.linear_models import LINEAR_PARAMETERS
+from taxi_duration.training.linear_models import LINEAR_PARAMETERS, pair_matrix
 from taxi_duration.training.point import fit_point
 from taxi_duration.training.tree_models import recency_weight, window_atlas
 
@@ -52,7 +52,7 @@ def ride_features(kind: str, trips: pd.DataFrame, ride: pd.DataFrame) -> pd.Data
     if kind in LINEAR_PARAMETERS:
         vectorizer = PairVectorizer.fit(past)
         names = vectorizer.feature_names
-        rows = {name: vectorizer.transform(rides).toarray()[0] for name, rides in both.items()}
+        rows = {name: pair_matrix(vectorizer, rides).toarray()[0] for name, rides in both.items()}
         table = pd.DataFrame(rows, index=names)
         return table[(table != 0).any(axis=1)].rename_axis("feature")
     weight, atlas = recency_weight(past.pickup_at), window_atlas(past.pickup_at)
