@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 CELLS = 72  # weekday, Saturday, Sunday or holiday: 24 hours each
 STRAY_SHARE = 0.01  # a real day has more than this of a middle day's trips, in snow too
+CLOCK_COLUMNS = ("minute_of_day", "hour_of_week", "holiday")  # the week begins on Monday, 0:00
 
 
 @lru_cache(maxsize=256)
@@ -29,21 +31,39 @@ def us_holidays(year: int) -> frozenset[date]:
     return frozenset(days)
 
 
-def read_clock(pickup_at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return minute of day, hour of week, holiday (0/1) and cell (0-71), int64 of shape (n,).
+def read_clock(pickup_at: datetime) -> tuple[tuple[int, ...], int]:
+    """Return CLOCK_COLUMNS and the cell of the week (0-71) of one ride, New York local time.
 
     Seconds are cut off: half the green records have full minutes, which tells where a record
     came from and nothing about the ride.
     """
-    days = pickup_at.astype("datetime64[D]")
-    minute = (pickup_at - days).astype("timedelta64[m]").astype("int64")
-    weekday = (days.astype("int64") + 3) % 7  # 1970-01-01 was a Thursday
-    unique, inverse = np.unique(days, return_inverse=True)
-    is_holiday = np.array([d in us_holidays(d.year) for d in unique.tolist()], dtype="int64")
-    holiday = is_holiday[inverse] if len(unique) else np.zeros(0, dtype="int64")
+    return _clock(_day(pickup_at.date()), pickup_at.hour * 60 + pickup_at.minute)
+
+
+def read_clocks(pickup_at: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """Return the same for n rides, int64 of shape (n,) each.
+
+    Args:
+        pickup_at: datetime64, New York local time, shape (n,).
+    """
+    days, inverse = np.unique(pickup_at.astype("datetime64[D]"), return_inverse=True)
+    known = np.array([_day(day) for day in days.tolist()], dtype="int64").reshape(-1, 3)
+    minute = (pickup_at - days[inverse]).astype("timedelta64[m]").astype("int64")
+    return _clock(known[inverse].T, minute)
+
+
+@lru_cache(maxsize=1024)
+def _day(day: date) -> tuple[int, int, int]:
+    """Return a day's weekday (Monday is 0), whether it is a holiday (0/1), its row of cells."""
+    weekday, holiday = day.weekday(), day in us_holidays(day.year)
+    return weekday, int(holiday), 2 if holiday or weekday == 6 else 1 if weekday == 5 else 0
+
+
+def _clock(day: Any, minute: Any) -> tuple[tuple[Any, ...], Any]:
+    """Put a day (see `_day`) and its minute together: numbers and columns alike."""
+    weekday, holiday, row = day
     hour = minute // 60
-    kind = np.where((weekday == 6) | (holiday == 1), 2, np.where(weekday == 5, 1, 0))
-    return minute, weekday * 24 + hour, holiday, kind * 24 + hour
+    return (minute, weekday * 24 + hour, holiday), row * 24 + hour
 
 
 def window_days(pickup_at: np.ndarray, months: Sequence[object] = ()) -> np.ndarray:

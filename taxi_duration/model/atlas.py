@@ -13,21 +13,22 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from taxi_duration.domain.geometry import ZONES
-from taxi_duration.domain.pickup_calendar import CELLS
-from taxi_duration.model.curves import Curve, RideCurve
-
-if TYPE_CHECKING:
-    pass
+from taxi_duration.model.curves import Curve
 
 ATLAS_FILE, SOURCES_FILE = "atlas.npz", "atlas.json"
-ROUTE_FEATURES = ("atlas_minutes", "atlas_miles", "atlas_expected")
-DISTANCE_FEATURE = "atlas_by_line"
-PAIR_COLUMNS = ("minutes_pair", "miles_pair", "pace_pair", "line_start", "line_slope")
+# Columns of the pair table, by the name that formulas give them, and what they are in the
+# feature tables of the months that the atlas is made from.
+ATLAS_COLUMNS = {
+    "atlas_minutes": "minutes_pair",
+    "atlas_miles": "miles_pair",
+    "atlas_pace": "pace_pair",
+    "atlas_line_start": "line_start",
+    "atlas_line_slope": "line_slope",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Atlas:
     """Usual minutes, miles and pace of routes and hours.
 
     Args:
-        pair: PAIR_COLUMNS (see `features.py`), float32, shape (266, 266, 5).
+        pair: ATLAS_COLUMNS, float32, shape (266, 266, 5).
         pickup_hour: ratio to the usual, of minutes and of pace, float32, shape (266, 72, 2).
         dropoff_hour: the same, over the whole city's ratio.
         minutes_of_miles: the usual minutes of a distance anywhere.
@@ -45,50 +46,6 @@ class Atlas:
     pickup_hour: np.ndarray
     dropoff_hour: np.ndarray
     minutes_of_miles: Curve
-
-    def features(
-        self, pickup: np.ndarray, dropoff: np.ndarray, cell: np.ndarray, miles: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
-        """Return ROUTE_FEATURES and DISTANCE_FEATURE, each float64 of shape (n,).
-
-        Args:
-            pickup, dropoff: zones; cell: of the week (0-71); miles: NaN where not known.
-        """
-        minutes, usual_miles, pace, start, slope = self.pair[pickup, dropoff].T.astype("float64")
-        from_minutes, from_pace = self.pickup_hour[pickup, cell].T.astype("float64")
-        to_minutes, to_pace = self.dropoff_hour[dropoff, cell].T.astype("float64")
-        by_miles = np.where(np.isnan(miles), np.nan, self.minutes_of_miles.at(miles))
-        return (
-            minutes,
-            usual_miles,
-            minutes * from_minutes * to_minutes,
-            start + slope * (by_miles * pace * from_pace * to_pace),
-        )
-
-
-class RideAtlas:
-    """The same for one ride, without arrays."""
-
-    def __init__(self, atlas: Atlas) -> None:
-        self._pair = memoryview(np.ascontiguousarray(atlas.pair).reshape(-1))
-        self._pickup = memoryview(np.ascontiguousarray(atlas.pickup_hour).reshape(-1))
-        self._dropoff = memoryview(np.ascontiguousarray(atlas.dropoff_hour).reshape(-1))
-        self._minutes_of_miles = RideCurve(atlas.minutes_of_miles)
-
-    def route(self, pickup: int, dropoff: int, cell: int) -> tuple[float, float, float]:
-        """Return ROUTE_FEATURES, equal to the bit to what `Atlas.features` gives."""
-        at = (pickup * ZONES + dropoff) * len(PAIR_COLUMNS)
-        minutes = self._pair[at]
-        i, j = (pickup * CELLS + cell) * 2, (dropoff * CELLS + cell) * 2
-        return minutes, self._pair[at + 1], minutes * self._pickup[i] * self._dropoff[j]
-
-    def by_line(self, pickup: int, dropoff: int, cell: int, miles: float) -> float:
-        """Return DISTANCE_FEATURE, NaN for an unknown distance."""
-        at = (pickup * ZONES + dropoff) * len(PAIR_COLUMNS)
-        pace, start, slope = self._pair[at + 2 : at + 5].tolist()
-        i, j = (pickup * CELLS + cell) * 2 + 1, (dropoff * CELLS + cell) * 2 + 1
-        by_hour = self._minutes_of_miles.at(miles) * pace * self._pickup[i] * self._dropoff[j]
-        return start + slope * by_hour
 
 
 def atlas_for(first_day: np.datetime64) -> Atlas | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ class Curve:
         """Return float64 values at x, any shape."""
         inside = np.clip(np.where(np.isnan(x), self.x[0], x), self.x[0], self.x[-1])
         i = np.clip(np.searchsorted(self.x, inside, side="right") - 1, 0, len(self.slope) - 1)
-        return np.where(np.isnan(x), self.unknown, self.y[i] + (inside - self.x[i]) * self.slope[i])
+        value = _on_line(inside, self.x[i], self.y[i], self.slope[i])
+        return np.where(np.isnan(x), self.unknown, value)
 
 
 class RideCurve:
@@ -34,13 +36,17 @@ class RideCurve:
 
     def __init__(self, curve: Curve) -> None:
         self._x, self._y = curve.x.tolist(), curve.y.tolist()
-        self._slope = curve.slope.tolist()
+        self._slope, self._unknown = curve.slope.tolist(), curve.unknown
 
     def at(self, x: float) -> float:
-        """Return what `Curve.at` gives for a known x, NaN for NaN."""
+        """Return what `Curve.at` gives."""
         if x != x:
-            return x
+            return self._unknown
         knots = self._x
-        x = min(max(x, knots[0]), knots[-1])
-        i = min(bisect_right(knots, x) - 1, len(self._slope) - 1)
-        return self._y[i] + (x - knots[i]) * self._slope[i]
+        inside = min(max(x, knots[0]), knots[-1])
+        i = min(bisect_right(knots, inside) - 1, len(self._slope) - 1)
+        return _on_line(inside, knots[i], self._y[i], self._slope[i])
+
+
+def _on_line(x: Any, knot: Any, height: Any, slope: Any) -> Any:
+    return height + (x - knot) * slope

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taxi_duration.model.atlas import DISTANCE_FEATURE, ROUTE_FEATURES
-from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, PAIR_COLUMNS
+from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES
 from taxi_duration.model.linear import LinearModel, pair_code
 from taxi_duration.model.trees import TreeEnsemble
 
@@ -25,22 +24,18 @@ TIME_OF_DAY = "time of day"
 DAY = "weekday or holiday"
 OTHER = "conditions of the hour"
 LIMITS = "kept within 1 to 60 minutes"
-SMALLEST_MIN = 1e-4  # smaller parts are rounding, not limits
+SMALLEST_MINUTES = 1e-4  # smaller parts are rounding, not limits
 
-# The route's usual minutes at this hour count as route: that is the larger part of them.
-_ROUTE_FEATURES = ("pickup_x_km", "pickup_y_km", "dropoff_x_km", "dropoff_y_km",
-                   *PAIR_COLUMNS, "expected_minutes", *ROUTE_FEATURES)  # fmt: skip
+# What is known without a distance and is not of time is the route's: also the usual minutes at
+# this hour, the larger part of which the route makes.
 _TIME_FEATURES = ("minute_of_day", "city_hour", "pickup_hour", "dropoff_hour",
                   "pickup_hour_pace", "dropoff_hour_pace")  # fmt: skip
-_DISTANCE_FEATURES = ("distance_miles", "distance_to_straight", "distance_to_usual",
-                      "distance_less_usual", "minutes_by_distance", "minutes_by_distance_hour",
-                      "minutes_scaled", "minutes_by_line", DISTANCE_FEATURE)  # fmt: skip
+_DAY_FEATURES = ("hour_of_week", "holiday")
 REASON_OF: Mapping[str, str] = {
-    **dict.fromkeys(_ROUTE_FEATURES, ROUTE),
+    **dict.fromkeys(DISTANCE_FEATURES, DISTANCE),
+    **dict.fromkeys(FEATURES, ROUTE),
     **dict.fromkeys(_TIME_FEATURES, TIME_OF_DAY),
-    **dict.fromkeys(_DISTANCE_FEATURES, DISTANCE),
-    "hour_of_week": DAY,
-    "holiday": DAY,
+    **dict.fromkeys(_DAY_FEATURES, DAY),
 }
 
 
@@ -70,7 +65,7 @@ def explain_trees(
         minutes[REASON_OF.get(name, OTHER)] += part
     reasons = [Reason(BASE, usual), *_largest_first(minutes)]
     cut = duration - sum(reason.minutes for reason in reasons)
-    return [*reasons, Reason(LIMITS, cut)] if abs(cut) > SMALLEST_MIN else reasons
+    return [*reasons, Reason(LIMITS, cut)] if abs(cut) > SMALLEST_MINUTES else reasons
 
 
 def explain_linear(

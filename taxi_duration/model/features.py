@@ -1,56 +1,115 @@
 """Features of a ride, from what is known when it is asked: two zones, a time, maybe a distance.
 
-Everything is a look-up in tables that were fitted on past trips, so that one ride costs
-microseconds and a month costs a few array look-ups. Both ways give the same float32 row.
-Derived features use only + - * /: those are exact in IEEE arithmetic, so Python's floats and
-numpy's arrays agree to the last bit. (A tree does not care for a logarithm anyway.)
+A ride looks rows up in tables that were fitted on past trips, and formulas make the rest, so
+that one ride costs microseconds and a month costs a few array look-ups. Look-ups come in two
+forms, numbers of one ride and columns of many; names and formulas stand once, for both.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from struct import Struct
+from typing import Any
 
 import numpy as np
 
 from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import MAX_TRIP_MILES
-from taxi_duration.domain.pickup_calendar import CELLS, read_clock, us_holidays
+from taxi_duration.domain.pickup_calendar import CELLS, CLOCK_COLUMNS, read_clock, read_clocks
 from taxi_duration.domain.rides import Rides
-from taxi_duration.domain.zones import Pair
-from taxi_duration.model.atlas import DISTANCE_FEATURE, ROUTE_FEATURES, Atlas, RideAtlas
+from taxi_duration.model.atlas import ATLAS_COLUMNS, Atlas
 from taxi_duration.model.curves import Curve, RideCurve
+
+# --- Names and formulas -----------------------------------------------------------------
 
 PAIR_COLUMNS = (
     "straight_km", "east_km", "north_km", "minutes_wide", "minutes_near", "minutes_pair",
     "root_pair", "trips_pair", "trips_near", "miles_near", "miles_pair", "speed_pair", "pace_pair",
 )  # fmt: skip
-LINE_COLUMNS = ("line_start", "line_slope")  # last in the pair table; not features themselves
-CELL_COLUMNS = ("minutes", "pace")
+LINE_COLUMNS = ("line_start", "line_slope")  # of the pair table too, but not features themselves
+PAIR_TABLE = (*PAIR_COLUMNS, *LINE_COLUMNS)
+
+# What a ride looks up, and how the values of each look-up are called.
+LOOK_UPS: dict[str, tuple[str, ...]] = {
+    "clock": CLOCK_COLUMNS,
+    "pickup_centre": ("pickup_x_km", "pickup_y_km"),
+    "dropoff_centre": ("dropoff_x_km", "dropoff_y_km"),
+    "pair": PAIR_TABLE,
+    "city": ("city_hour", "city_hour_pace"),
+    "pickup": ("pickup_hour", "pickup_hour_pace", "atlas_pickup_hour", "atlas_pickup_pace"),
+    "dropoff": ("dropoff_hour", "dropoff_hour_pace", "atlas_dropoff_hour", "atlas_dropoff_pace"),
+    "atlas_pair": tuple(ATLAS_COLUMNS),
+    "distance": ("distance_miles", "minutes_of_miles", "atlas_minutes_of_miles"),
+}
+# In order: a formula may use those before it. Only + - * /: these are exact in IEEE arithmetic,
+# so Python's floats and numpy's arrays agree to the last bit. (A tree does not care for a
+# logarithm anyway.)
+FORMULAS: dict[str, str] = {
+    "expected_minutes": "minutes_pair * pickup_hour * dropoff_hour / city_hour",
+    "atlas_expected": "atlas_minutes * atlas_pickup_hour * atlas_dropoff_hour",
+    "distance_to_straight": "distance_miles / straight_km",
+    "distance_to_usual": "distance_miles / miles_pair",
+    "distance_less_usual": "distance_miles - miles_pair",
+    "minutes_by_distance": "minutes_of_miles * pace_pair",
+    "minutes_by_distance_hour": (
+        "minutes_by_distance * pickup_hour_pace * dropoff_hour_pace / city_hour_pace"
+    ),
+    "minutes_scaled": "distance_miles * minutes_pair / miles_pair",
+    "minutes_by_line": "line_start + line_slope * minutes_by_distance_hour",
+    "atlas_by_line": (
+        "atlas_line_start + atlas_line_slope"
+        " * (atlas_minutes_of_miles * atlas_pace * atlas_pickup_pace * atlas_dropoff_pace)"
+    ),
+}
+# The features, in the order in which trees know them.
 FEATURES = (
     "minute_of_day", "hour_of_week", "holiday",
     "pickup_x_km", "pickup_y_km", "dropoff_x_km", "dropoff_y_km",
     *PAIR_COLUMNS,
     "city_hour", "pickup_hour", "dropoff_hour", "expected_minutes",
-    *ROUTE_FEATURES,
+    "atlas_minutes", "atlas_miles", "atlas_expected",
 )  # fmt: skip
 DISTANCE_FEATURES = (
     *FEATURES,
     "pickup_hour_pace", "dropoff_hour_pace", "distance_miles", "distance_to_straight",
     "distance_to_usual", "distance_less_usual", "minutes_by_distance",
-    "minutes_by_distance_hour", "minutes_scaled", "minutes_by_line", DISTANCE_FEATURE,
+    "minutes_by_distance_hour", "minutes_scaled", "minutes_by_line", "atlas_by_line",
 )  # fmt: skip
-_PAIR_WIDTH = len(PAIR_COLUMNS) + len(LINE_COLUMNS)
-_NO_ROUTE = (math.nan,) * len(ROUTE_FEATURES)
+# Looked-up values that a formula divides by. None is 0 (see `FeatureTables`): there numpy would
+# say infinity, and Python would raise.
+DIVISORS = frozenset(re.findall(r"/ (\w+)", " ".join(FORMULAS.values())))
 
 
-def known_distance(trip_distance: np.ndarray) -> np.ndarray:
-    """Return distances as float64 miles, with NaN where they cannot be true."""
-    miles = np.asarray(trip_distance, dtype="float32").astype("float64")
-    with np.errstate(invalid="ignore"):
-        return np.where((miles > 0) & (miles <= MAX_TRIP_MILES), miles, np.nan)
+def _compile(names: Sequence[str]) -> Callable[..., tuple]:
+    """Return a function of the look-ups (see LOOK_UPS) that gives the features of these names.
+
+    It is written out from LOOK_UPS and FORMULAS as one straight line of Python: a formula costs
+    one ride tens of nanoseconds, where a loop over named formulas would cost a microsecond.
+    Numbers of one ride or columns of many may be given: the same code runs on both.
+
+    Raises:
+        NameError: a formula or a feature uses a name that is neither looked up nor made before.
+    """
+    formulas = {name: formula for name, formula in FORMULAS.items() if name in names}
+    needed = {*names, *re.findall(r"\w+", " ".join(formulas.values()))}
+    lines = [
+        *(f"{', '.join(values)} = {group}" for group, values in LOOK_UPS.items()
+          if needed.intersection(values)),
+        *(f"{name} = {formula}" for name, formula in formulas.items()),
+        f"return {', '.join(names)}",
+    ]  # fmt: skip
+    scope: dict[str, Any] = {}
+    exec("\n  ".join([f"def features({', '.join(LOOK_UPS)}):", *lines]), scope)
+    if unknown := scope["features"].__code__.co_names:
+        raise NameError(f"features use unknown names: {', '.join(unknown)}")
+    return scope["features"]
+
+
+_with_distance, _without_distance = _compile(DISTANCE_FEATURES), _compile(FEATURES)
 
 
 # --- Tables -----------------------------------------------------------------------------
@@ -62,11 +121,14 @@ class FeatureTables:
 
     Args:
         centre: zones' centres, float32, shape (266, 2), km.
-        pair: PAIR_COLUMNS then LINE_COLUMNS, float32, shape (266, 266, 15).
-        pickup_hour, dropoff_hour: CELL_COLUMNS, ratio to the usual, float32, (266, 72, 2).
+        pair: PAIR_TABLE, float32, shape (266, 266, 15).
+        pickup_hour, dropoff_hour: minutes and pace, as ratios to the usual, float32, shape
+            (266, 72, 2).
         city_hour: the same for the whole city, float32, shape (72, 2).
-        minutes_of_miles: the usual minutes of a distance anywhere.
+        minutes_of_miles: the usual minutes of a distance anywhere, NaN for an unknown one.
         atlas: what earlier years say; None for a window that must not know it.
+    Raises:
+        ValueError: a value that formulas divide by is 0.
     """
 
     centre: np.ndarray
@@ -77,10 +139,85 @@ class FeatureTables:
     minutes_of_miles: Curve
     atlas: Atlas | None = None
 
+    def __post_init__(self) -> None:
+        looked_up = {"pair": self.pair, "city": self.city_hour}
+        for group, table in looked_up.items():
+            for i, name in enumerate(LOOK_UPS[group]):
+                if name in DIVISORS and not table[..., i].all():
+                    raise ValueError(f"{name} is 0 somewhere, and formulas divide by it")
+
     @property
     def trips(self) -> np.ndarray:
         """Past trips of each pair, shape (266, 266): what an answer rests on."""
-        return self.pair[:, :, PAIR_COLUMNS.index("trips_pair")]
+        return self.pair[:, :, PAIR_TABLE.index("trips_pair")]
+
+
+class _LookUps:
+    """What rides look up in the tables, for one ride or for many.
+
+    Args:
+        rows_of: turns a table into its look-up, from a row's position to the row's values.
+        curve: turns a curve into its look-up.
+    """
+
+    def __init__(
+        self,
+        tables: FeatureTables,
+        rows_of: Callable[[np.ndarray], Callable],
+        curve: Callable[[Curve], Callable],
+    ) -> None:
+        atlas = tables.atlas
+        self._centre, self._city = rows_of(tables.centre), rows_of(tables.city_hour)
+        self._pair = rows_of(tables.pair)
+        self._pickup = rows_of(_beside(tables.pickup_hour, atlas and atlas.pickup_hour))
+        self._dropoff = rows_of(_beside(tables.dropoff_hour, atlas and atlas.dropoff_hour))
+        self._minutes_of_miles = curve(tables.minutes_of_miles)
+        if atlas is None:
+            unknown = (math.nan,) * len(ATLAS_COLUMNS)
+            self._atlas_pair = lambda at: unknown
+            self._atlas_minutes_of_miles = lambda miles: math.nan
+        else:
+            self._atlas_pair = rows_of(atlas.pair)
+            self._atlas_minutes_of_miles = curve(atlas.minutes_of_miles)
+
+    def features(self, pickup: Any, dropoff: Any, when: tuple[Any, Any], miles: Any) -> tuple:
+        """Return DISTANCE_FEATURES, or FEATURES where miles is None.
+
+        Args: numbers of one ride, or columns of shape (n,).
+            pickup, dropoff: zones, int or int64.
+            when: as `read_clock` or `read_clocks` gives it.
+            miles: NaN where not known.
+        """
+        clock, cell = when
+        pair = pickup * ZONES + dropoff
+        from_cell, to_cell = pickup * CELLS + cell, dropoff * CELLS + cell
+        formulas, distance = _without_distance, None
+        if miles is not None:
+            formulas = _with_distance
+            distance = miles, self._minutes_of_miles(miles), self._atlas_minutes_of_miles(miles)
+        return formulas(
+            clock=clock,
+            pickup_centre=self._centre(pickup),
+            dropoff_centre=self._centre(dropoff),
+            pair=self._pair(pair),
+            city=self._city(cell),
+            pickup=self._pickup(from_cell),
+            dropoff=self._dropoff(to_cell),
+            atlas_pair=self._atlas_pair(pair),
+            distance=distance,
+        )
+
+
+def _beside(hours: np.ndarray, atlas_hours: np.ndarray | None) -> np.ndarray:
+    """Return one table of both, so that a ride looks up once; NaN where there is no atlas."""
+    return np.concatenate(
+        [hours, np.full_like(hours, np.nan) if atlas_hours is None else atlas_hours], axis=2
+    )
+
+
+# --- Many rides -------------------------------------------------------------------------
+
+BLOCK_ROWS = 4096  # rides looked up together: their columns stay in the cache; measured
 
 
 def transform(rides: Rides, tables: FeatureTables, with_distance: bool) -> np.ndarray:
@@ -88,64 +225,43 @@ def transform(rides: Rides, tables: FeatureTables, with_distance: bool) -> np.nd
 
     The first 27 are the same in both.
     """
-    pickup, dropoff = _zones(rides)
-    minute, hour_of_week, holiday, cell = read_clock(rides.pickup_at)
-    names = DISTANCE_FEATURES if with_distance else FEATURES
-    out = np.empty((len(pickup), len(names)), dtype="float32")
-    out[:, 0], out[:, 1], out[:, 2] = minute, hour_of_week, holiday
-    out[:, 3:5], out[:, 5:7] = tables.centre[pickup], tables.centre[dropoff]
-    pair = tables.pair[pickup, dropoff]
-    at = 7 + len(PAIR_COLUMNS)
-    out[:, 7:at] = pair[:, : len(PAIR_COLUMNS)]
-    city = tables.city_hour[cell].astype("float64")
-    by_pickup = tables.pickup_hour[pickup, cell].astype("float64")
-    by_dropoff = tables.dropoff_hour[dropoff, cell].astype("float64")
-    wide_pair = dict(zip(PAIR_COLUMNS + LINE_COLUMNS, pair.T.astype("float64"), strict=True))
-    minutes = wide_pair["minutes_pair"]
-    out[:, at] = city[:, 0]
-    out[:, at + 1] = by_pickup[:, 0]
-    out[:, at + 2] = by_dropoff[:, 0]
-    out[:, at + 3] = minutes * by_pickup[:, 0] * by_dropoff[:, 0] / city[:, 0]
-    miles = known_distance(rides.trip_distance)
-    *from_atlas, by_atlas = (
-        (np.nan,) * 4
-        if tables.atlas is None
-        else tables.atlas.features(pickup, dropoff, cell, miles)
-    )
-    for i, column in enumerate(from_atlas):
-        out[:, at + 4 + i] = column
-    at += len(from_atlas)
-    if not with_distance:
-        return out
-    usual_miles = wide_pair["miles_pair"]
-    by_miles = np.where(np.isnan(miles), np.nan, tables.minutes_of_miles.at(miles))
-    by_miles = by_miles * wide_pair["pace_pair"]
-    by_hour = by_miles * by_pickup[:, 1] * by_dropoff[:, 1] / city[:, 1]
-    out[:, at + 4] = by_pickup[:, 1]
-    out[:, at + 5] = by_dropoff[:, 1]
-    out[:, at + 6] = miles
-    out[:, at + 7] = miles / wide_pair["straight_km"]
-    out[:, at + 8] = miles / usual_miles
-    out[:, at + 9] = miles - usual_miles
-    out[:, at + 10] = by_miles
-    out[:, at + 11] = by_hour
-    out[:, at + 12] = miles * minutes / usual_miles
-    out[:, at + 13] = wide_pair["line_start"] + wide_pair["line_slope"] * by_hour
-    out[:, at + 14] = by_atlas
+    look_ups = _LookUps(tables, _columns_of, lambda curve: curve.at)
+    out = np.empty((len(rides), len(DISTANCE_FEATURES if with_distance else FEATURES)), "float32")
+    for start in range(0, len(rides), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        some = rides.take(rows)
+        pickup, dropoff = some.PULocationID.astype("int64"), some.DOLocationID.astype("int64")
+        miles = known_distance(some.trip_distance) if with_distance else None
+        columns = look_ups.features(pickup, dropoff, read_clocks(some.pickup_at), miles)
+        for place, column in zip(out[rows].T, columns, strict=True):
+            place[:] = column
     return out
+
+
+def _columns_of(table: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a table's look-up of n rows, as float64 columns of shape (k, n)."""
+    rows = table.reshape(-1, table.shape[-1])
+    return lambda at: rows.take(at, axis=0).T.astype("float64", order="C")
+
+
+def known_distance(trip_distance: np.ndarray) -> np.ndarray:
+    """Return distances as float64 miles, with NaN where they cannot be true."""
+    miles = np.asarray(trip_distance, dtype="float32").astype("float64")
+    return np.where(_can_be_true(miles), miles, np.nan)
+
+
+def _can_be_true(miles: Any) -> Any:
+    return (miles > 0) & (miles <= MAX_TRIP_MILES)
+
+
+# --- One ride ---------------------------------------------------------------------------
 
 
 class RideFeatures:
     """The features of one ride, from the same tables without arrays: a few microseconds."""
 
     def __init__(self, tables: FeatureTables) -> None:
-        self._pair = memoryview(np.ascontiguousarray(tables.pair).reshape(-1))
-        self._pickup = memoryview(np.ascontiguousarray(tables.pickup_hour).reshape(-1))
-        self._dropoff = memoryview(np.ascontiguousarray(tables.dropoff_hour).reshape(-1))
-        self._city = tables.city_hour.astype("float64").tolist()
-        self._centre = tables.centre.astype("float64").tolist()
-        self._minutes_of_miles = RideCurve(tables.minutes_of_miles)
-        self._atlas = None if tables.atlas is None else RideAtlas(tables.atlas)
+        self._look_ups = _LookUps(tables, _row_of, lambda curve: RideCurve(curve).at)
 
     def row(
         self,
@@ -160,63 +276,26 @@ class RideFeatures:
         Args:
             pickup, dropoff: zones, 1-265.
             pickup_at: New York local time.
-            miles: asked distance; None for the features without distance.
+            miles: as `known_miles` gives them, or NaN; None for the features without distance.
             conditions: of the hour, put last (see `extra_features.py`), k of them.
         Returns:
             float32, shape (38 + k,), or (27 + k,) without distance.
         """
-        hour, weekday = pickup_at.hour, pickup_at.weekday()
-        holiday = pickup_at.date() in us_holidays(pickup_at.year)
-        kind = 2 if holiday or weekday == 6 else 1 if weekday == 5 else 0
-        cell = kind * 24 + hour
-        start = (pickup * ZONES + dropoff) * _PAIR_WIDTH
-        pair = self._pair[start : start + _PAIR_WIDTH].tolist()
-        i, j = (pickup * CELLS + cell) * 2, (dropoff * CELLS + cell) * 2
-        from_minutes, from_pace = self._pickup[i], self._pickup[i + 1]
-        to_minutes, to_pace = self._dropoff[j], self._dropoff[j + 1]
-        city_minutes, city_pace = self._city[cell]
-        line_slope, line_start = pair.pop(), pair.pop()
-        minutes = pair[5]
-        out = [hour * 60 + pickup_at.minute, weekday * 24 + hour, holiday]
-        out += self._centre[pickup]
-        out += self._centre[dropoff]
-        out += pair
-        out += (
-            city_minutes,
-            from_minutes,
-            to_minutes,
-            minutes * from_minutes * to_minutes / city_minutes,
-        )
-        atlas = self._atlas
-        out += _NO_ROUTE if atlas is None else atlas.route(pickup, dropoff, cell)
-        if miles is None:
-            out += conditions
-            return np.array(out, dtype="float32")
-        miles = float(np.float32(miles))
-        if not 0 < miles <= MAX_TRIP_MILES:
-            miles = math.nan
-        usual_miles = pair[10]
-        by_miles = self._minutes_of_miles.at(miles) * pair[12]
-        by_hour = by_miles * from_pace * to_pace / city_pace
-        out += (
-            from_pace,
-            to_pace,
-            miles,
-            miles / pair[0],
-            miles / usual_miles,
-            miles - usual_miles,
-            by_miles,
-            by_hour,
-            miles * minutes / usual_miles,
-            line_start + line_slope * by_hour,
-            math.nan if atlas is None else atlas.by_line(pickup, dropoff, cell, miles),
-        )
-        out += conditions
-        return np.array(out, dtype="float32")
+        features = self._look_ups.features(pickup, dropoff, read_clock(pickup_at), miles)
+        return np.array(features + tuple(conditions), dtype=np.float32)
 
 
-# --- Fitting the tables -----------------------------------------------------------------
+def _row_of(table: np.ndarray) -> Callable[[int], tuple[float, ...]]:
+    """Return a table's look-up of one row, as Python's floats from the table's own memory."""
+    memory = memoryview(np.ascontiguousarray(table)).cast("B")
+    row = Struct(f"{table.shape[-1]}{table.dtype.char}")
+    read, size = row.unpack_from, row.size
+    return lambda at: read(memory, at * size)
 
 
-def _zones(rides: Rides) -> Pair:
-    return rides.PULocationID.astype("int64"), rides.DOLocationID.astype("int64")
+def known_miles(miles: float | None) -> float | None:
+    """Return `known_distance` of one ride: None where it is not given or cannot be true."""
+    if miles is None:
+        return None
+    miles = float(np.float32(miles))  # as precise as the columns of rides hold it
+    return miles if _can_be_true(miles) else None

@@ -12,12 +12,12 @@ from datetime import datetime
 import numpy as np
 
 from taxi_duration.domain.geometry import ZONES
-from taxi_duration.domain.limits import LONGEST_MINUTES, MAX_TRIP_MILES, SHORTEST_MINUTES
+from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.domain.rides import Answer
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.explain import Reason, explain_linear, explain_trees
 from taxi_duration.model.extra_features import values_at
-from taxi_duration.model.features import RideFeatures
+from taxi_duration.model.features import RideFeatures, known_miles
 from taxi_duration.model.intervals import RideIntervals, kind_table, ride_groups
 from taxi_duration.model.linear import LinearModel, RidePairs
 from taxi_duration.model.tree_model import TreeModel
@@ -79,7 +79,7 @@ class _RideTreeModel:
         self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
     ) -> tuple[float, bool]:
         """Return minutes, and whether the distance entered them."""
-        miles = _known_miles(miles)
+        miles = known_miles(miles)
         trees = self._blind if miles is None else self._informed
         minutes = trees.predict(self._row(pickup, dropoff, pickup_at, miles))
         return min(max(minutes, SHORTEST_MINUTES), LONGEST_MINUTES), miles is not None
@@ -88,7 +88,7 @@ class _RideTreeModel:
         self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
     ) -> list[Reason]:
         """Return the reasons for the answer, after what the trees really looked at."""
-        miles = _known_miles(miles)
+        miles = known_miles(miles)
         trees = self._model.blind if miles is None else self._model.informed
         row = self._row(pickup, dropoff, pickup_at, miles)
         minutes = self.predict(pickup, dropoff, pickup_at, miles)[0]
@@ -121,12 +121,6 @@ class _RideLinearModel:
     ) -> list[Reason]:
         """Return the reasons for the answer, from the coefficients."""
         return explain_linear(self._model, self._pair_trips, pickup, dropoff, _float32(miles))
-
-
-def _known_miles(miles: float | None) -> float | None:
-    """`features.known_distance` for one ride: None where it cannot be true."""
-    miles = _float32(miles)
-    return miles if miles is not None and 0 < miles <= MAX_TRIP_MILES else None
 
 
 def _float32(miles: float | None) -> float | None:

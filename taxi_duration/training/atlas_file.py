@@ -12,9 +12,8 @@ from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.files import sha256_file, write_json
-from taxi_duration.model.atlas import ATLAS_FILE, PAIR_COLUMNS, SOURCES_FILE
-from taxi_duration.model.features import LINE_COLUMNS, FeatureTables
-from taxi_duration.model.features import PAIR_COLUMNS as TABLE_COLUMNS
+from taxi_duration.model.atlas import ATLAS_COLUMNS, ATLAS_FILE, SOURCES_FILE
+from taxi_duration.model.features import PAIR_TABLE, FeatureTables
 from taxi_duration.training.feature_tables import fit_tables
 
 MANTISSA = 256  # steps of a stored number: 0.4 %, well below what a route's mean is known to
@@ -31,7 +30,7 @@ def write_atlas(
         known_from: first day (ISO) that a window may begin on.
         months: what was read (`PreparedMonth.lineage`).
     """
-    places = [(*TABLE_COLUMNS, *LINE_COLUMNS).index(name) for name in PAIR_COLUMNS]
+    places = [PAIR_TABLE.index(name) for name in ATLAS_COLUMNS.values()]
     curve = tables.minutes_of_miles
     folder.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from taxi_duration.domain.rides import Rides
-from taxi_duration.model.features import (
-    FEATURES,
-)
+from taxi_duration.model.features import FEATURES
 from taxi_duration.training.feature_tables import out_of_fold_features
 
 STRAY_SHARE = 0.01  # a few trips are dated years before or after their month

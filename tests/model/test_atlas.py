@@ -8,7 +8,7 @@ import pytest
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.files import read_json, sha256_file
-from taxi_duration.model.atlas import ATLAS_FILE, PAIR_COLUMNS, RideAtlas, atlas_for, atlas_sources
+from taxi_duration.model.atlas import ATLAS_COLUMNS, ATLAS_FILE, atlas_for, atlas_sources
 from taxi_duration.training.atlas_file import write_atlas
 from taxi_duration.training.feature_tables import fit_tables
 from taxi_duration.training.tree_models import window_atlas
@@ -65,21 +65,8 @@ def test_the_stored_atlas_has_the_digest_of_its_sources_file():
 
 
 def test_usual_minutes_are_minutes(atlas):
-    minutes = atlas.pair[1:264, 1:264, PAIR_COLUMNS.index("minutes_pair")]
+    minutes = atlas.pair[1:264, 1:264, list(ATLAS_COLUMNS).index("atlas_minutes")]
     assert ((minutes > 1) & (minutes < 90)).all()
-
-
-def test_one_ride_is_looked_up_as_many_are(atlas):
-    rng = np.random.default_rng(3)
-    pickup, dropoff = rng.integers(1, 266, (2, 200))
-    cell, miles = rng.integers(0, 72, 200), rng.gamma(2, 2, 200)
-    miles[::7] = np.nan
-    columns = np.column_stack(atlas.features(pickup, dropoff, cell, miles))
-    ride = RideAtlas(atlas)
-    for i, expected in enumerate(columns):
-        asked = int(pickup[i]), int(dropoff[i]), int(cell[i])
-        found = [*ride.route(*asked), ride.by_line(*asked, float(miles[i]))]
-        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_written_atlas_names_its_months_and_digest(sample_months, tmp_path):
