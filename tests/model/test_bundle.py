@@ -164,9 +164,11 @@ def test_model_fitted_on_features_that_are_gone_is_refused(fitted, tmp_path):
 
 def test_trees_that_ask_for_a_feature_beyond_the_last_are_refused(fitted, tmp_path):
     model = fitted("XGB")
-    nodes = model.point.blind.nodes.copy()
+    nodes = model.point.without_distance.nodes.copy()
     nodes["feature"][np.argmax(nodes["left"] >= 0)] = 999
-    point = replace(model.point, blind=replace(model.point.blind, nodes=nodes))
+    point = replace(
+        model.point, without_distance=replace(model.point.without_distance, nodes=nodes)
+    )
     write_raw_bundle(tmp_path, pickle.dumps(replace(model, point=point)))
     with pytest.raises(BundleError, match="trees ask for feature 999"):
         load_bundle(tmp_path)
@@ -174,9 +176,9 @@ def test_trees_that_ask_for_a_feature_beyond_the_last_are_refused(fitted, tmp_pa
 
 def test_model_without_a_part_is_refused(fitted, tmp_path):
     model = replace(fitted("LR"))
-    del model.__dict__["informed"]
+    del model.__dict__["with_distance"]
     write_raw_bundle(tmp_path, pickle.dumps(model))
-    with pytest.raises(BundleError, match=r"does not fit this version: .*'informed'"):
+    with pytest.raises(BundleError, match=r"does not fit this version: .*'with_distance'"):
         load_bundle(tmp_path)
 
 
