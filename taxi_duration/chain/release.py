@@ -17,7 +17,7 @@ from taxi_duration.errors import BundleError, TrackingError
 from taxi_duration.evaluation.gate import Check
 from taxi_duration.evaluation.release_checks import check_model, require_passed
 from taxi_duration.live.deployment import deploy_champion, read_deployment, roll_back
-from taxi_duration.model.bundle import load_bundle, save_bundle
+from taxi_duration.model.bundle import load_bundle, reference_of, save_bundle
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.registry import tracking
 from taxi_duration.registry.aliases import set_alias
@@ -101,7 +101,7 @@ def _newest_model(run: Run) -> DurationModel | None:
         return None
     folder = environment.models_dir() / versions[0]["name"] / str(versions[0]["version"])
     try:
-        return load_bundle(folder, environment.signing_key())[0]
+        return load_bundle(folder, environment.signing_key(), reference_of(folder))[0]
     except BundleError as error:  # damaged, or from before there was a signing key
         log.warning("not compared with the newest version: %s", error)
         return None
@@ -132,7 +132,8 @@ def promote_version(client: Any, reference: str, reason: str) -> dict[str, Any]:
         NotFoundError, SettingError: there is no such version.
         BundleError: its bundle is damaged or not signed as it must be.
     """
-    card = load_bundle(find_bundle(client, reference), environment.signing_key())[1]
+    folder = find_bundle(client, reference)
+    card = load_bundle(folder, environment.signing_key(), reference_of(folder))[1]
     deploy_champion(card, reason)
     _mirror_or_warn(client)
     return card

@@ -121,7 +121,7 @@ def load_version(entry: Mapping[str, Any]) -> tuple[DurationModel, dict[str, Any
         BundleError: the bundle is missing, damaged, or not the one that the entry names.
     """
     folder = environment.models_dir() / entry["name"] / str(entry["version"])
-    model, card = load_bundle(folder, environment.signing_key())
+    model, card = load_bundle(folder, environment.signing_key(), name_of(dict(entry)))
     if card["model_sha256"] != entry["model_sha256"]:
         raise BundleError(
             f"{name_of(dict(entry))} has SHA-256 {card['model_sha256'][:12]}…, "

@@ -29,6 +29,9 @@ NODE = np.dtype(
         ("pad", "u1"),
     ]
 )
+LEAF = -1
+MAX_VALUE = 1e6  # minutes; sums of as many trees as fit into a bundle stay finite
+MAX_DEPTH = 200  # steps of one walk; forests of ours take up to about 40
 THREAD_ROWS = 5000  # rows for each thread; fewer are answered before a thread has started
 MAX_THREADS = 4
 BLOCK_ROWS = 4096  # rows walked together: their features stay in the cache
@@ -49,7 +52,7 @@ class TreeEnsemble:
     base: float
 
     def check(self, n_features: int) -> None:
-        """Make sure that every walk ends in a leaf and reads nothing but nodes and features.
+        """Make sure that every walk ends soon, in a number, and reads only nodes and features.
 
         The compiled walker trusts what it is given: wrong positions would read foreign memory.
 
@@ -58,17 +61,28 @@ class TreeEnsemble:
         Raises:
             ValueError: says what is wrong.
         """
-        if self.nodes.dtype != NODE or self.roots.dtype != np.int32 or not len(self.roots):
-            raise ValueError("trees are not packed as expected")
-        inner = np.flatnonzero(self.nodes["left"] >= 0)
-        child, feature = self.nodes["left"][inner], self.nodes["feature"][inner]
+        nodes, roots = self.nodes, self.roots
+        left, feature = nodes["left"], nodes["feature"]
+        inner = np.flatnonzero(left != LEAF)
+        child = left[inner]
         # Children lie behind their parent, so no walk can go in a circle.
-        if (child <= inner).any() or (child + 1 >= len(self.nodes)).any():
+        if (child <= inner).any() or (child >= len(nodes) - 1).any():
             raise ValueError("trees have a node whose children are not where they must be")
-        if (self.roots < 0).any() or (self.roots >= len(self.nodes)).any():
+        if (roots < 0).any() or (roots >= len(nodes)).any():
             raise ValueError("trees have a root outside the nodes")
+        placed = np.zeros(len(nodes), dtype=bool)
+        placed[roots] = placed[child] = placed[child + 1] = True
+        if not placed.all() or len(roots) + 2 * len(child) != len(nodes):
+            raise ValueError("trees have a node that is not in exactly one place of one tree")
+        # Also in leaves: walks side by side look at theirs again until the last one ends.
         if (feature < 0).any() or (feature >= n_features).any():
             raise ValueError(f"trees ask for feature {feature.max()}; there are {n_features}")
+        if (nodes["default_left"] > 1).any() or nodes["pad"].any():
+            raise ValueError("trees have a node with a flag that is neither 0 nor 1")
+        if np.isnan(nodes["threshold"]).any() or not (np.abs(nodes["value"]) <= MAX_VALUE).all():
+            raise ValueError(f"trees have a number that is not one, or above {MAX_VALUE:g} minutes")
+        if _depth(left, roots) > MAX_DEPTH:
+            raise ValueError(f"trees have a leaf more than {MAX_DEPTH} steps from its root")
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return float32 sums, shape (n,), for float32 features of shape (n, k)."""
@@ -145,6 +159,17 @@ class RideTrees:
     def predict(self, row: np.ndarray) -> float:
         """Return the sum for float32 features of shape (k,)."""
         return float(np.float32(self._sum_leaves(row)) + self._base)
+
+
+def _depth(left: np.ndarray, roots: np.ndarray) -> int:
+    """Return the steps to the farthest leaf, MAX_DEPTH + 1 for more; each node has one parent."""
+    at, depth = left[roots], 0
+    while depth <= MAX_DEPTH:
+        at = at[at != LEAF]
+        if not len(at):
+            break
+        at, depth = left[np.concatenate([at, at + 1])], depth + 1
+    return depth
 
 
 def _next(node: np.ndarray, x: np.ndarray) -> np.ndarray:
