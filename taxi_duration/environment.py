@@ -87,9 +87,18 @@ def tlc_url() -> str:
     return url if "://" in url else str((PROJECT_ROOT / url).resolve())
 
 
+def local_tracking_uri() -> str:
+    """Address of the default MLflow database, as `mlflow` takes it."""
+    return f"sqlite:///{tracking_dir() / 'mlflow.db'}"
+
+
 def tracking_server() -> str | None:
-    """`MLFLOW_TRACKING_URI`: where runs are tracked, None for the local store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or None
+    """`MLFLOW_TRACKING_URI`: where runs are tracked, None for the local store.
+
+    The local store's own address, which `mlflow` needs to be told, means the local store too.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI") or None
+    return None if given == local_tracking_uri() else given
 
 
 def api_key() -> str | None:

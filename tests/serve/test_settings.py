@@ -64,8 +64,7 @@ def mentions_the_environment(path: Path) -> bool:
     """Whether a module says os.environ or os.getenv in its code."""
     tree = ast.parse(path.read_text())
     said = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    taken = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
-    return bool(said & {"os.environ", "os.environb", "os.getenv"}) or "os" in taken
+    return bool(said & {"os.environ", "os.environb", "os.getenv"})
 
 
 def test_settings_are_read_in_two_places():
