@@ -79,12 +79,8 @@ def tune(
             f"{minutes} minutes"
         )
     prepared = prepare_months(service, months)
-    folds = [
-        fold
-        for month in prepared
-        for trips in [concat_trips([month])]
-        for fold in time_folds(Rides.from_frame(trips), trips["duration"].to_numpy())
-    ]
+    windows = [concat_trips([month]) for month in prepared]
+    folds = [f for w in windows for f in time_folds(Rides.from_frame(w), w["duration"].to_numpy())]
     study = search(folds, trials, minutes)
     settings = settings_of(study.best_params)
     write_json(out, settings)
