@@ -9,6 +9,7 @@ from flask import Flask, Request, Response, request
 from flask.sessions import SessionInterface
 from werkzeug.routing import MapAdapter
 
+from serve import settings
 from serve.auth import require_key
 from serve.bodies.errors import add_error_handlers
 from serve.core.answering import Answering
@@ -24,7 +25,6 @@ from serve.routes.model import model_blueprint
 from serve.routes.pages import pages_blueprint
 from serve.routes.planning import planning_blueprint
 from serve.routes.predict import predict_blueprint
-from taxi_duration import environment
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 from taxi_duration.model.duration_model import DurationModel
 
@@ -48,9 +48,9 @@ def create_app(
     """
     app = _Service(__name__)
     app.config.update(
-        API_KEYS=environment.api_keys(),
-        MAX_CONTENT_LENGTH=environment.max_body_bytes(),
-        MAX_RIDES=environment.max_rides(),
+        API_KEYS=settings.api_keys(),
+        MAX_CONTENT_LENGTH=settings.max_body_bytes(),
+        MAX_RIDES=settings.max_rides(),
         LOG_SECONDS=LOG_SECONDS,
         BACKGROUND=True,
     )

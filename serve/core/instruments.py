@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from taxi_duration import environment
+from serve import settings
 
 ARM = ("version", "arm")
 LATENCY_SECONDS = (
@@ -130,7 +130,7 @@ class Instruments:
         """
         registry = CollectorRegistry()
         registry.register(_Collected(states))
-        if environment.metrics_dir():
+        if settings.metrics_dir():
             MultiProcessCollector(registry)
             return generate_latest(registry)
         return generate_latest(self.registry) + generate_latest(registry)
