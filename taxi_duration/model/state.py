@@ -18,19 +18,11 @@ import numpy as np
 from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.domain.pickup_calendar import CELLS
-from taxi_duration.model import atlas as atlas_file
-from taxi_duration.model.atlas import Atlas
+from taxi_duration.model.atlas import ATLAS_COLUMNS, Atlas
 from taxi_duration.model.curves import Curve
 from taxi_duration.model.duration_model import DurationModel, PointModel
 from taxi_duration.model.extra_features import MAX_COLUMNS
-from taxi_duration.model.features import (
-    CELL_COLUMNS,
-    DISTANCE_FEATURES,
-    FEATURES,
-    LINE_COLUMNS,
-    PAIR_COLUMNS,
-    FeatureTables,
-)
+from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, PAIR_TABLE, FeatureTables
 from taxi_duration.model.intervals import KIND_NAMES, LEVELS, SUPPORTS, Intervals
 from taxi_duration.model.linear import LinearModel, PairVectorizer
 from taxi_duration.model.tree_model import TreeModel
@@ -44,7 +36,7 @@ TYPES = {
 }
 # No minute, mile, ratio or count of ours comes near; products of three stay within float32.
 LARGEST = 1e9
-DIVISORS = ("straight_km", "miles_pair")  # columns of the pair table that features divide by
+MEASURES = 2  # that hours change: minutes and pace
 MAX_DEPTH = 3  # of lists and dicts in the parameters
 
 
@@ -300,11 +292,8 @@ def _trees(part: _Part, n_features: int) -> TreeEnsemble:
 
 
 def _tables(part: _Part) -> FeatureTables:
-    columns = PAIR_COLUMNS + LINE_COLUMNS
-    pair = part.array("pair", "float32", ZONES, ZONES, len(columns))
-    if (pair[:, :, [columns.index(name) for name in DIVISORS]] == 0).any():
-        raise ValueError(f"{part.where}.pair has a zero in {' or '.join(DIVISORS)}")
-    city_hour = part.numbers("city_hour", "float32", CELLS, len(CELL_COLUMNS), low=1e-6)
+    pair = part.array("pair", "float32", ZONES, ZONES, len(PAIR_TABLE))
+    city_hour = part.numbers("city_hour", "float32", CELLS, MEASURES, low=1e-6)
     return FeatureTables(
         _within(part.array("centre", "float32", ZONES, 2), f"{part.where}.centre", -LARGEST, True),
         _within(pair, f"{part.where}.pair", -LARGEST, True),
@@ -316,8 +305,7 @@ def _tables(part: _Part) -> FeatureTables:
 
 
 def _atlas(part: _Part) -> Atlas:
-    width = len(atlas_file.PAIR_COLUMNS)
-    pair = part.array("pair", "float32", ZONES, ZONES, width)
+    pair = part.array("pair", "float32", ZONES, ZONES, len(ATLAS_COLUMNS))
     _within(pair, f"{part.where}.pair", -LARGEST, True)
     return Atlas(pair, *_by_hour(part), _curve(part, "minutes_of_miles"))
 
@@ -325,7 +313,7 @@ def _atlas(part: _Part) -> Atlas:
 def _by_hour(part: _Part) -> list[np.ndarray]:
     """The ratios to the usual by zone and hour, of pickups and of drop-offs."""
     return [
-        part.numbers(name, "float32", ZONES, CELLS, len(CELL_COLUMNS), low=0.0)
+        part.numbers(name, "float32", ZONES, CELLS, MEASURES, low=0.0)
         for name in ("pickup_hour", "dropoff_hour")
     ]
 
