@@ -1,12 +1,22 @@
-"""Days of a window, and every day of a calendar month."""
+"""What a clock says, holidays, days of a window, and every day of a calendar month."""
 
 from __future__ import annotations
 
+from datetime import date, datetime
+
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from taxi_duration.domain.months import parse_months
-from taxi_duration.domain.pickup_calendar import calendar_days, window_days
+from taxi_duration.domain.pickup_calendar import (
+    calendar_days,
+    read_clock,
+    read_clocks,
+    us_holidays,
+    window_days,
+)
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.drift import Sample
 
@@ -52,3 +62,46 @@ def test_calendar_has_the_days_on_which_nobody_rode_too():
 def test_trips_of_a_usual_day_do_not_know_stray_dates(pickup_at):
     zones, miles = np.full(len(pickup_at), 74), np.ones(len(pickup_at), "float32")
     assert Sample(Rides(zones, zones, pickup_at, miles)).trips_a_day() == 200
+
+
+@pytest.mark.parametrize(
+    "day", [date(2021, 1, 18), date(2021, 5, 31), date(2021, 11, 25), date(2023, 7, 4)]
+)
+def test_federal_holidays_are_known(day):
+    assert day in us_holidays(day.year)
+
+
+def test_juneteenth_is_a_holiday_since_2021():
+    assert date(2021, 6, 19) in us_holidays(2021)
+    assert date(2020, 6, 19) not in us_holidays(2020)
+
+
+@pytest.mark.parametrize(
+    ("pickup_at", "clock", "cell"),
+    [
+        ("2021-02-01T00:00:00", (0, 0, 0), 0),  # a Monday
+        ("2021-02-05T08:59:59", (539, 4 * 24 + 8, 0), 8),  # a Friday; seconds are cut off
+        ("2021-02-06T23:00:00", (1380, 5 * 24 + 23, 0), 24 + 23),  # a Saturday
+        ("2021-02-07T01:30:00", (90, 6 * 24 + 1, 0), 48 + 1),  # a Sunday
+        ("2021-02-15T12:01:00", (721, 12, 1), 48 + 12),  # a Monday, Presidents' Day
+        ("2022-01-01T05:00:00", (300, 5 * 24 + 5, 1), 48 + 5),  # a Saturday, New Year's Day
+    ],
+)
+def test_clock_says_minute_hour_of_week_and_holiday(pickup_at, clock, cell):
+    assert read_clock(datetime.fromisoformat(pickup_at)) == (clock, cell)
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1)))
+@example(datetime(2021, 3, 14, 2, 30))  # an hour that the clocks skip
+@example(datetime(2021, 11, 7, 1, 59, 59))  # an hour that comes twice
+@example(datetime(2020, 12, 31, 23, 59, 59, 999_999))
+@example(datetime(2024, 2, 29, 0, 59))
+def test_one_clock_is_read_as_many_are(pickup_at):
+    several = np.array([pickup_at, datetime(2021, 7, 4)], dtype="datetime64[s]")
+    clocks, cells = read_clocks(several)
+    assert (tuple(column[0] for column in clocks), cells[0]) == read_clock(pickup_at)
+
+
+def test_no_clock_at_all_gives_empty_columns():
+    clocks, cells = read_clocks(np.array([], dtype="datetime64[s]"))
+    assert [column.shape for column in (*clocks, cells)] == [(0,)] * 4

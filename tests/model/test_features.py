@@ -1,21 +1,28 @@
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from taxi_duration.domain.pickup_calendar import us_holidays
+from taxi_duration.data.trips import read_dataframe
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.atlas import atlas_for
 from taxi_duration.model.features import (
     DISTANCE_FEATURES,
+    DIVISORS,
     FEATURES,
+    FORMULAS,
+    LOOK_UPS,
+    PAIR_TABLE,
     RideFeatures,
+    _compile,
     known_distance,
+    known_miles,
     transform,
 )
 from taxi_duration.training.feature_tables import fit_tables, out_of_fold_features
@@ -53,6 +60,13 @@ def one_ride(pickup, dropoff, pickup_at, miles) -> Rides:
     )  # fmt: skip
 
 
+def row_of(features: RideFeatures, pickup, dropoff, pickup_at, miles) -> np.ndarray:
+    """Features of one ride with a distance that may be no distance, as columns hold it."""
+    known = known_miles(miles)
+    given = None if miles is None else np.nan if known is None else known
+    return features.row(pickup, dropoff, pickup_at, given)
+
+
 @settings(max_examples=300, deadline=None)
 @given(zones, zones, times, distances, st.booleans())
 @example(264, 265, datetime(2021, 7, 4, 12), 3.0, True)
@@ -64,10 +78,96 @@ def test_one_ride_has_the_features_of_the_frame_to_the_bit(
 ):
     tables = tables_with_atlas if with_atlas else tables
     ride = one_ride(pickup, dropoff, pickup_at, miles)
-    row = RideFeatures(tables).row(pickup, dropoff, pickup_at, miles)
+    row = row_of(RideFeatures(tables), pickup, dropoff, pickup_at, miles)
     expected = transform(ride, tables, with_distance=miles is not None)[0]
     assert row.dtype == expected.dtype == np.float32
     np.testing.assert_array_equal(row, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_atlas", [False, True])
+def test_every_ride_of_a_real_month_has_the_features_of_the_frame_to_the_bit(
+    tables, tables_with_atlas, real_months, with_atlas
+):
+    tables = tables_with_atlas if with_atlas else tables
+    path = real_months / "trip-data" / "green_tripdata_2021-02.parquet"
+    rides = Rides.from_frame(read_dataframe(path))
+    features = RideFeatures(tables)
+    columns = (rides.PULocationID, rides.DOLocationID, rides.pickup_at, rides.trip_distance)
+    asked = list(zip(*(column.tolist() for column in columns), strict=True))
+    rows = np.array([row_of(features, *ride) for ride in asked])
+    np.testing.assert_array_equal(rows, transform(rides, tables, with_distance=True))
+    rows = np.array([row_of(features, *ride[:3], None) for ride in asked])
+    np.testing.assert_array_equal(rows, transform(rides, tables, with_distance=False))
+
+
+LOOKED_UP = {name: 1.0 for names in LOOK_UPS.values() for name in names}
+
+
+def by_formula(**looked_up: float) -> dict[str, float]:
+    """The features by name, from looked-up values that are 1 where not given."""
+    values = LOOKED_UP | looked_up
+    groups = {group: [values[name] for name in names] for group, names in LOOK_UPS.items()}
+    return dict(zip(DISTANCE_FEATURES, _compile(DISTANCE_FEATURES)(**groups), strict=True))
+
+
+HOURS = {"pickup_hour": 1.5, "dropoff_hour": 1.25, "city_hour": 1.2}
+PACES = {"pickup_hour_pace": 1.5, "dropoff_hour_pace": 1.25, "city_hour_pace": 1.2}
+
+
+@pytest.mark.parametrize(
+    ("feature", "looked_up", "value"),
+    [
+        ("expected_minutes", {"minutes_pair": 16.0, **HOURS}, 25.0),
+        ("distance_to_straight", {"distance_miles": 6.0, "straight_km": 8.0}, 0.75),
+        ("distance_to_usual", {"distance_miles": 6.0, "miles_pair": 4.0}, 1.5),
+        ("distance_less_usual", {"distance_miles": 6.0, "miles_pair": 4.5}, 1.5),
+        ("minutes_by_distance", {"minutes_of_miles": 20.0, "pace_pair": 0.75}, 15.0),
+        ("minutes_by_distance_hour", {"minutes_of_miles": 16.0, **PACES}, 25.0),
+        ("minutes_scaled", {"distance_miles": 6.0, "minutes_pair": 10.0, "miles_pair": 4.0}, 15.0),
+        ("minutes_by_line", {"line_start": 3.0, "line_slope": 0.5, "pace_pair": 20.0}, 13.0),
+        ("atlas_expected", {"atlas_minutes": 8.0, "atlas_pickup_hour": 1.5,
+                            "atlas_dropoff_hour": 2.0}, 24.0),
+        ("atlas_by_line", {"atlas_line_start": 1.0, "atlas_line_slope": 0.5,
+                           "atlas_minutes_of_miles": 10.0, "atlas_pace": 0.8,
+                           "atlas_pickup_pace": 1.5, "atlas_dropoff_pace": 2.0}, 13.0),
+    ],
+)  # fmt: skip
+def test_a_formula_says_what_its_name_says(feature, looked_up, value):
+    assert by_formula(**looked_up)[feature] == pytest.approx(value, rel=1e-12)
+
+
+def test_every_formula_is_a_feature_and_only_adds_subtracts_multiplies_and_divides():
+    assert set(FORMULAS) < set(DISTANCE_FEATURES)
+    for formula in FORMULAS.values():
+        assert re.fullmatch(r"[\w ()]+([-+*/] [\w ()]+)*", formula)
+        assert "**" not in formula and "//" not in formula
+
+
+@pytest.mark.parametrize("name", sorted(LOOKED_UP))
+def test_no_formula_divides_by_a_value_that_may_be_zero(name):
+    if name in DIVISORS:
+        with pytest.raises(ZeroDivisionError):
+            by_formula(**{name: 0.0})
+    else:
+        by_formula(**{name: 0.0})
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "at"),
+    [("pair", "straight_km", (7, 8, 0)), ("pair", "miles_pair", (7, 8, 10)),
+     ("city_hour", "city_hour", (5, 0)), ("city_hour", "city_hour_pace", (5, 1))],
+)  # fmt: skip
+def test_tables_with_a_zero_to_divide_by_are_refused(tables, table, name, at):
+    values = getattr(tables, table).copy()
+    values[at] = 0
+    with pytest.raises(ValueError, match=f"{name} is 0"):
+        replace(tables, **{table: values})
+
+
+def test_a_feature_that_nothing_makes_is_refused_at_once():
+    with pytest.raises(NameError, match="minutes_of_luck"):
+        _compile([*FEATURES, "minutes_of_luck"])
 
 
 def test_first_features_do_not_depend_on_the_distance(month, tables):
@@ -143,11 +243,13 @@ def test_seconds_are_not_looked_at(tables):
 @pytest.mark.parametrize("miles", [0.0, -1.0, 100.5, 244_152.0, float("nan"), float("inf")])
 def test_a_distance_that_cannot_be_true_is_unknown(miles):
     assert np.isnan(known_distance(np.array([miles], dtype="float32")))[0]
+    assert known_miles(miles) is None
 
 
 def test_a_distance_that_can_be_true_is_kept():
     kept = known_distance(np.array([0.01, 4.5, 100.0], dtype="float32"))
     np.testing.assert_allclose(kept, [0.01, 4.5, 100.0], rtol=1e-6)
+    assert [known_miles(miles) for miles in (0.01, 4.5, 100.0)] == kept.tolist()
 
 
 def test_all_features_but_those_of_places_and_distance_are_known_for_unseen_pairs(tables):
@@ -167,7 +269,7 @@ def test_pairs_seen_often_are_looked_up_near_their_own_mean(month, tables):
     codes = rides.PULocationID.astype(int) * 266 + rides.DOLocationID
     code = np.bincount(codes).argmax()
     mean = duration[codes == code].mean()
-    looked_up = tables.pair[code // 266, code % 266, FEATURES.index("minutes_pair") - 7]
+    looked_up = tables.pair[code // 266, code % 266, PAIR_TABLE.index("minutes_pair")]
     assert looked_up == pytest.approx(mean, rel=0.25)
 
 
@@ -177,25 +279,13 @@ def test_rides_without_any_distance_can_be_learned_from(month):
     assert np.isfinite(rows[:, FEATURES.index("expected_minutes")]).all()
 
 
-@pytest.mark.parametrize(
-    "day", [date(2021, 1, 18), date(2021, 5, 31), date(2021, 11, 25), date(2023, 7, 4)]
-)
-def test_federal_holidays_are_known(day):
-    assert day in us_holidays(day.year)
-
-
-def test_juneteenth_is_a_holiday_since_2021():
-    assert date(2021, 6, 19) in us_holidays(2021)
-    assert date(2020, 6, 19) not in us_holidays(2020)
-
-
 def test_a_heavier_day_counts_for_more_in_the_tables(month):
     rides, duration = month
     last = rides.pickup_at.astype("datetime64[D]") >= np.datetime64("2021-01-25")
     slower = np.where(last, np.minimum(duration * 1.5, 60), duration)
     alike = fit_tables(rides, slower)
     recent = fit_tables(rides, slower, np.where(last, 3.0, 1.0))
-    column = FEATURES.index("minutes_pair") - 7
+    column = PAIR_TABLE.index("minutes_pair")
     assert np.median(recent.pair[1:264, 1:264, column]) > np.median(
         alike.pair[1:264, 1:264, column]
     )
