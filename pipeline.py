@@ -236,7 +236,7 @@ def rollback(reason: str) -> None:
 @click.option("--trials", default=40, show_default=True, help="At most so many settings.")
 @click.option("--minutes", default=30.0, show_default=True, help="At most so long.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True,
-              help="File to write, in the form of taxi_duration/training/xgb_settings.json.")  # fmt: skip
+              help="File to write, in the form of training/xgb_settings.json.")  # fmt: skip
 def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> None:
     """Search XGB's settings on time-ordered folds inside months; the study goes to MLflow."""
     from taxi_duration.domain.months import check_service, parse_months
@@ -253,7 +253,7 @@ def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> N
 @click.option("--months", "tags", multiple=True, required=True, metavar="SERVICE=MONTHS",
               help="Such as green=2020-03:2020-12; may be given several times.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True,
-              help="Folder of its two files; the package's own is taxi_duration/model.")  # fmt: skip
+              help="Folder of its two files; the package's own is model/.")  # fmt: skip
 def atlas(tags: tuple[str, ...], out: Path) -> None:
     """Make the atlas again: what earlier years say of every route and hour."""
     from taxi_duration.domain.months import check_service, parse_months

@@ -33,6 +33,7 @@ REAL = PROJECT.parent / "shared" / "tlc"
 USERS_HOME = Path.home()  # no test reads or changes what lies there, or in the project
 BEFORE, LEFT = pytest.StashKey[Seen](), pytest.StashKey[list[str]]()
 OURS = "TAXI_TESTS_HOME"  # home of the test run, one for all its workers
+USERS_CACHE = "TAXI_TESTS_UV_CACHE"  # told to the workers, who do not know the user's home
 
 # Linear algebra on one thread, and threads that sleep while they wait: where several workers
 # share two cores, spinning threads make a fit on small tables take ten times as long.
@@ -54,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[BEFORE] = look(USERS_HOME)
     folder = tempfile.mkdtemp(prefix="taxi-tests-")
     os.environ |= {OURS: folder, "HOME": folder, "TAXI_HOME": str(Path(folder, "taxi"))}
+    os.environ[USERS_CACHE] = str(USERS_HOME / ".cache" / "uv")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -86,6 +88,16 @@ def own_home(tmp_path, monkeypatch) -> None:
     """Every test has a home of its own, unless a fixture of its whole module gave it one."""
     if os.environ["TAXI_HOME"] == str(Path(os.environ[OURS], "taxi")):
         monkeypatch.setenv("TAXI_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def uv_cache() -> str | None:
+    """Folder of the packages that `make setup` fetched: the one thing of the user's that is used.
+
+    None where there is none; they are then fetched again.
+    """
+    folder = os.environ.get("UV_CACHE_DIR") or os.environ[USERS_CACHE]
+    return folder if Path(folder).is_dir() else None
 
 
 @pytest.fixture
