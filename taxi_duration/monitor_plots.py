@@ -12,7 +12,7 @@ from taxi_duration.plots import BLUE, GREY, ORANGE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from taxi_duration.evaluation.drift import Drift
+    from taxi_duration.domain.findings import Drift
 
 COLORS = {"ok": BLUE, "watch": "#d69e2e", "alarm": "#c53030"}
 

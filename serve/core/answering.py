@@ -51,7 +51,7 @@ class Answering:
         self.instruments = instruments
         self.max_rides = max_rides
         self.patience = patience
-        self.log_trouble: str | None = None
+        self.log_problem: str | None = None
 
     def serving(self) -> Serving:
         """Return who answers.
@@ -61,7 +61,7 @@ class Answering:
         """
         serving = self.holder.serving
         if serving is None:
-            raise ApiError(503, "no_model", self.holder.trouble or HOW_TO_DEPLOY)
+            raise ApiError(503, "no_model", self.holder.problem or HOW_TO_DEPLOY)
         return serving
 
     def one(self, ride: Ride, pickup_at: datetime, explain: bool = False) -> RideAnswer:
@@ -196,7 +196,7 @@ class Answering:
             self.log.add((row,), shadow)
         except LogError as error:
             return self._not_kept(error, 1)
-        self.log_trouble = None
+        self.log_problem = None
         return True
 
     def _keep_many(self, parts: list[PredictionColumns], shadow: Sequence[ShadowRow]) -> bool:
@@ -204,14 +204,14 @@ class Answering:
             self.log.add_many(parts, shadow)
         except LogError as error:
             return self._not_kept(error, sum(len(part.prediction_id) for part in parts))
-        self.log_trouble = None
+        self.log_problem = None
         return True
 
     def _not_kept(self, error: LogError, n: int) -> bool:
         self.instruments.log_failures.inc(n)
-        if self.log_trouble is None:
+        if self.log_problem is None:
             logger.error("predictions are answered but not logged: %s", error)
-        self.log_trouble = str(error)
+        self.log_problem = str(error)
         return False
 
 
@@ -316,7 +316,7 @@ def _as_logged(part: _Part, latency_ms: float) -> PredictionColumns:
 
 
 def _as_answers(part: _Part, logged: bool) -> list[RideAnswer]:
-    """What the riders of a part are told."""
+    """What the riders of a part get."""
     loaded, rides, ids, answers, _ = part
     version, arm, kept = loaded.version, loaded.arm, UNSET if logged else False
     ride_ids = rides.ride_ids or [None] * len(ids)

@@ -24,7 +24,7 @@ def model_blueprint(answering: Answering) -> Blueprint:
                 challenger and challenger.card,
                 serving.ab_share,
                 serving.shadow,
-                answering.holder.trouble,
+                answering.holder.problem,
             )
         )
 

@@ -73,7 +73,8 @@ def input_example() -> pd.DataFrame:
 
 def requirements() -> list[str]:
     """The few packages that answering takes, pinned to what is installed."""
-    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "cloudpickle")]
+    needed = ("mlflow", "numpy", "pandas", "msgspec", "cloudpickle")
+    return [f"{name}=={version(name)}" for name in needed]
 
 
 set_model(TaxiDurationModel())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.errors import SettingError
@@ -183,7 +183,8 @@ def test_refusal_names_what_failed_and_nothing_else(world):
 
 
 def test_month_that_a_model_was_trained_on_cannot_judge_it():
-    card = {"name": "green-duration", "version": 3, "months": {"train": [{"month": "2021-02"}]}}
+    card = {"name": "green-duration", "version": 3, "model_sha256": "3" * 64,
+            "data_source": "tlc", "months": {"train": [{"month": "2021-02"}]}}  # fmt: skip
     with pytest.raises(SettingError, match="2021-02 cannot judge green-duration:3"):
         check_unseen("2021-02", {"months": {"train": []}}, card)
 

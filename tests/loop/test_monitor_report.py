@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from taxi_duration import environment
+from taxi_duration.domain.findings import Drift
 from taxi_duration.errors import NotFoundError, TagError
-from taxi_duration.evaluation.drift import Drift
 from taxi_duration.evaluation.health import live_errors
 from taxi_duration.files import read_json
 from taxi_duration.loop.monitor import log_frame
@@ -30,13 +30,13 @@ def test_unknown_month_stops_before_the_notebook_runs(moved_home):
 def test_notebook_gives_a_page_for_people_and_a_verdict_for_machines(moved_home):
     said = []
     verdict = run_monitor("Mar 2021", say=said.append)
-    assert verdict["verdict"] in ("ok", "watch", "alarm")
-    assert verdict["source"] == "green 2021-03"  # nobody has asked the service anything yet
+    assert verdict.verdict in ("ok", "watch", "alarm")
+    assert verdict.source == "green 2021-03"  # nobody has asked the service anything yet
     (page,) = environment.runs_dir().glob("monitor-*/report.html")
     assert "5. Monitor the model in service" in page.read_text()
     assert (environment.live_dir() / "monitor.html").read_bytes() == page.read_bytes()
     assert read_json(environment.live_dir() / "monitor.json")["drift"]
-    assert any(verdict["verdict"].upper() in line for line in said)
+    assert any(verdict.verdict.upper() in line for line in said)
 
 
 def test_plots_of_no_rides_say_so():
