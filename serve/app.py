@@ -22,7 +22,7 @@ from serve.routes.invocations import invocations_blueprint, ping_blueprint
 from serve.routes.metrics import metrics_blueprint
 from serve.routes.model import model_blueprint
 from serve.routes.pages import pages_blueprint
-from serve.routes.planning import riders_blueprint
+from serve.routes.planning import planning_blueprint
 from serve.routes.predict import predict_blueprint
 from taxi_duration import environment
 from taxi_duration.live.prediction_log import PredictionLog, open_log
@@ -69,7 +69,7 @@ def create_app(
     keyed = (
         predict_blueprint(answering),
         invocations_blueprint(answering),
-        riders_blueprint(answering),
+        planning_blueprint(answering),
         feedback_blueprint(answering),
     )
     for blueprint in keyed:

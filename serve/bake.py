@@ -29,9 +29,10 @@ def bake(model: str, context: Path, target: Path) -> str:
     if deployment is not None:
         name, version = deployment.champion.name, str(deployment.champion.number)
     else:
-        name, version = parse_reference(model)[:2]
-        if version is None:
+        reference = parse_reference(model)
+        if reference.version is None:
             raise SettingError(f"{model!r} cannot be baked in; write champion or NAME:VERSION")
+        name, version = reference.name, reference.version
     source = context / "models" / name / version
     if not source.is_dir():
         raise NotFoundError(f"{name}:{version} is not in models/")

@@ -84,8 +84,8 @@ class Answering:
             answer = loaded.predictor.answer(*question)
         seconds = time.perf_counter() - started
         row = _row(ride, pickup_at, answer, loaded, prediction_id, 1000 * seconds)
-        shadow = ()
-        if serving.shadow and loaded is serving.champion:
+        shadow: tuple[ShadowRow, ...] = ()
+        if serving.shadow and serving.challenger and loaded is serving.champion:
             shadow = self._shadow_one(serving.challenger, prediction_id, question)
         logged = self._keep(row, shadow)
         loaded.metrics.predicted(answer.duration, seconds)
@@ -176,7 +176,7 @@ class Answering:
 
     def _shadow_many(self, serving: Serving, part: _Part) -> list[ShadowRow]:
         challenger = serving.challenger
-        if not serving.shadow or part.loaded is not serving.champion:
+        if challenger is None or not serving.shadow or part.loaded is not serving.champion:
             return []
         try:
             answers = challenger.model.answer(part.rides.columns)
@@ -299,15 +299,21 @@ def _as_logged(part: _Part, latency_ms: float) -> PredictionColumns:
     """The columns of a part for the log."""
     loaded, rides, ids, answers, _ = part
     columns, ride_ids = rides.columns, rides.ride_ids
+    duration, p10, p50, p90, support, used_distance = _lists(answers)
     return PredictionColumns(
         ids,
-        ride_ids and [None if ride_id is None else str(ride_id) for ride_id in ride_ids],
+        [None if ride_id is None else str(ride_id) for ride_id in ride_ids] if ride_ids else None,
         time.time(),
         columns.PULocationID.tolist(),
         columns.DOLocationID.tolist(),
         np.datetime_as_string(columns.pickup_at).tolist(),
         rides.miles,
-        *_lists(answers),
+        duration,
+        p10,
+        p50,
+        p90,
+        support,
+        used_distance,
         loaded.version,
         loaded.sha256,
         loaded.arm,

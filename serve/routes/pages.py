@@ -14,7 +14,8 @@ from flask import Blueprint, Response, render_template
 from serve.bodies.errors import ApiError, json_response
 from serve.core.answering import Answering
 from serve.core.live_page import LivePage
-from taxi_duration.domain.zones import LAST_ZONE, zone_table
+from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
+from taxi_duration.domain.zones import zone_table
 from taxi_duration.live.verdict import page_path
 
 HEADERS = {
@@ -91,7 +92,7 @@ def list_zones() -> list[dict[str, Any]]:
             "name": str(table.name[zone]),
             **{figure: _known(getattr(table, figure)[zone]) for figure in FIGURES},
         }
-        for zone in range(1, LAST_ZONE + 1)
+        for zone in range(FIRST_ZONE, LAST_ZONE + 1)
     ]
 
 

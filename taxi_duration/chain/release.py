@@ -141,8 +141,10 @@ def mirror_aliases(client: Any) -> None:
     aliases = client.get_registered_model(name).aliases
     for role in ("champion", "challenger"):
         version: Version | None = getattr(deployment, role)
-        number = version.number if version else None
-        if str(aliases.get(role)) == str(number):
+        if str(aliases.get(role)) == str(version and version.number):
             continue
-        with suppress(MlflowException if number is None else ()):  # it may be gone already
-            set_alias(client, name, role, number)
+        if version is not None:
+            set_alias(client, name, role, version.number)
+        else:
+            with suppress(MlflowException):  # it may be gone already
+                set_alias(client, name, role, None)

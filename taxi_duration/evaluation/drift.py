@@ -17,8 +17,9 @@ from msgspec import Struct
 
 from taxi_duration.domain.findings import Drift, level_of
 from taxi_duration.domain.geometry import zone_geometry
+from taxi_duration.domain.limits import UNKNOWN_ZONE
 from taxi_duration.domain.rides import Rides
-from taxi_duration.domain.zones import UNKNOWN_ZONE, zone_table
+from taxi_duration.domain.zones import zone_table
 from taxi_duration.files import typed
 from taxi_duration.model.features import known_distance
 
@@ -103,8 +104,8 @@ def measure_drift(
             found.append((name, "shift", shift(before[name], now[name]), UNITS[name]))
     before, now = (_zones(sample.rides) for sample in (reference, current))
     found += [(name, "psi", zone_psi(before[name], now[name]), "") for name in before]
-    before, now = (_shares(sample.rides) for sample in (reference, current))
-    found += [(name, "share", abs(now[name] - before[name]), "") for name in before]
+    usual, recent = (_shares(sample.rides) for sample in (reference, current))
+    found += [(name, "share", abs(recent[name] - usual[name]), "") for name in usual]
     if whole_months:
         volume = current.trips_a_day() / reference.trips_a_day()
         found.append(("volume", "ratio", max(volume, 1 / volume), "times"))

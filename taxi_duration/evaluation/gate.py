@@ -122,12 +122,10 @@ def compare_models(
         settings: the package's own when None.
     """
     unaided = rides.without_distance()
-    pairs = [
-        (model.answer(rides), model.answer(unaided).duration) if model else None
-        for model in (champion, challenger)
-    ]
+    theirs = (champion.answer(rides), champion.answer(unaided).duration) if champion else None
+    ours = (challenger.answer(rides), challenger.answer(unaided).duration)
     minutes = {name: lookup.predict_minutes(rides) for name, lookup in lookups.items()}
-    return compare_answers(*pairs, minutes, rides, actual, settings)
+    return compare_answers(theirs, ours, minutes, rides, actual, settings)
 
 
 def compare_answers(

@@ -113,7 +113,7 @@ def _error_rows(
             "bias": days.ratio(error * kept, kept),
             "coverage": days.ratio(inside * kept, kept),
         }
-        figures = {}
+        figures: dict[str, float] = {}
         for name, (value, low, high) in estimates.items():
             figures |= {name: value, f"{name}_low": low, f"{name}_high": high}
         yield {"by": by, "group": group, "rows": int(mask.sum()), **figures}

@@ -101,7 +101,7 @@ def _live_through(
     return Backtest(pd.DataFrame(rows).set_index("month"), decisions, alarms)
 
 
-def plot_backtest(result: Backtest):
+def plot_backtest(result: Backtest) -> Any:
     """Error by month for the three strategies, with auto's decisions and the alarms marked."""
     import matplotlib.pyplot as plt
 
@@ -168,7 +168,8 @@ def summarize(result: Backtest) -> dict[str, float]:
 
 
 def _errors(fitted: Fitted, trips: pd.DataFrame, truth: np.ndarray) -> np.ndarray:
-    return fitted.model.answer(Rides.from_frame(trips)).duration - truth
+    error: np.ndarray = fitted.model.answer(Rides.from_frame(trips)).duration - truth
+    return error
 
 
 def _row(month: Month, errors: dict[str, np.ndarray], level: str, version: int) -> dict[str, Any]:

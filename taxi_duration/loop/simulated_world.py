@@ -106,7 +106,8 @@ class SimulatedWorld(World):
             self.serving_since = self.time
         if not len(frame):
             return np.zeros(0)
-        return (frame["duration"] - frame["true_duration"]).to_numpy()
+        error: np.ndarray = (frame["duration"] - frame["true_duration"]).to_numpy()
+        return error
 
     def _answer(self, deployment: Deployment, trips: pd.DataFrame, asked_at: float) -> pd.DataFrame:
         """Answer a day's rides as the service would, by arms and with shadow answers."""
@@ -238,7 +239,7 @@ def start_of(month: Month) -> float:
 
 
 def _first_day(month: Month) -> np.datetime64:
-    return np.datetime64(str(month)).astype("datetime64[D]")
+    return np.datetime64(str(month), "D")
 
 
 def _seconds(day: np.datetime64) -> float:
@@ -246,4 +247,4 @@ def _seconds(day: np.datetime64) -> float:
 
 
 def _day_at(seconds: float) -> np.datetime64:
-    return np.datetime64(int(seconds), "s").astype("datetime64[D]")
+    return np.datetime64(int(seconds // DAY_SECONDS), "D")

@@ -194,7 +194,7 @@ def _month_link(role: str, month: dict[str, Any]) -> Link:
 def _month_path(month: dict[str, Any]) -> Path:
     """Where the file lies; of samples of several sizes the one that was read."""
     folder = environment.data_dir() / _folder(month)
-    found = [folder / month["file"], *sorted(folder.glob(f"*/{month['file']}"))]
+    found: list[Path] = [folder / month["file"], *sorted(folder.glob(f"*/{month['file']}"))]
     there = [path for path in found if path.exists()]
     same = [path for path in there if sha256_file(path) == month["sha256"]]
     return (same or there or found)[0]

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from taxi_duration.domain.geometry import ZONES
-from taxi_duration.domain.limits import TRIP_MINUTES
+from taxi_duration.domain.limits import LAST_ZONE, TRIP_MINUTES
 from taxi_duration.domain.rides import Answers, Rides
-from taxi_duration.domain.zones import LAST_ZONE
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES
 from taxi_duration.model.intervals import Intervals, kind_table, ride_groups
 from taxi_duration.model.linear import LinearModel

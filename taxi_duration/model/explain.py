@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.model.atlas import DISTANCE_FEATURE, ROUTE_FEATURES
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, PAIR_COLUMNS
 from taxi_duration.model.linear import LinearModel, pair_code
@@ -24,8 +25,8 @@ DISTANCE = "distance asked"
 TIME_OF_DAY = "time of day"
 DAY = "weekday or holiday"
 OTHER = "conditions of the hour"
-LIMITS = "kept within 1 to 60 minutes"
-SMALLEST_MIN = 1e-4  # smaller parts are rounding, not limits
+LIMITS = f"kept within {SHORTEST_MINUTES:g} to {LONGEST_MINUTES:g} minutes"
+SMALLEST_MINUTES = 1e-4  # smaller parts are rounding, not limits
 
 # The route's usual minutes at this hour count as route: that is the larger part of them.
 _ROUTE_FEATURES = ("pickup_x_km", "pickup_y_km", "dropoff_x_km", "dropoff_y_km",
@@ -70,7 +71,7 @@ def explain_trees(
         minutes[REASON_OF.get(name, OTHER)] += part
     reasons = [Reason(BASE, usual), *_largest_first(minutes)]
     cut = duration - sum(reason.minutes for reason in reasons)
-    return [*reasons, Reason(LIMITS, cut)] if abs(cut) > SMALLEST_MIN else reasons
+    return [*reasons, Reason(LIMITS, cut)] if abs(cut) > SMALLEST_MINUTES else reasons
 
 
 def explain_linear(

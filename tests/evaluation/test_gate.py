@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
+from msgspec import structs
 
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.errors import SettingError
@@ -22,7 +23,7 @@ from taxi_duration.training.baselines import fit_baselines
 from taxi_duration.training.fit import fit_model
 
 DAYS, PER_DAY = 28, 100
-FAST = replace(gate_settings(), resamples=400)
+FAST = structs.replace(gate_settings(), resamples=400)
 
 
 class World:
