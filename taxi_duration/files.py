@@ -66,7 +66,7 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def typed(content: Any, kind: type[T], what: str) -> T:
+def typed(content: Any, kind: type[T], what: str = "") -> T:
     """Return parsed JSON as an object of this type.
 
     Args:
@@ -79,19 +79,19 @@ def typed(content: Any, kind: type[T], what: str) -> T:
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
-        raise ContentError(f"{what}: {_in_words(str(error), content)}") from error
+        raise ContentError(_in_words(str(error), content, what)) from error
 
 
-def _in_words(message: str, content: Any) -> str:
+def _in_words(message: str, content: Any, what: str) -> str:
     """msgspec's message, with the value that it is about."""
     message, _, path = message.partition(" - at `$")
     for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
         content = content[key or int(index)]
-    field = path.rstrip("`").lstrip(".") or "the content"
+    place = ": ".join(filter(None, (what, path.rstrip("`").lstrip(".")))) or "the content"
     if not message.startswith("Expected"):  # a field is missing, or unknown
-        return f"{field}: {message[0].lower()}{message[1:]}"
+        return f"{place}: {message[0].lower()}{message[1:]}"
     expected = message.partition(", got")[0].removeprefix("Expected ")
-    return f"{field} is {content!r:.60}, expected is {expected}"
+    return f"{place} is {content!r:.60}, expected is {expected}"
 
 
 class Setting(msgspec.Struct, frozen=True):

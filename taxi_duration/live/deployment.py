@@ -93,7 +93,7 @@ def read_deployment(folder: Path | None = None) -> Deployment | None:
         # The first releases kept one champion to go back to, as `previous`, and no `earlier`.
         if isinstance(content, dict) and "earlier" not in content and content.get("previous"):
             content["earlier"] = [content["previous"]]
-        return typed(content, Deployment, "it")
+        return typed(content, Deployment)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

@@ -69,7 +69,7 @@ def read_verdict() -> Verdict | None:
     """
     try:
         content = read_json(environment.live_dir() / VERDICT_FILE)
-        return typed(content, Verdict, VERDICT_FILE)
+        return typed(content, Verdict)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -74,7 +74,7 @@ def read_state() -> State:
     if not path.exists():
         return State()
     try:
-        return typed(read_json(path), State, "it")
+        return typed(read_json(path), State)
     except (OSError, ValueError) as error:
         raise ContentError(
             f"{STATE_FILE} cannot be read ({error}); without it `python pipeline.py auto` begins "

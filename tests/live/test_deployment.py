@@ -11,9 +11,11 @@ import pytest
 from taxi_duration import environment
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import DeploymentError, NotFoundError, SettingError
+from taxi_duration.files import read_json, write_json
 from taxi_duration.live.deployment import (
     HISTORY_FILE,
     MAX_EARLIER,
+    Deployment,
     deploy_champion,
     drop_challenger,
     read_deployment,
@@ -26,6 +28,16 @@ from taxi_duration.live.deployment import (
 
 def version(number: int) -> Version:
     return Version("green-duration", number, f"{number:064d}", "sample")
+
+
+def entry(number: int) -> dict:
+    """A version as it stands in the files."""
+    return {
+        "name": "green-duration",
+        "version": number,
+        "model_sha256": f"{number:064d}",
+        "data_source": "sample",
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +114,57 @@ def test_a_spoiled_deployment_is_named_with_what_mends_it(content):
     (environment.deployment_dir() / "deployment.json").write_text(content)
     with pytest.raises(DeploymentError, match=r"deployment\.json cannot be read .* promote"):
         read_deployment()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("champion", {**entry(1), "version": "1"}, "champion.version is '1', expected is `int`"),
+        ("champion", {**entry(1), "version": 0}, "champion.version is 0"),
+        ("champion", {**entry(1), "name": "../x"}, "champion.name is '../x'"),
+        ("champion", {**entry(1), "model_sha256": "abc"}, "champion.model_sha256 is 'abc'"),
+        ("champion", {**entry(1), "data_source": 3}, "champion.data_source is 3"),
+        ("challenger", "green-duration:2", "challenger is 'green-duration:2', expected is `object"),
+        ("challenger", {"version": 2}, "challenger: object missing required field `name`"),
+        ("ab_share", float("nan"), "ab_share is nan, expected is `float` >= 0"),
+        ("ab_share", -0.1, "ab_share is -0.1, expected is `float` >= 0"),
+        ("ab_share", 1.1, "ab_share is 1.1, expected is `float` <= 1"),
+        ("ab_share", True, "ab_share is True, expected is `float`"),
+        ("ab_share", "0.2", "ab_share is '0.2', expected is `float`"),
+        ("ab_share", None, "ab_share is None, expected is `float`"),
+        ("shadow", 1, "shadow is 1, expected is `bool`"),
+        ("earlier", [entry(1), {**entry(2), "version": "2"}], "earlier[1].version is '2'"),
+        ("earlier", {}, "earlier is {}, expected is `array`"),
+        ("updated", 1614556800, "updated is 1614556800, expected is `str`"),
+    ],
+)
+def test_deployment_with_a_wrong_value_is_refused_by_its_field(field, value, said):
+    deploy_champion(version(1), "first")
+    path = environment.deployment_dir() / "deployment.json"
+    path.write_text(json.dumps({**read_json(path), field: value}))
+    with pytest.raises(DeploymentError, match=r"`python pipeline\.py promote") as error:
+        read_deployment()
+    assert said in str(error.value)
+
+
+def test_files_keep_their_form():
+    deploy_champion(version(1), "first")
+    deploy_champion(version(2), "second")
+    at = set_challenger(version(3), "test", ab_share=0.25, shadow=True).updated
+    served = {"champion": entry(2), "challenger": entry(3), "ab_share": 0.25, "shadow": True}
+    folder = environment.deployment_dir()
+    content = read_json(folder / "deployment.json")
+    assert content == {"updated": at, **served, "previous": entry(1), "earlier": [entry(1)]}
+    assert list(content) == ["updated", *served, "previous", "earlier"]
+    line = json.loads((folder / HISTORY_FILE).read_text().splitlines()[-1])
+    assert line == {"at": at, "action": "challenge", **served, "reason": "test"}
+    assert list(line) == ["at", "action", *served, "reason"]
+
+
+def test_deployment_of_an_operators_hand_needs_a_champion_only():
+    path = environment.deployment_dir() / "deployment.json"
+    write_json(path, {"champion": entry(1), "note": "by hand"})
+    assert read_deployment() == Deployment(version(1))
 
 
 def test_rollback_mends_a_spoiled_deployment_from_the_history():
@@ -252,7 +315,25 @@ def test_both_have_their_shares_since_the_challenger_took_its_own():
     }
 
 
-def test_shadow_challenger_is_said_to_be_one():
+@pytest.mark.parametrize(
+    ("test", "does"),
+    [
+        ({"shadow": True}, "challenger, shadow"),
+        ({"ab_share": 0.2}, "challenger, 20%"),
+        ({"ab_share": 0.2, "shadow": True}, "challenger, 20% and shadow"),
+        ({}, "challenger, 0%"),
+    ],
+)
+def test_share_and_shadow_of_a_challenger_are_told_apart(test, does):
     deploy_champion(version(1), "first")
-    set_challenger(version(2), "test", shadow=True)
-    assert who_serves()["green-duration:2"].startswith("challenger, shadow since ")
+    at = set_challenger(version(2), "test", **test).updated[:19]
+    share = test.get("ab_share", 0.0)
+    serving = who_serves()
+    assert serving["green-duration:2"] == f"{does} since {at}"
+    assert serving["green-duration:1"].startswith(f"champion, {1 - share:.0%} since ")
+
+
+def test_share_without_a_challenger_is_nobodys():
+    path = environment.deployment_dir() / "deployment.json"
+    write_json(path, {"champion": entry(1), "ab_share": 0.2, "updated": "2021-03-01T00:00:00.000"})
+    assert who_serves() == {"green-duration:1": "champion, 100% since 2021-03-01T00:00:00"}
