@@ -13,7 +13,7 @@ from taxi_duration.errors import (
     TaxiError,
     TrackingError,
 )
-from taxi_duration.loop.situation import Situation, Step, wait, wait_for_mlflow
+from taxi_duration.loop.situation import Situation, Step, wait
 from taxi_duration.loop.state import State, read_state, write_state
 
 
@@ -22,8 +22,8 @@ def train(now: Situation) -> Step:
     try:
         settings = _window(now)
         challenger = now.world.train(settings, now.state.run_id, _remember)
-    except TrackingError as error:
-        return wait_for_mlflow(error)
+    except TrackingError:  # no fault of the training: the turn waits
+        raise
     except TaxiError as error:
         return _training_failed(now, read_state(), error)
     after = now.enter("gate", challenger=challenger, champion=now.champion)
@@ -43,8 +43,6 @@ def gate(now: Situation) -> Step:
         decision = now.world.gate(champion, challenger, now.month)
     except (BundleError, SettingError) as error:  # damaged, or the champion knows the month
         return Step(refuse, str(error), now.done(), version=challenger)
-    except TrackingError as error:
-        return wait_for_mlflow(error)
     why, numbers = decision.headline, {"gate": decision.as_dict()}
     if not decision.promoted:
         return Step(refuse, why, now.done(), numbers, challenger)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from taxi_duration.domain.months import Month, parse_month
 from taxi_duration.domain.version import Version
-from taxi_duration.errors import ContentError, TrackingError
+from taxi_duration.errors import ContentError
 from taxi_duration.live.deployment import Deployment
 from taxi_duration.loop.settings import AutoSettings
 from taxi_duration.loop.state import STATE_FILE, Stage, State
@@ -94,8 +94,3 @@ class Situation:
 def wait(why: str, numbers: dict[str, Any] | None = None) -> Step:
     """The step that changes nothing; the next turn looks again."""
     return Step("wait", why, None, numbers or {})
-
-
-def wait_for_mlflow(error: TrackingError) -> Step:
-    """The step for what cannot be done without MLflow's store."""
-    return wait(f"MLflow is needed: {error}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +15,6 @@ from taxi_duration.loop.looking import look_at_champion
 from taxi_duration.loop.situation import Situation, Step, wait
 
 DAY_SECONDS = 86_400
-Gains = tuple[np.ndarray, np.ndarray]
 
 
 def start_shadow(now: Situation) -> Step:
@@ -111,51 +109,47 @@ def _is_proven(now: Situation) -> bool:
 
 def _paired(now: Situation) -> Outcome:
     """Judge on the champion's rides that the challenger answered in the shadow."""
-
-    def is_paired(rows: pd.DataFrame) -> pd.Series:
+    rows = _known(now)
+    if len(rows):
         shadowed = rows["shadow_model_sha256"] == now.challenger.sha256
-        return shadowed & (rows["model_sha256"] == now.old_champion.sha256)
-
-    def gains(rows: pd.DataFrame, days: np.ndarray, error: np.ndarray) -> Gains:
-        shadow_error = np.abs((rows["shadow_duration"] - rows["true_duration"]).to_numpy())
-        return paired_gains(days, error, shadow_error, now.settings.min_block_trips)
-
-    return _judge(now, is_paired, gains, now.settings.shadow_blocks)
+        rows = rows[shadowed & (rows["model_sha256"] == now.old_champion.sha256)]
+    if not len(rows):
+        return _nothing(now)
+    theirs = _error(rows, "shadow_duration")
+    gains = paired_gains(_days(rows), _error(rows), theirs, now.settings.min_block_trips)
+    return judge(*gains, now.settings.alpha, now.settings.shadow_blocks)
 
 
 def _split(now: Situation) -> Outcome:
     """Judge on the rides of both arms."""
-
-    def is_served(rows: pd.DataFrame) -> pd.Series:
-        return rows["model_sha256"].isin((now.old_champion.sha256, now.challenger.sha256))
-
-    def gains(rows: pd.DataFrame, days: np.ndarray, error: np.ndarray) -> Gains:
-        theirs = (rows["model_sha256"] == now.challenger.sha256).to_numpy()
-        return split_gains(days, error, theirs, now.settings.min_block_trips)
-
-    return _judge(now, is_served, gains, now.settings.ab_blocks)
-
-
-def _judge(
-    now: Situation,
-    kept: Callable[[pd.DataFrame], pd.Series],
-    gains: Callable[[pd.DataFrame, np.ndarray, np.ndarray], Gains],
-    usual_blocks: int,
-) -> Outcome:
-    """Judge on the rides since the stage began whose truth is known.
-
-    Args:
-        kept: which of them count.
-        gains: the challenger's gain by block, from rides, their days and absolute errors.
-        usual_blocks: after which the test is to be strongest.
-    """
-    rows = with_truth(now.world.live_rows(now.state.since))
-    rows = rows[kept(rows)] if len(rows) else rows
+    rows, digest = _known(now), now.challenger.sha256
+    if len(rows):
+        rows = rows[rows["model_sha256"].isin((now.old_champion.sha256, digest))]
     if not len(rows):
-        return judge(np.zeros(0), np.zeros(0), now.settings.alpha, 1)
-    days = rows["pickup_at"].to_numpy().astype("datetime64[D]")
-    error = np.abs((rows["duration"] - rows["true_duration"]).to_numpy())
-    return judge(*gains(rows, days, error), now.settings.alpha, usual_blocks)
+        return _nothing(now)
+    theirs = (rows["model_sha256"] == digest).to_numpy()
+    gains = split_gains(_days(rows), _error(rows), theirs, now.settings.min_block_trips)
+    return judge(*gains, now.settings.alpha, now.settings.ab_blocks)
+
+
+def _known(now: Situation) -> pd.DataFrame:
+    """Rides since the stage began whose truth is known; without columns when there are none."""
+    return with_truth(now.world.live_rows(now.state.since))
+
+
+def _nothing(now: Situation) -> Outcome:
+    return judge(np.zeros(0), np.zeros(0), now.settings.alpha, 1)
+
+
+def _days(rows: pd.DataFrame) -> np.ndarray:
+    days: np.ndarray = rows["pickup_at"].to_numpy().astype("datetime64[D]")
+    return days
+
+
+def _error(rows: pd.DataFrame, answered: str = "duration") -> np.ndarray:
+    """Absolute minutes, shape (n,)."""
+    error: np.ndarray = np.abs((rows[answered] - rows["true_duration"]).to_numpy())
+    return error
 
 
 def _in_words(outcome: Outcome) -> str:

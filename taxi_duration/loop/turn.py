@@ -69,7 +69,10 @@ def next_step(world: World, settings: AutoSettings, state: State) -> Step:
     deployment = read_deployment()
     if deployment is None:
         return wait("nothing is deployed yet; `pipeline.py run` makes the first")
-    return STEPS[state.stage](Situation(world, settings, state, deployment))
+    try:
+        return STEPS[state.stage](Situation(world, settings, state, deployment))
+    except TrackingError as error:
+        return wait(f"MLflow is needed: {error}")
 
 
 def _take_steps(

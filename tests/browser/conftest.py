@@ -10,6 +10,7 @@ import pytest
 from service import running_service
 
 from taxi_duration import environment
+from taxi_duration.domain.version import Version
 from taxi_duration.live.deployment import deploy_champion
 from taxi_duration.model.bundle import save_bundle
 from taxi_duration.model.duration_model import DurationModel
@@ -38,7 +39,8 @@ def address(tmp_path_factory, fitted) -> Iterator[str]:
         patch.setenv("TAXI_HOME", str(tmp_path_factory.mktemp("browser") / "home"))
         model = fitted("LR")
         folder = environment.models_dir() / "green-duration" / "1"
-        deploy_champion(save_bundle(folder, model, card(1, model), None), "the first model")
+        champion = Version.of(save_bundle(folder, model, card(1, model), None))
+        deploy_champion(champion, "the first model")
         with running_service() as address:
             yield address
 
