@@ -58,10 +58,11 @@ test-long: $(STAMP) ## Only the long tests: the whole story, whole chains, kille
 test-fast: $(STAMP) ## Only the tests that take seconds
 	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
 
-lint: $(STAMP) ## Check style, who imports whom, and that notebooks carry no output
+lint: $(STAMP) ## Check style, types, who imports whom, and that notebooks carry no output
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 format: $(STAMP) ## Mend what lint can mend

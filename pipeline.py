@@ -151,15 +151,14 @@ def models(name: str | None, history: bool) -> None:
          "bundle"],
         [
             [
-                f"{row['name']}:{row['version']}", ", ".join(row["aliases"]),
-                serving.get(f"{row['name']}:{row['version']}"), row["model_kind"], row["train"],
-                row["validation"], _number(row["rmse"]), row["data_source"],
-                f"sha256:{str(row['model_sha256'])[:12]}", row["bundle"],
+                row.ref, ", ".join(row.aliases), serving.get(row.ref), row.model_kind, row.train,
+                row.validation, _number(row.rmse), row.data_source,
+                f"sha256:{row.sha256[:12]}", row.bundle,
             ]
             for row in rows
         ],
     )  # fmt: skip
-    if any(row["bundle"] != "here" for row in rows):
+    if any(row.bundle != "here" for row in rows):
         click.echo("`python pipeline.py pull NAME:VERSION` fetches a bundle that is not here")
 
 
@@ -199,11 +198,13 @@ def pull(reference: str, to: Path | None) -> None:
 
     REFERENCE is NAME:VERSION, NAME:ALIAS or NAME@sha256:…
     """
+    from taxi_duration.domain.version import Version
     from taxi_duration.registry import tracking
     from taxi_duration.registry.pull_bundle import pull_bundle
 
     card, folder, is_new = pull_bundle(tracking.connect(), reference, to)
-    what = f"{card['name']}:{card['version']} (sha256:{card['model_sha256'][:12]})"
+    version = Version.of(card)
+    what = f"{version.ref} (sha256:{version.sha256[:12]})"
     click.echo(f"{what} {'was pulled into' if is_new else 'is up to date in'} {folder}")
 
 
@@ -215,8 +216,8 @@ def promote(reference: str, reason: str) -> None:
     from taxi_duration.chain.release import promote_version
     from taxi_duration.registry import tracking
 
-    card = promote_version(tracking.connect(), reference, reason)
-    click.echo(f"champion is {card['name']}:{card['version']} (sha256:{card['model_sha256'][:12]})")
+    champion = promote_version(tracking.connect(), reference, reason)
+    click.echo(f"champion is {champion.ref} (sha256:{champion.sha256[:12]})")
 
 
 @cli.command()
@@ -227,7 +228,7 @@ def rollback(reason: str) -> None:
     from taxi_duration.registry import tracking
 
     champion = roll_back_version(tracking.connect(), reason)
-    click.echo(f"champion is {champion['name']}:{champion['version']} again")
+    click.echo(f"champion is {champion.ref} again")
 
 
 @cli.command()
@@ -306,9 +307,9 @@ def monitor(data: str) -> None:
 def auto() -> None:
     """One turn of the loop: new month or alarm, train, gate, shadow, A/B-test, promote or drop."""
     from taxi_duration.loop.turn import take_turn
-    from taxi_duration.loop.world import PipelineWorkshop
+    from taxi_duration.loop.world import PipelineWorld
 
-    take_turn(PipelineWorkshop(NOTEBOOKS, say=click.echo), say=click.echo)
+    take_turn(PipelineWorld(NOTEBOOKS, say=click.echo), say=click.echo)
 
 
 @cli.command()
@@ -318,16 +319,16 @@ def auto() -> None:
 @click.option("--days", type=int, help="Only so many, from the first on.")
 @click.option("--rides", type=int, help="At most so many, evenly spread.")
 def replay(data: str, service: str, url: str, days: int | None, rides: int | None) -> None:
-    """Let the rides of a month ask the running service, and tell it their true durations."""
+    """Let the rides of a month ask the running service, and give it their true durations."""
     from taxi_duration.loop.replay import replay_months
 
-    told = replay_months(data, url, service, days, rides, say=click.echo)
+    answers = replay_months(data, url, service, days, rides, say=click.echo)
     _print_table(
         f"Rides of {service} {data}",
         ["model", "arm", "rides", "MAE min", "P10-P90 holds"],
         [
             [row.model, row.arm, f"{row.rides:,}", f"{row.mae:.3f}", f"{row.coverage:.1%}"]
-            for row in told.itertuples()
+            for row in answers.itertuples()
         ],
     )
 

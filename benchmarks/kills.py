@@ -99,8 +99,8 @@ def what_is_left(home: Path) -> dict[str, Any]:
         "versions": sorted(int(version.version) for version in registered),
         "bundles": [card["version"] for card in cards],
         "predictions": [card["predictions_sha256"] for card in cards],
-        "champion": deployment["champion"]["version"],
-        "challenger": (deployment["challenger"] or {}).get("version"),
+        "champion": deployment.champion.number,
+        "challenger": deployment.challenger and deployment.challenger.number,
         "stage": read_state().stage,
         "decisions": sorted(line["what"] for line in read_audit() if line["key"]),
         "written twice": [key for key, times in keys.items() if times > 1],
@@ -127,8 +127,8 @@ def live(home: Path, shares: dict[str, float], shadow: bool, spoiled: bool = Fal
     day = trips["pickup_at"].dt.day
     trips = trips[day <= DAYS].groupby(day[day <= DAYS]).head(A_DAY).reset_index(drop=True)
     rides = Rides.from_frame(trips)
-    roles = {role: deployment[role] for role in ("champion", "challenger") if deployment[role]}
-    answers = {role: load_version(entry)[0].answer(rides) for role, entry in roles.items()}
+    roles = {"champion": deployment.champion, "challenger": deployment.challenger}
+    answers = {r: load_version(v)[0].answer(rides) for r, v in roles.items() if v}
     minutes = ("duration", "p10", "p50", "p90")
     drawn = np.random.default_rng(0).choice(list(shares), len(trips), p=list(shares.values()))
     rows, shadows, feedback = [], [], []
@@ -140,15 +140,14 @@ def live(home: Path, shares: dict[str, float], shadow: bool, spoiled: bool = Fal
             "PULocationID": trip.PULocationID, "DOLocationID": trip.DOLocationID,
             "pickup_at": trip.pickup_at.isoformat(timespec="seconds"), "arm": role,
             "trip_distance": float(trip.trip_distance), "support": 50, "used_distance": True,
-            "model": f"{NAME}:{roles[role]['version']}",
-            "model_sha256": roles[role]["model_sha256"],
+            "model": roles[role].ref, "model_sha256": roles[role].sha256,
         })  # fmt: skip
         feedback.append({"prediction_id": key, "duration": float(trip.duration)})
         if shadow and role == "champion":
             beside = {k: float(getattr(answers["challenger"], k)[i]) for k in minutes}
-            entry = roles["challenger"]
-            shadows.append({"prediction_id": key, "model": f"{NAME}:{entry['version']}",
-                            "model_sha256": entry["model_sha256"], **beside})  # fmt: skip
+            challenger = roles["challenger"]
+            shadows.append({"prediction_id": key, "model": challenger.ref,
+                            "model_sha256": challenger.sha256, **beside})  # fmt: skip
     log = open_log()
     log.add(rows, shadows)
     log.add_feedback(feedback)

@@ -254,13 +254,11 @@ def _mlflow_model(work: Path) -> Path:
     """Save the deployed bundle as the registry does (`registry.register_bundle`)."""
     import mlflow
 
-    from taxi_duration import environment
     from taxi_duration.live.deployment import read_deployment
     from taxi_duration.registry.pyfunc import input_example, requirements, signature
     from taxi_duration.registry.versions import MODEL_SCRIPT
 
-    champion = read_deployment()["champion"]
-    bundle = environment.models_dir() / champion["name"] / str(champion["version"])
+    bundle = read_deployment().champion.folder
     mlflow.set_tracking_uri(f"sqlite:///{work / 'mlflow.db'}")
     mlflow.pyfunc.save_model(
         path=work / "model",
@@ -297,8 +295,7 @@ def _many(ours: Server) -> list[tuple[str, list[float], list[float]]]:
     from taxi_duration.live.deployment import read_deployment
     from taxi_duration.model.bundle import load_bundle
 
-    champion = read_deployment()["champion"]
-    folder = environment.models_dir() / champion["name"] / str(champion["version"])
+    folder = read_deployment().champion.folder
     model, _ = load_bundle(folder, environment.signing_key())
     rows = []
     for n in (10_000, 60_000):
@@ -394,8 +391,7 @@ def _print_inside() -> None:
     from taxi_duration.model.bundle import load_bundle
     from taxi_duration.model.ride_predictor import RidePredictor
 
-    champion = read_deployment()["champion"]
-    folder = environment.models_dir() / champion["name"] / str(champion["version"])
+    folder = read_deployment().champion.folder
     predictor = RidePredictor(load_bundle(folder, environment.signing_key())[0])
     frame = _frame(2000)
     rides = list(zip(frame.PULocationID.tolist(), frame.DOLocationID.tolist(),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
 
 from taxi_duration.domain.references import parse_reference
 from taxi_duration.errors import NotFoundError, SettingError, TaxiError
-from taxi_duration.live.deployment import DEPLOYMENT_FILE
+from taxi_duration.live.deployment import read_deployment
 from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle
 
 
@@ -24,16 +23,16 @@ def bake(model: str, context: Path, target: Path) -> str:
         TaxiError: the model does not exist or is damaged.
     """
     target.mkdir(parents=True, exist_ok=True)
-    deployment = context / "deployment" / DEPLOYMENT_FILE
-    if model == "none" or (model == "champion" and not deployment.exists()):
+    deployment = read_deployment(context / "deployment") if model == "champion" else None
+    if model == "none" or (model == "champion" and deployment is None):
         return "no model is baked in; mount one at /models"
-    if model == "champion":
-        entry = json.loads(deployment.read_text())["champion"]
-        name, version = entry["name"], str(entry["version"])
+    if deployment is not None:
+        name, version = deployment.champion.name, str(deployment.champion.number)
     else:
-        name, version = parse_reference(model)[:2]
-        if version is None:
+        reference = parse_reference(model)
+        if reference.version is None:
             raise SettingError(f"{model!r} cannot be baked in; write champion or NAME:VERSION")
+        name, version = reference.name, reference.version
     source = context / "models" / name / version
     if not source.is_dir():
         raise NotFoundError(f"{name}:{version} is not in models/")

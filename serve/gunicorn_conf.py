@@ -28,14 +28,14 @@ _SHARED = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 worker_tmp_dir = _SHARED
 _made: str | None = None
 
-if settings.metrics_dir() is None:
+if (folder := settings.metrics_dir()) is None:
     try:
         _made = make_folder(_SHARED)
         settings.share_metrics_in(_made)
     except OSError as error:
         print(f"metrics are not shared among workers: {error}", file=sys.stderr)
 else:
-    Path(settings.metrics_dir()).mkdir(parents=True, exist_ok=True)
+    Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def post_worker_init(worker):

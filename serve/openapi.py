@@ -9,7 +9,7 @@ import msgspec
 from serve.bodies import schema
 from serve.bodies.parquet import PARQUET_TYPES
 from serve.bodies.schema import ALLOWED
-from taxi_duration.domain.zones import LAST_ZONE
+from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
 
 COMPONENTS = (
     schema.Ride, schema.RideAnswer, schema.Feedback, schema.FeedbackAnswer, schema.Served,
@@ -198,7 +198,7 @@ def _text(summary: str, kind: str, refusals: dict[str, str] | None = None) -> di
 
 
 def _zone(name: str) -> dict[str, Any]:
-    kind = {"type": "integer", "minimum": 1, "maximum": LAST_ZONE}
+    kind = {"type": "integer", "minimum": FIRST_ZONE, "maximum": LAST_ZONE}
     return _parameter(name, kind, ALLOWED[name], required=True)
 
 

@@ -41,6 +41,10 @@ class RegistryError(TaxiError):
     """The registry and the saved models contradict each other."""
 
 
+class ContentError(TaxiError, ValueError):
+    """A file's content is not as it must be; names the field, what was found and expected."""
+
+
 class DeploymentError(TaxiError, ValueError):
     """deployment.json is not as it was written; says what is wrong and what writes it anew."""
 

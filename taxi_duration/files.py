@@ -1,15 +1,23 @@
-"""Files that are whole or not there: atomic writes and SHA-256 digests."""
+"""Files that are whole or not there: atomic writes, SHA-256 digests, and typed content."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
+
+from taxi_duration.errors import ContentError
+
+T = TypeVar("T")
 
 MODEL_MAKING = ("domain", "data", "model", "evaluation", "training")  # shelves of the package
 
@@ -56,6 +64,52 @@ def write_json(path: str | Path, content: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Return the parsed content of a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def typed(content: Any, kind: type[T], what: str = "") -> T:
+    """Return parsed JSON as an object of this type.
+
+    Args:
+        content: plain JSON types.
+        kind: a `msgspec.Struct` or any other type that msgspec knows.
+        what: names the content in the error.
+    Raises:
+        ContentError: names the field, what was found and what is expected.
+    """
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise ContentError(_in_words(str(error), content, what)) from error
+
+
+def _in_words(message: str, content: Any, what: str) -> str:
+    """msgspec's message, with the value that it is about."""
+    message, _, path = message.partition(" - at `$")
+    for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        content = content[key or int(index)]
+    place = ": ".join(filter(None, (what, path.rstrip("`").lstrip(".")))) or "the content"
+    if not message.startswith("Expected"):  # a field is missing, or unknown
+        return f"{place}: {message[0].lower()}{message[1:]}"
+    expected = message.partition(", got")[0].removeprefix("Expected ")
+    return f"{place} is {content!r:.60}, expected is {expected}"
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """A value of a settings file, and where it comes from."""
+
+    value: Any
+    why: str
+
+
+def read_settings(package: str, name: str, kind: type[T]) -> T:
+    """Return a package's settings file, in which each name has a `value` and a `why`.
+
+    Raises:
+        ContentError: names the file, the field, what was found and what is expected.
+    """
+    content = json.loads((resources.files(package) / name).read_text(encoding="utf-8"))
+    values = {key: typed(entry, Setting, f"{name}: {key}").value for key, entry in content.items()}
+    return typed(values, kind, name)
 
 
 def append_json_line(

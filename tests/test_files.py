@@ -4,10 +4,21 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Annotated
 
 import pytest
+from msgspec import Meta, Struct
 
-from taxi_duration.files import atomic_path, read_json, sha256_file, write_bytes, write_json
+from taxi_duration.errors import ContentError
+from taxi_duration.files import (
+    atomic_path,
+    read_json,
+    read_settings,
+    sha256_file,
+    typed,
+    write_bytes,
+    write_json,
+)
 
 
 def test_sha256_is_the_files(tmp_path):
@@ -61,3 +72,69 @@ def test_unwritable_content_leaves_no_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {("a", "tuple"): 1})
     assert list(tmp_path.iterdir()) == []
+
+
+# --- settings --------------------------------------------------------------------------------
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    days: Annotated[int, Meta(ge=1)]
+    share: float
+
+
+GOOD = {"days": {"value": 14, "why": "two weeks"}, "share": {"value": 0.5, "why": "a half"}}
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """Read settings of these entries, as a package would its own."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def read(entries):
+        write_json(tmp_path / "some_package" / "limits.json", entries)
+        return read_settings("some_package", "limits.json", Limits)
+
+    return read
+
+
+def test_settings_are_the_values_of_the_file(read):
+    assert read(GOOD) == Limits(days=14, share=0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"days": {"value": "14", "why": "x"}}, "limits.json: days is '14', expected is `int`"),
+        ({"days": {"value": 0, "why": "x"}}, "limits.json: days is 0, expected is `int` >= 1"),
+        ({"share": {"value": None, "why": "x"}}, "limits.json: share is None, expected is `float`"),
+        ({"share": {"value": 0.5}}, "limits.json: share: object missing required"),
+        ({"share": 0.5}, "limits.json: share is 0.5, expected is `object`"),
+        ({"dais": {"value": 1, "why": "x"}}, "object contains unknown field `dais`"),
+    ],
+)
+def test_wrong_setting_is_named_with_file_field_found_and_expected(read, change, said):
+    with pytest.raises(ContentError) as error:
+        read({**GOOD, **change})
+    assert said in str(error.value)
+
+
+def test_missing_setting_is_named(read):
+    with pytest.raises(ContentError, match=r"limits\.json: .*missing required field `share`"):
+        read({"days": GOOD["days"]})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"inner": [{"days": 1, "share": 1.0}, {"days": 1, "share": "x" * 99}]},
+         f"inner[1].share is '{'x' * 59}, expected is `float`"),
+        ([], "the content is [], expected is `object`"),
+    ],
+)  # fmt: skip
+def test_value_is_named_wherever_it_lies_and_shortened(content, said):
+    class Outer(Struct):
+        inner: list[Limits]
+
+    with pytest.raises(ContentError) as error:
+        typed(content, Outer)
+    assert str(error.value) == said

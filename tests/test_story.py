@@ -130,7 +130,7 @@ def turn(tmp_path, monkeypatch):
 
 
 def champion():
-    return read_deployment()["champion"]["version"]
+    return read_deployment().champion.number
 
 
 def test_new_traffic_is_learned_tested_and_served_and_what_is_poisoned_goes(turn, tmp_path):

@@ -67,18 +67,19 @@ def add_error_handlers(app: Flask) -> None:
     def http_error(error: HTTPException) -> Response:
         status = error.code or 500
         message = error.description or error.name
+        methods = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
         if status == 404:
             message = f"there is nothing at {request.path[:80]}; /docs lists what there is"
         if status == 405:
             message = f"{request.method} is not possible at {request.path[:80]}"
-            if getattr(error, "valid_methods", None):
-                message += f"; it takes {', '.join(sorted(error.valid_methods))}"
+            if methods:
+                message += f"; it takes {methods}"
         if status == 413:
             megabytes = (app.config["MAX_CONTENT_LENGTH"] or 0) / 1e6
             message = f"the body is too large; at most {megabytes:g} MB are allowed"
         response = ApiError(status, _CODES.get(status, "bad_request"), message).response()
-        if status == 405 and getattr(error, "valid_methods", None):
-            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        if status == 405 and methods:
+            response.headers["Allow"] = methods
         return response
 
     @app.errorhandler(Exception)

@@ -19,8 +19,8 @@ from serve.bodies.parquet_child import BAD_COLUMN, TOO_MANY, UNREADABLE
 from serve.bodies.reading import check_count
 from serve.bodies.ride_body import ManyRides
 from serve.bodies.schema import ALLOWED, MAX_MILES, YEARS
+from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
 from taxi_duration.domain.rides import Rides, local_time
-from taxi_duration.domain.zones import LAST_ZONE
 
 PARQUET_TYPES = ("application/vnd.apache.parquet", "application/x-parquet", "application/parquet")
 CHILD_SECONDS = 30
@@ -50,7 +50,7 @@ def read_rides(body: bytes, most: int) -> ManyRides:
 def _decode(body: bytes, most: int) -> dict[str, np.ndarray]:
     """Run the child and return its columns."""
     # Without site and without numpy it starts in a tenth of the time.
-    packages = str(Path(find_spec("arro3.io").origin).parents[2])
+    packages = str(Path(getattr(find_spec("arro3.io"), "origin", "")).parents[2])
     command = [sys.executable, "-I", "-S", parquet_child.__file__, str(most), packages]
     try:
         child = subprocess.run(command, input=body, capture_output=True, timeout=CHILD_SECONDS)
@@ -78,7 +78,7 @@ def _unreadable(why: str) -> ApiError:
 def _checked_zones(columns: dict[str, np.ndarray], name: str) -> np.ndarray:
     """A column of zones as int16."""
     zones = columns[name]
-    _refuse_first(~((zones >= 1) & (zones <= LAST_ZONE) & (zones % 1 == 0)), name, zones)
+    _refuse_first(~((zones >= FIRST_ZONE) & (zones <= LAST_ZONE) & (zones % 1 == 0)), name, zones)
     return zones.astype("int16")
 
 

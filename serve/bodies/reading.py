@@ -57,6 +57,7 @@ def read_body(request: Request) -> bytes:
         ApiError: it stopped arriving, or did not arrive whole.
     """
     length, most = request.content_length, request.max_content_length
+    assert most is not None  # the factory sets it
     if length is None and not request.environ.get("wsgi.input_terminated"):
         return b""
     if length is None or length <= most:

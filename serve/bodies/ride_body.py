@@ -132,9 +132,8 @@ def _quick_rides(body: bytes) -> Ride | list[Ride] | None:
 def _as_columns(rides: list[Ride]) -> ManyRides:
     """Check what the declared types cannot say, and turn rides into columns."""
     ride_ids = [ride.ride_id for ride in rides]
-    if ride_ids.count(None) == len(rides):
-        ride_ids = None
-    else:
+    has_ids = ride_ids.count(None) < len(rides)
+    if has_ids:
         for i, ride_id in enumerate(ride_ids):
             _check_ride_id(ride_id, i)
     miles = [ride.trip_distance for ride in rides]
@@ -144,7 +143,7 @@ def _as_columns(rides: list[Ride]) -> ManyRides:
         _pickups([ride.pickup_datetime for ride in rides]),
         np.array(miles, "float32"),  # None becomes NaN
     )
-    return ManyRides(columns, miles, ride_ids)
+    return ManyRides(columns, miles, ride_ids if has_ids else None)
 
 
 def _pickups(texts: list[str | None]) -> np.ndarray:
@@ -162,7 +161,7 @@ def _pickups(texts: list[str | None]) -> np.ndarray:
 
 def _quick_pickups(texts: list[str | None]) -> np.ndarray | None:
     """Read texts that all look like 2021-02-15T08:30:00 at once; None when they do not."""
-    if None in texts or set(map(len, texts)) != {len(_PLAIN_TIME)}:
+    if None in texts or set(map(len, filter(None, texts))) != {len(_PLAIN_TIME)}:
         return None
     letters = np.array(texts).view("uint32").reshape(len(texts), -1)
     digits = ord("0") == _PLAIN_TIME

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from taxi_duration.domain.zones import LAST_ZONE
+from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
 
-MAX_MILES = 1_000_000  # TLC meters have recorded 244,152; above 100 the model ignores it anyway
+MAX_MILES = 1_000_000  # meters recorded 244,152; above MAX_TRIP_MILES the model ignores it
 MAX_MINUTES = 10_000
 MAX_ID = 100  # characters
 YEARS = (2000, 2100)
@@ -18,8 +18,8 @@ YEARS = (2000, 2100)
 
 # Also the words in which an error says what is allowed.
 ALLOWED = {
-    "PULocationID": f"a TLC taxi zone, a whole number from 1 to {LAST_ZONE}",
-    "DOLocationID": f"a TLC taxi zone, a whole number from 1 to {LAST_ZONE}",
+    "PULocationID": f"a TLC taxi zone, a whole number from {FIRST_ZONE} to {LAST_ZONE}",
+    "DOLocationID": f"a TLC taxi zone, a whole number from {FIRST_ZONE} to {LAST_ZONE}",
     "trip_distance": f"miles, a number from 0 to {MAX_MILES}, or null when not known",
     "pickup_datetime": "an ISO date and time such as 2021-02-15T08:30:00 from year "
     f"{YEARS[0]} to {YEARS[1]}, New York local unless it has an offset; now when missing",
@@ -35,10 +35,10 @@ class Ride(msgspec.Struct, gc=False):
     """A ride to be asked for; other fields are ignored."""
 
     PULocationID: Annotated[
-        int, Meta(ge=1, le=LAST_ZONE, description=ALLOWED["PULocationID"], examples=[10])
+        int, Meta(ge=FIRST_ZONE, le=LAST_ZONE, description=ALLOWED["PULocationID"], examples=[10])
     ]
     DOLocationID: Annotated[
-        int, Meta(ge=1, le=LAST_ZONE, description=ALLOWED["DOLocationID"], examples=[50])
+        int, Meta(ge=FIRST_ZONE, le=LAST_ZONE, description=ALLOWED["DOLocationID"], examples=[50])
     ]
     trip_distance: (
         Annotated[

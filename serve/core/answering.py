@@ -52,7 +52,7 @@ class Answering:
         self.instruments = instruments
         self.max_rides = max_rides
         self.deadline = deadline
-        self.log_trouble: str | None = None
+        self.log_problem: str | None = None
 
     def serving(self) -> Serving:
         """Return who answers.
@@ -62,7 +62,7 @@ class Answering:
         """
         serving = self.holder.serving
         if serving is None:
-            raise ApiError(503, "no_model", self.holder.trouble or HOW_TO_DEPLOY)
+            raise ApiError(503, "no_model", self.holder.problem or HOW_TO_DEPLOY)
         return serving
 
     def one(self, ride: Ride, pickup_at: datetime, explain: bool = False) -> RideAnswer:
@@ -85,8 +85,8 @@ class Answering:
             answer = loaded.predictor.answer(*question)
         seconds = time.perf_counter() - started
         row = _row(ride, pickup_at, answer, loaded, prediction_id, 1000 * seconds)
-        shadow = ()
-        if serving.shadow and loaded is serving.champion:
+        shadow: tuple[ShadowRow, ...] = ()
+        if serving.shadow and serving.challenger and loaded is serving.champion:
             shadow = self._shadow_one(serving.challenger, prediction_id, question)
         logged = self._keep(row, shadow)
         loaded.metrics.predicted(answer.duration, seconds)
@@ -177,7 +177,7 @@ class Answering:
 
     def _shadow_many(self, serving: Serving, part: _Part) -> list[ShadowRow]:
         challenger = serving.challenger
-        if not serving.shadow or part.loaded is not serving.champion:
+        if challenger is None or not serving.shadow or part.loaded is not serving.champion:
             return []
         try:
             answers = challenger.model.answer(part.rides.columns)
@@ -197,7 +197,7 @@ class Answering:
             self.log.add((row,), shadow)
         except LogError as error:
             return self._not_kept(error, 1)
-        self.log_trouble = None
+        self.log_problem = None
         return True
 
     def _keep_many(self, parts: list[PredictionColumns], shadow: Sequence[ShadowRow]) -> bool:
@@ -205,14 +205,14 @@ class Answering:
             self.log.add_many(parts, shadow)
         except LogError as error:
             return self._not_kept(error, sum(len(part.prediction_id) for part in parts))
-        self.log_trouble = None
+        self.log_problem = None
         return True
 
     def _not_kept(self, error: LogError, n: int) -> bool:
         self.instruments.log_failures.inc(n)
-        if self.log_trouble is None:
+        if self.log_problem is None:
             logger.error("predictions are answered but not logged: %s", error)
-        self.log_trouble = str(error)
+        self.log_problem = str(error)
         return False
 
 
@@ -300,15 +300,21 @@ def _as_logged(part: _Part, latency_ms: float) -> PredictionColumns:
     """The columns of a part for the log."""
     loaded, rides, ids, answers, _ = part
     columns, ride_ids = rides.columns, rides.ride_ids
+    duration, p10, p50, p90, support, used_distance = _lists(answers)
     return PredictionColumns(
         ids,
-        ride_ids and [None if ride_id is None else str(ride_id) for ride_id in ride_ids],
+        [None if ride_id is None else str(ride_id) for ride_id in ride_ids] if ride_ids else None,
         time.time(),
         columns.PULocationID.tolist(),
         columns.DOLocationID.tolist(),
         np.datetime_as_string(columns.pickup_at).tolist(),
         rides.miles,
-        *_lists(answers),
+        duration,
+        p10,
+        p50,
+        p90,
+        support,
+        used_distance,
         loaded.version,
         loaded.sha256,
         loaded.arm,
@@ -317,7 +323,7 @@ def _as_logged(part: _Part, latency_ms: float) -> PredictionColumns:
 
 
 def _as_answers(part: _Part, logged: bool) -> list[RideAnswer]:
-    """What the riders of a part are told."""
+    """What the riders of a part get."""
     loaded, rides, ids, answers, _ = part
     version, arm, kept = loaded.version, loaded.arm, UNSET if logged else False
     ride_ids = rides.ride_ids or [None] * len(ids)

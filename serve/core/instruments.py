@@ -107,11 +107,13 @@ class Instruments:
         """Return the metrics of one model (`name:version`) in one arm."""
         found = self._arms.get((version, arm))
         if found is None:
-            families = (
-                self._predictions, self._latency, self._minutes, self._shadow, self._failures,
-                self._feedback, self._error, self._covered,
+            labels = (version, arm)
+            found = ArmMetrics(
+                self._predictions.labels(*labels), self._latency.labels(*labels),
+                self._minutes.labels(*labels), self._shadow.labels(*labels),
+                self._failures.labels(*labels), self._feedback.labels(*labels),
+                self._error.labels(*labels), self._covered.labels(*labels),
             )  # fmt: skip
-            found = ArmMetrics(*(family.labels(version, arm) for family in families))
             self._arms[version, arm] = found
         return found
 

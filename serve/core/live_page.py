@@ -1,7 +1,6 @@
 """What the live page shows beside /metrics: the log's figures, the last verdict, who decided what.
 
-The verdict is that of `python pipeline.py monitor` or of the last turn of `auto`; it is read
-from its file, since making one needs libraries that the service does not have.
+The verdict is that of `python pipeline.py monitor` or of the last turn of `auto`.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
@@ -18,24 +16,12 @@ from prometheus_client.core import GaugeMetricFamily
 from serve.core.answering import Answering
 from serve.core.served_models import LoadedModel
 from taxi_duration import environment
-from taxi_duration.domain.levels import LEVELS
-from taxi_duration.errors import LogError
-from taxi_duration.files import read_json
+from taxi_duration.domain.findings import LEVELS
+from taxi_duration.errors import ContentError, LogError
 from taxi_duration.live.audit import read_audit
 from taxi_duration.live.deployment import read_history
-from taxi_duration.live.verdict import PAGE_FILE, VERDICT_FILE
+from taxi_duration.live.verdict import page_path, read_verdict
 
-VERDICT_KEYS = {
-    "at",
-    "verdict",
-    "source",
-    "model",
-    "rides",
-    "answered",
-    "reasons",
-    "errors",
-    "drift",
-}
 WINDOW_DAYS = 7
 LINES = 20
 KEPT_SECONDS = 3.0  # however many pages are open, the log is asked once in so long
@@ -57,18 +43,20 @@ class LivePage:
         self._kept: tuple[float, dict[str, Any]] = (float("-inf"), {})
 
     def content(self) -> dict[str, Any]:
-        """Return everything as plain JSON types; what cannot be read is said in `trouble`."""
-        trouble = [self._answering.holder.trouble] if self._answering.holder.trouble else []
-        log = self._log()
-        if log["trouble"]:
-            trouble.append(log["trouble"])
-        decisions = read_audit()
+        """Return what JSON can hold; what cannot be read is said in `trouble`."""
+        log, decisions = self._log(), read_audit()
+        problems = [self._answering.holder.problem, log["trouble"]]
+        try:
+            verdict = read_verdict()
+        except ContentError as error:
+            verdict = None
+            problems.append(str(error))
         return {
             "at": self._now(),
             "serving": self._serving(),
-            "trouble": trouble,
+            "trouble": [problem for problem in problems if problem],
             "log": log,
-            "verdict": read_verdict(trouble),
+            "verdict": verdict,
             "test": _newest_test(decisions),
             "decisions": decisions[: -LINES - 1 : -1],
             "history": read_history()[: -LINES - 1 : -1],
@@ -98,32 +86,19 @@ class LivePage:
     def _ask_log(self) -> dict[str, Any]:
         log, since = self._answering.log, self._now() - WINDOW_DAYS * 86_400
         try:
-            models, trouble = self._answering.deadline.call(log.summary, since), None
+            models, problem = self._answering.deadline.call(log.summary, since), None
         except LogError as error:
-            models, trouble = [], str(error)
+            models, problem = [], str(error)
         rows = [{**row, **_error_interval(row)} for row in models]
-        return {"days": WINDOW_DAYS, "models": rows, "trouble": trouble}
+        return {"days": WINDOW_DAYS, "models": rows, "trouble": problem}
 
 
-def read_verdict(trouble: list[str] | None = None) -> dict[str, Any] | None:
-    """Return the monitor's last verdict; None when there is none, or none that can be read.
-
-    Args:
-        trouble: gets a line when the file is damaged.
-    """
-    path = environment.live_dir() / VERDICT_FILE
-    try:
-        return _read(path)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        if trouble is not None:
-            trouble.append(f"{VERDICT_FILE} cannot be read: {error}")
-        return None
-
-
-def verdict_gauges(verdict: dict[str, Any] | None) -> Iterator[GaugeMetricFamily]:
+def verdict_gauges() -> Iterator[GaugeMetricFamily]:
     """Yield the verdict, its age and the drift of each feature; nothing without a verdict."""
+    try:
+        verdict = read_verdict()
+    except ContentError:  # the page says so
+        return
     if verdict is None:
         return
     model = ("version",)
@@ -132,22 +107,13 @@ def verdict_gauges(verdict: dict[str, Any] | None) -> Iterator[GaugeMetricFamily
     feature = ("feature", "measure")
     drift = GaugeMetricFamily("taxi_drift", "Distance from the training months.", labels=feature)
     drift_level = GaugeMetricFamily("taxi_drift_level", "0 ok, 1 watch, 2 alarm.", labels=feature)
-    version = [verdict["model"]]
-    level.add_metric(version, LEVELS.index(verdict["verdict"]))
-    age.add_metric(version, time.time() - datetime.fromisoformat(verdict["at"]).timestamp())
-    for one in verdict["drift"]:
-        labels = [one["feature"], one["measure"]]
-        drift.add_metric(labels, one["value"])
-        drift_level.add_metric(labels, LEVELS.index(one["level"]))
+    level.add_metric([verdict.model], LEVELS.index(verdict.verdict))
+    age.add_metric([verdict.model], verdict.age_seconds)
+    for one in verdict.drift:
+        labels = [one.feature, one.measure]
+        drift.add_metric(labels, one.value)
+        drift_level.add_metric(labels, LEVELS.index(one.level))
     yield from (level, age, drift, drift_level)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    missing = VERDICT_KEYS - content.keys() if isinstance(content, dict) else VERDICT_KEYS
-    if missing:
-        raise ValueError(f"it has no {', '.join(sorted(missing))}")
-    return content
 
 
 def _facts(loaded: LoadedModel) -> dict[str, Any]:
@@ -178,15 +144,10 @@ def _newest_test(decisions: list[dict[str, Any]]) -> dict[str, Any] | None:
     return None
 
 
-def report_path() -> Path:
-    """Where the monitor's last whole report lies, if it made one."""
-    return environment.live_dir() / PAGE_FILE
-
-
 def _report_time() -> str | None:
     """When that report was made, ISO; None when there is none."""
     try:
-        made = report_path().stat().st_mtime
+        made = page_path().stat().st_mtime
     except OSError:
         return None
     return datetime.fromtimestamp(made, UTC).isoformat(timespec="seconds")

@@ -14,10 +14,10 @@ import numpy as np
 
 from serve.core.instruments import ArmMetrics, Instruments
 from taxi_duration import environment
-from taxi_duration.domain.references import name_of
 from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, DeploymentError, NotFoundError
-from taxi_duration.live.deployment import DEPLOYMENT_FILE, read_deployment
+from taxi_duration.live.deployment import DEPLOYMENT_FILE, Deployment, read_deployment
 from taxi_duration.model.bundle import CARD_FILE, load_bundle, load_card, reference_of
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.ride_predictor import RidePredictor
@@ -74,7 +74,7 @@ class ModelHolder:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.serving: Serving | None = None
-        self.trouble: str | None = None
+        self.problem: str | None = None
         if model is not None:
             self.serving = Serving(self._ready(*model, arm="champion"))
         else:
@@ -98,71 +98,72 @@ class ModelHolder:
     def refresh(self) -> None:
         """Serve what is deployed now; what cannot be served is refused and the old serves on."""
         seen = _signature(environment.deployment_dir() / DEPLOYMENT_FILE)
-        if self._seen == seen and self.trouble is None and self.serving is not None:
+        if self._seen == seen and self.problem is None and self.serving is not None:
             return
         self._seen = seen
-        troubles: list[str] = []
+        problems: list[str] = []
         try:
-            deployment = read_deployment() or _only_bundle()
+            deployment, folder = read_deployment(), None
             if deployment is None:
-                return
-            champion = self._champion(deployment, troubles)
+                folder = _only_bundle()
+                if folder is None:
+                    return
+                alone = folder == environment.models_dir()  # given as MODELS_DIR itself
+                expected = None if alone else reference_of(folder)
+                deployment = Deployment(_version_of(load_card(folder, expected=expected)))
+            champion = self._champion(deployment, folder, problems)
             if champion is not None:
-                challenger = self._challenger(deployment, troubles)
+                challenger = self._challenger(deployment, problems)
                 self._swap(champion, challenger, deployment)
         except (BundleError, DeploymentError, NotFoundError) as error:
-            troubles.append(str(error))
-        except (
-            OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
-        ) as error:  # fmt: skip
-            troubles.append(f"{DEPLOYMENT_FILE} cannot be read: {error!r}")
-        if troubles:
-            self._refuse("; ".join(troubles))
+            problems.append(str(error))
+        if problems:
+            self._refuse("; ".join(problems))
         else:
-            self.trouble = None
+            self.problem = None
 
     # --- one deployment -----------------------------------------------------------------
 
-    def _champion(self, deployment: dict[str, Any], troubles: list[str]) -> LoadedModel | None:
+    def _champion(
+        self, deployment: Deployment, folder: Path | None, problems: list[str]
+    ) -> LoadedModel | None:
         """The deployed champion. With nothing in service yet, the one before it will do."""
-        candidates = [deployment["champion"]]
+        candidates = [deployment.champion]
         if self.serving is None:
-            candidates += reversed(deployment.get("earlier") or [])
-        for entry in candidates:
+            candidates += reversed(deployment.earlier)
+        for version in candidates:
             try:
-                return self._load(entry, "champion")
+                return self._load(version, "champion", folder)
             except BundleError as error:
-                troubles.append(f"{name_of(entry)} is refused: {error}")
+                problems.append(f"{version.ref} is refused: {error}")
         return None
 
-    def _challenger(self, deployment: dict[str, Any], troubles: list[str]) -> LoadedModel | None:
-        entry = deployment.get("challenger")
-        if entry is None:
+    def _challenger(self, deployment: Deployment, problems: list[str]) -> LoadedModel | None:
+        version = deployment.challenger
+        if version is None:
             return None
         try:
-            return self._load(entry, "challenger")
+            return self._load(version, "challenger")
         except BundleError as error:
-            troubles.append(f"challenger {name_of(entry)} is refused: {error}")
+            problems.append(f"challenger {version.ref} is refused: {error}")
             return None
 
-    def _load(self, entry: dict[str, Any], arm: str) -> LoadedModel:
+    def _load(self, version: Version, arm: str, folder: Path | None = None) -> LoadedModel:
         """Load and warm a bundle, or take it from what is in service.
 
+        Args:
+            folder: of a bundle that lies somewhere else than versions do.
         Raises:
             BundleError: says what is wrong with it.
         """
         for loaded in _models(self.serving):
-            if loaded.sha256 == entry["model_sha256"] and loaded.version == name_of(entry):
+            if (loaded.sha256, loaded.version) == (version.sha256, version.ref):
                 return self._ready(loaded.model, loaded.card, arm, loaded.predictor)
-        folder = environment.models_dir() / str(entry["name"]) / str(entry["version"])
-        expected = name_of(entry) if entry["name"] else None
-        model, card = load_bundle(
-            entry.get("folder") or folder, environment.signing_key(), expected
-        )
-        if card["model_sha256"] != entry["model_sha256"]:
+        expected = version.ref if version.name else None
+        model, card = load_bundle(folder or version.folder, environment.signing_key(), expected)
+        if card["model_sha256"] != version.sha256:
             raise BundleError(
-                f"its SHA-256 is {card['model_sha256'][:12]}…, "
-                f"deployed is {str(entry['model_sha256'])[:12]}…"
+                f"its SHA-256 is {card['model_sha256'][:12]}…, deployed is {version.sha256[:12]}…"
             )
         return self._ready(model, card, arm)
 
@@ -178,16 +179,15 @@ class ModelHolder:
             _warm(model, predictor)
         except Exception as error:  # whatever a bundle does wrong, it must not get into service
             raise BundleError(f"it does not answer: {error!r}") from error
-        version = name_of({"name": "model", "version": 0, **card})
-        metrics = self._instruments.arm(version, arm)
-        sha256 = card.get("model_sha256", "")
-        return LoadedModel(version, sha256, card, model, predictor, arm, metrics)
+        version = _version_of(card)
+        metrics = self._instruments.arm(version.ref, arm)
+        return LoadedModel(version.ref, version.sha256, card, model, predictor, arm, metrics)
 
     def _swap(
-        self, champion: LoadedModel, challenger: LoadedModel | None, deployment: dict[str, Any]
+        self, champion: LoadedModel, challenger: LoadedModel | None, deployment: Deployment
     ) -> None:
-        share = _share(deployment) if challenger else 0.0
-        shadow = bool(deployment.get("shadow") and challenger)
+        share = deployment.ab_share if challenger else 0.0
+        shadow = deployment.shadow and challenger is not None
         before = self.serving
         self.serving = Serving(champion, challenger, share, shadow)
         names = [(m.version, m.sha256) for m in _models(self.serving)]
@@ -195,18 +195,18 @@ class ModelHolder:
             self._instruments.reloads.inc()
             logger.info("serving %s", " and ".join(m.version for m in _models(self.serving)))
 
-    def _refuse(self, trouble: str) -> None:
-        if trouble != self.trouble:  # each trouble is told once, however often it is met
+    def _refuse(self, problem: str) -> None:
+        if problem != self.problem:  # logged once, not at every look
             self._instruments.reload_failures.inc()
-            logger.error("%s; %s", trouble, "what serves goes on" if self.serving else "no model")
-        self.trouble = trouble
+            logger.error("%s; %s", problem, "what serves goes on" if self.serving else "no model")
+        self.problem = problem
 
     def _watch(self) -> None:
         waited = 0.0
         while not self._stop.wait(WATCH_SECONDS):
             waited += WATCH_SECONDS
             changed = _signature(environment.deployment_dir() / DEPLOYMENT_FILE) != self._seen
-            if changed or (waited >= RETRY_SECONDS and (self.trouble or self.serving is None)):
+            if changed or (waited >= RETRY_SECONDS and (self.problem or self.serving is None)):
                 waited = 0.0
                 self._look()
 
@@ -224,16 +224,14 @@ def _models(serving: Serving | None) -> list[LoadedModel]:
     return [model for model in models if model is not None]
 
 
-def _share(deployment: dict[str, Any]) -> float:
-    """The challenger's share of the rides.
-
-    Raises:
-        ValueError: no number from 0 to 1.
-    """
-    share = deployment.get("ab_share", 0.0)
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-        raise ValueError(f"ab_share is {share!r}; it must be a number from 0 to 1")
-    return share
+def _version_of(card: dict[str, Any]) -> Version:
+    """What a card says; a model that was never registered has no name and no number."""
+    return Version(
+        card.get("name", "model"),
+        card.get("version", 0),
+        card.get("model_sha256", ""),
+        card.get("data_source", ""),
+    )
 
 
 def _signature(path: Path) -> tuple[int, ...] | None:
@@ -245,8 +243,8 @@ def _signature(path: Path) -> tuple[int, ...] | None:
     return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
-def _only_bundle() -> dict[str, Any] | None:
-    """A deployment of the one bundle in the models' folder; None when there is none.
+def _only_bundle() -> Path | None:
+    """The folder of the one bundle in the models' folder; None when there is none.
 
     So an image with a model baked in, or a single bundle mounted, serves it without a
     deployment.json: there is nothing to choose.
@@ -256,17 +254,12 @@ def _only_bundle() -> dict[str, Any] | None:
     """
     root = environment.models_dir()
     cards = [*root.glob(CARD_FILE), *root.glob(f"*/*/{CARD_FILE}")]
-    if not cards:
-        return None
     if len(cards) > 1:
         raise NotFoundError(
             f"{len(cards)} models in {root.name}/ and no {DEPLOYMENT_FILE} that says which serves; "
             "`python pipeline.py promote NAME:VERSION` writes one"
         )
-    folder = cards[0].parent
-    card = load_card(folder, expected=None if folder == root else reference_of(folder))
-    names = ("name", "version", "model_sha256", "data_source")
-    return {"champion": {**{n: card.get(n) for n in names}, "folder": folder}}
+    return cards[0].parent if cards else None
 
 
 def _warm(model: DurationModel, predictor: RidePredictor) -> None:

@@ -23,18 +23,16 @@ def health_blueprint(answering: Answering) -> Blueprint:
     def ready() -> Response:
         problems = []
         if answering.holder.serving is None:
-            problems.append(answering.holder.trouble or HOW_TO_DEPLOY)
+            problems.append(answering.holder.problem or HOW_TO_DEPLOY)
         try:
             answering.deadline.call(answering.log.check_writable)
         except LogError as error:
             problems.append(f"predictions are not logged: {error}")
-        status = "ready" if not problems else "not ready"
+        status, code = ("not ready", 503) if problems else ("ready", 200)
         # A refused deployment is worth a word, and no reason to send riders elsewhere.
-        if answering.holder.serving is not None and answering.holder.trouble:
-            told = [*problems, answering.holder.trouble]
-        else:
-            told = problems
-        return json_response(State(status, _version(answering), told), 503 if problems else 200)
+        if answering.holder.serving is not None and answering.holder.problem:
+            problems.append(answering.holder.problem)
+        return json_response(State(status, _version(answering), problems), code)
 
     return blueprint
 

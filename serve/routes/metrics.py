@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from serve.core.answering import Answering
 from serve.core.instruments import Instruments, gauge, model_gauges
-from serve.core.live_page import read_verdict, verdict_gauges
+from serve.core.live_page import verdict_gauges
 
 
 def metrics_blueprint(answering: Answering, instruments: Instruments) -> Blueprint:
@@ -24,12 +24,12 @@ def metrics_blueprint(answering: Answering, instruments: Instruments) -> Bluepri
         yield gauge("taxi_ab_share", "Share of rides for the challenger.",
                     serving.ab_share if serving else 0.0)  # fmt: skip
         yield gauge("taxi_deployment_refused", "1 while a deployment cannot be served.",
-                    float(answering.holder.trouble is not None))  # fmt: skip
+                    float(answering.holder.problem is not None))  # fmt: skip
         yield gauge("taxi_log_writable", "0 while predictions go unlogged.",
-                    float(answering.log_trouble is None))  # fmt: skip
+                    float(answering.log_problem is None))  # fmt: skip
         yield gauge("taxi_log_waiting_bytes", "Spool files not yet removed.",
                     answering.log.waiting_bytes())  # fmt: skip
-        yield from verdict_gauges(read_verdict())
+        yield from verdict_gauges()
 
     @blueprint.get("/metrics")
     def metrics() -> Response:

@@ -21,10 +21,10 @@ def model_blueprint(answering: Answering) -> Blueprint:
             Served(
                 serving.champion.version,
                 serving.champion.card,
-                challenger and challenger.card,
+                challenger.card if challenger else None,
                 serving.ab_share,
                 serving.shadow,
-                answering.holder.trouble,
+                answering.holder.problem,
             )
         )
 

@@ -13,8 +13,10 @@ from flask import Blueprint, Response, render_template
 
 from serve.bodies.errors import ApiError, json_response
 from serve.core.answering import Answering
-from serve.core.live_page import LivePage, report_path
-from taxi_duration.domain.zones import LAST_ZONE, zone_table
+from serve.core.live_page import LivePage
+from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
+from taxi_duration.domain.zones import zone_table
+from taxi_duration.live.verdict import page_path
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -64,7 +66,7 @@ def pages_blueprint(answering: Answering) -> Blueprint:
     @blueprint.get("/monitor/report")
     def report() -> Response:
         try:
-            content = report_path().read_bytes()
+            content = page_path().read_bytes()
         except OSError:
             message = "there is no report yet; `python pipeline.py monitor` makes one"
             raise ApiError(404, "no_report", message) from None
@@ -90,7 +92,7 @@ def list_zones() -> list[dict[str, Any]]:
             "name": str(table.name[zone]),
             **{figure: _known(getattr(table, figure)[zone]) for figure in FIGURES},
         }
-        for zone in range(1, LAST_ZONE + 1)
+        for zone in range(FIRST_ZONE, LAST_ZONE + 1)
     ]
 
 

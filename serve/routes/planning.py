@@ -15,11 +15,11 @@ from serve.bodies.errors import ApiError, json_response
 from serve.bodies.ride_body import parse_time
 from serve.bodies.schema import ALLOWED, YEARS, Hour, Interval, LeaveBy, Profile
 from serve.core.answering import Answering
+from taxi_duration.domain.limits import LONGEST_MINUTES, is_zone
 from taxi_duration.domain.rides import NEW_YORK, Answers, Rides, local_time
-from taxi_duration.domain.zones import LAST_ZONE
 from taxi_duration.model.intervals import LEVELS
 
-LOOK_BACK_MIN = 60  # no answer is longer
+LOOK_BACK_MINUTES = int(LONGEST_MINUTES)  # no answer is longer
 
 
 def planning_blueprint(answering: Answering) -> Blueprint:
@@ -44,11 +44,11 @@ def planning_blueprint(answering: Answering) -> Blueprint:
         pickup, dropoff = _zone("PULocationID"), _zone("DOLocationID")
         arrive, p = _arrival(), _probability()
         champion = answering.serving().champion
-        starts = [_before(arrive, ago) for ago in range(1, LOOK_BACK_MIN + 1)]
+        starts = [_before(arrive, ago) for ago in range(1, LOOK_BACK_MINUTES + 1)]
         answers = champion.model.answer(_rides(pickup, dropoff, starts))
         minutes = _quantile(answers, p)
-        in_time = minutes <= np.arange(1, LOOK_BACK_MIN + 1)
-        at = int(np.argmax(in_time)) if in_time.any() else LOOK_BACK_MIN - 1
+        in_time = minutes <= np.arange(1, LOOK_BACK_MINUTES + 1)
+        at = int(np.argmax(in_time)) if in_time.any() else LOOK_BACK_MINUTES - 1
         return json_response(
             LeaveBy(
                 pickup, dropoff, arrive.isoformat(), starts[at].isoformat(), p,
@@ -89,7 +89,7 @@ def _quantile(answers: Answers, p: float) -> np.ndarray:
 
 def _zone(name: str) -> int:
     text = _required(name)
-    if not (text.isascii() and text.isdecimal() and len(text) < 5 and 1 <= int(text) <= LAST_ZONE):
+    if not (text.isascii() and text.isdecimal() and len(text) < 5 and is_zone(int(text))):
         raise _refused(name, text, ALLOWED[name])
     return int(text)
 

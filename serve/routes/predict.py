@@ -10,6 +10,7 @@ from serve.bodies.json_text import JSON_TYPES
 from serve.bodies.parquet import PARQUET_TYPES, read_rides
 from serve.bodies.reading import media_type, read_body, wrong_type
 from serve.bodies.ride_body import ManyRides, parse_rides
+from serve.bodies.schema import RideAnswer
 from serve.core.answering import Answering
 
 _encode = msgspec.json.Encoder().encode
@@ -32,6 +33,7 @@ def predict_blueprint(answering: Answering) -> Blueprint:
         else:
             raise wrong_type(kind, JSON, PARQUET_TYPES[0])
         explain = _wants_reasons()
+        answers: RideAnswer | list[RideAnswer]
         if not isinstance(rides, ManyRides):
             answers = answering.one(*rides, explain)
         elif explain:

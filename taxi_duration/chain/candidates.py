@@ -170,7 +170,7 @@ def rank_candidates(run: Run, candidates: Iterable[Candidate]) -> pd.DataFrame:
         run.parent_run(),
         metrics={f"baseline.{n}.rmse": r for n, r in baselines["rmse"].items()}
         | {"winner.rmse": float(table.loc[winner, "rmse"])},
-        tags={"winner": winner, "beats_baselines": beats},
+        tags={"winner": winner, "beats_baselines": str(beats)},
     )
     return table
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from taxi_duration.chain.run import Run, git_commit
+from taxi_duration.domain.limits import ZONE_RANGE
 from taxi_duration.model.atlas import atlas_sources
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.extra_features import load_conditions
@@ -15,8 +16,8 @@ from taxi_duration.model.tree_model import TreeModel
 
 LIBRARIES = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "xgboost", "mlflow")
 INPUT_SCHEMA = {
-    "PULocationID": {"type": "integer", "required": True, "unit": "TLC taxi zone, 1-265"},
-    "DOLocationID": {"type": "integer", "required": True, "unit": "TLC taxi zone, 1-265"},
+    "PULocationID": {"type": "integer", "required": True, "unit": f"TLC taxi zone, {ZONE_RANGE}"},
+    "DOLocationID": {"type": "integer", "required": True, "unit": f"TLC taxi zone, {ZONE_RANGE}"},
     "trip_distance": {"type": "number", "required": False, "unit": "miles"},
     "pickup_datetime": {
         "type": "string",

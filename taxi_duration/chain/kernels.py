@@ -16,10 +16,15 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from jupyter_client.connect import KernelConnectionInfo
 
 PRELOADED = (
     "tqdm.auto",  # before IPython, or it asks for widgets
@@ -86,10 +91,11 @@ class WarmKernelManager(PrivateKernelManager):
 class WarmProvisioner(LocalProvisioner):
     """Starts a kernel by forking the warm process instead of a new interpreter."""
 
-    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         """Start the kernel that `cmd` (python -m ipykernel_launcher …) describes."""
-        self.process = _ForkedKernel(cmd[3:], kwargs.get("env"), kwargs.get("cwd"))
-        self.pid, self.pgid = self.process.pid, None
+        process = _ForkedKernel(cmd[3:], kwargs.get("env"), kwargs.get("cwd"))
+        self.process = cast("subprocess.Popen[bytes]", process)
+        self.pid, self.pgid = process.pid, None
         return self.connection_info
 
 
@@ -112,7 +118,7 @@ class _ForkedKernel:
         return self._process.exitcode
 
     def send_signal(self, signum: int) -> None:
-        if self._process.is_alive():
+        if self.pid is not None and self._process.is_alive():
             os.kill(self.pid, signum)
 
     def kill(self) -> None:
@@ -130,7 +136,8 @@ def _end_with_caller() -> None:
     caller = multiprocessing.parent_process()
 
     def wait() -> None:
-        caller.join()
+        if caller is not None:
+            caller.join()
         os._exit(1)
 
     threading.Thread(target=wait, name="end-with-caller", daemon=True).start()

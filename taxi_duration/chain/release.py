@@ -11,8 +11,8 @@ from taxi_duration import environment
 from taxi_duration.chain.candidates import Candidate
 from taxi_duration.chain.run import Run
 from taxi_duration.data.prepared import concat_trips
-from taxi_duration.domain.references import model_name
 from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.version import Version, model_name
 from taxi_duration.errors import BundleError, TrackingError
 from taxi_duration.evaluation.gate import Check
 from taxi_duration.evaluation.release_checks import check_model, require_passed
@@ -81,13 +81,14 @@ def deploy_winner(run: Run, card: dict[str, Any], beats_baselines: bool) -> dict
     Returns:
         `name`, `version`, `aliases`, `path` and `deployed`, also kept in run.json.
     """
-    deployed = beats_baselines and _deploy_first(run, card)
-    registered = run.client.get_model_version(card["name"], str(card["version"]))
+    version = Version.of(card)
+    deployed = beats_baselines and _deploy_first(run, version)
+    registered = run.client.get_model_version(version.name, str(version.number))
     released = {
-        "name": card["name"],
-        "version": card["version"],
+        "name": version.name,
+        "version": version.number,
         "aliases": sorted(registered.aliases),
-        "path": str(environment.models_dir() / card["name"] / str(card["version"])),
+        "path": str(version.folder),
         "deployed": deployed,
     }
     run.update(model=released)
@@ -99,29 +100,25 @@ def _newest_model(run: Run) -> DurationModel | None:
     versions = list_versions(run.client, model_name(run.settings.service))
     if not versions:
         return None
-    folder = environment.models_dir() / versions[0]["name"] / str(versions[0]["version"])
     try:
-        return load_bundle(folder, environment.signing_key(), reference_of(folder))[0]
+        newest = versions[0]
+        return load_bundle(newest.folder, environment.signing_key(), newest.ref)[0]
     except BundleError as error:  # damaged, or from before there was a signing key
         log.warning("not compared with the newest version: %s", error)
         return None
 
 
-def _deploy_first(run: Run, card: dict[str, Any]) -> bool:
+def _deploy_first(run: Run, version: Version) -> bool:
     """Deploy a version when nothing of its service serves yet; True when it serves."""
-    current = read_deployment()
-    if current is None:
-        deploy_champion(card, reason=f"first model that beats the lookups (run {run.run_id})")
-        current = read_deployment()
-    champion = current["champion"]
-    serves = (champion["name"], champion["version"]) == (card["name"], card["version"])
+    reason = f"first model that beats the lookups (run {run.run_id})"
+    serves = (read_deployment() or deploy_champion(version, reason)).champion == version
     if serves:
-        set_alias(run.client, card["name"], "champion", card["version"])
+        set_alias(run.client, version.name, "champion", version.number)
     return serves
 
 
-def promote_version(client: Any, reference: str, reason: str) -> dict[str, Any]:
-    """Make a registered version the champion and return its card.
+def promote_version(client: Any, reference: str, reason: str) -> Version:
+    """Make a registered version the champion and return it.
 
     Its bundle is checked as the service would, so that what cannot serve is not promoted.
 
@@ -133,21 +130,21 @@ def promote_version(client: Any, reference: str, reason: str) -> dict[str, Any]:
         BundleError: its bundle is damaged or not signed as it must be.
     """
     folder = find_bundle(client, reference)
-    card = load_bundle(folder, environment.signing_key(), reference_of(folder))[1]
-    deploy_champion(card, reason)
+    _, card = load_bundle(folder, environment.signing_key(), reference_of(folder))
+    champion = deploy_champion(Version.of(card), reason).champion
     _mirror_or_warn(client)
-    return card
+    return champion
 
 
-def roll_back_version(client: Any, reason: str) -> dict[str, Any]:
-    """Put the champion before the present one back; return its entry in deployment.json.
+def roll_back_version(client: Any, reason: str) -> Version:
+    """Put the champion before the present one back and return it.
 
     It needs no registry: a bad model can be taken back while the tracking server is away.
 
     Raises:
         NotFoundError: nothing was before it.
     """
-    champion = roll_back(reason)["champion"]
+    champion = roll_back(reason).champion
     _mirror_or_warn(client)
     return champion
 
@@ -172,12 +169,14 @@ def mirror_aliases(client: Any) -> None:
     deployment = read_deployment()
     if deployment is None:
         return
-    name = deployment["champion"]["name"]
+    name = deployment.champion.name
     aliases = client.get_registered_model(name).aliases
     for role in ("champion", "challenger"):
-        entry = deployment[role]
-        version = str(entry["version"]) if entry else None
-        if str(aliases.get(role)) == str(version):
+        version: Version | None = getattr(deployment, role)
+        if str(aliases.get(role)) == str(version and version.number):
             continue
-        with suppress(MlflowException if version is None else ()):  # it may be gone already
-            set_alias(client, name, role, version)
+        if version is not None:
+            set_alias(client, name, role, version.number)
+        else:
+            with suppress(MlflowException):  # it may be gone already
+                set_alias(client, name, role, None)

@@ -11,8 +11,8 @@ import pandas as pd
 from taxi_duration import environment
 from taxi_duration.data.prepared import concat_trips, prepare_months
 from taxi_duration.domain.months import check_available, check_service, format_months, parse_months
-from taxi_duration.domain.references import model_name
 from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.version import Version, model_name
 from taxi_duration.evaluation.metrics import evaluate
 from taxi_duration.files import atomic_path
 from taxi_duration.model.bundle import load_bundle, reference_of
@@ -47,28 +47,29 @@ def score_months(
     check_available(service, months)
     folder = find_bundle(tracking.connect(), reference or _default_reference(service))
     model, card = load_bundle(folder, environment.signing_key(), reference_of(folder))
+    version = Version.of(card)
     trips = concat_trips(prepare_months(service, months))
     rides = Rides.from_frame(trips)
     answers = model.answer(rides)
     scored = trips.assign(
         predicted=answers.duration, p10=answers.p10, p50=answers.p50, p90=answers.p90,
         support=answers.support, used_distance=answers.used_distance,
-        model=pd.Categorical([f"{card['name']}:{card['version']}"]).repeat(len(trips)),
+        model=pd.Categorical([version.ref]).repeat(len(trips)),
     )  # fmt: skip
-    path = Path(out) if out else _default_path(service, format_months(months), card)
+    path = Path(out) if out else _default_path(service, format_months(months), version)
     with atomic_path(path) as part:
         scored.to_parquet(part, index=False)
     metrics = evaluate(trips["duration"].to_numpy(), answers, rides)
-    return ScoredMonths(f"{card['name']}:{card['version']}", len(trips), metrics, path)
+    return ScoredMonths(version.ref, len(trips), metrics, path)
 
 
 def _default_reference(service: str) -> str:
     """The champion; the newest version while none was good enough to serve."""
     name = model_name(service)
-    served = any("champion" in row["aliases"] for row in list_versions(tracking.connect(), name))
+    served = any("champion" in row.aliases for row in list_versions(tracking.connect(), name))
     return f"{name}:{'champion' if served else 'latest'}"
 
 
-def _default_path(service: str, months: str, card: dict[str, Any]) -> Path:
-    stem = f"{service}_{months.replace(':', '_')}-by-{card['name']}-{card['version']}"
+def _default_path(service: str, months: str, version: Version) -> Path:
+    stem = f"{service}_{months.replace(':', '_')}-by-{version.name}-{version.number}"
     return environment.data_dir() / "scored" / f"{stem}.parquet"

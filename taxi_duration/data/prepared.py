@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def concat_trips(months: list[PreparedMonth]) -> pd.DataFrame:
 def _digest(raw: RawMonth, rules: TripRules) -> str:
     """Digest of source and rules; the reading code is part of the rules."""
     parts = [raw.sha256, str(raw.month), json.dumps(asdict(rules), sort_keys=True)]
-    parts += [sha256_file(module.__file__) for module in (trips, columns)]
+    parts += [sha256_file(str(module.__file__)) for module in (trips, columns)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -123,7 +124,7 @@ def _build(raw: RawMonth, rules: TripRules, folder: Path, stem: str) -> Accounti
     return month.accounting
 
 
-def _digest_json(content: dict[str, object]) -> str:
+def _digest_json(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

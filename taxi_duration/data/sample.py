@@ -15,7 +15,8 @@ from os import PathLike
 import numpy as np
 import pyarrow as pa
 
-from taxi_duration.domain.zones import UNKNOWN_ZONE, zone_table
+from taxi_duration.domain.limits import MAX_TRIP_MILES, OUTSIDE_ZONE, UNKNOWN_ZONE
+from taxi_duration.domain.zones import zone_table
 
 Trips = dict[str, np.ndarray]  # one array per field, all of shape (n,)
 
@@ -30,7 +31,7 @@ FIRST_MONTH = {"green": "2013-08", "yellow": "2011-01"}  # earliest month TLC ha
 DEFAULT_ROWS = {"green": 76_518, "yellow": 100_000}  # as 2021-01; few, for laptops
 
 # The city
-ZONE_COUNT, OUTSIDE_ZONE = 263, 265
+ZONE_COUNT = UNKNOWN_ZONE - 1  # those that lie somewhere
 AIRPORTS = JFK, LAGUARDIA, NEWARK = 132, 138, 1
 AIRPORT_ROWS = np.array(AIRPORTS) - 1
 EMPTY_ZONES = (103, 104, 105, 199)  # islands where no cab may go
@@ -68,7 +69,7 @@ RAIN = (3, 0.08, 1.1)  # rain in any other month, likewise
 HOLIDAYS = ("01-01", "07-04", "12-25")  # run like a Sunday
 NOISE_TAIL = 5  # degrees of freedom of Student's t, as residuals have a kurtosis of 2 to 4
 NOISE_SHORT_MILES, NOISE_MAX = 0.3, 2.0  # under this noise grows, measured; largest log noise
-STOP_SHARE, STOP_MIN = 0.05, 6.0  # rides that stop on the way, mean minutes they stop; chosen
+STOP_SHARE, STOP_MINUTES = 0.05, 6.0  # rides that stop on the way, mean minutes they stop; chosen
 
 # Who goes where
 DAY_PARTS = (5, 11, 16)  # hours that split a day into night, morning, midday and evening
@@ -104,7 +105,7 @@ OUT_OF_MONTH = 6e-5  # 0 to 26 rows a month
 WRONG_CLOCK = 4e-5  # drop-off before pickup, 0 to 38 rows a month
 DUPLICATE = 4e-5  # chosen: TLC's files have none, other copies of them do
 REFUND = 0.0033  # of metered rows: there again with negative amounts
-ODOMETER_MILES = (100.0, 244_000.0)  # lowest and highest broken distance
+ODOMETER_MILES = (MAX_TRIP_MILES, 244_000.0)  # lowest and highest broken distance
 STAYED_SHARE, ZERO_SECONDS_SHARE = 0.85, 0.03  # of false starts: not moved; no time at all
 RESET_CLOCK = np.datetime64("2009-01-01T00:00:00", "us")  # what a meter shows after losing power
 
@@ -480,7 +481,7 @@ def _draw_minutes(
     n = len(miles)
     shaky = kind.noise * np.sqrt(1 + NOISE_SHORT_MILES / (miles + 0.1))
     noise = (rng.standard_t(NOISE_TAIL, n) * shaky).clip(-NOISE_MAX, NOISE_MAX)
-    stops = np.where(rng.random(n) < STOP_SHARE, rng.exponential(STOP_MIN, n), 0)
+    stops = np.where(rng.random(n) < STOP_SHARE, rng.exponential(STOP_MINUTES, n), 0)
     return miles * np.exp(log_pace + noise) + kind.wait_min + stops
 
 

@@ -15,8 +15,16 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from taxi_duration.data.columns import resolve_columns
+from taxi_duration.domain.limits import (
+    FIRST_ZONE,
+    LAST_ZONE,
+    LONGEST_MINUTES,
+    MAX_TRIP_MILES,
+    SHORTEST_MINUTES,
+    UNKNOWN_ZONE,
+    ZONE_RANGE,
+)
 from taxi_duration.domain.months import Month
-from taxi_duration.domain.zones import LAST_ZONE, UNKNOWN_ZONE
 from taxi_duration.errors import BadMonthError, TripFileError
 
 DROP_REASONS = ("bad_time", "too_short", "too_long")
@@ -34,9 +42,9 @@ class TripRules:
     Minutes and miles; all bounds are inclusive.
     """
 
-    min_minutes: float = 1.0
-    max_minutes: float = 60.0
-    max_miles: float = 100.0
+    min_minutes: float = SHORTEST_MINUTES
+    max_minutes: float = LONGEST_MINUTES
+    max_miles: float = MAX_TRIP_MILES
 
 
 COURSE_RULES = TripRules()
@@ -244,22 +252,22 @@ def _times(raw: pa.Table, column: str, file: str) -> np.ndarray:
 
 
 def _zones(raw: pa.Table, column: str, file: str) -> np.ndarray:
-    """Column as int16; a null or an id outside 1-265 becomes 264 (Unknown)."""
+    """Column as int16; a null or an id that is no zone becomes UNKNOWN_ZONE."""
     values = raw[column]
     kind = values.type
     if pa.types.is_null(kind):
         return np.full(raw.num_rows, UNKNOWN_ZONE, dtype="int16")
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or _is_text(kind)):
-        raise _wrong_type(file, column, values, "whole numbers 1-265")
+        raise _wrong_type(file, column, values, f"whole numbers {ZONE_RANGE}")
     if not pa.types.is_integer(kind):
         if _is_text(kind):  # "74" and "74.0" are both seen
-            values = _cast(values, pa.float64(), file, column, "whole numbers 1-265")
-        values = _cast(values, pa.int64(), file, column, "whole numbers 1-265")
+            values = _cast(values, pa.float64(), file, column, f"whole numbers {ZONE_RANGE}")
+        values = _cast(values, pa.int64(), file, column, f"whole numbers {ZONE_RANGE}")
     ids = _combine(values)
     if ids.null_count:
         ids = ids.fill_null(UNKNOWN_ZONE)
     ids = ids.to_numpy(zero_copy_only=False)
-    known = (ids >= 1) & (ids <= LAST_ZONE)
+    known = (ids >= FIRST_ZONE) & (ids <= LAST_ZONE)
     return (
         ids.astype("int16") if known.all() else np.where(known, ids, UNKNOWN_ZONE).astype("int16")
     )

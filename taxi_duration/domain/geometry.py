@@ -7,7 +7,8 @@ from functools import cache
 
 import numpy as np
 
-from taxi_duration.domain.zones import LAST_ZONE, zone_table
+from taxi_duration.domain.limits import LAST_ZONE
+from taxi_duration.domain.zones import zone_table
 
 ZONES = LAST_ZONE + 1  # LocationID 0-265; 0 is unused
 
@@ -70,7 +71,7 @@ def _neighbourhood(
 ) -> np.ndarray:
     """Return Gaussian weights between zones that reach further where zones are large."""
     reach = reach_km + reach_radii * (radius_km[:, None] + radius_km[None, :]) / 2
-    weights = np.nan_to_num(np.exp(-0.5 * (centres_km / reach) ** 2))
+    weights: np.ndarray = np.nan_to_num(np.exp(-0.5 * (centres_km / reach) ** 2))
     weights[weights < SMALLEST_WEIGHT] = 0.0
     np.fill_diagonal(weights, 1.0)  # a zone without a centroid knows only itself
     return weights

@@ -7,3 +7,12 @@ SHORTEST_MINUTES, LONGEST_MINUTES = 1.0, 60.0
 TRIP_MINUTES = (SHORTEST_MINUTES, LONGEST_MINUTES)
 # Longer distances are meter faults: up to 244,152 miles were recorded in green 2021-01.
 MAX_TRIP_MILES = 100.0
+# TLC's LocationIDs; the last two are its own words for "Unknown" and "Outside of NYC".
+FIRST_ZONE, LAST_ZONE = 1, 265
+UNKNOWN_ZONE, OUTSIDE_ZONE = 264, 265
+ZONE_RANGE = f"{FIRST_ZONE}-{LAST_ZONE}"  # in words
+
+
+def is_zone(zone: int) -> bool:
+    """True for the number of a taxi zone, and of TLC's two that lie nowhere."""
+    return FIRST_ZONE <= zone <= LAST_ZONE

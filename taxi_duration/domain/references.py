@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from taxi_duration.errors import SettingError
 
@@ -31,11 +31,6 @@ class Reference(NamedTuple):
     version: str | None
     alias: str | None
     digest: str | None
-
-
-def model_name(service: str) -> str:
-    """Return the registry's name for a service's model."""
-    return f"{service}-duration"
 
 
 def parse_reference(text: str) -> Reference:
@@ -74,8 +69,3 @@ def check_alias(text: str) -> str:
     if not _ALIAS.fullmatch(text) or _RESERVED_ALIAS.fullmatch(text):
         raise SettingError(f"alias {text!r} is not allowed; write {ACCEPTED_ALIASES}")
     return text
-
-
-def name_of(entry: dict[str, Any]) -> str:
-    """Return `name:version` of a card or of an entry of the deployment."""
-    return f"{entry['name']}:{entry['version']}"

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-UNKNOWN_ZONE = 264  # TLC's own id for "Unknown"; 265 is "Outside of NYC"
-LAST_ZONE = 265
+from taxi_duration.domain.limits import LAST_ZONE
+
 AIRPORT_ZONES = (1, 132, 138)  # Newark, JFK, LaGuardia
 Pair = tuple[np.ndarray, np.ndarray]  # pickup and drop-off zones, each of shape (n,)
 OUTER_BOROUGHS = ("Bronx", "Brooklyn", "Queens", "Staten Island")

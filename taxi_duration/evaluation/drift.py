@@ -13,14 +13,18 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
+from taxi_duration.domain.findings import Drift, level_of
 from taxi_duration.domain.geometry import zone_geometry
-from taxi_duration.domain.levels import LEVELS
+from taxi_duration.domain.limits import UNKNOWN_ZONE
 from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Rides
-from taxi_duration.domain.zones import UNKNOWN_ZONE, zone_table
+from taxi_duration.domain.zones import zone_table
+from taxi_duration.files import typed
 from taxi_duration.model.features import known_distance
 
+SETTINGS_FILE = "drift_settings.json"
 BINS = 10  # of a number, each with a tenth of the reference
 TOP_ZONES = 20  # the busiest zones of the reference have a bin each, the rest share one
 SMALLEST_SHARE = 1e-4  # of an empty bin, so that one ride more or less does not decide
@@ -28,35 +32,12 @@ MIN_ROWS = 500  # with fewer, even what is left of a PSI's noise passes the boun
 MIN_DAYS = 7  # a Friday and a Saturday are not a week that drifted
 
 
-class Bounds(NamedTuple):
+class Bounds(Struct, frozen=True):
     """From which value on a measure is watched, and from which on it is an alarm."""
 
     watch: float
     alarm: float
-
-
-class Drift(NamedTuple):
-    """One measured distance from the reference.
-
-    `measure` is `psi` (no unit), `shift` (Wasserstein distance in `unit`), `share` (change of
-    a share) or `ratio`; `level` is ok, watch or alarm.
-    """
-
-    feature: str
-    measure: str
-    value: float
-    unit: str
-    level: str
-    watch: float
-    alarm: float
-
-    @property
-    def text(self) -> str:
-        """The finding in words, with its bounds."""
-        return (
-            f"{self.feature} {self.measure} {self.value:.3g}{' ' * bool(self.unit)}{self.unit} "
-            f"(watch from {self.watch:g}, alarm from {self.alarm:g})"
-        )
+    why: str = ""
 
 
 class Sample(NamedTuple):
@@ -91,8 +72,10 @@ UNITS = {
 @cache
 def drift_bounds() -> dict[str, Bounds]:
     """Return the bounds by `feature.measure`, as stored with the package."""
-    content = json.loads((files(__package__) / "drift_settings.json").read_text())
-    return {name: Bounds(entry["watch"], entry["alarm"]) for name, entry in content.items()}
+    content = json.loads((files(__package__) / SETTINGS_FILE).read_text())
+    return {
+        name: typed(entry, Bounds, f"{SETTINGS_FILE}: {name}") for name, entry in content.items()
+    }
 
 
 def measure_drift(
@@ -123,19 +106,14 @@ def measure_drift(
             found.append((name, "shift", shift(before[name], now[name]), UNITS[name]))
     before, now = (_zones(sample.rides) for sample in (reference, current))
     found += [(name, "psi", zone_psi(before[name], now[name]), "") for name in before]
-    before, now = (_shares(sample.rides) for sample in (reference, current))
-    found += [(name, "share", abs(now[name] - before[name]), "") for name in before]
+    usual, recent = (_shares(sample.rides) for sample in (reference, current))
+    found += [(name, "share", abs(recent[name] - usual[name]), "") for name in usual]
     if whole_months:
         volume = current.trips_a_day() / reference.trips_a_day()
         found.append(("volume", "ratio", max(volume, 1 / volume), "times"))
     order = {name: i for i, name in enumerate(bounds)}
     drifts = [_judged(*finding, bounds) for finding in found]
     return sorted(drifts, key=lambda d: order[f"{d.feature}.{d.measure}"])
-
-
-def worst_level(drifts: list[Drift]) -> str:
-    """Return the highest level among the findings; `ok` when there are none."""
-    return LEVELS[max((LEVELS.index(drift.level) for drift in drifts), default=0)]
 
 
 def psi(expected: np.ndarray, found: np.ndarray) -> float:
@@ -202,6 +180,6 @@ def _shares(rides: Rides) -> dict[str, float]:
 def _judged(
     feature: str, measure: str, value: float, unit: str, bounds: Mapping[str, Bounds]
 ) -> Drift:
-    watch, alarm = bounds[f"{feature}.{measure}"]
-    level = "alarm" if value >= alarm else "watch" if value >= watch else "ok"
-    return Drift(feature, measure, value, unit, level, watch, alarm)
+    bound = bounds[f"{feature}.{measure}"]
+    level = level_of(value, bound.watch, bound.alarm)
+    return Drift(feature, measure, float(value), unit, level, bound.watch, bound.alarm)

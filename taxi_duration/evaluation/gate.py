@@ -7,26 +7,26 @@ reasons are in `gate_settings.json`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import Struct
 
 from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Answers, Rides
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import SettingError
 from taxi_duration.evaluation.bootstrap import DayBootstrap, Estimate
 from taxi_duration.evaluation.metrics import NOMINAL_COVERAGE, segment_masks
+from taxi_duration.files import read_settings
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.lookups import Lookup
 
 
-@dataclass(frozen=True)
-class GateSettings:
+class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The values of `gate_settings.json`; shares are 0 to 1."""
 
     confidence: float
@@ -89,8 +89,7 @@ class Decision:
 @cache
 def gate_settings() -> GateSettings:
     """Return the settings as stored with the package."""
-    content = json.loads((files(__package__) / "gate_settings.json").read_text())
-    return GateSettings(**{name: entry["value"] for name, entry in content.items()})
+    return read_settings(__package__, "gate_settings.json", GateSettings)
 
 
 def check_unseen(month: str, *cards: Mapping[str, Any]) -> None:
@@ -101,7 +100,7 @@ def check_unseen(month: str, *cards: Mapping[str, Any]) -> None:
     """
     for card in cards:
         if month in {entry["month"] for entry in card["months"]["train"]}:
-            name = f"{card['name']}:{card['version']}"
+            name = Version.of(card).ref
             raise SettingError(f"{month} cannot judge {name}: it was trained on it")
 
 
@@ -124,12 +123,10 @@ def compare_models(
         settings: the package's own when None.
     """
     unaided = rides.without_distance()
-    pairs = [
-        (model.answer(rides), model.answer(unaided).duration) if model else None
-        for model in (champion, challenger)
-    ]
+    theirs = (champion.answer(rides), champion.answer(unaided).duration) if champion else None
+    ours = (challenger.answer(rides), challenger.answer(unaided).duration)
     minutes = {name: lookup.predict_minutes(rides) for name, lookup in lookups.items()}
-    return compare_answers(*pairs, minutes, rides, actual, settings)
+    return compare_answers(theirs, ours, minutes, rides, actual, settings)
 
 
 def compare_answers(

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from msgspec import Struct
 
-from taxi_duration.domain.levels import LEVELS
+from taxi_duration.domain.findings import LEVELS, Drift, Level, Reason, level_of, worst
 from taxi_duration.domain.pickup_calendar import window_days
-from taxi_duration.domain.references import name_of
 from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.version import Version
 from taxi_duration.evaluation.bootstrap import DayBootstrap
-from taxi_duration.evaluation.drift import Drift, Sample, measure_drift
+from taxi_duration.evaluation.drift import Sample, measure_drift
 from taxi_duration.evaluation.metrics import segment_masks
+from taxi_duration.files import read_settings
 
 FEW_DAYS = 5  # with fewer, hours are drawn instead of days
 
 
-@dataclass(frozen=True)
-class MonitorSettings:
+class MonitorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The values of `monitor_settings.json`; ratios and shares."""
 
     live_days: int
@@ -35,14 +34,6 @@ class MonitorSettings:
     bias_share_alarm: float
     coverage_watch: float
     coverage_alarm: float
-
-
-class Reason(NamedTuple):
-    """Why the verdict is not `ok`; `kind` is error, bias, coverage, drift or data."""
-
-    kind: str
-    level: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -67,9 +58,9 @@ class Health:
     reasons: list[Reason]
 
     @property
-    def level(self) -> str:
-        """`ok`, `watch` or `alarm`."""
-        return LEVELS[max((LEVELS.index(r.level) for r in self.reasons), default=0)]
+    def level(self) -> Level:
+        """The worst of the reasons'."""
+        return worst(reason.level for reason in self.reasons)
 
     @property
     def is_wrong(self) -> bool:
@@ -82,25 +73,11 @@ class Health:
         rows = self.errors[self.errors["by"] == "overall"] if len(self.errors) else self.errors
         return {} if rows.empty else rows.iloc[0].drop(["by", "group"]).to_dict()
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON verdict."""
-        return {
-            "verdict": self.level,
-            "source": self.source,
-            "model": self.model,
-            "rides": self.rides,
-            "answered": self.answered,
-            "reasons": [reason._asdict() for reason in self.reasons],
-            "errors": json.loads(self.errors.to_json(orient="records")),
-            "drift": [drift._asdict() for drift in self.drifts],
-        }
-
 
 @cache
 def monitor_settings() -> MonitorSettings:
     """Return the settings as stored with the package."""
-    content = json.loads((files(__package__) / "monitor_settings.json").read_text())
-    return MonitorSettings(**{name: entry["value"] for name, entry in content.items()})
+    return read_settings(__package__, "monitor_settings.json", MonitorSettings)
 
 
 def live_errors(answered: pd.DataFrame, beside: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -137,7 +114,7 @@ def _error_rows(
             "bias": days.ratio(error * kept, kept),
             "coverage": days.ratio(inside * kept, kept),
         }
-        figures = {}
+        figures: dict[str, float] = {}
         for name, (value, low, high) in estimates.items():
             figures |= {name: value, f"{name}_low": low, f"{name}_high": high}
         yield {"by": by, "group": group, "rows": int(mask.sum()), **figures}
@@ -195,12 +172,12 @@ def check_health(
         beside: rides of all versions, for the errors by version and arm; `frame` when None.
     """
     settings = settings or monitor_settings()
-    model = name_of(dict(card))
+    model = Version.of(card).ref
     frame = frame[frame["model"] == model] if len(frame) else frame
-    answered = _told(frame)
+    answered = with_truth(frame)
     drifts = _drifts(reference, frame, whole_month) if reference is not None and len(frame) else []
     reasons = []
-    errors = live_errors(answered, None if beside is None else _told(beside))
+    errors = live_errors(answered, None if beside is None else with_truth(beside))
     if len(answered) >= settings.min_answered:
         expected = expected_error(card, answered["used_distance"].to_numpy())
         reasons += _error_reasons(errors.iloc[0], expected, answered, settings)
@@ -211,7 +188,7 @@ def check_health(
     return Health(source, model, len(frame), len(answered), errors, drifts, reasons)
 
 
-def _told(frame: pd.DataFrame) -> pd.DataFrame:
+def with_truth(frame: pd.DataFrame) -> pd.DataFrame:
     """Rides whose true duration is known."""
     return frame[frame["true_duration"].notna()] if len(frame) else frame
 
@@ -237,23 +214,19 @@ def _error_reasons(
     coverage = overall["coverage_high"]
     found = [
         (
-            "error", _level(ratio, settings.mae_ratio_watch, settings.mae_ratio_alarm),
+            "error", level_of(ratio, settings.mae_ratio_watch, settings.mae_ratio_alarm),
             f"MAE {overall['mae']:.2f} min ({overall['mae_low']:.2f} to "
             f"{overall['mae_high']:.2f}), {overall['mae'] / expected:.2f} times the "
             f"{expected:.2f} of the validation",
         ),
         (
-            "bias", _level(bias, settings.bias_share_watch, settings.bias_share_alarm),
+            "bias", level_of(bias, settings.bias_share_watch, settings.bias_share_alarm),
             f"answers are {abs(overall['bias']):.2f} min too {'long' if low > 0 else 'short'} "
             f"on average, {abs(overall['bias']) / mean:.0%} of a trip",
         ),
         (
-            "coverage", _level(-coverage, -settings.coverage_watch, -settings.coverage_alarm),
+            "coverage", level_of(-coverage, -settings.coverage_watch, -settings.coverage_alarm),
             f"P10-P90 holds {overall['coverage']:.1%} of the trips, nominal are 80 %",
         ),
     ]  # fmt: skip
     return [Reason(*each) for each in found if each[1] != "ok"]
-
-
-def _level(value: float, watch: float, alarm: float) -> str:
-    return "alarm" if value >= alarm else "watch" if value >= watch else "ok"

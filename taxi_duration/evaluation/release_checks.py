@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from taxi_duration.domain.limits import LONGEST_MINUTES
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.errors import TaxiError
 from taxi_duration.evaluation.gate import Check
@@ -17,17 +18,17 @@ from taxi_duration.model.lookups import Lookup
 
 ROWS = 5000  # asked in each check; more would only take longer
 # A straight line through outliers may answer a few rides with nonsense; not one in a hundred.
-ANSWER_LIMITS_MIN = (0.0, 120.0)
+ANSWER_LIMITS_MINUTES = (0.0, 120.0)
 MAX_OUTSIDE_SHARE = 0.01
 STRETCHES = (0.5, 1.0, 1.5, 2.0)  # of the asked distance
 # A straight line through meter faults of 200,000 miles is flat: it may fall by this much.
-FLAT_MIN = 0.05
+FLAT_MINUTES = 0.05
 # Known only when the ride is over, or made from its duration.
 LEAKS = ("fare", "tip", "toll", "total", "payment", "dropoff_at", "duration", "amount")
 ASKED = ("PULocationID", "DOLocationID", "pickup_at", "trip_distance")
-EQUAL_MIN = 1e-4  # float32 minutes added up in another order
+EQUAL_MINUTES = 1e-4  # float32 minutes added up in another order
 # Versions a month apart differ by about half a minute on these rides, kinds of model by two.
-MAX_CHANGE_MIN, MAX_MEAN_CHANGE_MIN = 10.0, 3.0
+MAX_CHANGE_MINUTES, MAX_MEAN_CHANGE_MINUTES = 10.0, 3.0
 FLAGS = ("fixed_rides",)  # shown to a person, no reason to refuse
 
 _FIXED = (
@@ -101,7 +102,7 @@ def fixed_rides() -> Rides:
 
 def _range(answers: Answers) -> Check:
     minutes = np.column_stack([answers.duration, answers.p10, answers.p50, answers.p90])
-    low, high = ANSWER_LIMITS_MIN
+    low, high = ANSWER_LIMITS_MINUTES
     finite = bool(np.isfinite(minutes).all())
     outside = float(((minutes < low) | (minutes > high)).any(axis=1).mean())
     ordered = bool(((answers.p10 <= answers.p50) & (answers.p50 <= answers.p90)).all())
@@ -125,7 +126,7 @@ def _monotone(model: DurationModel, rides: Rides) -> Check:
     )
     smallest = min(np.diff(means).tolist())
     detail = f"{detail} min; must not fall"
-    return Check("monotone", smallest > -FLAT_MIN, detail, {"step_min": smallest})
+    return Check("monotone", smallest > -FLAT_MINUTES, detail, {"step_min": smallest})
 
 
 def _stretched(rides: Rides, factor: float) -> Rides:
@@ -137,7 +138,7 @@ def _no_leak(model: DurationModel, trips: pd.DataFrame) -> Check:
     """Neither a feature's name nor a changed outcome of the ride may show in the answers."""
     names = [name for name in DISTANCE_FEATURES if any(leak in name for leak in LEAKS)]
     spoiled = trips.assign(
-        duration=np.float32(60.0), dropoff_at=trips["dropoff_at"] + pd.Timedelta(hours=9)
+        duration=np.float32(LONGEST_MINUTES), dropoff_at=trips["dropoff_at"] + pd.Timedelta(hours=9)
     )
     spoiled = spoiled.assign(fare_amount=1.0, tip_amount=99.0, total_amount=100.0)
     before = model.answer(Rides.from_frame(trips[list(ASKED)]))
@@ -153,7 +154,7 @@ def _row_order(model: DurationModel, rides: Rides) -> Check:
     answers, shuffled = model.answer(rides), model.answer(rides.take(order))
     moved = float(np.abs(answers.duration[order] - shuffled.duration).max())
     detail = f"answers move by {moved:.2g} min when rides are asked in another order"
-    return Check("row_order", moved <= EQUAL_MIN, detail, {"moved_min": moved})
+    return Check("row_order", moved <= EQUAL_MINUTES, detail, {"moved_min": moved})
 
 
 def _field_order(model: DurationModel, trips: pd.DataFrame) -> Check:
@@ -161,7 +162,7 @@ def _field_order(model: DurationModel, trips: pd.DataFrame) -> Check:
     backward = model.answer(Rides.from_frame(trips[trips.columns[::-1]]))
     moved = _largest_change(forward, backward)
     detail = f"answers move by {moved:.2g} min when the fields come in another order"
-    return Check("field_order", moved <= EQUAL_MIN, detail, {"moved_min": moved})
+    return Check("field_order", moved <= EQUAL_MINUTES, detail, {"moved_min": moved})
 
 
 def _beats_lookups(
@@ -187,9 +188,9 @@ def _fixed_rides(model: DurationModel, previous: DurationModel) -> Check:
     detail = (
         f"{len(rides)} fixed rides change by {mean:.2f} min on average and by at most {worst:.2f} "
         f"({rides.PULocationID[at]} to {rides.DOLocationID[at]}); more than "
-        f"{MAX_MEAN_CHANGE_MIN:.0f} or {MAX_CHANGE_MIN:.0f} deserve a look"
+        f"{MAX_MEAN_CHANGE_MINUTES:.0f} or {MAX_CHANGE_MINUTES:.0f} deserve a look"
     )
-    passed = worst <= MAX_CHANGE_MIN and mean <= MAX_MEAN_CHANGE_MIN
+    passed = worst <= MAX_CHANGE_MINUTES and mean <= MAX_MEAN_CHANGE_MINUTES
     return Check("fixed_rides", passed, detail, {"mean_min": mean, "worst_min": worst})
 
 

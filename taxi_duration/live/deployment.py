@@ -8,78 +8,129 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, to_builtins
+from msgspec.structs import replace
 
 from taxi_duration import environment
-from taxi_duration.domain.references import name_of
-from taxi_duration.errors import DeploymentError, NotFoundError, SettingError
-from taxi_duration.files import append_json_line, read_json, read_json_lines, write_json
+from taxi_duration.domain.version import Version
+from taxi_duration.errors import ContentError, DeploymentError, NotFoundError, SettingError
+from taxi_duration.files import append_json_line, read_json, read_json_lines, typed, write_json
 
 logger = logging.getLogger(__name__)
 
 DEPLOYMENT_FILE = "deployment.json"
 HISTORY_FILE = "history.jsonl"
 MAX_EARLIER = 20  # champions that can be gone back through
-ENTRY_FIELDS = ("name", "version", "model_sha256", "data_source")
 
-Deployment = dict[str, Any]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
-def read_deployment() -> Deployment | None:
-    """Return the content of deployment.json, None when nothing is deployed yet.
+class Deployment(Struct, frozen=True):
+    """Who serves, and since when it is so.
 
-    `champion` and `challenger` have `name`, `version`, `model_sha256` and `data_source`;
-    `previous` is the champion that a rollback puts back, the last of `earlier`.
+    Args:
+        champion: answers every ride that the challenger does not.
+        challenger: the version under test, if there is one.
+        ab_share: the share of rides that the challenger answers, 0 to 1.
+        shadow: it also answers the champion's rides, for the log alone.
+        earlier: champions before the present one, oldest first.
+        updated: when the file was written, ISO.
+    """
 
+    champion: Version
+    challenger: Version | None = None
+    ab_share: Share = 0.0
+    shadow: bool = False
+    earlier: tuple[Version, ...] = ()
+    updated: str = ""
+
+    @property
+    def previous(self) -> Version | None:
+        """The champion that a rollback puts back."""
+        return self.earlier[-1] if self.earlier else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of deployment.json."""
+        fields = to_builtins(self)
+        names = ("updated", "champion", "challenger", "ab_share", "shadow")
+        previous = to_builtins(self.previous)
+        return {n: fields[n] for n in names} | {"previous": previous, "earlier": fields["earlier"]}
+
+
+class Change(Struct, frozen=True):
+    """A line of the history: who serves from then on, and why."""
+
+    at: str
+    action: str
+    champion: Version
+    challenger: Version | None
+    ab_share: Share
+    shadow: bool
+    reason: str
+
+    @property
+    def when(self) -> float:
+        """Unix seconds."""
+        return datetime.fromisoformat(self.at).timestamp()
+
+
+def read_deployment(folder: Path | None = None) -> Deployment | None:
+    """Return what deployment.json says, None when nothing is deployed yet.
+
+    Args:
+        folder: that holds it; the configured one when None.
     Raises:
         DeploymentError: the file is there and does not say who serves.
     """
-    path = environment.deployment_dir() / DEPLOYMENT_FILE
-    if not path.exists():
-        return None
+    path = (folder or environment.deployment_dir()) / DEPLOYMENT_FILE
     try:
-        deployment = read_json(path)
-        for field in ENTRY_FIELDS:
-            deployment["champion"][field]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        content = read_json(path)
+        # The first releases kept one champion to go back to, as `previous`, and no `earlier`.
+        if isinstance(content, dict) and "earlier" not in content and content.get("previous"):
+            content["earlier"] = [content["previous"]]
+        return typed(content, Deployment)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
         raise DeploymentError(
-            f"{DEPLOYMENT_FILE} cannot be read ({error!r}); "
+            f"{DEPLOYMENT_FILE} cannot be read ({error}); "
             "`python pipeline.py promote NAME:VERSION` or `rollback` writes it anew"
         ) from error
-    return deployment
 
 
-def deploy_champion(card: dict[str, Any], reason: str) -> Deployment:
+def deploy_champion(champion: Version, reason: str) -> Deployment:
     """Make a registered version the champion, effective as soon as the service looks.
 
     A challenger was tested against the old champion, so its test ends here. Promoting what
     already is champion changes nothing.
 
     Args:
-        card: the version's card; `name`, `version` and `model_sha256` are taken from it.
+        champion: the version.
         reason: goes to the history.
     """
-    champion = _entry(card)
 
-    def change(now: Deployment | None) -> Deployment | None:
+    def change(now: Deployment | None) -> Deployment:
         if now is None:
-            return _alone(champion, [])
-        if now["champion"] == champion:
-            return None
-        return _alone(champion, [*_earlier(now), now["champion"]])
+            return _alone(champion, ())
+        if now.champion == champion:
+            return now
+        return _alone(champion, (*now.earlier, now.champion))
 
     return _apply("promote", reason, change)
 
 
 def set_challenger(
-    card: dict[str, Any], reason: str, ab_share: float = 0.0, shadow: bool = False
+    challenger: Version, reason: str, ab_share: float = 0.0, shadow: bool = False
 ) -> Deployment:
     """Test a version beside the champion; replaces another challenger and its shares.
 
     Args:
-        card: the challenger's card.
+        challenger: the version.
         reason: goes to the history.
         ab_share: share of rides that it answers, 0 to 1.
         shadow: let it answer the champion's rides too, for the log alone.
@@ -89,26 +140,28 @@ def set_challenger(
     """
     if not 0 <= ab_share <= 1:
         raise SettingError(f"the A/B share is {ab_share!r}; it must be a number from 0 to 1")
-    challenger = _entry(card)
 
-    def change(now: Deployment | None) -> Deployment | None:
+    def change(now: Deployment | None) -> Deployment:
         if now is None:
             raise NotFoundError("nothing is deployed; a challenger needs a champion to beat")
-        if now["champion"] == challenger:
-            raise SettingError(f"{name_of(challenger)} is the champion, it cannot challenge itself")
-        wanted = {"challenger": challenger, "ab_share": float(ab_share), "shadow": bool(shadow)}
-        return None if wanted.items() <= now.items() else {**now, **wanted}
+        if now.champion == challenger:
+            raise SettingError(f"{challenger.ref} is the champion, it cannot challenge itself")
+        return replace(now, challenger=challenger, ab_share=float(ab_share), shadow=shadow)
 
     return _apply("challenge", reason, change)
 
 
-def drop_challenger(reason: str) -> Deployment | None:
-    """End the test; the champion answers alone. Returns None when nothing is deployed."""
+def drop_challenger(reason: str) -> Deployment:
+    """End the test; the champion answers alone.
 
-    def change(now: Deployment | None) -> Deployment | None:
-        if now is None or now["challenger"] is None:
-            return None
-        return _alone(now["champion"], _earlier(now))
+    Raises:
+        NotFoundError: nothing is deployed.
+    """
+
+    def change(now: Deployment | None) -> Deployment:
+        if now is None:
+            raise NotFoundError("nothing is deployed; there is no challenger to drop")
+        return now if now.challenger is None else _alone(now.champion, now.earlier)
 
     return _apply("drop", reason, change)
 
@@ -117,24 +170,27 @@ def roll_back(reason: str) -> Deployment:
     """Put the champion before the present one back; a second rollback goes one further back.
 
     The version rolled back from is not gone back to: promote it when it is wanted again.
-    A challenger leaves too, so that after trouble one known model answers everything.
+    A challenger leaves too, so that one known model answers everything.
 
     Raises:
         NotFoundError: nothing is deployed, or nothing was before it.
     """
 
     def change(now: Deployment | None) -> Deployment:
-        if now is None or not _earlier(now):
+        if now is None or now.previous is None:
             raise NotFoundError("there is no earlier champion to roll back to")
-        *earlier, champion = _earlier(now)
-        return _alone(champion, earlier)
+        return _alone(now.previous, now.earlier[:-1])
 
     return _apply("rollback", reason, change)
 
 
-def read_history() -> list[dict[str, Any]]:
+def read_history() -> list[Change]:
     """Return who served when, oldest first; a line cut by a crash is left out."""
-    return read_json_lines(environment.deployment_dir() / HISTORY_FILE)
+    changes = []
+    for line in read_json_lines(environment.deployment_dir() / HISTORY_FILE):
+        with suppress(ContentError):
+            changes.append(typed(line, Change, HISTORY_FILE))
+    return changes
 
 
 def who_serves() -> dict[str, str]:
@@ -142,68 +198,57 @@ def who_serves() -> dict[str, str]:
     deployment = read_deployment()
     if deployment is None:
         return {}
-    share, shadow = deployment["ab_share"], deployment["shadow"]
-    parts = {"champion": f"champion, {1 - share:.0%}"}
-    if deployment["challenger"]:
-        parts["challenger"] = "challenger, shadow" if shadow else f"challenger, {share:.0%}"
+    share = deployment.ab_share if deployment.challenger else 0.0
+    parts = {deployment.champion: f"champion, {1 - share:.0%}"}
+    if deployment.challenger:
+        does = [f"{share:.0%}"] if share or not deployment.shadow else []
+        does += ["shadow"] if deployment.shadow else []
+        parts[deployment.challenger] = f"challenger, {' and '.join(does)}"
     return {
-        name_of(deployment[role]): f"{part} since {_since(role, deployment)}"
-        for role, part in parts.items()
+        version.ref: f"{part} since {_since(version, deployment)}"
+        for version, part in parts.items()
     }
 
 
-def _since(role: str, deployment: Deployment) -> str:
+def _since(version: Version, deployment: Deployment) -> str:
     """When the version took its role and share without a break, to the second."""
-    since = deployment["updated"]
+    role = "champion" if version == deployment.champion else "challenger"
+    since = deployment.updated
     for line in reversed(read_history()):
-        if any(line.get(key) != deployment[key] for key in (role, "ab_share")):
+        if (getattr(line, role), line.ab_share) != (version, deployment.ab_share):
             break
-        since = line["at"]
+        since = line.at
     return since[:19]
 
 
-def _entry(card: dict[str, Any]) -> dict[str, Any]:
-    return {field: card[field] for field in ENTRY_FIELDS}
-
-
-def _earlier(now: Deployment) -> list[dict[str, Any]]:
-    """Champions before the present one, oldest first."""
-    return now.get("earlier") or ([now["previous"]] if now.get("previous") else [])
-
-
-def _alone(champion: dict[str, Any], earlier: list[dict[str, Any]]) -> Deployment:
+def _alone(champion: Version, earlier: tuple[Version, ...]) -> Deployment:
     """A deployment of one champion and no challenger."""
-    earlier = earlier[-MAX_EARLIER:]
-    return {
-        "champion": champion,
-        "challenger": None,
-        "ab_share": 0.0,
-        "shadow": False,
-        "previous": earlier[-1] if earlier else None,
-        "earlier": earlier,
-    }
+    return Deployment(champion, earlier=earlier[-MAX_EARLIER:])
 
 
 def _apply(
-    action: str, reason: str, change: Callable[[Deployment | None], Deployment | None]
-) -> Any:
-    """Read, change and write under one lock; a change of None leaves everything as it is."""
+    action: str, reason: str, change: Callable[[Deployment | None], Deployment]
+) -> Deployment:
+    """Read, change and write under one lock; what stays as it is is not written again."""
     from filelock import FileLock  # only who deploys needs it; the service just reads
 
     folder = environment.deployment_dir()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         now = _read_or_recover()
-        deployment = change(now)
-        if deployment is None:
+        wanted = change(now)
+        if wanted == now:
             return now
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        deployment = {"updated": at, **{k: v for k, v in deployment.items() if k != "updated"}}
+        wanted = replace(wanted, updated=at)
         # The history is written first: a crash in between leaves a line too many, never one
         # too few.
-        _add_history(folder, at, action, deployment, reason)
-        write_json(folder / DEPLOYMENT_FILE, deployment)
-        return deployment
+        line = Change(
+            at, action, wanted.champion, wanted.challenger, wanted.ab_share, wanted.shadow, reason
+        )
+        append_json_line(folder / HISTORY_FILE, to_builtins(line))
+        write_json(folder / DEPLOYMENT_FILE, wanted.as_dict())
+        return wanted
 
 
 def _read_or_recover() -> Deployment | None:
@@ -212,16 +257,10 @@ def _read_or_recover() -> Deployment | None:
         return read_deployment()
     except DeploymentError as error:
         logger.warning("%s; the history is taken instead", error)
-    champions: list[dict[str, Any]] = []
+    champions: list[Version] = []
     for line in read_history():
-        if line["action"] == "rollback" and champions[-2:-1] == [line["champion"]]:
+        if line.action == "rollback" and champions[-2:-1] == [line.champion]:
             champions.pop()
-        elif [line["champion"]] != champions[-1:]:
-            champions.append(line["champion"])
-    return _alone(champions[-1], champions[:-1]) if champions else None
-
-
-def _add_history(folder: Path, at: str, action: str, deployment: Deployment, reason: str) -> None:
-    served = ("champion", "challenger", "ab_share", "shadow")
-    record = {"at": at, "action": action, **{k: deployment[k] for k in served}, "reason": reason}
-    append_json_line(folder / HISTORY_FILE, record)
+        elif [line.champion] != champions[-1:]:
+            champions.append(line.champion)
+    return _alone(champions[-1], tuple(champions[:-1])) if champions else None

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-
-if TYPE_CHECKING:
-    pass
 
 
 class PredictionRow(msgspec.Struct):
@@ -64,8 +61,12 @@ class PredictionColumns(msgspec.Struct):
 
     def part(self, start: int, stop: int) -> PredictionColumns:
         """Return the rows from start to stop."""
-        values = msgspec.structs.astuple(self)
-        return PredictionColumns(*(v[start:stop] if isinstance(v, list) else v for v in values))
+        columns = {
+            name: values[start:stop]
+            for name, values in msgspec.structs.asdict(self).items()
+            if isinstance(values, list)
+        }
+        return msgspec.structs.replace(self, **columns)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield the values of each row, in the order of `PredictionRow`."""

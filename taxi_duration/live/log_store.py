@@ -208,7 +208,7 @@ class LogStore:
 
         with self._begin() as connection:
             return {
-                table.name: connection.scalar(select(func.count()).select_from(table))
+                table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
                 for table in (predictions, shadow_answers, feedback)
             }
 

@@ -168,7 +168,7 @@ def known_ids(connection: Connection, ids: Sequence[str], at_once: int = 500) ->
     return found
 
 
-def joined() -> Select:
+def joined() -> Select[Any]:
     """Select predictions with their feedback and shadow answer, None where there is none."""
     return (
         select(
@@ -185,7 +185,7 @@ def joined() -> Select:
     )
 
 
-def summed(since: float | None) -> Select:
+def summed(since: float | None) -> Select[Any]:
     """Select what became of the predictions of each model and arm, the latest first."""
     answered, true = predictions.c, feedback.c.duration
     covered = case(

@@ -39,9 +39,10 @@ class SpoolWriter:
         """
         with self._lock:
             try:
-                if self._file is None or self._is_over():
-                    self._open()
-                written = os.write(self._file, content)
+                file = self._file
+                if file is None or self._is_over(file):
+                    file = self._open()
+                written = os.write(file, content)
                 self._size += written
                 if written != len(content):
                     self.close()  # the cut line ends this file; the next one starts clean
@@ -55,24 +56,24 @@ class SpoolWriter:
             os.close(self._file)
             self._file = None
 
-    def _is_over(self) -> bool:
+    def _is_over(self, file: int) -> bool:
         """True when the file is full, another process's (after a fork), or was deleted."""
         return (
-            self._size > SEGMENT_BYTES
-            or self._pid != os.getpid()
-            or os.fstat(self._file).st_nlink == 0
+            self._size > SEGMENT_BYTES or self._pid != os.getpid() or os.fstat(file).st_nlink == 0
         )
 
-    def _open(self) -> None:
+    def _open(self) -> int:
         self.close()
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"{time.time_ns():020d}-{secrets.token_hex(6)}"
         hidden = self.folder / f".{name}"
-        self._file = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        file = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+        self._file = file
         # The lock tells drainers that more may come. It is taken before they see the file.
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
         hidden.rename(self.folder / f"{name}.spool")
         self._pid, self._size = os.getpid(), 0
+        return file
 
 
 def spool_files(folder: Path) -> list[Path]:

@@ -1,6 +1,81 @@
-"""The monitor's verdict as it lies on disk: the loop writes it, the service shows it."""
+"""The monitor's last verdict as it lies on disk: the loop writes it, the service shows it.
+
+Its file, its form and its page are named here alone. Making one needs libraries that the
+service does not have; reading one needs none.
+"""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, to_builtins
+
+from taxi_duration import environment
+from taxi_duration.domain.findings import Drift, Level, Reason
+from taxi_duration.errors import ContentError
+from taxi_duration.files import read_json, typed, write_json
+
 VERDICT_FILE = "monitor.json"
 PAGE_FILE = "monitor.html"
+
+
+class Verdict(Struct, frozen=True):
+    """What the monitor found about one version on one set of rides.
+
+    Args:
+        at: when it looked, ISO.
+        verdict: the level.
+        source: `live log` or the month, such as `green 2021-03`.
+        model: `name:version`.
+        rides: answered; `answered` of them have their true duration.
+        reasons: worst first.
+        errors: a row for each group of rides; a figure that is not known is null.
+        drift: every measure.
+    """
+
+    at: str
+    verdict: Level
+    source: str
+    model: str
+    rides: int
+    answered: int
+    reasons: list[Reason]
+    errors: list[dict[str, str | int | float | None]]
+    drift: list[Drift]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of the file."""
+        content: dict[str, Any] = to_builtins(self)
+        return content
+
+    @property
+    def age_seconds(self) -> float:
+        """Seconds since the monitor looked."""
+        return (datetime.now(UTC) - datetime.fromisoformat(self.at)).total_seconds()
+
+
+def write_verdict(verdict: Verdict) -> None:
+    """Keep the verdict in data/live/, where the service's metrics and page find it."""
+    write_json(environment.live_dir() / VERDICT_FILE, verdict.as_dict())
+
+
+def read_verdict() -> Verdict | None:
+    """Return the last verdict, None when there is none.
+
+    Raises:
+        ContentError: the file is damaged; says how.
+    """
+    try:
+        content = read_json(environment.live_dir() / VERDICT_FILE)
+        return typed(content, Verdict)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ContentError(f"{VERDICT_FILE} cannot be read: {error}") from error
+
+
+def page_path() -> Path:
+    """Where the monitor's last whole report lies, if it made one."""
+    return environment.live_dir() / PAGE_FILE

@@ -7,6 +7,7 @@ in `monitor_settings.json` and `drift_settings.json`.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -18,15 +19,14 @@ import pandas as pd
 from taxi_duration import environment
 from taxi_duration.data.prepared import concat_trips, prepare_months
 from taxi_duration.domain.months import Month, parse_months
-from taxi_duration.domain.references import name_of
 from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, NotFoundError, TaxiError
 from taxi_duration.evaluation.drift import MIN_DAYS, MIN_ROWS, Sample
 from taxi_duration.evaluation.health import Health, check_health, monitor_settings
-from taxi_duration.files import write_json
-from taxi_duration.live.deployment import read_deployment, read_history
+from taxi_duration.live.deployment import Deployment, read_deployment, read_history
 from taxi_duration.live.prediction_log import PredictionLog
-from taxi_duration.live.verdict import VERDICT_FILE
+from taxi_duration.live.verdict import Verdict
 from taxi_duration.model.bundle import load_bundle
 from taxi_duration.model.duration_model import DurationModel
 
@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 
 REFERENCE_ROWS = 20_000  # of the training months; the noise of a PSI is then below 0.001
 DAY_SECONDS = 86_400
-
-
 # No reference is needed for rides too few to measure drift on.
 EMPTY = Sample(Rides.from_dicts([]))
 
@@ -58,7 +56,9 @@ def log_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     )
 
 
-def answer_trips(model: DurationModel, card: Mapping[str, Any], trips: pd.DataFrame) -> Any:
+def answer_trips(
+    model: DurationModel, card: Mapping[str, Any], trips: pd.DataFrame
+) -> pd.DataFrame:
     """Return a published month's trips as if the model had answered each of them live.
 
     Columns are those of `log_frame` that the monitor reads.
@@ -68,7 +68,7 @@ def answer_trips(model: DurationModel, card: Mapping[str, Any], trips: pd.DataFr
     return trips[columns].assign(
         duration=answers.duration, p10=answers.p10, p50=answers.p50, p90=answers.p90,
         support=answers.support, used_distance=answers.used_distance,
-        model=name_of(dict(card)), arm="champion", true_duration=trips["duration"],
+        model=Version.of(card).ref, arm="champion", true_duration=trips["duration"],
     )  # fmt: skip
 
 
@@ -94,16 +94,14 @@ def make_sample(model: DurationModel, train: pd.DataFrame, validation: pd.DataFr
     answers of the second kind can be compared with those to come.
     """
     every = max(len(train) // REFERENCE_ROWS, 1)
-    kept, unseen = (
-        train.iloc[::every],
-        validation.iloc[:: max(len(validation) // REFERENCE_ROWS, 1)],
-    )
+    kept = train.iloc[::every]
+    unseen = validation.iloc[:: max(len(validation) // REFERENCE_ROWS, 1)]
     answers = model.answer(Rides.from_frame(unseen)).duration
     return Sample(Rides.from_frame(kept), answers, kept["duration"].to_numpy(), every)
 
 
-def serving_champion() -> dict[str, Any]:
-    """Return what deployment.json names as champion.
+def serving() -> Deployment:
+    """Return what deployment.json says.
 
     Raises:
         NotFoundError: nothing is deployed; says what to do.
@@ -111,42 +109,45 @@ def serving_champion() -> dict[str, Any]:
     deployment = read_deployment()
     if deployment is None:
         raise NotFoundError("nothing is deployed to be monitored; `make run` trains and deploys")
-    return deployment["champion"]
+    return deployment
 
 
-def load_version(entry: Mapping[str, Any]) -> tuple[DurationModel, dict[str, Any]]:
-    """Return model and card of a version, given as in deployment.json.
+def serving_champion() -> Version:
+    """Return the version that deployment.json names as champion; raises as `serving`."""
+    return serving().champion
+
+
+def load_version(version: Version) -> tuple[DurationModel, dict[str, Any]]:
+    """Return model and card of a version.
 
     Raises:
-        BundleError: the bundle is missing, damaged, or not the one that the entry names.
+        BundleError: the bundle is missing, damaged, or not the one with this digest.
     """
-    folder = environment.models_dir() / entry["name"] / str(entry["version"])
-    model, card = load_bundle(folder, environment.signing_key(), name_of(dict(entry)))
-    if card["model_sha256"] != entry["model_sha256"]:
+    model, card = load_bundle(version.folder, environment.signing_key(), version.ref)
+    if card["model_sha256"] != version.sha256:
         raise BundleError(
-            f"{name_of(dict(entry))} has SHA-256 {card['model_sha256'][:12]}…, "
-            f"deployed is {entry['model_sha256'][:12]}…"
+            f"{version.ref} has SHA-256 {card['model_sha256'][:12]}…, "
+            f"deployed is {version.sha256[:12]}…"
         )
     return model, card
 
 
-def serving_since(entry: Mapping[str, Any]) -> float:
+def serving_since(version: Version) -> float:
     """Return when a version last became the champion, unix seconds; 0 when it never did."""
     began = 0.0
     for line in read_history():
-        if line["action"] in ("promote", "rollback"):
-            same = line["champion"]["model_sha256"] == entry["model_sha256"]
-            began = datetime.fromisoformat(line["at"]).timestamp() if same else began
+        if line.action in ("promote", "rollback") and line.champion.sha256 == version.sha256:
+            began = line.when
     return began
 
 
-def check_month(entry: Mapping[str, Any], month: Month) -> Health:
+def check_month(version: Version, month: Month) -> Health:
     """Let a version answer a published month and look at its health there.
 
     Raises:
         TaxiError: the bundle or the month cannot be used.
     """
-    model, card = load_version(entry)
+    model, card = load_version(version)
     # A model of real trips is never looked at on generated ones.
     mode = "tlc" if card["data_source"] == "tlc" else None
     trips = concat_trips(prepare_months(card["service"], [month], mode=mode))
@@ -155,7 +156,7 @@ def check_month(entry: Mapping[str, Any], month: Month) -> Health:
     return check_health(source, frame, card, _reference(model, card), whole_month=True)
 
 
-def look_at_months(entry: Mapping[str, Any], live: Health, data: str) -> list[Health]:
+def look_at_months(version: Version, live: Health, data: str) -> list[Health]:
     """Return a version's health on published months.
 
     Args:
@@ -166,14 +167,14 @@ def look_at_months(entry: Mapping[str, Any], live: Health, data: str) -> list[He
         TaxiError: a month that was asked for cannot be used.
     """
     if data:
-        return [check_month(entry, month) for month in parse_months(data)]
+        return [check_month(version, month) for month in parse_months(data)]
     if has_enough_truths(live):
         return []
-    months = parse_months(load_version(entry)[1]["val_data"])
+    months = parse_months(load_version(version)[1]["val_data"])
     try:
-        return [check_month(entry, month) for month in months]
+        return [check_month(version, month) for month in months]
     except TaxiError as error:
-        log.warning("the validation months of %s cannot be read: %s", name_of(dict(entry)), error)
+        log.warning("the validation months of %s cannot be read: %s", version.ref, error)
         return []
 
 
@@ -201,44 +202,47 @@ def describe_live(health: Health) -> str:
     return " ".join(parts)
 
 
-def check_live(entry: Mapping[str, Any], prediction_log: PredictionLog) -> Health:
+def check_live(version: Version, prediction_log: PredictionLog) -> Health:
     """Look at a version's health on its last days of rides, not before it became champion.
 
     Raises:
         TaxiError: the bundle or the log cannot be used.
     """
-    model, card = load_version(entry)
+    model, card = load_version(version)
     everybody = log_frame(prediction_log.answered(since=_recently()))
-    frame = recent_rides(entry, prediction_log)
+    frame = recent_rides(version, prediction_log)
     reference = _reference(model, card) if len(frame) >= MIN_ROWS else EMPTY
     return check_health("live log", frame, card, reference, beside=everybody)
 
 
-def recent_rides(entry: Mapping[str, Any], prediction_log: PredictionLog) -> pd.DataFrame:
+def recent_rides(version: Version, prediction_log: PredictionLog) -> pd.DataFrame:
     """Return the rides a version answered in the last days, not before it became champion."""
-    since = max(serving_since(entry), _recently())
-    return log_frame(prediction_log.answered(since=since, model=name_of(dict(entry))))
+    since = max(serving_since(version), _recently())
+    return log_frame(prediction_log.answered(since=since, model=version.ref))
 
 
 def _recently() -> float:
     return time.time() - monitor_settings().live_days * DAY_SECONDS
 
 
-def write_verdict(health: Health) -> None:
-    """Keep the verdict in data/live/, where the service's metrics and page find it."""
-    content = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **health.as_dict()}
-    write_json(environment.live_dir() / VERDICT_FILE, content)
+def make_verdict(health: Health) -> Verdict:
+    """Return what was found now in the form that is kept and shown."""
+    return Verdict(
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        verdict=health.level,
+        source=health.source,
+        model=health.model,
+        rides=health.rides,
+        answered=health.answered,
+        reasons=health.reasons,
+        errors=json.loads(health.errors.to_json(orient="records")),
+        drift=health.drifts,
+    )
 
 
 def _reference(model: DurationModel, card: Mapping[str, Any]) -> Sample | None:
     try:
         return training_sample(model, card)
     except TaxiError as error:
-        log.warning("the training months of %s cannot be read: %s", name_of(dict(card)), error)
+        log.warning("the training months of %s cannot be read: %s", Version.of(card).ref, error)
         return None
-
-
-# --- errors ----------------------------------------------------------------------------------
-
-
-# --- verdict ---------------------------------------------------------------------------------

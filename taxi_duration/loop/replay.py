@@ -1,4 +1,4 @@
-"""Plays a month of real trips to a running service: riders ask, and tell how long it took.
+"""Plays a month of real trips to a running service: riders ask, then say how long it took.
 
 What takes weeks in life takes seconds here: the live log fills with a month's questions, answers
 and true durations, on which `monitor`, `auto` and the A/B test then work as on any others.
@@ -54,11 +54,11 @@ def replay_months(
     with requests.Session() as session:
         if key := environment.api_key():
             session.headers["X-API-Key"] = key
-        told = [
+        answers = [
             _play_day(session, url.rstrip("/"), service, day, of_day, say)
             for day, of_day in trips.groupby(trips["pickup_at"].dt.date)
         ]
-    return _summary(pd.concat(told, ignore_index=True))
+    return _summary(pd.concat(answers, ignore_index=True))
 
 
 def _chosen(
@@ -86,7 +86,7 @@ def _play_day(
     trips: pd.DataFrame,
     say: Callable[[str], None],
 ) -> pd.DataFrame:
-    """Ask a day's rides, tell their durations; return who answered and how far off it was."""
+    """Ask a day's rides, give their durations; return who answered and how far off it was."""
     parts = []
     for start in range(0, len(trips), RIDES_AT_ONCE):
         part = trips.iloc[start : start + RIDES_AT_ONCE]
@@ -97,11 +97,11 @@ def _play_day(
         ]
         answers = _post(session, f"{url}/predict", asked)
         truth = [float(minutes) for minutes in part["duration"]]
-        told = [
+        feedback = [
             {"prediction_id": answer["prediction_id"], "duration": minutes}
             for answer, minutes in zip(answers, truth, strict=True)
         ]
-        _post(session, f"{url}/feedback", told)
+        _post(session, f"{url}/feedback", feedback)
         parts += [
             (answer["model"], answer["arm"], abs(answer["duration"] - minutes),
              answer["interval"]["p10"] <= minutes <= answer["interval"]["p90"])
@@ -133,8 +133,8 @@ def _post(session: requests.Session, address: str, content: list[dict[str, Any]]
     return response.json()
 
 
-def _summary(told: pd.DataFrame) -> pd.DataFrame:
-    groups = told.groupby(["model", "arm"])
+def _summary(answers: pd.DataFrame) -> pd.DataFrame:
+    groups = answers.groupby(["model", "arm"])
     return groups.agg(
         rides=("error", "size"), mae=("error", "mean"), coverage=("covered", "mean")
     ).reset_index()

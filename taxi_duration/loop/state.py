@@ -2,56 +2,86 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Literal
+
+from msgspec import Struct, field, to_builtins
 
 from taxi_duration import environment
-from taxi_duration.files import read_json, write_json
+from taxi_duration.domain.version import Version
+from taxi_duration.errors import ContentError
+from taxi_duration.files import read_json, typed, write_json
 
 STATE_FILE = "auto.json"
+# Names of the steps, see `turn.STEPS`.
+Stage = Literal[
+    "idle", "train", "gate", "start_shadow", "shadow", "start_ab", "ab", "promote", "drop",
+    "roll_back",
+]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class State:
+class Unlogged(Struct, frozen=True):
+    """A decision that MLflow does not have yet.
+
+    Args:
+        key: of its line in the audit trail.
+        version: that it is about.
+    """
+
+    key: str
+    version: Version | None = field(name="model")
+
+
+class State(Struct, frozen=True):
     """Where the loop stands; what a step needs to be done again.
 
     Args:
-        stage: name of the step that comes next, see `STEPS`.
+        stage: name of the step that comes next.
         serial: grows with every change of state.
         since: unix seconds when the stage began.
         month: published month that judges the challenger.
         window: months before it to learn from; 0 for the usual number.
         run_id: of the training run.
         attempts: trainings of this month that failed.
-        challenger, champion: entries as in deployment.json.
+        challenger, champion: under test; what deployment.json must still say when a step acts.
         looked_at: newest month that was decided on.
         proven: the challenger was better in the shadow, so that riders need only not object.
-        why: what to say when the present step is done.
-        untold: decisions that MLflow does not know yet, each the `key` of its line in the
-            audit trail and the `model` it is about.
+        why: the reason of the present step, for the line that says it is done.
+        unlogged: decisions that MLflow does not have yet.
     """
 
-    stage: str = "idle"
+    stage: Stage = "idle"
     serial: int = 0
     since: float = 0.0
     month: str | None = None
     window: int = 0
     run_id: str | None = None
     attempts: int = 0
-    challenger: dict[str, Any] | None = None
-    champion: dict[str, Any] | None = None
+    challenger: Version | None = None
+    champion: Version | None = None
     looked_at: str | None = None
     proven: bool = False
     why: str = ""
-    untold: list[dict[str, Any]] = field(default_factory=list)
+    unlogged: tuple[Unlogged, ...] = field(default=(), name="untold")
 
 
 def read_state() -> State:
-    """Return where the loop stands; idle when it never ran."""
+    """Return where the loop stands; idle when it never ran.
+
+    Raises:
+        ContentError: the file is not as it was written; says what is wrong and what to do.
+    """
     path = environment.deployment_dir() / STATE_FILE
-    return State(**read_json(path)) if path.exists() else State()
+    if not path.exists():
+        return State()
+    try:
+        return typed(read_json(path), State)
+    except (OSError, ValueError) as error:
+        raise ContentError(
+            f"{STATE_FILE} cannot be read ({error}); without it `python pipeline.py auto` begins "
+            "anew and takes over the test that deployment.json names"
+        ) from error
 
 
 def write_state(state: State) -> None:
     """Replace the state in one step."""
-    write_json(environment.deployment_dir() / STATE_FILE, asdict(state))
+    write_json(environment.deployment_dir() / STATE_FILE, to_builtins(state))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from taxi_duration import environment
 from taxi_duration.chain.run import RUN_FILE
 from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.version import Version, bundle_folder
 from taxi_duration.errors import BundleError, NotFoundError
 from taxi_duration.files import read_json, sha256_file
 from taxi_duration.live.deployment import read_history
@@ -23,7 +23,7 @@ from taxi_duration.model.atlas import ATLAS_FILE, atlas_path
 from taxi_duration.model.bundle import MODEL_FILE, load_bundle, load_card
 
 VERIFIED, MISMATCH, MISSING, RECORDED = "verified", "MISMATCH", "missing", "recorded"
-SAME_MIN = 1e-3  # float32 against the ride-by-ride path
+SAME_MINUTES = 1e-3  # float32 against the ride-by-ride path
 
 
 class Link(NamedTuple):
@@ -63,8 +63,8 @@ def trace_prediction(prediction_id: str, prediction_log: PredictionLog) -> Trace
     prediction = prediction_log.find(prediction_id)
     if prediction is None:
         raise NotFoundError(f"prediction {prediction_id} is not in the log")
-    name, _, version = prediction["model"].partition(":")
-    folder = environment.models_dir() / name / version
+    name, _, number = prediction["model"].partition(":")
+    folder = bundle_folder(name, number)
     links = [_prediction_link(prediction), *_serving_links(prediction)]
     try:
         card = load_card(folder, environment.signing_key(), prediction["model"])
@@ -98,16 +98,16 @@ def _prediction_link(row: dict[str, Any]) -> Link:
 def _serving_links(row: dict[str, Any]) -> Iterator[Link]:
     """The change that gave the version the role in which it answered, from the history."""
     found, held = None, False
-    for line in read_history():
-        if datetime.fromisoformat(line["at"]).timestamp() > row["asked_at"]:
+    for change in read_history():
+        if change.when > row["asked_at"]:
             break
-        entry = line.get(row["arm"])
-        holds = bool(entry) and entry["model_sha256"] == row["model_sha256"]
+        version: Version | None = getattr(change, row["arm"])
+        holds = version is not None and version.sha256 == row["model_sha256"]
         if holds and not held:
-            found = line
+            found = change
         held = holds
     if found:
-        detail = f"{found['action']} at {found['at']}: {found['reason']}"
+        detail = f"{found.action} at {found.at}: {found.reason}"
         yield Link("deployment", f"{row['model']} as {row['arm']}", RECORDED, detail)
 
 
@@ -125,7 +125,7 @@ def _answer_link(row: dict[str, Any], folder: Path) -> Link:
         return Link("answer", row["prediction_id"], MISMATCH, f"cannot be repeated: {error}")
     ride = Rides.from_dicts([{**row, "pickup_datetime": row["pickup_at"]}])
     again = float(model.answer(ride).duration[0])
-    same = abs(again - row["duration"]) <= SAME_MIN
+    same = abs(again - row["duration"]) <= SAME_MINUTES
     detail = f"asked again, the model says {again:.3f} min, logged were {row['duration']:.3f}"
     return Link("answer", row["prediction_id"], VERIFIED if same else MISMATCH, detail)
 
@@ -194,7 +194,7 @@ def _month_link(role: str, month: dict[str, Any]) -> Link:
 def _month_path(month: dict[str, Any]) -> Path:
     """Where the file lies; of samples of several sizes the one that was read."""
     folder = environment.data_dir() / _folder(month)
-    found = [folder / month["file"], *sorted(folder.glob(f"*/{month['file']}"))]
+    found: list[Path] = [folder / month["file"], *sorted(folder.glob(f"*/{month['file']}"))]
     there = [path for path in found if path.exists()]
     same = [path for path in there if sha256_file(path) == month["sha256"]]
     return (same or there or found)[0]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES
 from taxi_duration.model.linear import LinearModel, pair_code
 from taxi_duration.model.trees import TreeEnsemble
@@ -23,7 +24,7 @@ DISTANCE = "distance asked"
 TIME_OF_DAY = "time of day"
 DAY = "weekday or holiday"
 OTHER = "conditions of the hour"
-LIMITS = "kept within 1 to 60 minutes"
+LIMITS = f"kept within {SHORTEST_MINUTES:g} to {LONGEST_MINUTES:g} minutes"
 SMALLEST_MINUTES = 1e-4  # smaller parts are rounding, not limits
 
 # What is known without a distance and is not of time is the route's: also the usual minutes at

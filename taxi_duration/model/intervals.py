@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 
+from taxi_duration.domain.limits import LONGEST_MINUTES
 from taxi_duration.domain.zones import AIRPORT_ZONES, OUTER_BOROUGHS, zone_table
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -33,7 +34,7 @@ class Intervals:
 
     knots: tuple[np.ndarray, ...]
     ratios: tuple[np.ndarray, ...]
-    limit: float = 60.0
+    limit: float = LONGEST_MINUTES
 
     def quantiles(self, predicted: np.ndarray, group: np.ndarray) -> np.ndarray:
         """Return P10, P50 and P90 in minutes, float64 of shape (n, 3).

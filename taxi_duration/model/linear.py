@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from taxi_duration.domain.limits import LAST_ZONE, MAX_TRIP_MILES
 from taxi_duration.domain.rides import Rides
-from taxi_duration.domain.zones import LAST_ZONE
 
 N_ZONES = LAST_ZONE + 1
 
@@ -106,7 +106,7 @@ class RidePairs:
 def _mean_miles(column: np.ndarray, n_pairs: int, rides: Rides) -> np.ndarray:
     """Mean believable distance by column, and of all trips in the last entry, miles."""
     miles = rides.trip_distance.astype("float64")
-    believable = (miles > 0) & (miles <= 100)  # NaN compares false
+    believable = (miles > 0) & (miles <= MAX_TRIP_MILES)  # NaN compares false
     count = np.bincount(column[believable], minlength=n_pairs)
     total = np.bincount(column[believable], miles[believable], minlength=n_pairs)
     overall = total.sum() / count.sum() if count.sum() else 0.0

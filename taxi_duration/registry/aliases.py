@@ -42,8 +42,8 @@ def tag_version(client: Any, reference: str, alias: str) -> AliasChange:
         NotFoundError: there is no such version.
     """
     check_alias(alias)
-    row = find_version(client, reference)
-    return set_alias(client, row["name"], alias, row["version"])
+    version = find_version(client, reference)
+    return set_alias(client, version.name, alias, version.number)
 
 
 def untag_version(client: Any, reference: str) -> AliasChange:
@@ -67,7 +67,7 @@ def untag_version(client: Any, reference: str) -> AliasChange:
     return set_alias(client, ref.name, ref.alias, None)
 
 
-def set_alias(client: Any, name: str, alias: str, version: str | int | None) -> AliasChange:
+def set_alias(client: Any, name: str, alias: str, version: int | None) -> AliasChange:
     """Point an alias at a version, or remove it when the version is None; keep the change.
 
     Asking for what is so already changes nothing and adds no line.
@@ -76,9 +76,7 @@ def set_alias(client: Any, name: str, alias: str, version: str | int | None) -> 
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".aliases.lock"):
         before = client.get_registered_model(name).aliases.get(alias)
-        change = AliasChange(
-            name, alias, None if version is None else int(version), before and int(before)
-        )
+        change = AliasChange(name, alias, version, int(before) if before else None)
         if change.version == change.before:
             return change
         # Written first: a crash in between leaves a line too many, never one too few.

@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from taxi_duration import environment
-from taxi_duration.domain.references import name_of
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, RegistryError
 from taxi_duration.files import sha256_file
 from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card
-from taxi_duration.registry.versions import find_version, folder_of, shown_folder, write_numbered
+from taxi_duration.registry.versions import find_version, shown_folder, write_numbered
 
 
 class Pulled(NamedTuple):
@@ -38,77 +38,78 @@ def pull_bundle(client: Any, reference: str, folder: Path | None = None) -> Pull
         BundleError: what was fetched is not what was registered, or its signature cannot be
             checked or renewed.
     """
-    row = find_version(client, reference)
-    folder = folder or folder_of(row)
-    if not row["model_sha256"]:
+    version = find_version(client, reference)
+    folder = folder or version.folder
+    if not version.sha256:
         raise RegistryError(
-            f"{name_of(row)} has no digest in the registry: its registration did not finish; "
+            f"{version.ref} has no digest in the registry: its registration did not finish; "
             "`python pipeline.py run --resume RUN_ID` finishes it"
         )
-    whole = _whole_card(folder, row)
+    whole = _whole_card(folder, version)
     if whole:
         return Pulled(whole, folder, is_new=False)
-    _refuse_another_model(folder, row)
+    _refuse_another_model(folder, version)
     with TemporaryDirectory() as temporary:
-        bundle = _download_bundle(row, Path(temporary))
-        card = _check_pulled(bundle, row)
+        bundle = _download_bundle(version, Path(temporary))
+        card = _check_pulled(bundle, version)
         try:
-            card = write_numbered(folder, bundle, card, row["name"], row["version"])
+            card = write_numbered(folder, bundle, card, version.name, version.number)
         except OSError as error:
             where = shown_folder(folder)
             raise RegistryError(f"{where} cannot be written: {error.strerror}") from error
     return Pulled(card, folder, is_new=True)
 
 
-def _is_version(card: dict[str, Any], row: dict[str, Any]) -> bool:
+def _is_version(card: dict[str, Any], version: Version) -> bool:
     """True when a card is of this very version, not only of an equal model."""
-    return all(card.get(key) == row[key] for key in ("name", "version", "model_sha256"))
+    found = (card.get("name"), card.get("version"), card.get("model_sha256"))
+    return found == (version.name, version.number, version.sha256)
 
 
-def _whole_card(folder: Path, row: dict[str, Any]) -> dict[str, Any] | None:
+def _whole_card(folder: Path, version: Version) -> dict[str, Any] | None:
     """The card of a folder that holds this version whole, None of any other."""
     try:
         _, card = load_bundle(folder, environment.signing_key())
     except BundleError:  # missing, damaged, or not signed as it must be by now
         return None
-    return card if _is_version(card, row) else None
+    return card if _is_version(card, version) else None
 
 
-def _refuse_another_model(folder: Path, row: dict[str, Any]) -> None:
+def _refuse_another_model(folder: Path, version: Version) -> None:
     """Stop before anything but this version, half or damaged, would be overwritten."""
     try:
-        is_ours = _is_version(load_card(folder), row)
+        is_ours = _is_version(load_card(folder), version)
     except BundleError:  # no card to go by: the model's own bytes tell
         model = folder / MODEL_FILE
-        is_ours = not model.exists() or sha256_file(model) == row["model_sha256"]
+        is_ours = not model.exists() or sha256_file(model) == version.sha256
     if not is_ours:
         raise RegistryError(
-            f"{shown_folder(folder)} holds another model than {name_of(row)} "
-            f"(sha256:{row['model_sha256'][:12]}); move that away, or give another folder with --to"
+            f"{shown_folder(folder)} holds another model than {version.ref} "
+            f"(sha256:{version.sha256[:12]}); move that away, or give another folder with --to"
         )
 
 
-def _download_bundle(row: dict[str, Any], target: Path) -> Path:
+def _download_bundle(version: Version, target: Path) -> Path:
     """Fetch what a version was registered with; return the folder of its bundle."""
     import mlflow
     from mlflow.exceptions import MlflowException
 
     # MLflow keeps the bundle of `_log_version` in this folder, under the name that it had.
-    address = f"models:/{row['name']}/{row['version']}/artifacts"
+    address = f"models:/{version.name}/{version.number}/artifacts"
     try:
         mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(target))
     except (MlflowException, OSError) as error:
-        raise RegistryError(f"{name_of(row)} cannot be fetched: {error}") from error
+        raise RegistryError(f"{version.ref} cannot be fetched: {error}") from error
     found = [card.parent for card in target.rglob(CARD_FILE)]
     if len(found) != 1:
         raise BundleError(
-            f"{name_of(row)} was registered with {len(found)} bundles ({MODEL_FILE} and "
+            f"{version.ref} was registered with {len(found)} bundles ({MODEL_FILE} and "
             f"{CARD_FILE}), expected is one"
         )
     return found[0]
 
 
-def _check_pulled(bundle: Path, row: dict[str, Any]) -> dict[str, Any]:
+def _check_pulled(bundle: Path, version: Version) -> dict[str, Any]:
     """Return the card of a fetched bundle, which is the one that was registered.
 
     Raises:
@@ -118,15 +119,15 @@ def _check_pulled(bundle: Path, row: dict[str, Any]) -> dict[str, Any]:
     try:
         _, card = load_bundle(bundle, environment.signing_key())
     except BundleError as error:
-        raise BundleError(f"{name_of(row)} as it was fetched is refused: {error}") from error
-    if card["model_sha256"] != row["model_sha256"]:
+        raise BundleError(f"{version.ref} as it was fetched is refused: {error}") from error
+    if card["model_sha256"] != version.sha256:
         raise BundleError(
-            f"{name_of(row)} was registered with sha256:{row['model_sha256'][:12]}…, what was "
+            f"{version.ref} was registered with sha256:{version.sha256[:12]}…, what was "
             f"fetched has sha256:{card['model_sha256'][:12]}…: damaged or exchanged"
         )
     if card.get("signature") and not environment.signing_key():
         raise BundleError(
-            f"{name_of(row)} is signed, and its card has to be signed anew with name and version; "
+            f"{version.ref} is signed, and its card has to be signed anew with name and version; "
             "set MODEL_SIGNING_KEY to the key that it was registered with"
         )
     return card

@@ -8,10 +8,10 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow.models import ModelSignature, set_model
-from mlflow.types import ColSpec, Schema
+from mlflow.pyfunc import PythonModel
+from mlflow.types import ColSpec, Schema, TensorSpec
 
 from taxi_duration import environment
 from taxi_duration.domain.rides import Rides
@@ -20,7 +20,7 @@ from taxi_duration.model.bundle import load_bundle
 OUTPUTS = ("duration", "p10", "p50", "p90", "support", "used_distance")
 
 
-class TaxiDurationModel(mlflow.pyfunc.PythonModel):
+class TaxiDurationModel(PythonModel):
     """Answers a frame of rides with the columns of `OUTPUTS`; minutes."""
 
     def load_context(self, context: Any) -> None:
@@ -43,6 +43,8 @@ class TaxiDurationModel(mlflow.pyfunc.PythonModel):
 
 def signature() -> ModelSignature:
     """What goes in and out, with units in the names the service uses."""
+    outputs: list[ColSpec | TensorSpec] = [ColSpec("float", name) for name in OUTPUTS[:4]]
+    outputs += [ColSpec("integer", "support"), ColSpec("boolean", "used_distance")]
     return ModelSignature(
         inputs=Schema(
             [
@@ -52,10 +54,7 @@ def signature() -> ModelSignature:
                 ColSpec("string", "pickup_datetime", required=False),
             ]
         ),
-        outputs=Schema(
-            [ColSpec("float", name) for name in OUTPUTS[:4]]
-            + [ColSpec("integer", "support"), ColSpec("boolean", "used_distance")]
-        ),
+        outputs=Schema(outputs),
     )
 
 
@@ -73,7 +72,8 @@ def input_example() -> pd.DataFrame:
 
 def requirements() -> list[str]:
     """The few packages that answering takes, pinned to what is installed."""
-    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "cloudpickle")]
+    needed = ("mlflow", "numpy", "pandas", "msgspec", "cloudpickle")
+    return [f"{name}=={version(name)}" for name in needed]
 
 
 set_model(TaxiDurationModel())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from filelock import FileLock
 
 from taxi_duration import environment
 from taxi_duration.data.prepared import PreparedMonth
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import TrackingError
 
 EXPERIMENT = "taxi-duration"
@@ -113,8 +116,6 @@ def log_run(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Log parameters, metrics and tags in one transaction."""
-    import time
-
     from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
@@ -156,6 +157,28 @@ def flatten_metrics(evaluation: Mapping[str, Any], prefix: str = "") -> dict[str
     return flat
 
 
+def log_decision(client: Any, line: dict[str, Any], version: Version | None = None) -> None:
+    """Keep a decision in MLflow too: a run of its own, and a tag on the version it is about.
+
+    Args:
+        client: MlflowClient.
+        line: from `record`, with a key; a decision that is there already is left as it is.
+        version: that it is about.
+    """
+    experiment = experiment_id(client)
+    wanted = f"tags.audit_key = '{line['key']}'"
+    if not client.search_runs([experiment], filter_string=wanted, max_results=1):
+        tags = {"audit_key": line["key"], "decision": line["what"], "why": line["why"],
+                "who": line["who"]}  # fmt: skip
+        run_id = start_run(client, f"auto: {line['what']}", tags)
+        numbers = flatten_metrics(line["numbers"])
+        log_run(client, run_id, metrics=numbers)
+        client.set_terminated(run_id)
+    if version is not None:
+        said = f"{line['what']}: {line['why']}"
+        client.set_model_version_tag(version.name, str(version.number), "auto", said)
+
+
 def serve_pages(port: int) -> int:
     """Serve MLflow's own pages of the configured store until interrupted; its exit status."""
     connect()  # makes the store, or follows a moved one
@@ -168,8 +191,6 @@ def serve_pages(port: int) -> int:
 
 
 def _profile(month: PreparedMonth) -> str:
-    import json
-
     return json.dumps({"sha256": month.raw.sha256, **month.accounting.as_dict()})
 
 
@@ -233,26 +254,3 @@ def _relocate(database: Path, old: str, new: str) -> None:
                     (after, len(before) + 1, len(before), before),
                 )
     connection.close()
-
-
-def log_decision(client: Any, line: dict[str, Any], model: tuple[str, int] | None = None) -> None:
-    """Keep a decision in MLflow too: a run of its own, and a tag on the version it is about.
-
-    Args:
-        client: MlflowClient.
-        line: from `record`, with a key; a decision that is there already is left as it is.
-        model: name and version.
-    """
-    from taxi_duration.registry import tracking
-
-    experiment = tracking.experiment_id(client)
-    wanted = f"tags.audit_key = '{line['key']}'"
-    if not client.search_runs([experiment], filter_string=wanted, max_results=1):
-        tags = {"audit_key": line["key"], "decision": line["what"], "why": line["why"],
-                "who": line["who"]}  # fmt: skip
-        run_id = tracking.start_run(client, f"auto: {line['what']}", tags)
-        numbers = tracking.flatten_metrics(line["numbers"])
-        tracking.log_run(client, run_id, metrics=numbers)
-        client.set_terminated(run_id)
-    if model is not None:
-        client.set_model_version_tag(*map(str, model), "auto", f"{line['what']}: {line['why']}")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from taxi_duration import environment
-from taxi_duration.domain.references import model_name, name_of, parse_reference
+from taxi_duration.domain.references import parse_reference
+from taxi_duration.domain.version import Version, bundle_folder, model_name
 from taxi_duration.errors import BundleError, NotFoundError, RegistryError
 from taxi_duration.files import write_bytes
 from taxi_duration.model.bundle import (
@@ -31,6 +32,23 @@ TAGGED_FIELDS = (
 MODEL_SCRIPT = Path(__file__).parent / "pyfunc.py"
 
 
+class Registered(Version, frozen=True):
+    """A version as the registry lists it.
+
+    Facts are those of the card in models/; where that is missing, damaged or of another model,
+    those that were kept in the version's tags. `sha256` and `data_source` are empty when its
+    registration was killed. `bundle` says what lies in models/.
+    """
+
+    aliases: tuple[str, ...]
+    model_kind: str | None
+    train: str | None
+    validation: str | None
+    rmse: float | None
+    created: str | None
+    bundle: str
+
+
 def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dict[str, Any]:
     """Register a run's bundle as the next version and return its final card.
 
@@ -49,19 +67,16 @@ def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dic
     name = model_name(service)
     _, card = load_bundle(bundle, environment.signing_key())
     version = _version_of_run(client, name, run_id) or _log_version(client, run_id, name, bundle)
-    while _is_taken(environment.models_dir() / name / version, card["model_sha256"]):
+    while _is_taken(bundle_folder(name, version), card["model_sha256"]):
         version = _pass_over(client, name, version)
-    card = write_numbered(environment.models_dir() / name / version, bundle, card, name, version)
+    card = write_numbered(bundle_folder(name, version), bundle, card, name, version)
     for tag, value in _card_facts(card).items():
         client.set_model_version_tag(name, version, tag, str(value))
     return card
 
 
-def list_versions(client: Any, name: str | None = None) -> list[dict[str, Any]]:
-    """Return all registered versions, newest first: name, version, aliases, card facts.
-
-    Facts are those of the card in models/; where that is missing, damaged or of another model,
-    those that were kept in the version's tags. `bundle` says which of these it is.
+def list_versions(client: Any, name: str | None = None) -> list[Registered]:
+    """Return all registered versions, by name, newest first.
 
     Raises:
         RegistryError: the store or the tracking server does not answer.
@@ -78,13 +93,15 @@ def list_versions(client: Any, name: str | None = None) -> list[dict[str, Any]]:
             continue
         aliases = client.get_registered_model(model.name).aliases
         for version in client.search_model_versions(f"name='{model.name}'"):
-            names = [a for a, v in aliases.items() if str(v) == str(version.version)]
-            rows.append(_version_row(model.name, str(version.version), sorted(names), version.tags))
-    return sorted(rows, key=lambda row: (row["name"], -row["version"]))
+            names = (a for a, v in aliases.items() if str(v) == str(version.version))
+            rows.append(
+                _registered(model.name, int(version.version), tuple(sorted(names)), version.tags)
+            )
+    return sorted(rows, key=lambda row: (row.name, -row.number))
 
 
-def find_version(client: Any, reference: str) -> dict[str, Any]:
-    """Return the row of `list_versions` for a reference such as `green-duration:champion`.
+def find_version(client: Any, reference: str) -> Registered:
+    """Return the version that a reference such as `green-duration:champion` means.
 
     Raises:
         SettingError: the reference cannot be parsed.
@@ -94,13 +111,13 @@ def find_version(client: Any, reference: str) -> dict[str, Any]:
     versions = list_versions(client, ref.name)
     for row in versions:
         if (
-            ref.version == str(row["version"])
-            or ref.alias in row["aliases"]
+            ref.version == str(row.number)
+            or ref.alias in row.aliases
             or ref.alias == "latest"  # the newest comes first; MLflow reserves the word
-            or (ref.digest and str(row["model_sha256"]).startswith(ref.digest))
+            or (ref.digest and row.sha256.startswith(ref.digest))
         ):
             return row
-    known = ", ".join(":".join([str(r["version"]), *r["aliases"]]) for r in versions)
+    known = ", ".join(":".join([str(row.number), *row.aliases]) for row in versions)
     raise NotFoundError(
         f"{reference} is not in the registry; {ref.name} has {known or 'no versions'}"
     )
@@ -114,22 +131,16 @@ def find_bundle(client: Any, reference: str) -> Path:
         NotFoundError: it means no version, or one whose bundle is not in models/.
         RegistryError: that version's folder holds another model.
     """
-    row = find_version(client, reference)
-    version, folder = name_of(row), folder_of(row)
-    if row["bundle"] == MISSING:
+    version = find_version(client, reference)
+    where = shown_folder(version.folder)
+    if version.bundle == MISSING:
         raise NotFoundError(
-            f"{version} is registered, but its bundle is not in {shown_folder(folder)}; "
-            f"`python pipeline.py pull {version}` fetches it"
+            f"{version.ref} is registered, but its bundle is not in {where}; "
+            f"`python pipeline.py pull {version.ref}` fetches it"
         )
-    if row["bundle"] == ANOTHER:
-        where = shown_folder(folder)
-        raise RegistryError(f"{where} holds another model than the registry's {version}")
-    return folder
-
-
-def folder_of(row: dict[str, Any]) -> Path:
-    """Where the bundle of a row of `list_versions` lies, or should lie."""
-    return environment.models_dir() / row["name"] / str(row["version"])
+    if version.bundle == ANOTHER:
+        raise RegistryError(f"{where} holds another model than the registry's {version.ref}")
+    return version.folder
 
 
 def shown_folder(folder: Path) -> str:
@@ -208,25 +219,24 @@ def _code_copy(folder: Path) -> Path:
     return target
 
 
-def _version_row(
-    name: str, version: str, aliases: list[str], tags: dict[str, str]
-) -> dict[str, Any]:
-    folder = environment.models_dir() / name / version
-    state, card = _look(folder, tags.get("model_sha256"))
+def _registered(
+    name: str, number: int, aliases: tuple[str, ...], tags: dict[str, str]
+) -> Registered:
+    state, card = _look(bundle_folder(name, number), tags.get("model_sha256"))
     facts = _card_facts(card) if card else tags
-    return {
-        "name": name,
-        "version": int(version),
-        "aliases": aliases,
-        "model_kind": facts.get("model_kind"),
-        "train": facts.get("train_data"),
-        "validation": facts.get("val_data"),
-        "rmse": float(facts["rmse"]) if "rmse" in facts else None,
-        "data_source": facts.get("data_source"),
-        "created": facts.get("created"),
-        "model_sha256": facts.get("model_sha256"),
-        "bundle": state,
-    }
+    return Registered(
+        name,
+        number,
+        facts.get("model_sha256", ""),
+        facts.get("data_source", ""),
+        aliases,
+        facts.get("model_kind"),
+        facts.get("train_data"),
+        facts.get("val_data"),
+        float(facts["rmse"]) if "rmse" in facts else None,
+        facts.get("created"),
+        state,
+    )
 
 
 def _card_facts(card: dict[str, Any]) -> dict[str, Any]:

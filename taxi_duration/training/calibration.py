@@ -101,7 +101,7 @@ def _quantile_curve(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return knots (m,) and conformal quantiles of the ratio there (m, 3), m >= 2."""
     if not len(predicted):
-        return np.array([1.0, 60.0]), np.tile([0.5, 1.0, 1.5], (2, 1))
+        return np.array(TRIP_MINUTES), np.tile([0.5, 1.0, 1.5], (2, 1))
     order = np.argsort(predicted, kind="stable")
     parts = np.array_split(order, int(np.clip(len(order) // BIN_ROWS, 1, MAX_BINS)))
     knots = np.array([predicted[part].mean() for part in parts])

@@ -11,6 +11,7 @@ from cards import make_card
 from service import running_service
 
 from taxi_duration import environment
+from taxi_duration.domain.version import Version
 from taxi_duration.live.deployment import deploy_champion
 from taxi_duration.model.bundle import save_bundle
 
@@ -29,7 +30,8 @@ def address(tmp_path_factory, fitted) -> Iterator[str]:
         patch.setenv("TAXI_HOME", str(tmp_path_factory.mktemp("browser") / "home"))
         model = fitted("LR")
         folder = environment.models_dir() / "green-duration" / "1"
-        deploy_champion(save_bundle(folder, model, make_card(model.kind), None), "the first model")
+        champion = Version.of(save_bundle(folder, model, make_card(model.kind), None))
+        deploy_champion(champion, "the first model")
         with running_service() as address:
             yield address
 

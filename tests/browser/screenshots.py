@@ -21,6 +21,7 @@ from service import running_service
 from taxi_duration import environment
 from taxi_duration.data.prepared import concat_trips, prepare_months
 from taxi_duration.domain.months import Month, parse_months
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import TaxiError
 from taxi_duration.live.deployment import deploy_champion, read_deployment, set_challenger
 from taxi_duration.loop.replay import replay_months, ride_of
@@ -40,13 +41,13 @@ def main() -> int:
     if missing() or deployment is None:
         print(missing() or "nothing is deployed; `make run` comes first", file=sys.stderr)
         return 1
-    champion = deployment["champion"]
-    card = load_card(environment.models_dir() / champion["name"] / str(champion["version"]))
+    champion = deployment.champion
+    card = load_card(champion.folder)
     trips = first_days(card)
     with tempfile.TemporaryDirectory() as folder:
         move_to(Path(folder))
-        deploy_champion(card, "the champion")
-        challenge(card)
+        deploy_champion(champion, "the champion")
+        challenge(champion)
         judge()  # the test of the challenger begins
         with running_service() as address:
             replay_months(card["val_data"], address, card["service"], DAYS, RIDES)
@@ -79,34 +80,35 @@ def move_to(home: Path) -> None:
     }  # fmt: skip
 
 
-def challenge(champion: dict[str, Any]) -> None:
+def challenge(champion: Version) -> None:
     """Test the newest other version beside the champion, where there is one."""
-    folders = (environment.models_dir() / champion["name"]).iterdir()
-    others = [f for f in folders if f.name.isdecimal() and int(f.name) != champion["version"]]
+    folders = champion.folder.parent.iterdir()
+    others = [f for f in folders if f.name.isdecimal() and int(f.name) != champion.number]
     if others:
         newest = max(others, key=lambda folder: int(folder.name))
-        set_challenger(load_card(newest), "the newest other version", ab_share=0.2, shadow=True)
+        challenger = Version.of(load_card(newest))
+        set_challenger(challenger, "the newest other version", ab_share=0.2, shadow=True)
 
 
 def judge() -> None:
     """Let the loop look at the log, for a verdict and a decision to show."""
+    from taxi_duration.loop.pipeline_world import PipelineWorld
     from taxi_duration.loop.turn import take_turn
-    from taxi_duration.loop.world import PipelineWorkshop
 
-    class Workshop(PipelineWorkshop):
+    class World(PipelineWorld):
         """Looks and judges; trains nothing, and has no registry to keep up to date."""
 
-        def is_published(self, entry: dict[str, Any], month: Month) -> bool:
+        def is_published(self, version: Version, month: Month) -> bool:
             return False
 
         def mirror(self) -> None:
             pass
 
-        def log(self, line: dict[str, Any], model: dict[str, Any] | None) -> None:
+        def log(self, line: dict[str, Any], version: Version | None) -> None:
             pass
 
     try:
-        take_turn(Workshop((), say=print), say=print)
+        take_turn(World((), say=print), say=print)
     except TaxiError as error:
         print(f"no verdict to show: {error}", file=sys.stderr)
 

@@ -19,7 +19,7 @@ from taxi_duration.chain.exploration import (
     count_nulls,
     mile_classes,
 )
-from taxi_duration.chain.findings import (
+from taxi_duration.chain.sentences import (
     describe_days,
     describe_hours,
     describe_nulls,

@@ -49,21 +49,21 @@ def test_first_winner_is_registered_deployed_and_champion(done_run, moved_home):
     released = done_run.read()["model"]
     assert (released["name"], released["version"], released["aliases"]) == (NAME, 1, ["champion"])
     card = load_card(moved_home / "models" / NAME / "1")
-    assert read_deployment()["champion"]["model_sha256"] == card["model_sha256"]
+    assert read_deployment().champion.sha256 == card["model_sha256"]
 
 
 def test_releasing_again_keeps_version_and_deployment(done_run):
     before = read_deployment()
     released = release_winner(done_run, *winning_candidate(done_run))
     assert released["version"] == 1
-    assert [row["version"] for row in list_versions(done_run.client)] == [1]
+    assert [row.number for row in list_versions(done_run.client)] == [1]
     assert read_deployment() == before
 
 
 def test_second_winner_is_registered_and_does_not_replace_the_champion(second_run):
     released = release_winner(second_run, *winning_candidate(second_run))
     assert (released["version"], released["aliases"], released["deployed"]) == (2, [], False)
-    assert read_deployment()["champion"]["version"] == 1
+    assert read_deployment().champion.number == 1
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
 
 
@@ -79,7 +79,7 @@ def test_release_killed_before_the_deployment_goes_on(done_run, moved_home):
     shutil.rmtree(moved_home / "deployment")
     released = release_winner(done_run, *winning_candidate(done_run))
     assert (released["version"], released["deployed"]) == (1, True)
-    assert read_deployment()["champion"]["version"] == 1
+    assert read_deployment().champion.number == 1
 
 
 def test_damaged_winner_is_not_released(second_run):
@@ -87,7 +87,7 @@ def test_damaged_winner_is_not_released(second_run):
     (winner.folder / "model.bin").write_bytes(b"not the model")
     with pytest.raises(BundleError):
         release_winner(second_run, winner, beats)
-    assert [row["version"] for row in list_versions(second_run.client)] == [1]
+    assert [row.number for row in list_versions(second_run.client)] == [1]
 
 
 def test_saving_the_winner_leaves_whole_bytes_and_mends_damaged_ones(second_run):
@@ -129,9 +129,9 @@ def test_signing_can_begin_when_unsigned_versions_are_there(second_run, monkeypa
 def test_promoted_version_serves_and_has_the_alias_until_rolled_back(second_run):
     release_winner(second_run, *winning_candidate(second_run))
     promote_version(second_run.client, f"{NAME}:2", "test")
-    assert read_deployment()["champion"]["version"] == 2
+    assert read_deployment().champion.number == 2
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"
-    assert roll_back_version(second_run.client, "test")["version"] == 1
+    assert roll_back_version(second_run.client, "test").number == 1
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
 
 
@@ -150,8 +150,8 @@ def test_a_version_is_rolled_back_while_the_tracking_server_is_away(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     release_winner(second_run, *winning_candidate(second_run))
     promote_version(second_run.client, f"{NAME}:2", "test")
-    assert roll_back_version(away, "test")["version"] == 1
-    assert read_deployment()["champion"]["version"] == 1
+    assert roll_back_version(away, "test").number == 1
+    assert read_deployment().champion.number == 1
     assert "aliases are not" in caplog.text
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"  # until it is back
     mirror_aliases(second_run.client)
@@ -164,7 +164,7 @@ def test_damaged_version_is_not_promoted(second_run, moved_home):
     model.write_bytes(model.read_bytes()[:-1])
     with pytest.raises(BundleError):
         promote_version(second_run.client, f"{NAME}:2", "test")
-    assert read_deployment()["champion"]["version"] == 1
+    assert read_deployment().champion.number == 1
 
 
 def test_promoting_a_version_that_is_not_there_names_those_that_are(done_run):

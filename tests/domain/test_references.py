@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxi_duration.domain.references import Reference, check_alias, model_name, parse_reference
+from taxi_duration.domain.references import Reference, check_alias, parse_reference
+from taxi_duration.domain.version import model_name
 from taxi_duration.errors import SettingError
 
 DIGEST = "0123456789abcdef" * 4

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from taxi_duration.data.trips import read_dataframe
+from taxi_duration.domain.findings import worst
 from taxi_duration.domain.months import parse_month
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.drift import (
@@ -20,7 +21,6 @@ from taxi_duration.evaluation.drift import (
     number_psi,
     psi,
     shift,
-    worst_level,
     zone_psi,
 )
 
@@ -174,4 +174,4 @@ def test_real_month_is_judged_as_what_it_was(
         predicted = 6 + 3 * np.nan_to_num(np.minimum(rides.trip_distance, 15), nan=3.0)
         samples.append(Sample(rides, predicted, trips["duration"].to_numpy()))
     found = measure_drift(*samples)
-    assert worst_level(found) in expected, [d.text for d in found if d.level != "ok"]
+    assert worst(d.level for d in found) in expected, [d.text for d in found if d.level != "ok"]

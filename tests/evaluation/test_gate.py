@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.errors import SettingError
@@ -23,7 +24,7 @@ from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS
 
 DAYS, PER_DAY = 28, 100
-FAST = replace(gate_settings(), resamples=400)
+FAST = structs.replace(gate_settings(), resamples=400)
 
 
 class World:
@@ -184,7 +185,8 @@ def test_refusal_names_what_failed_and_nothing_else(world):
 
 
 def test_month_that_a_model_was_trained_on_cannot_judge_it():
-    card = {"name": "green-duration", "version": 3, "months": {"train": [{"month": "2021-02"}]}}
+    card = {"name": "green-duration", "version": 3, "model_sha256": "3" * 64,
+            "data_source": "tlc", "months": {"train": [{"month": "2021-02"}]}}  # fmt: skip
     with pytest.raises(SettingError, match="2021-02 cannot judge green-duration:3"):
         check_unseen("2021-02", {"months": {"train": []}}, card)
 

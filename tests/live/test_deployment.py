@@ -9,11 +9,13 @@ import time
 import pytest
 
 from taxi_duration import environment
-from taxi_duration.domain.references import name_of
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import DeploymentError, NotFoundError, SettingError
+from taxi_duration.files import read_json, write_json
 from taxi_duration.live.deployment import (
     HISTORY_FILE,
     MAX_EARLIER,
+    Deployment,
     deploy_champion,
     drop_challenger,
     read_deployment,
@@ -24,13 +26,17 @@ from taxi_duration.live.deployment import (
 )
 
 
-def card(version: int) -> dict:
+def version(number: int) -> Version:
+    return Version("green-duration", number, f"{number:064d}", "sample")
+
+
+def entry(number: int) -> dict:
+    """A version as it stands in the files."""
     return {
         "name": "green-duration",
-        "version": version,
-        "model_sha256": f"{version:064d}",
+        "version": number,
+        "model_sha256": f"{number:064d}",
         "data_source": "sample",
-        "metrics": {},
     }
 
 
@@ -40,7 +46,7 @@ def _own_home(home):
 
 
 def champion() -> int:
-    return read_deployment()["champion"]["version"]
+    return read_deployment().champion.number
 
 
 def test_nothing_is_deployed_in_a_fresh_home():
@@ -49,43 +55,37 @@ def test_nothing_is_deployed_in_a_fresh_home():
 
 
 def test_first_champion_has_nothing_before_it():
-    deployment = deploy_champion(card(1), "first")
-    assert deployment["champion"] == {
-        "name": "green-duration",
-        "version": 1,
-        "model_sha256": f"{1:064d}",
-        "data_source": "sample",
-    }
-    assert deployment["previous"] is None
+    deployment = deploy_champion(version(1), "first")
+    assert (deployment.champion, deployment.previous) == (version(1), None)
     assert deployment == read_deployment()
 
 
 def test_promoting_the_champion_again_changes_nothing():
-    first = deploy_champion(card(1), "first")
-    assert deploy_champion(card(1), "again") == first
+    first = deploy_champion(version(1), "first")
+    assert deploy_champion(version(1), "again") == first
     assert len(read_history()) == 1
 
 
 def test_rollback_puts_the_champion_before_back():
-    deploy_champion(card(1), "first")
-    deploy_champion(card(2), "better")
-    assert roll_back("worse after all")["champion"]["version"] == 1
+    deploy_champion(version(1), "first")
+    deploy_champion(version(2), "better")
+    assert roll_back("worse after all").champion.number == 1
 
 
 def test_second_rollback_goes_one_further_back():
-    for version in (1, 2, 3):
-        deploy_champion(card(version), "next")
+    for number in (1, 2, 3):
+        deploy_champion(version(number), "next")
     roll_back("3 is bad")
-    assert read_deployment()["previous"]["version"] == 1
+    assert read_deployment().previous.number == 1
     roll_back("2 is bad too")
     assert champion() == 1
 
 
 def test_rollback_never_returns_to_what_was_rolled_back():
-    for version in (1, 2, 3):
-        deploy_champion(card(version), "next")
+    for number in (1, 2, 3):
+        deploy_champion(version(number), "next")
     roll_back("3 is bad")
-    deploy_champion(card(4), "mended")
+    deploy_champion(version(4), "mended")
     roll_back("4 is bad")
     assert champion() == 2
 
@@ -93,16 +93,16 @@ def test_rollback_never_returns_to_what_was_rolled_back():
 def test_rollback_without_an_earlier_champion_is_refused():
     with pytest.raises(NotFoundError, match="no earlier champion"):
         roll_back("nothing there")
-    deploy_champion(card(1), "first")
+    deploy_champion(version(1), "first")
     with pytest.raises(NotFoundError, match="no earlier champion"):
         roll_back("only one")
     assert champion() == 1
 
 
 def test_the_way_back_is_bounded():
-    for version in range(1, MAX_EARLIER + 5):
-        deploy_champion(card(version), "next")
-    assert len(read_deployment()["earlier"]) == MAX_EARLIER
+    for number in range(1, MAX_EARLIER + 5):
+        deploy_champion(version(number), "next")
+    assert len(read_deployment().earlier) == MAX_EARLIER
 
 
 SPOILED = ["", "{", "[]", "null", "{}", '{"champion": null}', '{"champion": {"name": "x"}}']
@@ -110,143 +110,189 @@ SPOILED = ["", "{", "[]", "null", "{}", '{"champion": null}', '{"champion": {"na
 
 @pytest.mark.parametrize("content", SPOILED)
 def test_a_spoiled_deployment_is_named_with_what_mends_it(content):
-    deploy_champion(card(1), "first")
+    deploy_champion(version(1), "first")
     (environment.deployment_dir() / "deployment.json").write_text(content)
     with pytest.raises(DeploymentError, match=r"deployment\.json cannot be read .* promote"):
         read_deployment()
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("champion", {**entry(1), "version": "1"}, "champion.version is '1', expected is `int`"),
+        ("champion", {**entry(1), "version": 0}, "champion.version is 0"),
+        ("champion", {**entry(1), "name": "../x"}, "champion.name is '../x'"),
+        ("champion", {**entry(1), "model_sha256": "abc"}, "champion.model_sha256 is 'abc'"),
+        ("champion", {**entry(1), "data_source": 3}, "champion.data_source is 3"),
+        ("challenger", "green-duration:2", "challenger is 'green-duration:2', expected is `object"),
+        ("challenger", {"version": 2}, "challenger: object missing required field `name`"),
+        ("ab_share", float("nan"), "ab_share is nan, expected is `float` >= 0"),
+        ("ab_share", -0.1, "ab_share is -0.1, expected is `float` >= 0"),
+        ("ab_share", 1.1, "ab_share is 1.1, expected is `float` <= 1"),
+        ("ab_share", True, "ab_share is True, expected is `float`"),
+        ("ab_share", "0.2", "ab_share is '0.2', expected is `float`"),
+        ("ab_share", None, "ab_share is None, expected is `float`"),
+        ("shadow", 1, "shadow is 1, expected is `bool`"),
+        ("earlier", [entry(1), {**entry(2), "version": "2"}], "earlier[1].version is '2'"),
+        ("earlier", {}, "earlier is {}, expected is `array`"),
+        ("updated", 1614556800, "updated is 1614556800, expected is `str`"),
+    ],
+)
+def test_deployment_with_a_wrong_value_is_refused_by_its_field(field, value, said):
+    deploy_champion(version(1), "first")
+    path = environment.deployment_dir() / "deployment.json"
+    path.write_text(json.dumps({**read_json(path), field: value}))
+    with pytest.raises(DeploymentError, match=r"`python pipeline\.py promote") as error:
+        read_deployment()
+    assert said in str(error.value)
+
+
+def test_files_keep_their_form():
+    deploy_champion(version(1), "first")
+    deploy_champion(version(2), "second")
+    at = set_challenger(version(3), "test", ab_share=0.25, shadow=True).updated
+    served = {"champion": entry(2), "challenger": entry(3), "ab_share": 0.25, "shadow": True}
+    folder = environment.deployment_dir()
+    content = read_json(folder / "deployment.json")
+    assert content == {"updated": at, **served, "previous": entry(1), "earlier": [entry(1)]}
+    assert list(content) == ["updated", *served, "previous", "earlier"]
+    line = json.loads((folder / HISTORY_FILE).read_text().splitlines()[-1])
+    assert line == {"at": at, "action": "challenge", **served, "reason": "test"}
+    assert list(line) == ["at", "action", *served, "reason"]
+
+
+def test_deployment_of_an_operators_hand_needs_a_champion_only():
+    path = environment.deployment_dir() / "deployment.json"
+    write_json(path, {"champion": entry(1), "note": "by hand"})
+    assert read_deployment() == Deployment(version(1))
+
+
 def test_rollback_mends_a_spoiled_deployment_from_the_history():
-    for version in (1, 2, 3, 4):
-        deploy_champion(card(version), "next")
+    for number in (1, 2, 3, 4):
+        deploy_champion(version(number), "next")
     roll_back("4 was bad")
-    set_challenger(card(5), "test", shadow=True)
+    set_challenger(version(5), "test", shadow=True)
     (environment.deployment_dir() / "deployment.json").write_text("{")
-    assert roll_back("3 is bad too")["champion"]["version"] == 2
-    assert [entry["version"] for entry in read_deployment()["earlier"]] == [1]
-    assert read_deployment()["challenger"] is None
+    assert roll_back("3 is bad too").champion.number == 2
+    assert read_deployment().earlier == (version(1),)
+    assert read_deployment().challenger is None
 
 
 def test_promote_mends_a_spoiled_deployment_and_keeps_the_way_back():
-    deploy_champion(card(1), "first")
+    deploy_champion(version(1), "first")
     (environment.deployment_dir() / "deployment.json").write_text("{")
-    deploy_champion(card(2), "mend")
+    deploy_champion(version(2), "mend")
     assert champion() == 2
-    assert roll_back("back")["champion"]["version"] == 1
+    assert roll_back("back").champion.number == 1
 
 
 def test_a_deployment_written_without_earlier_can_be_rolled_back():
-    deploy_champion(card(1), "first")
-    deployment = deploy_champion(card(2), "next")
+    deploy_champion(version(1), "first")
+    deployment = deploy_champion(version(2), "next").as_dict()
     del deployment["earlier"]
     path = environment.deployment_dir() / "deployment.json"
     path.write_text(json.dumps(deployment))
-    assert roll_back("old file")["champion"]["version"] == 1
+    assert roll_back("old file").champion.number == 1
 
 
 def test_challenger_is_set_beside_the_champion():
-    deploy_champion(card(1), "first")
-    deployment = set_challenger(card(2), "passed the gate", ab_share=0.25, shadow=True)
-    assert (deployment["champion"]["version"], deployment["challenger"]["version"]) == (1, 2)
-    assert (deployment["ab_share"], deployment["shadow"]) == (0.25, True)
+    deploy_champion(version(1), "first")
+    deployment = set_challenger(version(2), "passed the gate", ab_share=0.25, shadow=True)
+    assert (deployment.champion, deployment.challenger) == (version(1), version(2))
+    assert (deployment.ab_share, deployment.shadow) == (0.25, True)
 
 
 def test_setting_the_same_challenger_again_changes_nothing():
-    deploy_champion(card(1), "first")
-    first = set_challenger(card(2), "passed", ab_share=0.5)
-    assert set_challenger(card(2), "again", ab_share=0.5) == first
+    deploy_champion(version(1), "first")
+    first = set_challenger(version(2), "passed", ab_share=0.5)
+    assert set_challenger(version(2), "again", ab_share=0.5) == first
     assert len(read_history()) == 2
 
 
 def test_share_of_a_challenger_can_be_changed():
-    deploy_champion(card(1), "first")
-    set_challenger(card(2), "shadow first", shadow=True)
-    assert set_challenger(card(2), "now A/B", ab_share=0.5)["ab_share"] == 0.5
-    assert read_history()[-1]["shadow"] is False
+    deploy_champion(version(1), "first")
+    set_challenger(version(2), "shadow first", shadow=True)
+    assert set_challenger(version(2), "now A/B", ab_share=0.5).ab_share == 0.5
+    assert read_history()[-1].shadow is False
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_share_outside_zero_to_one_is_refused(share):
-    deploy_champion(card(1), "first")
+    deploy_champion(version(1), "first")
     with pytest.raises(SettingError, match="0 to 1"):
-        set_challenger(card(2), "too much", ab_share=share)
+        set_challenger(version(2), "too much", ab_share=share)
 
 
 def test_challenger_without_a_champion_is_refused():
     with pytest.raises(NotFoundError, match="champion to beat"):
-        set_challenger(card(1), "too early")
+        set_challenger(version(1), "too early")
 
 
 def test_champion_cannot_challenge_itself():
-    deploy_champion(card(1), "first")
+    deploy_champion(version(1), "first")
     with pytest.raises(SettingError, match="challenge itself"):
-        set_challenger(card(1), "mistake")
+        set_challenger(version(1), "mistake")
 
 
 def test_dropped_challenger_leaves_the_champion_and_the_way_back():
-    deploy_champion(card(1), "first")
-    deploy_champion(card(2), "second")
-    set_challenger(card(3), "test", ab_share=0.5)
+    deploy_champion(version(1), "first")
+    deploy_champion(version(2), "second")
+    set_challenger(version(3), "test", ab_share=0.5)
     deployment = drop_challenger("worse")
-    assert (deployment["challenger"], deployment["ab_share"]) == (None, 0.0)
-    assert deployment["previous"]["version"] == 1
+    assert (deployment.challenger, deployment.ab_share) == (None, 0.0)
+    assert deployment.previous.number == 1
 
 
 def test_dropping_no_challenger_changes_nothing():
-    assert drop_challenger("nothing at all") is None
-    deploy_champion(card(1), "first")
+    with pytest.raises(NotFoundError, match="nothing is deployed"):
+        drop_challenger("nothing at all")
+    deploy_champion(version(1), "first")
     drop_challenger("none there")
     assert len(read_history()) == 1
 
 
-@pytest.mark.parametrize("move", [lambda: deploy_champion(card(3), "won"), lambda: roll_back("x")])
+@pytest.mark.parametrize(
+    "move", [lambda: deploy_champion(version(3), "won"), lambda: roll_back("x")]
+)
 def test_a_new_champion_ends_the_test(move):
-    deploy_champion(card(1), "first")
-    deploy_champion(card(2), "second")
-    set_challenger(card(3), "test", ab_share=0.5, shadow=True)
+    deploy_champion(version(1), "first")
+    deploy_champion(version(2), "second")
+    set_challenger(version(3), "test", ab_share=0.5, shadow=True)
     deployment = move()
-    assert (deployment["challenger"], deployment["ab_share"], deployment["shadow"]) == (
-        None,
-        0.0,
-        False,
-    )
+    assert (deployment.challenger, deployment.ab_share, deployment.shadow) == (None, 0.0, False)
 
 
 def test_history_tells_every_change_and_its_reason():
-    deploy_champion(card(1), "first")
-    set_challenger(card(2), "test", ab_share=0.5)
+    deploy_champion(version(1), "first")
+    set_challenger(version(2), "test", ab_share=0.5)
     drop_challenger("worse")
     history = read_history()
-    assert [line["action"] for line in history] == ["promote", "challenge", "drop"]
-    assert [line["reason"] for line in history] == ["first", "test", "worse"]
-    assert history[1]["challenger"]["version"] == 2
+    assert [line.action for line in history] == ["promote", "challenge", "drop"]
+    assert [line.reason for line in history] == ["first", "test", "worse"]
+    assert history[1].challenger == version(2)
 
 
 def test_history_survives_a_line_cut_by_a_crash():
-    deploy_champion(card(1), "first")
+    deploy_champion(version(1), "first")
     with (environment.deployment_dir() / HISTORY_FILE).open("a") as file:
         file.write('{"at": "2021-01-01", "champion": {"version": 2}')
-    deploy_champion(card(2), "second")
-    assert [line["reason"] for line in read_history()] == ["first", "second"]
+    deploy_champion(version(2), "second")
+    assert [line.reason for line in read_history()] == ["first", "second"]
 
 
 def test_changes_at_the_same_time_are_all_kept():
-    deploy_champion(card(1), "first")
+    deploy_champion(version(1), "first")
     threads = [
-        threading.Thread(target=deploy_champion, args=(card(v), "race")) for v in range(2, 8)
+        threading.Thread(target=deploy_champion, args=(version(v), "race")) for v in range(2, 8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     deployment = read_deployment()
-    served = [entry["version"] for entry in [*deployment["earlier"], deployment["champion"]]]
+    served = [each.number for each in (*deployment.earlier, deployment.champion)]
     assert sorted(served) == [1, 2, 3, 4, 5, 6, 7]
     assert len(read_history()) == 7
-
-
-def test_name_of_an_entry_is_how_it_is_referred_to():
-    assert name_of(card(7)) == "green-duration:7"
 
 
 def test_nobody_serves_before_the_first_deployment():
@@ -254,14 +300,14 @@ def test_nobody_serves_before_the_first_deployment():
 
 
 def test_champion_serves_all_since_it_was_promoted():
-    at = deploy_champion(card(1), "first")["updated"]
+    at = deploy_champion(version(1), "first").updated
     assert who_serves() == {"green-duration:1": f"champion, 100% since {at[:19]}"}
 
 
 def test_both_have_their_shares_since_the_challenger_took_its_own():
-    promoted = deploy_champion(card(1), "first")["updated"][:19]
+    promoted = deploy_champion(version(1), "first").updated[:19]
     time.sleep(1.1)  # dates are told to the second
-    set_at = set_challenger(card(2), "test", ab_share=0.25)["updated"][:19]
+    set_at = set_challenger(version(2), "test", ab_share=0.25).updated[:19]
     assert promoted < set_at
     assert who_serves() == {
         "green-duration:1": f"champion, 75% since {set_at}",
@@ -269,7 +315,25 @@ def test_both_have_their_shares_since_the_challenger_took_its_own():
     }
 
 
-def test_shadow_challenger_is_said_to_be_one():
-    deploy_champion(card(1), "first")
-    set_challenger(card(2), "test", shadow=True)
-    assert who_serves()["green-duration:2"].startswith("challenger, shadow since ")
+@pytest.mark.parametrize(
+    ("test", "does"),
+    [
+        ({"shadow": True}, "challenger, shadow"),
+        ({"ab_share": 0.2}, "challenger, 20%"),
+        ({"ab_share": 0.2, "shadow": True}, "challenger, 20% and shadow"),
+        ({}, "challenger, 0%"),
+    ],
+)
+def test_share_and_shadow_of_a_challenger_are_told_apart(test, does):
+    deploy_champion(version(1), "first")
+    at = set_challenger(version(2), "test", **test).updated[:19]
+    share = test.get("ab_share", 0.0)
+    serving = who_serves()
+    assert serving["green-duration:2"] == f"{does} since {at}"
+    assert serving["green-duration:1"].startswith(f"champion, {1 - share:.0%} since ")
+
+
+def test_share_without_a_challenger_is_nobodys():
+    path = environment.deployment_dir() / "deployment.json"
+    write_json(path, {"champion": entry(1), "ab_share": 0.2, "updated": "2021-03-01T00:00:00.000"})
+    assert who_serves() == {"green-duration:1": "champion, 100% since 2021-03-01T00:00:00"}

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
 import pandas as pd
 import pytest
 from cards import make_card
+from msgspec.structs import replace
 
-from taxi_duration import environment
 from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, SourceUnreachableError
 from taxi_duration.evaluation.drift import Sample
 from taxi_duration.evaluation.health import (
@@ -23,6 +24,7 @@ from taxi_duration.evaluation.health import (
 )
 from taxi_duration.files import read_json
 from taxi_duration.live.deployment import deploy_champion, roll_back
+from taxi_duration.live.verdict import write_verdict
 from taxi_duration.loop import monitor
 from taxi_duration.loop.monitor import (
     answer_trips,
@@ -32,9 +34,9 @@ from taxi_duration.loop.monitor import (
     log_frame,
     look_at_months,
     make_sample,
+    make_verdict,
     serving_since,
     training_sample,
-    write_verdict,
 )
 from taxi_duration.model.bundle import save_bundle
 from taxi_duration.training.fit import fit_model
@@ -183,7 +185,7 @@ def test_one_day_of_rides_has_an_interval_too():
 
 
 def test_verdict_is_json_for_the_service(home):
-    write_verdict(health(live(error=9.0)))
+    write_verdict(make_verdict(health(live(error=9.0))))
     content = read_json(home / "data" / "live" / "monitor.json")
     assert content["verdict"] == "alarm"
     assert content["reasons"][0]["kind"] == "error"
@@ -211,11 +213,10 @@ def test_published_month_is_looked_at_as_if_it_had_been_answered_live(trips):
 def test_whole_bundle_that_is_not_the_deployed_one_is_refused(home, trips):
     """As the service does: what was deployed is a digest, not a number."""
     model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
-    folder = environment.models_dir() / "green-duration" / "1"
-    card = save_bundle(folder, model, CARD, None)
-    assert load_version(card)[1] == card
+    card = save_bundle(Version.of(CARD).folder, model, CARD, None)
+    assert load_version(Version.of(card))[1] == card
     with pytest.raises(BundleError, match="deployed is bbbb"):
-        load_version({**card, "model_sha256": "b" * 64})
+        load_version(replace(Version.of(card), sha256="b" * 64))
 
 
 def test_real_training_months_that_are_out_of_reach_are_never_replaced_by_the_sample(
@@ -234,14 +235,13 @@ def test_real_training_months_that_are_out_of_reach_are_never_replaced_by_the_sa
 
 
 def test_version_serves_since_it_last_became_champion(home):
-    first, second = ({"name": "green-duration", "version": v, "model_sha256": str(v),
-                      "data_source": "sample"} for v in (1, 2))  # fmt: skip
+    first, second = (Version("green-duration", n, str(n) * 64, "sample") for n in (1, 2))
     deploy_champion(first, "first")
     began = serving_since(first)
     deploy_champion(second, "second")
     roll_back("worse")
     assert serving_since(first) > began
-    assert serving_since({"model_sha256": "never"}) == 0
+    assert serving_since(replace(first, sha256="9" * 64)) == 0
 
 
 def test_every_setting_carries_its_reason():
@@ -265,7 +265,7 @@ def young(n: int, truths: int = 0):
      (2000, 0, "live log")],
 )  # fmt: skip
 def test_log_gives_the_verdict_as_soon_as_it_says_something(rides, truths, source):
-    month = replace(health(live(seed=3)), source="green 2021-02")
+    month = dataclasses.replace(health(live(seed=3)), source="green 2021-02")
     assert choose_verdict(young(rides, truths), [month]).source == source
     assert choose_verdict(young(rides, truths), []).source == "live log"
 

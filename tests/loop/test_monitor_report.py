@@ -8,7 +8,6 @@ import nbformat
 import pytest
 
 from taxi_duration import environment
-from taxi_duration.domain.references import name_of
 from taxi_duration.errors import NotFoundError, TagError
 from taxi_duration.files import read_json
 from taxi_duration.live.log_rows import PredictionRow
@@ -33,20 +32,20 @@ def test_unknown_month_stops_before_the_notebook_runs(moved_home):
 def test_notebook_gives_a_page_for_people_and_a_verdict_for_machines(moved_home):
     said = []
     verdict = run_monitor("Mar 2021", say=said.append)
-    assert verdict["verdict"] in ("ok", "watch", "alarm")
-    assert verdict["source"] == "green 2021-03"  # nobody has asked the service anything yet
+    assert verdict.verdict in ("ok", "watch", "alarm")
+    assert verdict.source == "green 2021-03"  # nobody has asked the service anything yet
     (page,) = environment.runs_dir().glob("monitor-*/report.html")
     assert "5. Monitor the model in service" in page.read_text()
     assert (environment.live_dir() / "monitor.html").read_bytes() == page.read_bytes()
     assert read_json(environment.live_dir() / "monitor.json")["drift"]
-    assert any(verdict["verdict"].upper() in line for line in said)
+    assert any(verdict.verdict.upper() in line for line in said)
 
 
 def asked_once(champion) -> PredictionRow:
     """The log's row of one `curl`, whose true duration nobody has told."""
     return PredictionRow(
         "id", None, time.time(), 74, 75, "2021-03-01T09:00:00", 2.5, 10.0, 7.0, 10.0, 14.0, 50,
-        True, name_of(champion), champion["model_sha256"], "champion",
+        True, champion.ref, champion.sha256, "champion",
     )  # fmt: skip
 
 
@@ -56,7 +55,7 @@ def test_after_a_single_curl_the_validation_month_is_shown_under_its_own_heading
     log.add([asked_once(serving_champion())])
     log.close()
     verdict = run_monitor("", say=lambda _: None)
-    assert verdict["source"] == "green 2021-02"
+    assert verdict.source == "green 2021-02"
     (path,) = environment.runs_dir().glob("monitor-*/05_monitor.ipynb")
     cells = nbformat.read(path, as_version=4).cells
     published = next(i for i, c in enumerate(cells) if c.source.startswith("## Published months"))

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import pytest
 from commands import run_pipeline
+from msgspec import to_builtins
 
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import NotFoundError
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow  # the first test that needs it waits for the shar
 @pytest.fixture
 def answered(moved_home):
     """A home with one logged answer of its champion, and the log."""
-    champion = read_deployment()["champion"]
+    champion = read_deployment().champion
     model, _ = load_version(champion)
     ride = {"PULocationID": 74, "DOLocationID": 41, "trip_distance": 1.5}
     at = "2021-03-01T08:30:00"
@@ -34,8 +35,8 @@ def answered(moved_home):
     row = {
         **ride, **minutes, "prediction_id": "early", "ride_id": None, "asked_at": 1.6e9,
         "pickup_at": at, "support": int(answer.support[0]), "used_distance": True,
-        "model": f"{champion['name']}:{champion['version']}", "arm": "champion",
-        "model_sha256": champion["model_sha256"], "latency_ms": 1.0,
+        "model": champion.ref, "arm": "champion",
+        "model_sha256": champion.sha256, "latency_ms": 1.0,
     }  # fmt: skip
     log.add([row, {**row, "prediction_id": "doctored", "duration": minutes["duration"] + 5}])
     yield moved_home, log
@@ -69,7 +70,7 @@ def test_answer_is_traced_to_verified_source_bytes(answered):
 )
 def test_trace_shows_the_change_that_gave_the_version_its_role(answered, asked_at, arm, change):
     home, log = answered
-    ours = read_deployment()["champion"]
+    ours = to_builtins(read_deployment().champion)
     other = {**ours, "version": 9, "model_sha256": "9" * 64}
     for at, action, champion, challenger in (
         ("2031-01-01", "challenge", other, ours),

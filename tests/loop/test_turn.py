@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from importlib.resources import files
 from unittest.mock import Mock
 
@@ -16,9 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
+from msgspec.structs import replace
 
 from taxi_duration import environment
+from taxi_duration.domain.findings import Reason
 from taxi_duration.domain.months import Month
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import (
     BundleError,
     PipelineError,
@@ -28,7 +30,7 @@ from taxi_duration.errors import (
 )
 from taxi_duration.evaluation.bootstrap import Estimate
 from taxi_duration.evaluation.gate import Check, Decision
-from taxi_duration.evaluation.health import Health, Reason
+from taxi_duration.evaluation.health import Health
 from taxi_duration.files import read_json, write_json
 from taxi_duration.live.audit import read_audit
 from taxi_duration.live.deployment import (
@@ -38,20 +40,20 @@ from taxi_duration.live.deployment import (
     read_history,
     set_challenger,
 )
+from taxi_duration.loop.settings import auto_settings
 from taxi_duration.loop.state import State, read_state, write_state
-from taxi_duration.loop.turn import LOCK_FILE, BusyError, auto_settings, take_turn
+from taxi_duration.loop.turn import LOCK_FILE, BusyError, take_turn
 
 JANUARY, FEBRUARY, MARCH, APRIL = (Month(2021, month) for month in (1, 2, 3, 4))
 PATIENT = replace(auto_settings(), max_age_months=3)
 WRONG = Reason("error", "alarm", "MAE is twice the validation's")
 
 
-def entry(version: int, data_source: str = "tlc") -> dict:
-    return {"name": "green-duration", "version": version, "model_sha256": str(version) * 64,
-            "data_source": data_source}  # fmt: skip
+def version(number: int, data_source: str = "tlc") -> Version:
+    return Version("green-duration", number, str(number) * 64, data_source)
 
 
-class FakeWorkshop:
+class FakeWorld:
     """A world in which everything is quick, and every outcome is a field.
 
     What it makes is kept in files, so that it outlives the process like the real one's.
@@ -74,13 +76,13 @@ class FakeWorkshop:
         self.__dict__.update(fields)
         self.time = 1_000_000.0
         self.trained: list = []
-        self.told: list = []
+        self.logged: list = []
 
     def now(self):
         return self.time
 
     def months_of(self, model):
-        return [JANUARY, FEBRUARY] if model["version"] == 1 else [FEBRUARY, MARCH]
+        return [JANUARY, FEBRUARY] if model.number == 1 else [FEBRUARY, MARCH]
 
     def is_published(self, model, month):
         if isinstance(self.broken, SourceUnreachableError):
@@ -89,7 +91,7 @@ class FakeWorkshop:
 
     def _health(self, source, model, reasons):
         table = pd.DataFrame([{"by": "overall", "group": "all", "rows": 500, "mae": 3.0}])
-        name = f"{model['name']}:{model['version']}"
+        name = model.ref
         return Health(source, name, 500, 500, table, [], list(reasons))
 
     def month_health(self, model, month):
@@ -97,7 +99,7 @@ class FakeWorkshop:
 
     def live_health(self, model):
         self.check_bundle(model)
-        reasons = self.live_reasons if model["version"] == 2 or self.published == () else ()
+        reasons = self.live_reasons if model.number == 2 or self.published == () else ()
         return self._health("live log", model, reasons)
 
     def arm_health(self, model):
@@ -117,10 +119,10 @@ class FakeWorkshop:
         versions = read_json(made) if made.exists() else {}
         versions.setdefault(run_id, 2 + len(versions))  # a run keeps its version
         write_json(made, versions)
-        return entry(versions[run_id], self.new_source)
+        return version(versions[run_id], self.new_source)
 
     def gate(self, champion, challenger, month):
-        if champion["version"] == 9:
+        if champion.number == 9:
             raise SettingError("the champion was trained on this month")
         check = Check("better", self.gate_passes, "nearer by 0.5 min", {"gain_min": 0.5})
         return Decision(self.gate_passes, 5000, 28, (check,))
@@ -129,7 +131,7 @@ class FakeWorkshop:
         """Twelve days of feedback on the arms that deployment.json asks for."""
         deployment = read_deployment()
         days = self.feedback_days
-        if deployment["challenger"] is None or days == 0:
+        if deployment.challenger is None or days == 0:
             return pd.DataFrame()
         n = days * 100
         rng = np.random.default_rng(0)
@@ -137,9 +139,9 @@ class FakeWorkshop:
         day = np.repeat(np.arange(days), 100)
         noon = np.datetime64("2021-03-01T12:00:00")
         better = 1 + rng.normal(0, 0.2, days)[day]
-        split = deployment["ab_share"] > 0
+        split = deployment.ab_share > 0
         ours = rng.random(n) < 0.5 if split else np.zeros(n, dtype=bool)
-        champion, challenger = (deployment[k]["model_sha256"] for k in ("champion", "challenger"))
+        champion, challenger = deployment.champion.sha256, deployment.challenger.sha256
         return pd.DataFrame(
             {
                 "pickup_at": noon + (day * 86400).astype("m8[s]"),
@@ -152,8 +154,8 @@ class FakeWorkshop:
         )
 
     def check_bundle(self, model):
-        if model["version"] in self.damaged:
-            raise BundleError(f"version {model['version']} is damaged")
+        if model.number in self.damaged:
+            raise BundleError(f"{model.ref} is damaged")
 
     def mirror(self):
         if self.outage:
@@ -161,12 +163,12 @@ class FakeWorkshop:
 
     def log(self, line, model):
         self.mirror()
-        self.told.append((line["what"], model and model["version"]))
+        self.logged.append((line["what"], model and model.number))
 
 
 @pytest.fixture
 def deployed(home):
-    deploy_champion(entry(1), "the first")
+    deploy_champion(version(1), "the first")
     return home
 
 
@@ -175,45 +177,43 @@ def whats(lines) -> list[str]:
 
 
 def serving() -> int:
-    return read_deployment()["champion"]["version"]
+    return read_deployment().champion.number
 
 
 # --- looking ---------------------------------------------------------------------------------
 
 
 def test_nothing_deployed_waits_and_says_how_to_begin(home):
-    (line,) = take_turn(FakeWorkshop())
+    (line,) = take_turn(FakeWorld())
     assert line["what"] == "wait"
     assert "pipeline.py run" in line["why"]
 
 
 def test_no_new_month_does_nothing(deployed):
-    (line,) = take_turn(FakeWorkshop(published=(JANUARY, FEBRUARY)))
+    (line,) = take_turn(FakeWorld(published=(JANUARY, FEBRUARY)))
     assert (line["what"], line["why"]) == ("nothing", "no month after 2021-02 is published")
 
 
 def test_source_that_cannot_be_reached_is_waited_for(deployed):
-    (line,) = take_turn(FakeWorkshop(broken=SourceUnreachableError("no route")))
+    (line,) = take_turn(FakeWorld(broken=SourceUnreachableError("no route")))
     assert line["what"] == "wait"
     assert "no route" in line["why"]
 
 
 def test_quiet_month_is_not_worth_a_new_version(deployed):
-    lines = take_turn(FakeWorkshop(month_reasons=()), settings=PATIENT)
+    lines = take_turn(FakeWorld(month_reasons=()), settings=PATIENT)
     assert whats(lines) == ["not worth it 2021-03", "nothing"]
     assert read_state().looked_at == "2021-03"
 
 
 def test_old_champion_is_challenged_though_nothing_speaks_against_it(deployed):
-    shop = FakeWorkshop(
-        month_reasons=(), published=(JANUARY, FEBRUARY, MARCH, APRIL, Month(2021, 5))
-    )
-    lines = take_turn(shop)
+    world = FakeWorld(month_reasons=(), published=(JANUARY, FEBRUARY, MARCH, APRIL, Month(2021, 5)))
+    lines = take_turn(world)
     assert "retrain on the months before 2021-05" in whats(lines)
 
 
 def test_month_that_is_missing_for_good_is_stepped_over(deployed):
-    lines = take_turn(FakeWorkshop(published=(JANUARY, FEBRUARY, APRIL), feedback_days=0))
+    lines = take_turn(FakeWorld(published=(JANUARY, FEBRUARY, APRIL), feedback_days=0))
     assert whats(lines)[0] == "retrain on the months before 2021-04"
 
 
@@ -221,69 +221,69 @@ def test_month_that_is_missing_for_good_is_stepped_over(deployed):
 
 
 def test_window_moves_to_the_months_before_the_new_one(deployed):
-    shop = FakeWorkshop(feedback_days=0)
-    take_turn(shop)
-    assert shop.trained == [("2021-01:2021-02", "2021-03", auto_settings().model)]
+    world = FakeWorld(feedback_days=0)
+    take_turn(world)
+    assert world.trained == [("2021-01:2021-02", "2021-03", auto_settings().model)]
 
 
 def test_challenger_refused_by_the_gate_is_never_deployed(deployed):
-    lines = take_turn(FakeWorkshop(gate_passes=False))
+    lines = take_turn(FakeWorld(gate_passes=False))
     assert whats(lines)[-1] == "refuse green-duration:2"
-    assert [h["action"] for h in read_history()] == ["promote"]
+    assert [line.action for line in read_history()] == ["promote"]
 
 
 def test_challenger_from_the_sample_does_not_follow_one_from_real_trips(deployed):
-    lines = take_turn(FakeWorkshop(new_source="sample"))
+    lines = take_turn(FakeWorld(new_source="sample"))
     assert "it learned from sample, the champion from tlc" in [line["why"] for line in lines]
 
 
 def test_challenger_from_real_trips_may_follow_one_from_the_sample(home):
     """A machine that began without network must not stay with generated trips for ever."""
-    deploy_champion(entry(1, "sample"), "the first, without network")
-    take_turn(FakeWorkshop())
+    deploy_champion(version(1, "sample"), "the first, without network")
+    take_turn(FakeWorld())
     assert serving() == 2
 
 
 def test_training_that_fails_is_tried_again_next_turn_and_then_given_up(deployed):
-    shop = FakeWorkshop(broken=PipelineError("disk full"))
-    turns = [whats(take_turn(shop)) for _ in range(3)]
+    world = FakeWorld(broken=PipelineError("disk full"))
+    turns = [whats(take_turn(world)) for _ in range(3)]
     assert turns[0][-1] == turns[1][-1] == "wait"
     assert turns[2] == ["give up on 2021-03"]
 
 
 def test_month_after_one_given_up_begins_a_run_of_its_own(deployed):
     """Neither the run nor the failures of the month before are its own."""
-    shop = FakeWorkshop(broken=PipelineError("disk full"), published=(JANUARY, FEBRUARY, MARCH))
+    world = FakeWorld(broken=PipelineError("disk full"), published=(JANUARY, FEBRUARY, MARCH))
     for _ in range(auto_settings().max_attempts):
-        take_turn(shop)
+        take_turn(world)
     given_up = read_state()
     assert (given_up.looked_at, given_up.run_id, given_up.attempts) == ("2021-03", None, 0)
-    shop.published = (*shop.published, APRIL)
-    assert whats(take_turn(shop))[-1] == "wait"
+    world.published = (*world.published, APRIL)
+    assert whats(take_turn(world))[-1] == "wait"
     assert read_state().attempts == 1
 
 
 def test_training_goes_on_with_the_run_it_began(deployed):
-    shop = FakeWorkshop(broken=PipelineError("power cut"))
-    take_turn(shop)
+    world = FakeWorld(broken=PipelineError("power cut"))
+    take_turn(world)
     began = read_state().run_id
-    shop.broken = None
-    shop.feedback_days = 0
-    take_turn(shop)
+    world.broken = None
+    world.feedback_days = 0
+    take_turn(world)
     assert list(read_json(environment.runs_dir() / "versions.json")) == [began]
 
 
 def test_alarm_shortens_the_window_to_what_the_new_world_looks_like(deployed):
-    shop = FakeWorkshop(feedback_days=0, month_reasons=(WRONG,))
-    take_turn(shop)
-    assert shop.trained[0][:2] == ("2021-02", "2021-03")
+    world = FakeWorld(feedback_days=0, month_reasons=(WRONG,))
+    take_turn(world)
+    assert world.trained[0][:2] == ("2021-02", "2021-03")
 
 
 # --- testing it ------------------------------------------------------------------------------
 
 
 def test_whole_way_from_a_month_to_a_promotion(deployed):
-    assert whats(take_turn(FakeWorkshop())) == [
+    assert whats(take_turn(FakeWorld())) == [
         "retrain on the months before 2021-03", "made green-duration:2", "pass green-duration:2",
         "shadow green-duration:2", "try green-duration:2", "A/B-test green-duration:2",
         "trust green-duration:2", "promote green-duration:2",
@@ -293,77 +293,77 @@ def test_whole_way_from_a_month_to_a_promotion(deployed):
 
 def test_promotion_after_an_undecided_ab_test_says_what_speaks_for_it(deployed):
     """The shadow found it better; the A/B test only had to find it not worse."""
-    shop = FakeWorkshop(split_gain=0.0, feedback_days=15)
-    promoted = next(line for line in take_turn(shop) if line["what"].startswith("promote"))
+    world = FakeWorld(split_gain=0.0, feedback_days=15)
+    promoted = next(line for line in take_turn(world) if line["what"].startswith("promote"))
     assert "better in the shadow, and not worse for riders (undecided after" in promoted["why"]
 
 
 def test_champion_that_is_wrong_is_replaced_without_an_ab_test(deployed):
-    shop = FakeWorkshop(live_reasons=(WRONG,), rollback_gain=-1.0)
-    shop.live_health = lambda model: shop._health("live log", model, shop.live_reasons)
-    lines = take_turn(shop)
+    world = FakeWorld(live_reasons=(WRONG,), rollback_gain=-1.0)
+    world.live_health = lambda model: world._health("live log", model, world.live_reasons)
+    lines = take_turn(world)
     assert "promote green-duration:2" in whats(lines)
     assert "A/B-test green-duration:2" not in whats(lines)
 
 
 def test_shadow_answers_wait_for_feedback(deployed):
-    lines = take_turn(FakeWorkshop(feedback_days=0))
+    lines = take_turn(FakeWorld(feedback_days=0))
     assert lines[-1]["what"] == "wait"
-    assert (read_deployment()["shadow"], read_deployment()["ab_share"]) == (True, 0.0)
+    assert (read_deployment().shadow, read_deployment().ab_share) == (True, 0.0)
 
 
 def test_few_days_of_feedback_are_waited_on(deployed):
-    lines = take_turn(FakeWorkshop(feedback_days=5))
+    lines = take_turn(FakeWorld(feedback_days=5))
     assert "4 days and 400 rides" in lines[-1]["why"]
 
 
 def test_challenger_worse_in_the_shadow_is_dropped(deployed):
-    lines = take_turn(FakeWorkshop(shadow_gain=-0.5))
+    lines = take_turn(FakeWorld(shadow_gain=-0.5))
     assert "drop green-duration:2" in whats(lines)
-    assert read_deployment()["challenger"] is None
+    assert read_deployment().challenger is None
 
 
 def test_challenger_that_four_weeks_cannot_tell_apart_is_dropped(deployed):
-    lines = take_turn(FakeWorkshop(shadow_gain=0.0, feedback_days=30))
+    lines = take_turn(FakeWorld(shadow_gain=0.0, feedback_days=30))
     assert "drop green-duration:2" in whats(lines)
     assert serving() == 1
 
 
 def test_challenger_worse_for_riders_is_dropped_though_its_shadow_was_better(deployed):
-    lines = take_turn(FakeWorkshop(split_gain=-3.0, feedback_days=20))
+    lines = take_turn(FakeWorld(split_gain=-3.0, feedback_days=20))
     assert "A/B-test green-duration:2" in whats(lines)
     assert "drop green-duration:2" in whats(lines)
     assert serving() == 1
 
 
 def test_challenger_that_alarms_is_dropped_before_its_week_is_over(deployed):
-    shop = FakeWorkshop(arm_reasons=(WRONG,), feedback_days=9)
-    lines = take_turn(shop)
+    world = FakeWorld(arm_reasons=(WRONG,), feedback_days=9)
+    lines = take_turn(world)
     assert ("drop green-duration:2", WRONG.text) == (lines[-1]["what"], lines[-1]["why"])
 
 
 def test_challenger_damaged_on_disk_is_not_promoted(deployed):
-    lines = take_turn(FakeWorkshop(damaged=(2,)))
+    lines = take_turn(FakeWorld(damaged=(2,)))
     assert whats(lines)[-1] == "drop green-duration:2"
     assert serving() == 1
 
 
 def test_challenger_judged_on_a_month_that_a_new_champion_knows_is_refused(deployed):
-    deploy_champion(entry(9), "by hand")
-    write_state(State("gate", month="2021-03", challenger=entry(2), champion=entry(1)))
-    assert whats(take_turn(FakeWorkshop())) == ["refuse green-duration:2"]
+    deploy_champion(version(9), "by hand")
+    write_state(State("gate", month="2021-03", challenger=version(2), champion=version(1)))
+    assert whats(take_turn(FakeWorld())) == ["refuse green-duration:2"]
 
 
 def test_challenger_without_feedback_is_dropped_after_two_months(deployed):
-    shop = FakeWorkshop(feedback_days=0)
-    take_turn(shop)
-    shop.time += 61 * 86400
-    assert "drop green-duration:2" in whats(take_turn(shop))
+    world = FakeWorld(feedback_days=0)
+    take_turn(world)
+    world.time += 61 * 86400
+    assert "drop green-duration:2" in whats(take_turn(world))
 
 
 def test_challenger_set_by_an_operator_is_judged_too(deployed):
-    set_challenger(entry(7), "by hand", shadow=True)
-    lines = take_turn(FakeWorkshop(published=()))
+    set_challenger(version(7), "by hand", shadow=True)
+    lines = take_turn(FakeWorld(published=()))
     assert whats(lines)[0] == "adopt green-duration:7"
     assert serving() == 7
 
@@ -372,34 +372,34 @@ def test_challenger_set_by_an_operator_is_judged_too(deployed):
 def test_challenger_of_an_operators_ab_test_is_not_promoted_without_proof(
     deployed, shadow_gain, serves
 ):
-    set_challenger(entry(7), "by hand", ab_share=0.2, shadow=True)
-    shop = FakeWorkshop(published=(), split_gain=0.0, shadow_gain=shadow_gain)
-    take_turn(shop)
+    set_challenger(version(7), "by hand", ab_share=0.2, shadow=True)
+    world = FakeWorld(published=(), split_gain=0.0, shadow_gain=shadow_gain)
+    take_turn(world)
     assert serving() == serves
 
 
 def test_challenger_of_an_operators_ab_test_is_dropped_when_nothing_speaks_for_it(deployed):
-    set_challenger(entry(7), "by hand", ab_share=0.2, shadow=True)
-    shop = FakeWorkshop(published=(), split_gain=0.0, shadow_gain=0.0)
-    take_turn(shop)
-    shop.time += 86400 * (auto_settings().max_test_days + 1)
-    assert "drop green-duration:7" in whats(take_turn(shop))
+    set_challenger(version(7), "by hand", ab_share=0.2, shadow=True)
+    world = FakeWorld(published=(), split_gain=0.0, shadow_gain=0.0)
+    take_turn(world)
+    world.time += 86400 * (auto_settings().max_test_days + 1)
+    assert "drop green-duration:7" in whats(take_turn(world))
     assert serving() == 1
 
 
 def test_test_that_an_operator_ended_is_left(deployed):
-    shop = FakeWorkshop(feedback_days=0)
-    take_turn(shop)
+    world = FakeWorld(feedback_days=0)
+    take_turn(world)
     drop_challenger("by hand")
-    assert whats(take_turn(shop)) == ["leave green-duration:2"]
+    assert whats(take_turn(world)) == ["leave green-duration:2"]
 
 
 # --- going back ------------------------------------------------------------------------------
 
 
 def test_alarm_on_a_new_champion_rolls_back(deployed):
-    deploy_champion(entry(2), "new")
-    lines = take_turn(FakeWorkshop(live_reasons=(WRONG,)))
+    deploy_champion(version(2), "new")
+    lines = take_turn(FakeWorld(live_reasons=(WRONG,)))
     assert "roll back green-duration:2 to green-duration:1" in whats(lines)
     assert serving() == 1
 
@@ -407,46 +407,48 @@ def test_alarm_on_a_new_champion_rolls_back(deployed):
 @pytest.mark.parametrize("gain_min", [-0.2, 0.05, 0.14])
 def test_alarm_that_the_earlier_version_would_share_does_not_roll_back(deployed, gain_min):
     """Worse, better by chance (0.05 +- 0.1 min), and better by less than 5 % of 3 minutes."""
-    deploy_champion(entry(2), "new")
-    take_turn(FakeWorkshop(live_reasons=(WRONG,), rollback_gain=gain_min, published=()))
+    deploy_champion(version(2), "new")
+    take_turn(FakeWorld(live_reasons=(WRONG,), rollback_gain=gain_min, published=()))
     assert serving() == 2
 
 
 def test_champion_damaged_on_disk_rolls_back(deployed):
-    deploy_champion(entry(2), "new")
-    take_turn(FakeWorkshop(damaged=(2,)))
+    deploy_champion(version(2), "new")
+    take_turn(FakeWorld(damaged=(2,)))
     assert serving() == 1
 
 
 def test_champion_damaged_with_nothing_before_it_is_an_error(deployed):
     with pytest.raises(BundleError):
-        take_turn(FakeWorkshop(damaged=(1,)))
+        take_turn(FakeWorld(damaged=(1,)))
 
 
 def test_drift_alone_does_not_roll_back(deployed):
-    deploy_champion(entry(2), "new")
+    deploy_champion(version(2), "new")
     drift = Reason("drift", "alarm", "trips are longer")
-    take_turn(FakeWorkshop(live_reasons=(drift,), published=()))
+    take_turn(FakeWorld(live_reasons=(drift,), published=()))
     assert serving() == 2
 
 
 def test_alarm_during_a_test_ends_the_test_too(deployed):
-    deploy_champion(entry(2), "new")
-    set_challenger(entry(3), "by hand", shadow=True)
-    take_turn(FakeWorkshop(live_reasons=(WRONG,), published=()))
+    deploy_champion(version(2), "new")
+    set_challenger(version(3), "by hand", shadow=True)
+    take_turn(FakeWorld(live_reasons=(WRONG,), published=()))
     assert serving() == 1
-    assert read_deployment()["challenger"] is None
+    assert read_deployment().challenger is None
 
 
 def test_rollback_cut_after_its_act_goes_back_one_version_only(deployed):
     """Deployment already went back, the state does not know: version 0 must not come back."""
-    deploy_champion(entry(2), "new")
-    deploy_champion(entry(3), "newer")
-    state = State(stage="roll_back", serial=5, champion=entry(3), challenger=entry(2), why="bad")
+    deploy_champion(version(2), "new")
+    deploy_champion(version(3), "newer")
+    state = State(
+        stage="roll_back", serial=5, champion=version(3), challenger=version(2), why="bad"
+    )
     write_state(state)
-    take_turn(FakeWorkshop(published=()))
+    take_turn(FakeWorld(published=()))
     write_state(state)
-    take_turn(FakeWorkshop(published=()))
+    take_turn(FakeWorld(published=()))
     assert serving() == 2
 
 
@@ -454,33 +456,33 @@ def test_rollback_cut_after_its_act_goes_back_one_version_only(deployed):
 
 
 def test_mlflow_that_is_gone_does_not_hold_up_a_rollback(deployed):
-    deploy_champion(entry(2), "new")
+    deploy_champion(version(2), "new")
     said = []
-    shop = FakeWorkshop(live_reasons=(WRONG,), outage=TrackingError("no connection"))
-    take_turn(shop, say=said.append)
+    world = FakeWorld(live_reasons=(WRONG,), outage=TrackingError("no connection"))
+    take_turn(world, say=said.append)
     assert serving() == 1
-    assert "MLflow is told by a later turn: no connection" in said
+    assert "MLflow gets this with a later turn: no connection" in said
 
 
-def test_mlflow_that_is_back_is_told_everything_once(deployed):
-    shop = FakeWorkshop(outage=TrackingError("no connection"))
-    decided = whats(take_turn(shop))
+def test_mlflow_that_is_back_gets_everything_once(deployed):
+    world = FakeWorld(outage=TrackingError("no connection"))
+    decided = whats(take_turn(world))
     assert serving() == 2
-    assert shop.told == []
-    shop.outage = None
+    assert world.logged == []
+    world.outage = None
     for _ in range(2):
-        take_turn(shop)
-    assert [what for what, _ in shop.told] == decided
-    assert shop.told[-1] == ("promote green-duration:2", 2)
+        take_turn(world)
+    assert [what for what, _ in world.logged] == decided
+    assert world.logged[-1] == ("promote green-duration:2", 2)
 
 
 @pytest.mark.parametrize("stage", ["train", "gate"])
 def test_step_that_needs_mlflow_waits_for_it_and_does_not_give_up(deployed, stage):
-    write_state(State(stage, month="2021-03", challenger=entry(2), champion=entry(1)))
-    shop = FakeWorkshop()
-    setattr(shop, stage, Mock(side_effect=TrackingError("no connection")))
+    write_state(State(stage, month="2021-03", challenger=version(2), champion=version(1)))
+    world = FakeWorld()
+    setattr(world, stage, Mock(side_effect=TrackingError("no connection")))
     for _ in range(auto_settings().max_attempts + 1):
-        (line,) = take_turn(shop)
+        (line,) = take_turn(world)
         assert (line["what"], line["why"]) == ("wait", "MLflow is needed: no connection")
     assert read_state().stage == stage
 
@@ -490,20 +492,20 @@ def test_step_that_needs_mlflow_waits_for_it_and_does_not_give_up(deployed, stag
 
 def test_second_turn_at_the_same_time_is_refused(deployed):
     with FileLock(deployed / "deployment" / LOCK_FILE), pytest.raises(BusyError):
-        take_turn(FakeWorkshop())
+        take_turn(FakeWorld())
 
 
 def test_backlog_of_months_takes_a_turn_for_each(deployed):
-    shop = FakeWorkshop(gate_passes=False, published=(JANUARY, FEBRUARY, MARCH, APRIL))
-    months = [take_turn(shop) and read_state().looked_at for _ in range(2)]
+    world = FakeWorld(gate_passes=False, published=(JANUARY, FEBRUARY, MARCH, APRIL))
+    months = [take_turn(world) and read_state().looked_at for _ in range(2)]
     assert months == ["2021-03", "2021-04"]
 
 
 def test_turn_after_everything_is_done_changes_nothing(deployed):
-    shop = FakeWorkshop()
-    take_turn(shop)
+    world = FakeWorld()
+    take_turn(world)
     before = (read_deployment(), read_state())
-    take_turn(shop)
+    take_turn(world)
     assert (read_deployment(), read_state()) == before
 
 
@@ -521,7 +523,7 @@ def fork_turn(prepare) -> int:
     if child == 0:
         try:
             prepare()
-            take_turn(FakeWorkshop())
+            take_turn(FakeWorld())
         finally:
             os._exit(0)
     return child
@@ -543,22 +545,22 @@ def die_at_write(number: int) -> None:
 
 def new_home(tmp_path, monkeypatch, name) -> None:
     monkeypatch.setenv("TAXI_HOME", str(tmp_path / name))
-    deploy_champion(entry(1), "the first")
+    deploy_champion(version(1), "the first")
 
 
 def assert_finished() -> None:
     """The next turn ended where an undisturbed one ends, with one line for each decision."""
-    take_turn(FakeWorkshop())
+    take_turn(FakeWorld())
     assert read_state().stage == "idle"
-    champion, history = read_deployment()["champion"], [h["action"] for h in read_history()]
-    assert champion["version"] == serving() > 1
-    assert read_deployment()["challenger"] is None
+    champion, history = read_deployment().champion, [line.action for line in read_history()]
+    assert champion.number == serving() > 1
+    assert read_deployment().challenger is None
     # A change is written to the history before it is made: a death between leaves two lines.
     assert history[0] == history[-1] == "promote"
     decisions = Counter(line["key"] for line in read_audit() if line["key"])
     assert set(decisions.values()) == {1}
     promoted = [w for w in whats(read_audit()) if w.startswith("promote")]
-    assert promoted == [f"promote green-duration:{champion['version']}"]
+    assert promoted == [f"promote {champion.ref}"]
 
 
 @pytest.mark.slow
@@ -600,7 +602,7 @@ def test_turns_that_all_die_get_there_in_the_end(tmp_path, monkeypatch):
     """Each turn is killed at its 20th write: the story moves on from death to death."""
     new_home(tmp_path, monkeypatch, "again")
     deaths = 0
-    while read_deployment()["champion"] == entry(1) and deaths < 60:
+    while read_deployment().champion == version(1) and deaths < 60:
         _, status = os.waitpid(fork_turn(lambda: die_at_write(20)), 0)
         deaths += os.WIFSIGNALED(status)
     assert 3 <= deaths < 60

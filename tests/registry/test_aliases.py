@@ -37,7 +37,7 @@ def moves(alias: str) -> list[tuple]:
 def test_alias_moves_and_goes(client):
     assert tag_version(client, f"{NAME}:1", "stable") == (NAME, "stable", 1, None)
     assert tag_version(client, f"{NAME}:2", "stable") == (NAME, "stable", 2, 1)
-    assert find_version(client, f"{NAME}:stable")["version"] == 2
+    assert find_version(client, f"{NAME}:stable").number == 2
     assert untag_version(client, f"{NAME}:stable") == (NAME, "stable", None, 2)
     with pytest.raises(NotFoundError):
         find_version(client, f"{NAME}:stable")
@@ -52,7 +52,7 @@ def test_every_kind_of_reference_can_be_tagged(client, moved_home):
 def test_several_aliases_may_mean_one_version(client):
     tag_version(client, f"{NAME}:1", "stable")
     tag_version(client, f"{NAME}:stable", "winter")
-    assert find_version(client, f"{NAME}:1")["aliases"] == ["champion", "stable", "winter"]
+    assert find_version(client, f"{NAME}:1").aliases == ("champion", "stable", "winter")
 
 
 def test_every_change_is_kept_with_its_time_and_who_made_it(client):
@@ -117,7 +117,7 @@ def test_alias_that_is_not_a_users_is_not_given(client, alias):
 def test_only_a_users_alias_is_taken_away(client, reference, error, said):
     with pytest.raises(error, match=said):
         untag_version(client, reference)
-    assert find_version(client, f"{NAME}:champion")["version"] == 1
+    assert find_version(client, f"{NAME}:champion").number == 1
 
 
 def test_no_change_yet_is_an_empty_history(home):

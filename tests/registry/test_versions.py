@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 from cards import with_another_trip
+from msgspec.structs import replace
 from servers import free_port
 
 from taxi_duration.domain.rides import Rides
@@ -58,7 +59,7 @@ def test_registering_the_same_run_again_keeps_its_version(client, bundle):
     parent = new_parent(client)
     cards = [register_bundle(client, parent, "green", bundle) for _ in range(2)]
     assert cards[0] == cards[1]
-    assert [row["version"] for row in list_versions(client, NAME)] == [2, 1]
+    assert [row.number for row in list_versions(client, NAME)] == [2, 1]
 
 
 def test_registration_killed_before_the_bundle_was_copied_goes_on(client, bundle, moved_home):
@@ -82,14 +83,14 @@ def test_lost_tracking_store_never_makes_a_version_overwrite_another_model(
     assert card["version"] == 2
     assert load_bundle(moved_home / "models" / NAME / "1")[1] == first
     assert register_bundle(client, parent, "green", bundle) == card
-    assert [row["version"] for row in list_versions(client, NAME)] == [2]
+    assert [row.number for row in list_versions(client, NAME)] == [2]
 
 
 def test_damaged_bundle_is_not_registered(client, bundle):
     (bundle / "model.bin").write_bytes(b"\x80" + (bundle / "model.bin").read_bytes()[1:-1])
     with pytest.raises(BundleError):
         register_bundle(client, new_parent(client), "green", bundle)
-    assert [row["version"] for row in list_versions(client, NAME)] == [1]
+    assert [row.number for row in list_versions(client, NAME)] == [1]
 
 
 def test_registered_version_is_signed_when_there_is_a_key(client, bundle, moved_home, monkeypatch):
@@ -126,7 +127,7 @@ def test_version_without_its_bundle_is_found_and_has_to_be_pulled(client, first,
     shutil.rmtree(moved_home / "models")
     digest = first["model_sha256"]
     for reference in (":1", ":champion", ":latest", f"@sha256:{digest[:12]}"):
-        assert find_version(client, NAME + reference)["version"] == 1
+        assert find_version(client, NAME + reference).number == 1
         with pytest.raises(NotFoundError, match=r"`python pipeline\.py pull green-duration:1`"):
             find_bundle(client, NAME + reference)
 
@@ -139,9 +140,9 @@ def test_bundle_of_another_model_is_not_given_out(client, bundle, moved_home):
 
 def test_versions_are_listed_with_the_facts_of_their_cards(client, first):
     (row,) = list_versions(client)
-    assert (row["name"], row["version"], row["aliases"]) == (NAME, 1, ["champion"])
-    assert (row["train"], row["validation"], row["data_source"]) == ("2021-01", "2021-02", "sample")
-    assert row["rmse"] == first["metrics"]["with_distance"]["rmse"]
+    assert (row.name, row.number, row.aliases) == (NAME, 1, ("champion",))
+    assert (row.train, row.validation, row.data_source) == ("2021-01", "2021-02", "sample")
+    assert row.rmse == first["metrics"]["with_distance"]["rmse"]
 
 
 def test_versions_are_listed_from_the_registry_when_models_is_lost(client, bundle, moved_home):
@@ -149,19 +150,19 @@ def test_versions_are_listed_from_the_registry_when_models_is_lost(client, bundl
     before = list_versions(client)
     shutil.rmtree(moved_home / "models")
     (second, _) = list_versions(client)
-    assert second == {**before[0], "bundle": "missing"}
+    assert second == replace(before[0], bundle="missing")
 
 
 def test_damaged_card_does_not_hide_the_versions(client, first, moved_home):
     (moved_home / "models" / NAME / "1" / "card.json").write_text('{"name": "green-du')
     (row,) = list_versions(client)
-    assert (row["bundle"], row["model_sha256"]) == ("damaged", first["model_sha256"])
+    assert (row.bundle, row.sha256) == ("damaged", first["model_sha256"])
 
 
 def test_card_of_another_model_is_not_taken_for_the_versions(client, first, bundle, moved_home):
     shutil.copytree(bundle, moved_home / "models" / NAME / "1", dirs_exist_ok=True)
     (row,) = list_versions(client)
-    assert (row["bundle"], row["model_sha256"]) == ("another model", first["model_sha256"])
+    assert (row.bundle, row.sha256) == ("another model", first["model_sha256"])
 
 
 def test_server_that_does_not_answer_is_told(moved_home, monkeypatch):

@@ -13,6 +13,7 @@ from service_samples import make_card, make_rides
 from serve import create_app
 from serve.app import close_app
 from taxi_duration import environment
+from taxi_duration.domain.version import Version, bundle_folder
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 from taxi_duration.model.bundle import save_bundle
 from taxi_duration.model.duration_model import DurationModel
@@ -27,16 +28,16 @@ def models() -> dict[int, DurationModel]:
 
 
 @pytest.fixture
-def registered(home, models) -> dict[int, dict[str, Any]]:
-    """Cards of both versions, saved as bundles in the test's home."""
+def registered(home, models) -> dict[int, Version]:
+    """Both versions, saved as bundles in the test's home."""
+    key = environment.signing_key()
     return {
-        version: save_bundle(
-            environment.models_dir() / "green-duration" / str(version),
-            model,
-            make_card(version, model.kind),
-            environment.signing_key(),
+        number: Version.of(
+            save_bundle(
+                bundle_folder("green-duration", number), model, make_card(number, model.kind), key
+            )
         )
-        for version, model in models.items()
+        for number, model in models.items()
     }
 
 

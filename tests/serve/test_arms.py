@@ -28,7 +28,7 @@ def rides(n: int) -> list[dict]:
 def test_arms_are_those_of_the_hash_of_the_ride_id(start, registered):
     client = start(ab_share=0.5).test_client()
     answers = [client.post("/predict", json=ride).json for ride in rides(60)]
-    salt = registered[2]["model_sha256"]
+    salt = registered[2].sha256
     assert [a["arm"] for a in answers] == [arm_of(f"ride-{i}", 0.5, salt) for i in range(60)]
     assert {a["arm"] for a in answers} == {"champion", "challenger"}
 

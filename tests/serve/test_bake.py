@@ -37,7 +37,7 @@ def test_the_chosen_model_is_baked_in(context, tmp_path, model, expected):
 def test_what_is_baked_in_can_be_loaded(context, tmp_path, registered):
     bake("champion", context, tmp_path / "baked")
     _, card = load_bundle(tmp_path / "baked" / "green-duration" / "2")
-    assert card["model_sha256"] == registered[2]["model_sha256"]
+    assert card["model_sha256"] == registered[2].sha256
 
 
 def test_without_a_deployment_the_image_is_made_without_a_model(tmp_path):

@@ -17,6 +17,7 @@ from service_samples import RIDE, make_card
 
 from serve.bodies.parquet import PARQUET_TYPES
 from taxi_duration import environment
+from taxi_duration.domain.version import Version
 from taxi_duration.files import read_json, write_bytes
 from taxi_duration.live.deployment import (
     deploy_champion,
@@ -39,7 +40,7 @@ def folder(version: int):
 
 @pytest.fixture
 def app(registered, make_app):
-    """A service that follows the deployment, with version 1 as champion; looks when told."""
+    """A service that follows the deployment, with version 1 as champion; looks when asked."""
     deploy_champion(registered[1], "first")
     return make_app()
 
@@ -121,7 +122,7 @@ def replace_by(content: bytes, version: int) -> None:
     """A bundle with the right digest that is no model of ours."""
     write_bytes(folder(version) / "model.bin", content)
     card = {**make_card(version, "LR"), "model_sha256": hashlib.sha256(content).hexdigest()}
-    deploy_champion(write_card(folder(version), card, None), "broken")
+    deploy_champion(Version.of(write_card(folder(version), card, None)), "broken")
 
 
 def make_it_no_model(version: int) -> None:
@@ -163,7 +164,7 @@ def test_a_bad_bundle_is_refused_and_the_old_model_serves_on(
     client, look, metric, registered, damage
 ):
     damage(2)
-    if read_deployment()["champion"]["version"] == 1:
+    if read_deployment().champion.number == 1:
         deploy_champion(registered[2], "bad")
     look()
     assert served(client) == "green-duration:1"
@@ -309,7 +310,7 @@ def test_a_spoilt_deployment_file_changes_nothing(client, look, content):
 def test_a_share_that_is_none_is_refused(client, look, registered, share):
     set_challenger(registered[2], "test", ab_share=0.5)
     path = environment.deployment_dir() / "deployment.json"
-    path.write_text(json.dumps({**read_deployment(), "ab_share": share}))
+    path.write_text(json.dumps({**read_deployment().as_dict(), "ab_share": share}))
     look()
     assert served(client) == "green-duration:1"
     assert "ab_share" in client.get("/model").json["trouble"]
@@ -321,7 +322,7 @@ def test_a_worker_that_starts_on_a_bad_champion_serves_the_one_before(registered
     flip_a_bit(2)
     app = make_app()
     assert served(app.test_client()) == "green-duration:1"
-    assert "green-duration:2 is refused" in app.extensions["taxi"].holder.trouble
+    assert "green-duration:2 is refused" in app.extensions["taxi"].holder.problem
 
 
 def test_a_bad_challenger_leaves_the_champion_alone(client, look, registered):
@@ -332,7 +333,7 @@ def test_a_bad_challenger_leaves_the_champion_alone(client, look, registered):
     assert "challenger green-duration:2 is refused" in client.get("/model").json["trouble"]
 
 
-def test_dropping_the_challenger_ends_the_trouble(client, look, registered):
+def test_dropping_the_challenger_ends_the_problem(client, look, registered):
     flip_a_bit(2)
     set_challenger(registered[2], "test", ab_share=1.0)
     look()

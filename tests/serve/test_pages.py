@@ -12,12 +12,13 @@ from service_samples import RIDE
 import serve
 from serve.core import live_page
 from taxi_duration import environment
+from taxi_duration.domain.findings import Drift, Reason
 from taxi_duration.evaluation import sequential_test
-from taxi_duration.evaluation.drift import Drift
-from taxi_duration.evaluation.health import Health, Reason
+from taxi_duration.evaluation.health import Health
 from taxi_duration.live.audit import record
 from taxi_duration.live.deployment import deploy_champion, set_challenger
-from taxi_duration.loop import monitor
+from taxi_duration.live.verdict import VERDICT_FILE, page_path, write_verdict
+from taxi_duration.loop.monitor import make_verdict
 
 STATIC = Path(serve.__file__).parent / "static"
 SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
@@ -138,8 +139,8 @@ HEALTH = Health("live log", "green-duration:1", 40, 0, pd.DataFrame(), [DRIFT],
 
 
 def test_the_monitors_verdict_is_shown(home, data):
-    monitor.write_verdict(HEALTH)
-    assert {**HEALTH.as_dict(), "at": ANY} == data()["verdict"]
+    write_verdict(make_verdict(HEALTH))
+    assert {**make_verdict(HEALTH).as_dict(), "at": ANY} == data()["verdict"]
 
 
 def test_the_monitors_last_report_is_shown_without_its_scripts(home, client, data):
@@ -148,7 +149,7 @@ def test_the_monitors_last_report_is_shown_without_its_scripts(home, client, dat
     assert (missing.status_code, missing.json["error"]["code"]) == (404, "no_report")
     assert "pipeline.py monitor" in missing.json["error"]["message"]
     environment.live_dir().mkdir(parents=True, exist_ok=True)
-    (environment.live_dir() / live_page.PAGE_FILE).write_text("<h1>Monitor</h1>")
+    page_path().write_text("<h1>Monitor</h1>")
     assert data()["report"].startswith("20")
     report = client.get("/monitor/report")
     assert (report.status_code, report.text) == (200, "<h1>Monitor</h1>")
@@ -158,8 +159,8 @@ def test_the_monitors_last_report_is_shown_without_its_scripts(home, client, dat
 
 @pytest.mark.parametrize("content", ['{"verdict": ', "[]", '{"verdict": "ok"}', "\x00"])
 def test_a_damaged_verdict_is_said_and_breaks_nothing(home, client, data, content):
-    monitor.write_verdict(HEALTH)
-    (environment.live_dir() / live_page.VERDICT_FILE).write_text(content)
+    write_verdict(make_verdict(HEALTH))
+    (environment.live_dir() / VERDICT_FILE).write_text(content)
     found = data()
     assert found["verdict"] is None
     assert "monitor.json cannot be read" in found["trouble"][0]
@@ -168,7 +169,7 @@ def test_a_damaged_verdict_is_said_and_breaks_nothing(home, client, data, conten
 
 def test_the_verdict_is_among_the_metrics(home, metric):
     assert metric('taxi_verdict{version="green-duration:1"}') == 0
-    monitor.write_verdict(HEALTH)
+    write_verdict(make_verdict(HEALTH))
     assert metric('taxi_verdict{version="green-duration:1"}') == 2
     assert metric('taxi_drift{feature="hour",measure="psi"}') == 0.06
     assert metric('taxi_drift_level{feature="hour",measure="psi"}') == 2

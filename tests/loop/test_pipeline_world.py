@@ -11,21 +11,23 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from taxi_duration import environment
 from taxi_duration.chain.release import mirror_aliases
 from taxi_duration.data.prepared import concat_trips, prepare_months
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import SourceUnreachableError
 from taxi_duration.files import read_json
 from taxi_duration.live.audit import read_audit
 from taxi_duration.live.deployment import deploy_champion, read_deployment
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.loop.monitor import load_version
+from taxi_duration.loop.pipeline_world import PipelineWorld
 from taxi_duration.loop.state import State, read_state, write_state
 from taxi_duration.loop.turn import take_turn
-from taxi_duration.loop.world import PipelineWorkshop
 from taxi_duration.model.bundle import load_card, save_bundle
 from taxi_duration.registry import tracking
 
@@ -36,25 +38,25 @@ MARCH = Month(2021, 3)
 
 
 @pytest.fixture
-def shop(moved_home):
-    """The real workshop on a home with one deployed version, a weak linear model."""
-    workshop = PipelineWorkshop((), say=print)
-    yield workshop
-    workshop.prediction_log.close()
+def world(moved_home):
+    """The real world on a home with one deployed version, a weak linear model."""
+    world = PipelineWorld((), say=print)
+    yield world
+    world.prediction_log.close()
 
 
 @pytest.fixture
-def challenger(shop, fitted):
+def challenger(world, fitted):
     """Version 2, registered beside the first: trees, far better."""
     first = load_card(environment.models_dir() / NAME / "1")
     card = {**first, "version": 2, "model_kind": "XGB"}
     card = save_bundle(environment.models_dir() / NAME / "2", fitted("XGB"), card, None)
-    shop.client.create_model_version(NAME, "models/2")
-    return {key: card[key] for key in ("name", "version", "model_sha256", "data_source")}
+    world.client.create_model_version(NAME, "models/2")
+    return Version.of(card)
 
 
 def champion():
-    return read_deployment()["champion"]
+    return read_deployment().champion
 
 
 def aliases(client):
@@ -68,13 +70,13 @@ def live(days=15, a_day=40, split=0.0, spoiled=False):
     day = trips["pickup_at"].dt.day
     trips = trips[day <= days].groupby(day[day <= days]).head(a_day).reset_index(drop=True)
     rides = Rides.from_frame(trips)
-    roles = {role: deployment[role] for role in ("champion", "challenger") if deployment[role]}
-    minutes = {r: load_version(e)[0].answer(rides) for r, e in roles.items()}
+    roles = {"champion": deployment.champion, "challenger": deployment.challenger}
+    minutes = {r: load_version(v)[0].answer(rides) for r, v in roles.items() if v}
     rng = np.random.default_rng(len(trips))
     rows, shadows, feedback = [], [], []
     for i, trip in enumerate(trips.itertuples()):
         arm = "challenger" if rng.random() < split else "champion"
-        entry, answers = roles[arm], minutes[arm]
+        version, answers = roles[arm], minutes[arm]
         key = f"{time.time_ns()}-{i}"
         answer = {k: float(getattr(answers, k)[i]) for k in ("duration", "p10", "p50", "p90")}
         if spoiled:
@@ -85,14 +87,14 @@ def live(days=15, a_day=40, split=0.0, spoiled=False):
             "pickup_at": trip.pickup_at.isoformat(timespec="seconds"), "arm": arm,
             "trip_distance": float(trip.trip_distance), "support": int(answers.support[i]),
             "used_distance": bool(answers.used_distance[i]), "latency_ms": 1.0,
-            "model": f"{NAME}:{entry['version']}", "model_sha256": entry["model_sha256"],
+            "model": version.ref, "model_sha256": version.sha256,
         })  # fmt: skip
         feedback.append({"prediction_id": key, "duration": float(trip.duration)})
-        if deployment["shadow"] and arm == "champion":
+        if deployment.shadow and arm == "champion":
             other = minutes["challenger"]
             shadows.append({
                 "prediction_id": key, "model": f"{NAME}:2",
-                "model_sha256": roles["challenger"]["model_sha256"],
+                "model_sha256": deployment.challenger.sha256,
                 **{k: float(getattr(other, k)[i]) for k in ("duration", "p10", "p50", "p90")},
             })  # fmt: skip
     log = open_log()
@@ -105,57 +107,57 @@ def whats(lines):
     return [line["what"] for line in lines]
 
 
-def test_story_from_gate_to_promotion_to_rollback(shop, challenger, monkeypatch):
+def test_story_from_gate_to_promotion_to_rollback(world, challenger, monkeypatch):
     """Version 2 passes the gate, shadows, is A/B-tested, serves; is spoiled, and goes."""
-    monkeypatch.setattr(shop, "is_published", lambda entry, month: month <= MARCH)
+    monkeypatch.setattr(world, "is_published", lambda version, month: month <= MARCH)
     write_state(State("gate", month=str(MARCH), challenger=challenger, champion=champion()))
-    lines = take_turn(shop)
+    lines = take_turn(world)
     assert whats(lines)[:2] == [f"pass {NAME}:2", f"shadow {NAME}:2"]
-    assert aliases(shop.client) == {"champion": 1, "challenger": 2}
-    tags = shop.client.get_model_version(NAME, "2").tags
+    assert aliases(world.client) == {"champion": 1, "challenger": 2}
+    tags = world.client.get_model_version(NAME, "2").tags
     assert tags["gate"] == "passed"
     assert float(tags["gate.better.gain_min"]) > 0
 
     live()
-    assert f"A/B-test {NAME}:2" in whats(take_turn(shop))
+    assert f"A/B-test {NAME}:2" in whats(take_turn(world))
     live(split=0.5)
-    assert f"promote {NAME}:2" in whats(take_turn(shop))
+    assert f"promote {NAME}:2" in whats(take_turn(world))
     assert champion() == challenger
-    assert aliases(shop.client) == {"champion": 2}
+    assert aliases(world.client) == {"champion": 2}
 
     live(spoiled=True)
-    assert f"roll back {NAME}:2 to {NAME}:1" in whats(take_turn(shop))
-    assert champion()["version"] == 1
-    assert aliases(shop.client) == {"champion": 1}
+    assert f"roll back {NAME}:2 to {NAME}:1" in whats(take_turn(world))
+    assert champion().number == 1
+    assert aliases(world.client) == {"champion": 1}
     assert read_json(environment.live_dir() / "monitor.json")["verdict"] in ("ok", "watch", "alarm")
-    runs = shop.client.search_runs([tracking.experiment_id(shop.client)], max_results=200)
+    runs = world.client.search_runs([tracking.experiment_id(world.client)], max_results=200)
     decided = {run.data.tags.get("decision") for run in runs}
     assert {f"pass {NAME}:2", f"promote {NAME}:2"} <= decided
 
 
-def test_alias_that_nobody_deploys_any_more_is_removed(shop, challenger):
-    shop.client.set_registered_model_alias(NAME, "challenger", "2")
-    mirror_aliases(shop.client)
-    assert aliases(shop.client) == {"champion": 1}
+def test_alias_that_nobody_deploys_any_more_is_removed(world, challenger):
+    world.client.set_registered_model_alias(NAME, "challenger", "2")
+    mirror_aliases(world.client)
+    assert aliases(world.client) == {"champion": 1}
 
 
-def test_month_that_is_not_over_is_not_published(shop):
-    assert not shop.is_published(champion(), Month(2999, 1))
+def test_month_that_is_not_over_is_not_published(world):
+    assert not world.is_published(champion(), Month(2999, 1))
 
 
-def test_real_trips_are_never_followed_by_the_sample(shop, monkeypatch):
+def test_real_trips_are_never_followed_by_the_sample(world, monkeypatch):
     monkeypatch.setenv("DATA", "auto")
     monkeypatch.setenv("TLC_URL", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr("taxi_duration.data.sources.ATTEMPTS", 1)
     with pytest.raises(SourceUnreachableError):
-        shop.is_published({**champion(), "data_source": "tlc"}, MARCH)
+        world.is_published(replace(champion(), data_source="tlc"), MARCH)
 
 
-def test_earlier_version_is_asked_again_what_this_one_answered(shop, challenger):
+def test_earlier_version_is_asked_again_what_this_one_answered(world, challenger):
     weak = champion()
     deploy_champion(challenger, "better")
     live()
-    gain, rides = shop.compare_live(challenger, weak)
+    gain, rides = world.compare_live(challenger, weak)
     assert rides == 600
     assert gain.high < 0
 

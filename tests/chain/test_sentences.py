@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from taxi_duration.chain.findings import (
+from taxi_duration.chain.sentences import (
     describe_calibration,
     describe_curve,
     describe_pairs,

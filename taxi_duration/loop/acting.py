@@ -1,0 +1,38 @@
+"""Acting: what was decided is done; each act may be repeated after a crash."""
+
+from __future__ import annotations
+
+from taxi_duration.errors import BundleError
+from taxi_duration.live.deployment import deploy_champion, drop_challenger
+from taxi_duration.live.deployment import roll_back as put_previous_back
+from taxi_duration.loop.situation import Situation, Step
+from taxi_duration.loop.testing import doubt
+
+
+def promote(now: Situation) -> Step:
+    """Make the challenger the champion."""
+    if now.champion not in (now.old_champion, now.challenger):
+        return now.leave()
+    try:
+        now.world.check_bundle(now.challenger)
+    except BundleError as error:
+        return doubt(now, str(error), {})
+    deploy_champion(now.challenger, now.state.why)
+    what = f"promote {now.challenger.ref}"
+    return Step(what, now.state.why, now.done(), version=now.challenger)
+
+
+def drop(now: Situation) -> Step:
+    """End the test; the champion answers alone."""
+    if now.deployment.challenger == now.challenger:
+        drop_challenger(now.state.why)
+    what = f"drop {now.challenger.ref}"
+    return Step(what, now.state.why, now.done(), version=now.challenger)
+
+
+def roll_back(now: Situation) -> Step:
+    """Put the earlier champion back; it may be there already after a crash."""
+    if not now.is_overtaken:
+        put_previous_back(now.state.why)
+    what = f"roll back {now.old_champion.ref} to {now.challenger.ref}"
+    return Step(what, now.state.why, now.done(), version=now.old_champion)

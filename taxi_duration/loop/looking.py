@@ -1,0 +1,112 @@
+"""Looking: is the champion well, and is a new month worth a new version?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from taxi_duration.domain.findings import LEVELS
+from taxi_duration.domain.months import Month, parse_month
+from taxi_duration.errors import BundleError, SourceError, SourceUnreachableError
+from taxi_duration.evaluation.health import Health
+from taxi_duration.loop.situation import Situation, Step, wait
+
+UNKNOWN = Health("live log", "unknown", 0, 0, pd.DataFrame(), [], [])
+
+
+def idle(now: Situation) -> Step:
+    """Look at the champion and at the calendar; decide whether to act."""
+    if now.deployment.challenger is not None:
+        return _adopt(now)
+    live, back = look_at_champion(now)
+    if back is not None:
+        return back
+    looked_at = [parse_month(now.state.looked_at)] if now.state.looked_at else []
+    newest = max([*now.world.months_of(now.champion), *looked_at])
+    ahead = (newest.shift(i + 1) for i in range(now.settings.look_ahead_months))
+    try:
+        month = next((m for m in ahead if now.world.is_published(now.champion, m)), None)
+    except (SourceUnreachableError, SourceError) as error:
+        return wait(f"the source of months cannot be used: {error}")
+    if month is None:
+        worry = f"; the live log says {live.level}" if live.level != "ok" else ""
+        why = f"no month after {newest} is published{worry}"
+        return Step("nothing", why, None, {"live": live.overall()})
+    return _judge_month(now, month, live)
+
+
+def look_at_champion(now: Situation) -> tuple[Health, Step | None]:
+    """Look at the champion's live answers; the step is to go back, None to go on.
+
+    Raises:
+        BundleError: the champion or the one before it cannot be used.
+    """
+    try:
+        live = now.world.live_health(now.champion)
+    except BundleError as error:
+        if now.deployment.previous is None:
+            raise
+        now.world.check_bundle(now.deployment.previous)
+        return UNKNOWN, _distrust(now, str(error), {})
+    return live, _go_back(now, live)
+
+
+def _adopt(now: Situation) -> Step:
+    """Take over a test that an operator began."""
+    challenger = now.deployment.challenger
+    assert challenger is not None
+    after = now.enter(
+        "ab" if now.deployment.ab_share > 0 else "shadow",
+        champion=now.champion,
+        challenger=challenger,
+    )
+    why = "somebody else made it challenger; it is judged like any other"
+    return Step(f"adopt {challenger.ref}", why, after)
+
+
+def _judge_month(now: Situation, month: Month, live: Health) -> Step:
+    """A new month is there: is a new version worth it?"""
+    champion, settings = now.champion, now.settings
+    health = now.world.month_health(champion, month)
+    last = max(now.world.months_of(champion))
+    age = (month.year - last.year) * 12 + month.month - last.month
+    numbers = {"month": health.overall(), "live": live.overall(), "age_months": age}
+    worst = max((health, live), key=lambda found: LEVELS.index(found.level))
+    if worst.level == "ok" and age < settings.max_age_months:
+        why = f"{champion.ref} answers {month} as well as its validation month"
+        after = now.enter("idle", looked_at=str(month))
+        return Step(f"not worth it {month}", why, after, numbers)
+    why = (
+        f"{worst.source}: {worst.level}, {worst.reasons[0].text}"
+        if worst.reasons
+        else f"{champion.ref} is {age} months old"
+    )
+    alarmed = worst.level == "alarm"
+    window = settings.alarm_window_months if alarmed else settings.window_months
+    after = now.enter("train", month=str(month), window=window, champion=champion)
+    return Step(f"retrain on the months before {month}", why, after, numbers)
+
+
+def _go_back(now: Situation, live: Health) -> Step | None:
+    """Decide to roll back: the live answers are wrong, and the earlier version's were not."""
+    previous = now.deployment.previous
+    if not live.is_wrong or previous is None:
+        return None
+    gain, rides = now.world.compare_live(now.champion, previous)
+    enough = now.settings.min_rollback_gain_share * live.overall()["mae"]
+    if gain.low <= 0 or gain.value < enough:
+        return None
+    why = (
+        f"{live.reasons[0].text}; {previous.ref} is nearer by {gain.value:.2f} min "
+        f"on the same {rides:,} rides"
+    )
+    numbers = {"live": live.overall(), "gain_min": gain._asdict(), "rides": rides}
+    return _distrust(now, why, numbers)
+
+
+def _distrust(now: Situation, why: str, numbers: dict[str, Any]) -> Step:
+    after = now.enter(
+        "roll_back", champion=now.champion, challenger=now.deployment.previous, why=why
+    )
+    return Step(f"distrust {now.champion.ref}", why, after, numbers, now.champion)

@@ -1,0 +1,161 @@
+"""The real world of the loop: the same chain, registry and log that everything else uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from taxi_duration import environment
+from taxi_duration.chain.chain import run_chain
+from taxi_duration.chain.release import mirror_aliases
+from taxi_duration.chain.run import load_run, new_run
+from taxi_duration.chain.run_settings import RunSettings
+from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.data.sources import fetch_month, fetch_months
+from taxi_duration.domain.months import Month, parse_months
+from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.version import Version, bundle_folder
+from taxi_duration.errors import MonthNotPublishedError, PipelineError
+from taxi_duration.evaluation.bootstrap import Estimate
+from taxi_duration.evaluation.gate import Decision, check_unseen, compare_models
+from taxi_duration.evaluation.health import Health, draws_for, with_truth
+from taxi_duration.live.prediction_log import PredictionLog, open_log
+from taxi_duration.live.verdict import write_verdict
+from taxi_duration.loop.monitor import (
+    check_live,
+    check_month,
+    load_version,
+    log_frame,
+    make_verdict,
+    recent_rides,
+)
+from taxi_duration.loop.world import World
+from taxi_duration.model.bundle import load_card, reference_of
+from taxi_duration.registry import tracking
+from taxi_duration.training.baselines import fit_baselines
+
+
+class PipelineWorld(World):
+    """What each method is for stands at `World`; how it is done for real, here.
+
+    Args:
+        notebooks: of the chain, in their order.
+        say: prints a line of progress.
+    """
+
+    def __init__(self, notebooks: Sequence[str], say: Callable[[str], None]) -> None:
+        self._notebooks = notebooks
+        self._say = say
+
+    @cached_property
+    def client(self) -> Any:
+        """MlflowClient on the configured store."""
+        return tracking.connect()
+
+    @cached_property
+    def prediction_log(self) -> PredictionLog:
+        """The service's log."""
+        return open_log()
+
+    def now(self) -> float:
+        return time.time()
+
+    # --- months -------------------------------------------------------------------------
+
+    def months_of(self, version: Version) -> list[Month]:
+        card = load_card(version.folder, environment.signing_key(), version.ref)
+        return parse_months(f"{card['train_data']},{card['val_data']}")
+
+    def is_published(self, version: Version, month: Month) -> bool:
+        """Whether it can be had; it is in data/raw then.
+
+        A version that learned from real trips is never followed by one from the sample.
+        """
+        today = datetime.now(UTC)
+        if (today.year, today.month) <= month:
+            return False
+        try:
+            if version.data_source == "sample":
+                fetch_months(version.service, [month])
+            else:
+                fetch_month(version.service, month)
+        except MonthNotPublishedError:
+            return False
+        return True
+
+    def month_health(self, version: Version, month: Month) -> Health:
+        return check_month(version, month)
+
+    # --- the live log -------------------------------------------------------------------
+
+    def live_health(self, champion: Version) -> Health:
+        health = check_live(champion, self.prediction_log)
+        write_verdict(make_verdict(health))
+        return health
+
+    def arm_health(self, challenger: Version) -> Health:
+        return check_live(challenger, self.prediction_log)
+
+    def live_rows(self, since: float) -> pd.DataFrame:
+        return log_frame(self.prediction_log.answered(since=since))
+
+    def compare_live(self, champion: Version, earlier: Version) -> tuple[Estimate, int]:
+        """Let the earlier version answer again what the champion answered in the last days."""
+        rows = with_truth(recent_rides(champion, self.prediction_log))
+        model, _ = load_version(earlier)
+        true = rows["true_duration"].to_numpy()
+        theirs = np.abs(model.answer(Rides.from_frame(rows)).duration - true)
+        gain = np.abs(rows["duration"].to_numpy() - true) - theirs
+        return draws_for(rows["pickup_at"].to_numpy()).mean(gain), len(rows)
+
+    # --- a challenger -------------------------------------------------------------------
+
+    def train(
+        self, settings: RunSettings, run_id: str | None, remember: Callable[[str], None]
+    ) -> Version:
+        with tracking.needed():
+            tracking.experiment_id(self.client)
+        run = new_run(settings) if run_id is None else load_run(run_id)
+        remember(run.run_id)
+        run_chain(run, self._notebooks, self._say)
+        released = run.read().get("model")
+        if released is None:
+            raise PipelineError(f"run {run.run_id} registered no model")
+        folder = bundle_folder(released["name"], released["version"])
+        return Version.of(load_card(folder, environment.signing_key(), reference_of(folder)))
+
+    def gate(self, champion: Version, challenger: Version, month: Month) -> Decision:
+        (ours, our_card), (theirs, their_card) = map(load_version, (challenger, champion))
+        check_unseen(str(month), our_card, their_card)
+        train, trips = (
+            concat_trips(prepare_months(our_card["service"], months, mode=our_card["data_source"]))
+            for months in (parse_months(our_card["train_data"]), [month])
+        )
+        lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
+        rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
+        decision = compare_models(theirs, ours, lookups, rides, actual)
+        with tracking.needed():
+            for tag, value in decision.as_tags().items():
+                self.client.set_model_version_tag(
+                    challenger.name, str(challenger.number), tag, value
+                )
+        return decision
+
+    def check_bundle(self, version: Version) -> None:
+        load_version(version)
+
+    # --- MLflow -------------------------------------------------------------------------
+
+    def mirror(self) -> None:
+        with tracking.needed():
+            mirror_aliases(self.client)
+
+    def log(self, line: dict[str, Any], version: Version | None) -> None:
+        with tracking.needed():
+            tracking.log_decision(self.client, line, version)

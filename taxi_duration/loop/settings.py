@@ -1,0 +1,38 @@
+"""The settings of the loop, with their reasons in `auto_settings.json`."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from taxi_duration.files import read_settings
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class AutoSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The values of `auto_settings.json`."""
+
+    window_months: Count
+    alarm_window_months: Count
+    model: str
+    max_age_months: Count
+    look_ahead_months: Count
+    alpha: Share
+    shadow_blocks: Count
+    max_shadow_blocks: Count
+    ab_share: Share
+    ab_blocks: Count
+    min_block_trips: Count
+    max_test_days: Count
+    max_attempts: Count
+    min_rollback_gain_share: Share
+
+
+@cache
+def auto_settings() -> AutoSettings:
+    """Return the settings as stored with the package."""
+    return read_settings(__package__, "auto_settings.json", AutoSettings)

@@ -1,0 +1,88 @@
+"""The monitor's verdict on disk."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from taxi_duration.domain.findings import Drift, Reason
+from taxi_duration.errors import ContentError
+from taxi_duration.files import read_json
+from taxi_duration.live.verdict import Verdict, read_verdict, write_verdict
+
+VERDICT = Verdict(
+    at="2021-03-02T04:05:06+00:00",
+    verdict="watch",
+    source="green 2021-03",
+    model="green-duration:7",
+    rides=40,
+    answered=30,
+    reasons=[Reason("drift", "watch", "hour psi 0.02")],
+    errors=[{"by": "overall", "group": "all", "rows": 30, "mae": 3.5, "mae_low": None}],
+    drift=[Drift("hour", "psi", 0.02, "", "watch", 0.015, 0.05)],
+)
+# As the release before wrote it.
+CONTENT = {
+    "at": "2021-03-02T04:05:06+00:00",
+    "verdict": "watch",
+    "source": "green 2021-03",
+    "model": "green-duration:7",
+    "rides": 40,
+    "answered": 30,
+    "reasons": [{"kind": "drift", "level": "watch", "text": "hour psi 0.02"}],
+    "errors": [{"by": "overall", "group": "all", "rows": 30, "mae": 3.5, "mae_low": None}],
+    "drift": [{"feature": "hour", "measure": "psi", "value": 0.02, "unit": "", "level": "watch",
+               "watch": 0.015, "alarm": 0.05}],
+}  # fmt: skip
+
+
+@pytest.fixture
+def path(home):
+    write_verdict(VERDICT)
+    return home / "data" / "live" / "monitor.json"
+
+
+def test_no_verdict_yet_is_none(home):
+    assert read_verdict() is None
+
+
+def test_verdict_is_written_in_the_form_that_pages_read_and_comes_back_whole(path):
+    assert read_json(path) == CONTENT
+    assert list(read_json(path)) == list(CONTENT)
+    assert read_verdict() == VERDICT
+
+
+def test_number_of_rides_stays_a_whole_number(path):
+    assert isinstance(read_verdict().errors[0]["rows"], int)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"verdict": "fine"}, "fine"),
+        ({"rides": "40"}, "rides is '40', expected is `int`"),
+        ({"drift": [{"feature": "hour"}]}, "missing required field `measure`"),
+        ({"reasons": None}, "reasons is None"),
+    ],
+)
+def test_verdict_of_another_form_is_refused_by_its_field(path, change, said):
+    path.write_text(json.dumps({**CONTENT, **change}))
+    with pytest.raises(ContentError, match=r"monitor\.json cannot be read") as error:
+        read_verdict()
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_verdict_without_one_of_its_fields_is_refused(path, name):
+    path.write_text(json.dumps({k: v for k, v in CONTENT.items() if k != name}))
+    with pytest.raises(ContentError, match=f"`{name}`"):
+        read_verdict()
+
+
+def test_age_counts_from_when_the_monitor_looked():
+    looked = datetime.fromtimestamp(time.time(), UTC) - timedelta(hours=3)
+    assert replace(VERDICT, at=looked.isoformat()).age_seconds == pytest.approx(10_800, abs=5)
