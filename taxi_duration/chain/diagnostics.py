@@ -26,7 +26,8 @@ from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, transform
 from taxi_duration.model.linear import PairVectorizer
 from taxi_duration.model.ride_predictor import RidePredictor
 from taxi_duration.training.feature_tables import fit_tables
-from taxi_duration.training.linear_models import LINEAR_PARAMETERS, pair_matrix
+from taxi_duration.training.kinds import find_kind
+from taxi_duration.training.linear_models import LinearKind, pair_matrix
 from taxi_duration.training.point import fit_point
 from taxi_duration.training.tree_models import recency_weight, window_atlas
 
@@ -49,7 +50,7 @@ def ride_features(kind: str, trips: pd.DataFrame, ride: pd.DataFrame) -> pd.Data
     """
     past, asked = Rides.from_frame(trips), Rides.from_frame(ride)
     both = {"distance given": asked, "no distance": asked.without_distance()}
-    if kind in LINEAR_PARAMETERS:
+    if isinstance(find_kind(kind), LinearKind):
         vectorizer = PairVectorizer.fit(past)
         names = vectorizer.feature_names
         rows = {name: pair_matrix(vectorizer, rides).toarray()[0] for name, rides in both.items()}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BufferedIOBase
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -68,7 +68,7 @@ def _parquet_nulls(path: Path) -> pd.DataFrame:
     return pd.DataFrame.from_dict(table, orient="index")
 
 
-def _csv_nulls(file: BinaryIO) -> pd.DataFrame:
+def _csv_nulls(file: BufferedIOBase) -> pd.DataFrame:
     """Read as text, block by block: a CSV has no types, and may be larger than memory."""
     import pyarrow as pa
     import pyarrow.csv

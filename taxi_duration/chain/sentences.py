@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from taxi_duration.chain.exploration import add_speed, mile_classes
-from taxi_duration.domain.zones import UNKNOWN_ZONE, zone_table
+from taxi_duration.domain.limits import UNKNOWN_ZONE
+from taxi_duration.domain.zones import zone_table
 
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 FEW_TRIPS = 10  # a group of fewer is not named as the best or worst

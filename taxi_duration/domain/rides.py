@@ -59,7 +59,7 @@ class Rides:
             ),
         )
 
-    def take(self, rows: np.ndarray) -> Rides:
+    def take(self, rows: np.ndarray | slice) -> Rides:
         """Return the rides at these positions or under this mask."""
         return Rides(
             self.PULocationID[rows],

@@ -56,7 +56,8 @@ def atlas_for(first_day: np.datetime64) -> Atlas | None:
 @cache
 def atlas_sources() -> dict[str, Any]:
     """Return what the atlas was made from: `known_from`, `sha256`, `months`."""
-    return json.loads((files(__package__) / SOURCES_FILE).read_text())
+    sources: dict[str, Any] = json.loads((files(__package__) / SOURCES_FILE).read_text())
+    return sources
 
 
 def atlas_path() -> Path:

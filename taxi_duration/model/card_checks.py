@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from taxi_duration.domain.months import SERVICES
-from taxi_duration.domain.references import model_name, name_of
+from taxi_duration.domain.version import model_name
 from taxi_duration.errors import BundleError
 
 MAX_DEPTH = 20  # of lists and dicts in a card
@@ -49,8 +49,9 @@ def check_card(card: Any, expected: str | None = None) -> None:
         return
     if card["name"] != model_name(card["service"]):
         raise BundleError(f"is named {card['name']}, and is of the service {card['service']}")
-    if expected not in (None, name_of(card)):
-        raise BundleError(f"is that of {name_of(card)}, expected is {expected}")
+    found = f"{card.get('name')}:{card.get('version')}"
+    if expected not in (None, found):
+        raise BundleError(f"is that of {found}, expected is {expected}")
 
 
 def _can_be_shown(value: Any, depth: int) -> bool:

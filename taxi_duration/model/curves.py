@@ -45,7 +45,8 @@ class RideCurve:
         knots = self._x
         inside = min(max(x, knots[0]), knots[-1])
         i = min(bisect_right(knots, inside) - 1, len(self._slope) - 1)
-        return _on_line(inside, knots[i], self._y[i], self._slope[i])
+        height: float = _on_line(inside, knots[i], self._y[i], self._slope[i])
+        return height
 
 
 def _on_line(x: Any, knot: Any, height: Any, slope: Any) -> Any:

@@ -84,7 +84,7 @@ DISTANCE_FEATURES = (
 DIVISORS = frozenset(re.findall(r"/ (\w+)", " ".join(FORMULAS.values())))
 
 
-def _compile(names: Sequence[str]) -> Callable[..., tuple]:
+def _compile(names: Sequence[str]) -> Callable[..., tuple[Any, ...]]:
     """Return a function of the look-ups (see LOOK_UPS) that gives the features of these names.
 
     It is written out from LOOK_UPS and FORMULAS as one straight line of Python: a formula costs
@@ -104,9 +104,10 @@ def _compile(names: Sequence[str]) -> Callable[..., tuple]:
     ]  # fmt: skip
     scope: dict[str, Any] = {}
     exec("\n  ".join([f"def features({', '.join(LOOK_UPS)}):", *lines]), scope)
-    if unknown := scope["features"].__code__.co_names:
+    features: Callable[..., tuple[Any, ...]] = scope["features"]
+    if unknown := features.__code__.co_names:
         raise NameError(f"features use unknown names: {', '.join(unknown)}")
-    return scope["features"]
+    return features
 
 
 _with_distance, _without_distance = _compile(DISTANCE_FEATURES), _compile(FEATURES)
@@ -163,14 +164,16 @@ class _LookUps:
     def __init__(
         self,
         tables: FeatureTables,
-        rows_of: Callable[[np.ndarray], Callable],
-        curve: Callable[[Curve], Callable],
+        rows_of: Callable[[np.ndarray], Callable[[Any], Any]],
+        curve: Callable[[Curve], Callable[[Any], Any]],
     ) -> None:
         atlas = tables.atlas
+        self._atlas_pair: Callable[[Any], Any]
+        self._atlas_minutes_of_miles: Callable[[Any], Any]
         self._centre, self._city = rows_of(tables.centre), rows_of(tables.city_hour)
         self._pair = rows_of(tables.pair)
-        self._pickup = rows_of(_beside(tables.pickup_hour, atlas and atlas.pickup_hour))
-        self._dropoff = rows_of(_beside(tables.dropoff_hour, atlas and atlas.dropoff_hour))
+        self._pickup = rows_of(_beside(tables.pickup_hour, atlas.pickup_hour if atlas else None))
+        self._dropoff = rows_of(_beside(tables.dropoff_hour, atlas.dropoff_hour if atlas else None))
         self._minutes_of_miles = curve(tables.minutes_of_miles)
         if atlas is None:
             unknown = (math.nan,) * len(ATLAS_COLUMNS)
@@ -180,7 +183,9 @@ class _LookUps:
             self._atlas_pair = rows_of(atlas.pair)
             self._atlas_minutes_of_miles = curve(atlas.minutes_of_miles)
 
-    def features(self, pickup: Any, dropoff: Any, when: tuple[Any, Any], miles: Any) -> tuple:
+    def features(
+        self, pickup: Any, dropoff: Any, when: tuple[Any, Any], miles: Any
+    ) -> tuple[Any, ...]:
         """Return DISTANCE_FEATURES, or FEATURES where miles is None.
 
         Args: numbers of one ride, or columns of shape (n,).
@@ -191,7 +196,8 @@ class _LookUps:
         clock, cell = when
         pair = pickup * ZONES + dropoff
         from_cell, to_cell = pickup * CELLS + cell, dropoff * CELLS + cell
-        formulas, distance = _without_distance, None
+        formulas: Callable[..., tuple[Any, ...]] = _without_distance
+        distance: tuple[Any, Any, Any] | None = None
         if miles is not None:
             formulas = _with_distance
             distance = miles, self._minutes_of_miles(miles), self._atlas_minutes_of_miles(miles)
@@ -287,7 +293,7 @@ class RideFeatures:
 
 def _row_of(table: np.ndarray) -> Callable[[int], tuple[float, ...]]:
     """Return a table's look-up of one row, as Python's floats from the table's own memory."""
-    memory = memoryview(np.ascontiguousarray(table)).cast("B")
+    memory = np.ascontiguousarray(table).data.cast("B")
     row = Struct(f"{table.shape[-1]}{table.dtype.char}")
     read, size = row.unpack_from, row.size
     return lambda at: read(memory, at * size)

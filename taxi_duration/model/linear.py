@@ -14,7 +14,8 @@ N_ZONES = LAST_ZONE + 1
 
 def pair_code(PULocationID: np.ndarray, DOLocationID: np.ndarray) -> np.ndarray:
     """Return int32 codes, one per ordered pair of zones, shape as the inputs."""
-    return PULocationID.astype("int32") * N_ZONES + DOLocationID
+    code: np.ndarray = PULocationID.astype("int32") * N_ZONES + DOLocationID
+    return code
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,23 @@ class LinearModel:
     def predict_minutes(self, rides: Rides) -> np.ndarray:
         """Return float32 minutes, shape (n,)."""
         column, miles = self.vectorizer.columns(rides)
-        minutes = self.pair_minutes[column] + self.minutes_per_mile * miles + self.intercept
-        return minutes.astype("float32")
+        minutes: np.ndarray = self.pair_minutes[column] + self.minutes_per_mile * miles
+        return (minutes + self.intercept).astype("float32")
 
     @staticmethod
     def uses_distance(rides: Rides) -> np.ndarray:
         """True where the ride's own distance entered the answer, shape (n,)."""
-        return ~np.isnan(rides.trip_distance)
+        known: np.ndarray = ~np.isnan(rides.trip_distance)
+        return known
 
 
 class RidePairs:
     """The answer of a linear model to one ride, equal to what `predict_minutes` gives."""
 
     def __init__(self, model: LinearModel) -> None:
-        self._column_of = memoryview(model.vectorizer.column_of)
-        self._mean_miles = memoryview(model.vectorizer.mean_miles)
-        self._pair_minutes = memoryview(model.pair_minutes)
+        self._column_of = model.vectorizer.column_of.data
+        self._mean_miles = model.vectorizer.mean_miles.data
+        self._pair_minutes = model.pair_minutes.data
         self._minutes_per_mile, self._intercept = model.minutes_per_mile, model.intercept
 
     def predict(self, pickup: int, dropoff: int, miles: float | None) -> float:

@@ -26,7 +26,7 @@ class Lookup:
 
     def predict_minutes(self, rides: Rides) -> np.ndarray:
         """Return float32 minutes, shape (n,)."""
-        minutes = self.minutes[cell_code(self.cell, rides)]
+        minutes: np.ndarray = self.minutes[cell_code(self.cell, rides)]
         missing = np.isnan(minutes)
         if self.fallback is not None and missing.any():
             minutes[missing] = self.fallback.predict_minutes(rides.take(missing))
@@ -41,4 +41,5 @@ def cell_code(cell: str, rides: Rides) -> np.ndarray:
     if cell == "pair":
         return pair
     hour = rides.pickup_at.astype("datetime64[h]").astype("int64") % HOURS
-    return pair * HOURS + hour
+    cell_of: np.ndarray = pair * HOURS + hour
+    return cell_of

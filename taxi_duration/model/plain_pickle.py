@@ -128,7 +128,7 @@ class _Reader:
 def _named(opcode: bytes) -> str:
     import pickletools  # large, and only needed to refuse
 
-    known = pickletools.code2op.get(opcode.decode("latin-1"))
+    known = next((op for op in pickletools.opcodes if op.code == opcode.decode("latin-1")), None)
     return f"opcode {known.name}" if known else f"byte {opcode!r}"
 
 

@@ -39,7 +39,7 @@ class RidePredictor:
         )
         self._with_distance = RideIntervals(model.with_distance)
         self._without_distance = RideIntervals(model.without_distance)
-        self._support = memoryview(np.ascontiguousarray(model.pair_trips).reshape(-1))
+        self._support = np.ascontiguousarray(model.pair_trips).reshape(-1).data
         self._group = ride_groups(kind_table(), model.pair_trips).astype("uint8").tobytes()
 
     def answer(self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None) -> Answer:

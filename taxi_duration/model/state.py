@@ -28,7 +28,7 @@ from taxi_duration.model.linear import LinearModel, PairVectorizer
 from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.model.trees import NODE, TreeEnsemble
 
-TYPES = {
+TYPES: dict[str, np.dtype] = {
     "float32": np.dtype("<f4"),
     "float64": np.dtype("<f8"),
     "int32": np.dtype("<i4"),
@@ -126,13 +126,16 @@ class _Part:
         return _Part(self[name], f"{self.where}.{name}", cls)
 
     def text(self, name: str) -> str:
-        return self._of_type(name, str)
+        text: str = self._of_type(name, str)
+        return text
 
     def whole(self, name: str, low: int, high: int) -> int:
-        return self._in_range(name, int, low, high)
+        whole: int = self._in_range(name, int, low, high)
+        return whole
 
     def number(self, name: str, low: float = -LARGEST, high: float = LARGEST) -> float:
-        return self._in_range(name, float, low, high)
+        number: float = self._in_range(name, float, low, high)
+        return number
 
     def texts(self, name: str) -> tuple[str, ...]:
         value = self._of_type(name, list)
@@ -310,12 +313,12 @@ def _atlas(part: _Part) -> Atlas:
     return Atlas(pair, *_by_hour(part), _curve(part, "minutes_of_miles"))
 
 
-def _by_hour(part: _Part) -> list[np.ndarray]:
+def _by_hour(part: _Part) -> tuple[np.ndarray, np.ndarray]:
     """The ratios to the usual by zone and hour, of pickups and of drop-offs."""
-    return [
-        part.numbers(name, "float32", ZONES, CELLS, MEASURES, low=0.0)
-        for name in ("pickup_hour", "dropoff_hour")
-    ]
+    return (
+        part.numbers("pickup_hour", "float32", ZONES, CELLS, MEASURES, low=0.0),
+        part.numbers("dropoff_hour", "float32", ZONES, CELLS, MEASURES, low=0.0),
+    )
 
 
 def _curve(whole: _Part, name: str) -> Curve:

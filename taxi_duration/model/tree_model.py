@@ -50,7 +50,8 @@ class TreeModel:
     @staticmethod
     def uses_distance(rides: Rides) -> np.ndarray:
         """True where the ride's own distance entered the answer, shape (n,)."""
-        return ~np.isnan(known_distance(rides.trip_distance))
+        known: np.ndarray = ~np.isnan(known_distance(rides.trip_distance))
+        return known
 
 
 def with_conditions(

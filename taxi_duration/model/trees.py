@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ import numpy as np
 try:  # compiled when the package was installed with a C compiler at hand
     from taxi_duration.model import _walker
 except ImportError:
-    _walker = None
+    _walker = None  # type: ignore[assignment]
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +160,9 @@ class RideTrees:
         self._base = np.float32(trees.base)
         if _walker is None:
             say_slower()
-            self._sum_leaves = lambda row: trees._walk_numpy(row[None])[0]
+            self._sum_leaves: Callable[[np.ndarray], float] = lambda row: trees._walk_numpy(
+                row[None]
+            )[0]
         else:
             self._sum_leaves = _walker.RideWalker(trees.nodes, trees.roots).sum_leaves
 

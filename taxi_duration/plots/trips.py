@@ -154,7 +154,8 @@ def _name_far_days(axes: Axes, days: pd.DataFrame, most: int = 12) -> None:
     """Write the date under the days furthest off, as far as there is room."""
     change = (days["trips"] / days["usual_trips"].where(days["usual_trips"] > 0) - 1).abs()
     order = change[days["far_off"]].sort_values(ascending=False).index
-    room, named = (days.index[-1] - days.index[0]) / 18, []
+    room = (days.index[-1] - days.index[0]) / 18
+    named: list[pd.Timestamp] = []
     for day in order:
         if len(named) < most and all(abs(day - other) >= room for other in named):
             named.append(day)
