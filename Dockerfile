@@ -51,6 +51,7 @@ ENV PYTHONPATH=/opt/site \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
+    HOST=0.0.0.0 \
     TAXI_HOME=/data \
     DATA_DIR=/data \
     MODELS_DIR=/models \

@@ -6,6 +6,9 @@ STAMP := .venv/.installed
 COMPILE := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal \
   --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
+UNCOMPILED := Note: no C compiler with Python's headers was found, so the tree walker is not compiled: \
+  same answers, slower rides.
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab serve image mlflow test test-long test-fast lint format \
   lock plots bench-read bench-chain bench-model bench-serve bench-predictor screenshots clean \
@@ -23,6 +26,7 @@ $(STAMP): requirements.txt pyproject.toml setup.py taxi_duration/model/_walker.p
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements.txt
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -c 'import taxi_duration.model._walker' 2>/dev/null || echo "$(UNCOMPILED)"
 	touch $@
 
 run: $(STAMP) ## Set up, then the whole chain: read, train, compare, save and register

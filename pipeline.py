@@ -23,8 +23,11 @@ from taxi_duration.errors import MonthNotPublishedError, NotFoundError, TaxiErro
 # The order is the story: each notebook reads what the ones before it left in the run's folder.
 NOTEBOOKS = ("01_read_data", "02_train_validate", "03_multiple_models", "04_save_model")
 
-EXIT_FAILED = 1
+EXIT_DONE = 0
+EXIT_FAILED = 1  # the message names what, where and what to do
+EXIT_USAGE = 2  # click's own: no such command, flag or value
 EXIT_NOT_PUBLISHED = 3
+EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it: 128 and the signal's number
 
 
 class DefaultRun(click.Group):
@@ -42,7 +45,7 @@ def cli() -> None:
     """NYC taxi trip duration: train, register, score.
 
     Settings come from a flag, else -p NAME VALUE, else the environment, else the default.
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a month is not published yet.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a month is not published yet, 130 Ctrl-C.
     """
 
 
@@ -111,10 +114,15 @@ def data(**flags: str | None) -> None:
 
 @cli.command()
 @click.option("--port", default=5000, show_default=True, help="Port on this machine.")
-def mlflow(port: int) -> None:
-    """Open MLflow's pages: runs, metrics, registry. Ctrl-C ends them."""
-    from taxi_duration.registry.tracking import serve_pages
+@click.option("--uri", is_flag=True, help="Print the store's MLFLOW_TRACKING_URI and nothing else.")
+def mlflow(port: int, uri: bool) -> None:
+    """Serve MLflow's pages: runs, metrics, registry. Ctrl-C ends them."""
+    from taxi_duration.registry.tracking import connect, serve_pages, store_uri
 
+    if uri:
+        connect()  # makes the store, or follows a moved one
+        click.echo(store_uri())
+        return
     click.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
     sys.exit(serve_pages(port))
 
@@ -228,7 +236,7 @@ def rollback(reason: str) -> None:
 @click.option("--trials", default=40, show_default=True, help="At most so many settings.")
 @click.option("--minutes", default=30.0, show_default=True, help="At most so long.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True,
-              help="File to write, in the form of taxi_duration/xgb_settings.json.")  # fmt: skip
+              help="File to write, in the form of training/xgb_settings.json.")  # fmt: skip
 def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> None:
     """Search XGB's settings on time-ordered folds inside months; the study goes to MLflow."""
     from taxi_duration.domain.months import check_service, parse_months
@@ -245,7 +253,7 @@ def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> N
 @click.option("--months", "tags", multiple=True, required=True, metavar="SERVICE=MONTHS",
               help="Such as green=2020-03:2020-12; may be given several times.")  # fmt: skip
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True,
-              help="Folder of its two files; the package's own is taxi_duration.")  # fmt: skip
+              help="Folder of its two files; the package's own is model/.")  # fmt: skip
 def atlas(tags: tuple[str, ...], out: Path) -> None:
     """Make the atlas again: what earlier years say of every route and hour."""
     from taxi_duration.domain.months import check_service, parse_months
@@ -331,7 +339,8 @@ def replay(data: str, service: str, url: str, days: int | None, rides: int | Non
 def backtest(months: str, service: str, plot: str | None) -> None:
     """Time travel: live through months with the model frozen, retrained monthly, or by auto."""
     from taxi_duration.domain.months import check_service, parse_months
-    from taxi_duration.loop.backtest import run_backtest, save_plot, summarize
+    from taxi_duration.loop.backtest import run_backtest, summarize
+    from taxi_duration.plots.backtest import save_plot
 
     result = run_backtest(check_service(service), parse_months(months), say=click.echo)
     for decision in result.decisions.itertuples():
@@ -343,7 +352,7 @@ def backtest(months: str, service: str, plot: str | None) -> None:
     _print_table(f"Backtest of {service}, minutes", ["month", *table.columns], rows)
     click.echo(", ".join(f"{name} {value:.3f}" for name, value in summarize(result).items()))
     if plot:
-        save_plot(result, plot)
+        save_plot(result, plot, f"{service} {months}")
 
 
 @cli.command()
@@ -402,14 +411,17 @@ def _number(value: float | None) -> str | None:
 def main() -> int:
     """Run a command; errors a user can mend end in one message, not in a stack trace."""
     try:
-        return cli.main(standalone_mode=False) or 0
+        return cli.main(standalone_mode=False) or EXIT_DONE
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.UsageError as error:
+        error.show()
+        return EXIT_USAGE
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        return EXIT_FAILED
     except click.Abort:
-        return 130
+        return EXIT_INTERRUPTED
     except MonthNotPublishedError as error:
         click.echo(f"not published yet: {error}", err=True)
         return EXIT_NOT_PUBLISHED

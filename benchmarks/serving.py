@@ -207,9 +207,9 @@ def _own_log(folder: Path):
 
 
 def _servers(work: Path, with_mlflow: bool) -> list[Server]:
-    from taxi_duration import environment
+    from serve import settings
 
-    threads = environment.service_threads()  # all have what we have
+    threads = settings.threads()  # all have what we have
     options = f"-w {WORKERS} -k gthread --threads {threads} --keep-alive 30 --no-control-socket"
     gunicorn = [sys.executable, "-m", "gunicorn", *options.split(), "-b", "127.0.0.1:PORT"]
     ride = json.dumps(RIDE)

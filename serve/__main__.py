@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from serve import settings
 from taxi_duration import environment
 from taxi_duration.errors import TaxiError
 
@@ -12,15 +13,15 @@ from taxi_duration.errors import TaxiError
 def main() -> int:
     """Run gunicorn with our settings; further arguments go to gunicorn."""
     try:
-        if not environment.wait_for_model() and not _is_deployed():
+        if not settings.wait_for_model() and not _is_deployed():
             from serve.core.served_models import HOW_TO_DEPLOY
 
             print(HOW_TO_DEPLOY, file=sys.stderr)
             return 1
         from gunicorn.app.wsgiapp import WSGIApplication
 
-        settings = Path(__file__).with_name("gunicorn_conf.py")
-        sys.argv = ["gunicorn", "-c", str(settings), *sys.argv[1:]]
+        conf = Path(__file__).with_name("gunicorn_conf.py")
+        sys.argv = ["gunicorn", "-c", str(conf), *sys.argv[1:]]
         WSGIApplication("%(prog)s [OPTIONS]", prog="serve").run()
     except TaxiError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -9,10 +9,11 @@ from flask import Flask, Request, Response, request
 from flask.sessions import SessionInterface
 from werkzeug.routing import MapAdapter
 
+from serve import settings
 from serve.auth import require_key
 from serve.bodies.errors import add_error_handlers
 from serve.core.answering import Answering
-from serve.core.deadline import Patience
+from serve.core.deadline import Deadline
 from serve.core.instruments import Instruments
 from serve.core.served_models import ModelHolder
 from serve.routes.docs import docs_blueprint
@@ -22,9 +23,8 @@ from serve.routes.invocations import invocations_blueprint, ping_blueprint
 from serve.routes.metrics import metrics_blueprint
 from serve.routes.model import model_blueprint
 from serve.routes.pages import pages_blueprint
-from serve.routes.planning import riders_blueprint
+from serve.routes.planning import planning_blueprint
 from serve.routes.predict import predict_blueprint
-from taxi_duration import environment
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 from taxi_duration.model.duration_model import DurationModel
 
@@ -48,42 +48,40 @@ def create_app(
     """
     app = _Service(__name__)
     app.config.update(
-        API_KEYS=environment.api_keys(),
-        MAX_CONTENT_LENGTH=environment.max_body_bytes(),
-        MAX_RIDES=environment.max_rides(),
+        API_KEYS=settings.api_keys(),
+        MAX_CONTENT_LENGTH=settings.max_body_bytes(),
+        MAX_RIDES=settings.max_rides(),
         LOG_SECONDS=LOG_SECONDS,
         BACKGROUND=True,
     )
     app.config.update(config or {})
-
     instruments = Instruments()
-    holder = ModelHolder(instruments, model)
-    log = log or open_log()
-    most = app.config["MAX_RIDES"]
-    patience = Patience(app.config["LOG_SECONDS"])
-    answering = Answering(holder, log, instruments, most, patience)
+    answering = Answering(
+        ModelHolder(instruments, model),
+        log or open_log(),
+        instruments,
+        app.config["MAX_RIDES"],
+        Deadline(app.config["LOG_SECONDS"]),
+    )
     app.extensions["taxi"] = answering
-
     add_error_handlers(app)
     _observe(app, instruments)
-    keyed = (
-        predict_blueprint(answering),
-        invocations_blueprint(answering),
-        riders_blueprint(answering),
-        feedback_blueprint(answering),
-    )
-    for blueprint in keyed:
-        require_key(blueprint, app.config["API_KEYS"])
-        app.register_blueprint(blueprint)
-    app.register_blueprint(ping_blueprint(answering))
-    app.register_blueprint(model_blueprint(answering))
-    app.register_blueprint(health_blueprint(answering))
-    app.register_blueprint(metrics_blueprint(answering, instruments))
-    app.register_blueprint(docs_blueprint())
-    app.register_blueprint(pages_blueprint(answering))
+    _add_routes(app, answering, instruments)
     if app.config["BACKGROUND"]:
         start_background(app)
     return app
+
+
+def _add_routes(app: Flask, answering: Answering, instruments: Instruments) -> None:
+    """Add every endpoint; those that ask and give feedback want a key where there are some."""
+    for make in (predict_blueprint, invocations_blueprint, planning_blueprint, feedback_blueprint):
+        keyed = make(answering)
+        require_key(keyed, app.config["API_KEYS"])
+        app.register_blueprint(keyed)
+    for make in (ping_blueprint, model_blueprint, health_blueprint, pages_blueprint):
+        app.register_blueprint(make(answering))
+    app.register_blueprint(metrics_blueprint(answering, instruments))
+    app.register_blueprint(docs_blueprint())
 
 
 def start_background(app: Flask) -> None:

@@ -37,7 +37,7 @@ def bake(model: str, context: Path, target: Path) -> str:
     source = context / "models" / name / version
     if not source.is_dir():
         raise NotFoundError(f"{name}:{version} is not in models/")
-    load_bundle(source)
+    load_bundle(source, expected=f"{name}:{version}")
     folder = target / name / version
     folder.mkdir(parents=True, exist_ok=True)
     for file in (MODEL_FILE, CARD_FILE):

@@ -7,12 +7,12 @@ import os
 import sys
 from pathlib import Path
 
+from serve import settings
 from serve.core.metrics_folder import make_folder, remove_folder
-from taxi_duration import environment  # gunicorn knows a setting `config`
 
-bind = f"{environment.service_host()}:{environment.service_port()}"
-workers = environment.service_workers()
-threads = environment.service_threads()
+bind = f"{settings.host()}:{settings.port()}"
+workers = settings.workers()
+threads = settings.threads()
 worker_class = "serve.worker.Worker"
 wsgi_app = "serve:create_app({'BACKGROUND': False})"
 preload_app = True  # imported and loaded once; a killed worker is back in milliseconds
@@ -20,7 +20,7 @@ keepalive = 30
 timeout = 60
 graceful_timeout = 20
 control_socket_disable = True  # it would be opened in a home directory that need not exist
-accesslog = "-" if environment.access_log() else None
+accesslog = "-" if settings.access_log() else None
 forwarded_allow_ips = "127.0.0.1"
 
 # In memory where that is possible: works on a read-only root, and no disk can stall a worker.
@@ -28,14 +28,14 @@ _SHARED = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 worker_tmp_dir = _SHARED
 _made: str | None = None
 
-if environment.metrics_dir() is None:
+if settings.metrics_dir() is None:
     try:
         _made = make_folder(_SHARED)
-        environment.share_metrics_in(_made)
+        settings.share_metrics_in(_made)
     except OSError as error:
         print(f"metrics are not shared among workers: {error}", file=sys.stderr)
 else:
-    Path(environment.metrics_dir()).mkdir(parents=True, exist_ok=True)
+    Path(settings.metrics_dir()).mkdir(parents=True, exist_ok=True)
 
 
 def post_worker_init(worker):
@@ -56,7 +56,7 @@ def worker_exit(server, worker):
 
 def child_exit(server, worker):
     """Forget the gauges of a worker that is gone; its counts stay."""
-    if environment.metrics_dir():
+    if settings.metrics_dir():
         from prometheus_client import multiprocess
 
         multiprocess.mark_process_dead(worker.pid)

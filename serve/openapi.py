@@ -17,6 +17,7 @@ COMPONENTS = (
 )  # fmt: skip
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
+BINARY = {PARQUET_TYPES[0]: {"schema": {"type": "string", "format": "binary"}}}
 EXAMPLE = {"PULocationID": 10, "DOLocationID": 50, "trip_distance": 40}
 
 
@@ -48,112 +49,101 @@ def openapi(keyed: bool) -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    one_or_many = {"oneOf": [_ref("Ride"), {"type": "array", "items": _ref("Ride")}]}
-    answers = {"oneOf": [_ref("RideAnswer"), {"type": "array", "items": _ref("RideAnswer")}]}
-    feedback = {"oneOf": [_ref("Feedback"), {"type": "array", "items": _ref("Feedback")}]}
-    zones = [_zone("PULocationID"), _zone("DOLocationID")]
-    binary = {PARQUET_TYPES[0]: {"schema": {"type": "string", "format": "binary"}}}
+    return {**_asking(), **_planning(), **_scoring(), **_state(), **_for_people()}
+
+
+def _asking() -> dict[str, Any]:
+    explain = _parameter("explain", {"type": "boolean"}, "also give reasons in minutes")
     return {
-        "/predict": {
-            "post": {
-                "summary": "How long does it take?",
-                "description": "One ride, an array of rides, or a Parquet file of them "
-                "(a row each; `ride_id` is not read from Parquet). "
-                "An array answers in its order.",
-                "parameters": [
-                    _parameter("explain", {"type": "boolean"}, "also give reasons in minutes")
-                ],
-                "requestBody": {
-                    "required": True,
-                    "content": {JSON: {"schema": one_or_many, "example": EXAMPLE}, **binary},
-                },
-                "responses": _responses(answers, 400, 401, 408, 413, 415, 422, 503),
-            }
-        },
-        "/feedback": {
-            "post": {
-                "summary": "How long did it take?",
-                "description": "True durations of predictions. Safe to repeat; the first stays.",
-                "requestBody": {"required": True, "content": {JSON: {"schema": feedback}}},
-                "responses": _responses(_ref("FeedbackAnswer"), 400, 401, 408, 413, 415, 503),
-            }
-        },
-        "/profile": {
-            "get": {
-                "summary": "How does the day go?",
-                "description": "The answer for a start at each of the 24 hours.",
-                "parameters": [
-                    *zones,
-                    _parameter(
-                        "date", {"type": "string", "examples": ["2021-02-15"]}, "a day; today"
-                    ),
-                ],
-                "responses": _responses(_ref("Profile"), 400, 401, 503),
-            }
-        },
-        "/leave-by": {
-            "get": {
-                "summary": "When must I leave?",
-                "description": "The latest start that arrives in time with probability p.",
-                "parameters": [
-                    *zones,
-                    _parameter(
-                        "arrive",
-                        {"type": "string", "examples": ["2021-02-15T08:30"]},
-                        ALLOWED["arrive"],
-                        required=True,
-                    ),
-                    _parameter(
-                        "p", {"type": "number", "minimum": 0.1, "maximum": 0.9}, "default 0.9"
-                    ),
-                ],
-                "responses": _responses(_ref("LeaveBy"), 400, 401, 503),
-            }
-        },
+        "/predict": _post(
+            "How long does it take?",
+            "One ride, an array of rides, or a Parquet file of them (a row each; `ride_id` is not "
+            "read from Parquet). An array answers in its order.",
+            {JSON: {"schema": _one_or_many("Ride"), "example": EXAMPLE}, **BINARY},
+            _one_or_many("RideAnswer"),
+            *(400, 401, 408, 413, 415, 422, 503),
+            parameters=[explain],
+        ),
+        "/feedback": _post(
+            "How long did it take?",
+            "True durations of predictions. Safe to repeat; the first stays.",
+            {JSON: {"schema": _one_or_many("Feedback")}},
+            _ref("FeedbackAnswer"),
+            *(400, 401, 408, 413, 415, 503),
+        ),
+    }
+
+
+def _planning() -> dict[str, Any]:
+    zones = [_zone("PULocationID"), _zone("DOLocationID")]
+    day = {"type": "string", "examples": ["2021-02-15"]}
+    arrival = {"type": "string", "examples": ["2021-02-15T08:30"]}
+    chance = {"type": "number", "minimum": 0.1, "maximum": 0.9}
+    return {
+        "/profile": _get(
+            "How does the day go?", _ref("Profile"), 400, 401, 503,
+            description="The answer for a start at each of the 24 hours.",
+            parameters=[*zones, _parameter("date", day, "a day; today")],
+        ),
+        "/leave-by": _get(
+            "When must I leave?", _ref("LeaveBy"), 400, 401, 503,
+            description="The latest start that arrives in time with probability p.",
+            parameters=[
+                *zones,
+                _parameter("arrive", arrival, ALLOWED["arrive"], required=True),
+                _parameter("p", chance, "default 0.9"),
+            ],
+        ),
+    }  # fmt: skip
+
+
+def _scoring() -> dict[str, Any]:
+    frame = {"schema": {"type": "object"}, "example": {"dataframe_records": [EXAMPLE]}}
+    return {
+        "/invocations": _post(
+            "MLflow's scoring protocol",
+            "`dataframe_split`, `dataframe_records`, `instances`, `inputs`, CSV or Parquet, as "
+            "`mlflow models serve` takes them.",
+            {JSON: frame, "text/csv": {"schema": {"type": "string"}}, **BINARY},
+            _ref("InvocationsAnswer"),
+            *(400, 401, 408, 413, 415, 422, 503),
+        ),
+        "/ping": _text(
+            "MLflow's and SageMaker's health check", "text/plain", {"503": "no model yet"}
+        ),
+    }
+
+
+def _state() -> dict[str, Any]:
+    ready = {
+        "200": _response(_ref("State"), "ready"),
+        "503": _response(_ref("State"), "not ready; `problems` says why"),
+    }
+    return {
         "/model": _get("What is serving?", _ref("Served"), 503),
         "/health": _get("Is the process alive?", _ref("State")),
         "/ready": {
-            "get": {
-                "summary": "Can it answer, and log what it answers?",
-                "responses": {
-                    "200": _response(_ref("State"), "ready"),
-                    "503": _response(_ref("State"), "not ready; `problems` says why"),
-                },
-            }
+            "get": {"summary": "Can it answer, and log what it answers?", "responses": ready}
         },
         "/metrics": _text("Prometheus metrics of the whole service", "text/plain"),
-        "/invocations": {
-            "post": {
-                "summary": "MLflow's scoring protocol",
-                "description": "`dataframe_split`, `dataframe_records`, `instances`, `inputs`, "
-                "CSV or Parquet, as `mlflow models serve` takes them.",
-                "requestBody": {
-                    "required": True,
-                    "content": {
-                        JSON: {
-                            "schema": {"type": "object"},
-                            "example": {"dataframe_records": [EXAMPLE]},
-                        },
-                        "text/csv": {"schema": {"type": "string"}},
-                        **binary,
-                    },
-                },
-                "responses": _responses(
-                    _ref("InvocationsAnswer"), 400, 401, 408, 413, 415, 422, 503
-                ),
-            }
-        },
-        "/ping": _text("MLflow's and SageMaker's health check", "text/plain"),
         "/openapi.json": _get("This document", {"type": "object"}),
+    }
+
+
+def _for_people() -> dict[str, Any]:
+    missing = {"404": "none was made yet"}
+    return {
         "/docs": _text("This document to read", "text/html"),
         "/": _text("The page for riders", "text/html"),
         "/zones": _get("The taxi zones", {"type": "array", "items": {"type": "object"}}),
         "/monitor": _text("The page for operators", "text/html"),
-        "/monitor/report": _text(
-            "The monitor's last whole report", "text/html", "none was made yet"
-        ),
+        "/monitor/report": _text("The monitor's last whole report", "text/html", missing),
         "/monitor/data": _get("What the page for operators shows", {"type": "object"}),
     }
+
+
+def _one_or_many(name: str) -> dict[str, Any]:
+    return {"oneOf": [_ref(name), {"type": "array", "items": _ref(name)}]}
 
 
 def _ref(name: str) -> dict[str, str]:
@@ -178,17 +168,32 @@ def _responses(content: dict[str, Any], *refusals: int) -> dict[str, Any]:
     return {"200": _response(content, "the answer"), **refused}
 
 
-def _get(summary: str, content: dict[str, Any], *refusals: int) -> dict[str, Any]:
-    return {"get": {"summary": summary, "responses": _responses(content, *refusals)}}
+def _post(
+    summary: str,
+    description: str,
+    bodies: dict[str, Any],
+    answer: dict[str, Any],
+    *refusals: int,
+    **more: Any,
+) -> dict[str, Any]:
+    operation = {
+        "summary": summary,
+        "description": description,
+        "requestBody": {"required": True, "content": bodies},
+        "responses": _responses(answer, *refusals),
+    }
+    return {"post": operation | more}
 
 
-def _text(summary: str, kind: str, missing: str | None = None) -> dict[str, Any]:
+def _get(summary: str, answer: dict[str, Any], *refusals: int, **more: Any) -> dict[str, Any]:
+    return {"get": {"summary": summary, "responses": _responses(answer, *refusals), **more}}
+
+
+def _text(summary: str, kind: str, refusals: dict[str, str] | None = None) -> dict[str, Any]:
     content = {kind: {"schema": {"type": "string"}}}
-    responses = {"200": {"description": "the text", "content": content}}
-    if summary.startswith("MLflow"):
-        responses["503"] = _response(_ref("ErrorBody"), "no model yet")
-    if missing:
-        responses["404"] = _response(_ref("ErrorBody"), missing)
+    responses: dict[str, Any] = {"200": {"description": "the text", "content": content}}
+    for code, why in (refusals or {}).items():
+        responses[code] = _response(_ref("ErrorBody"), why)
     return {"get": {"summary": summary, "responses": responses}}
 
 

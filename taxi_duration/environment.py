@@ -1,4 +1,7 @@
-"""The one place that reads the environment: where things lie and where months come from."""
+"""The one place where the package reads the environment: where things lie, where months come from.
+
+What only the service needs to know (port, workers, limits) is read in `serve/settings.py`.
+"""
 
 from __future__ import annotations
 
@@ -84,9 +87,23 @@ def tlc_url() -> str:
     return url if "://" in url else str((PROJECT_ROOT / url).resolve())
 
 
+def local_tracking_uri() -> str:
+    """Address of the default MLflow database, as `mlflow` takes it."""
+    return f"sqlite:///{tracking_dir() / 'mlflow.db'}"
+
+
 def tracking_server() -> str | None:
-    """`MLFLOW_TRACKING_URI`: where runs are tracked, None for the local store."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or None
+    """`MLFLOW_TRACKING_URI`: where runs are tracked, None for the local store.
+
+    The local store's own address, which `mlflow` needs to be told, means the local store too.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI") or None
+    return None if given == local_tracking_uri() else given
+
+
+def api_key() -> str | None:
+    """`API_KEY`: what `pipeline.py replay` shows to a service that wants a key."""
+    return os.environ.get("API_KEY") or None
 
 
 def data_mode() -> str:
@@ -150,71 +167,10 @@ def sample_rows() -> int | None:
     Raises:
         SettingError: not a positive whole number.
     """
-    return _positive("SAMPLE_ROWS", 1) if os.environ.get("SAMPLE_ROWS") else None
+    return positive("SAMPLE_ROWS", 1) if os.environ.get("SAMPLE_ROWS") else None
 
 
-# --- The service ------------------------------------------------------------------------
-
-
-def service_host() -> str:
-    """`HOST`: address the service listens on; all of them by default."""
-    return os.environ.get("HOST") or "0.0.0.0"
-
-
-def service_port() -> int:
-    """`PORT`: the service's port, 9696 as in the course."""
-    return _positive("PORT", 9696)
-
-
-def service_workers() -> int:
-    """`WORKERS`: processes of the service."""
-    return _positive("WORKERS", 2)
-
-
-def service_threads() -> int:
-    """`THREADS`: threads of each worker; a long array then holds up no single ride.
-
-    More than two only contend for the interpreter's lock: with four, half the requests a second.
-    """
-    return _positive("THREADS", 2)
-
-
-def access_log() -> bool:
-    """`ACCESS_LOG`: `1` writes a line for every request to stdout; off by default."""
-    return os.environ.get("ACCESS_LOG", "").lower() in ("1", "true", "yes", "on")
-
-
-def wait_for_model() -> bool:
-    """`WAIT_FOR_MODEL`: `1` starts the service with nothing deployed, to wait for a model."""
-    return os.environ.get("WAIT_FOR_MODEL", "").lower() in ("1", "true", "yes", "on")
-
-
-def api_keys() -> tuple[str, ...]:
-    """`API_KEYS`: keys that may ask and give feedback, separated by commas; none: everybody."""
-    return tuple(key.strip() for key in os.environ.get("API_KEYS", "").split(",") if key.strip())
-
-
-def max_body_bytes() -> int:
-    """`MAX_BODY_MB`: largest request body; 16 MB."""
-    return _positive("MAX_BODY_MB", 16) * 1_000_000
-
-
-def max_rides() -> int:
-    """`MAX_RIDES`: most rides of one request; 100,000."""
-    return _positive("MAX_RIDES", 100_000)
-
-
-def metrics_dir() -> str | None:
-    """`PROMETHEUS_MULTIPROC_DIR`: where workers share their metrics; made when not given."""
-    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-
-
-def share_metrics_in(folder: str) -> None:
-    """Tell prometheus-client, which reads it when it is imported, where workers share."""
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-
-
-def _positive(name: str, default: int) -> int:
+def positive(name: str, default: int) -> int:
     """A whole number above zero from the environment.
 
     Raises:
@@ -224,3 +180,8 @@ def _positive(name: str, default: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise SettingError(f"{name} is {text!r}; it must be a positive whole number")
     return int(text)
+
+
+def is_on(name: str) -> bool:
+    """True for a switch that says `1`, `true`, `yes` or `on`."""
+    return os.environ.get(name, "").lower() in ("1", "true", "yes", "on")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,8 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from commands import PROJECT, run_pipeline
 from filelock import FileLock
+from guard import Seen, difference, look
 from hypothesis import settings
 from servers import mlflow_process
+from settings_read import run_settings, settings_read
 from threadpoolctl import threadpool_limits
 
 from taxi_duration.data.sample import make_sample_month
@@ -27,22 +30,10 @@ from taxi_duration.training.fit import fit_model
 
 REAL = PROJECT.parent / "shared" / "tlc"
 
-# A test decides for itself where months come from.
-for name in (
-    *("TLC_URL", "DATA", "TAXI_HOME", "DATA_DIR", "MLFLOW_TRACKING_URI", "MODEL_SIGNING_KEY"),
-    *(
-        "SAMPLE_ROWS",
-        "MAX_BAD_SHARE",
-        "EXTRA_FEATURES",
-        "ATLAS",
-        "TRAIN_DATA",
-        "VAL_DATA",
-        "MODEL",
-        "SERVICE",
-        "LOG_URL",
-    ),
-):
-    os.environ.pop(name, None)
+USERS_HOME = Path.home()  # no test reads or changes what lies there, or in the project
+BEFORE, LEFT = pytest.StashKey[Seen](), pytest.StashKey[list[str]]()
+OURS = "TAXI_TESTS_HOME"  # home of the test run, one for all its workers
+USERS_CACHE = "TAXI_TESTS_UV_CACHE"  # told to the workers, who do not know the user's home
 
 # Linear algebra on one thread, and threads that sleep while they wait: where several workers
 # share two cores, spinning threads make a fit on small tables take ten times as long.
@@ -53,6 +44,60 @@ threadpool_limits(1, user_api="blas")
 # An example that waits for its turn on a busy machine is not a failure.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the test run a home and an environment of its own; remember what the user has."""
+    if hasattr(config, "workerinput"):  # a worker has the environment of who started it
+        return
+    for name in settings_read() | run_settings():
+        os.environ.pop(name, None)  # a test decides for itself what is set
+    config.stash[BEFORE] = look(USERS_HOME)
+    folder = tempfile.mkdtemp(prefix="taxi-tests-")
+    os.environ |= {OURS: folder, "HOME": folder, "TAXI_HOME": str(Path(folder, "taxi"))}
+    os.environ[USERS_CACHE] = str(USERS_HOME / ".cache" / "uv")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A test run that left something behind has failed."""
+    config = session.config
+    if BEFORE in config.stash:
+        config.stash[LEFT] = difference(config.stash[BEFORE], look(USERS_HOME))
+        if config.stash[LEFT] and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """Name what was left behind."""
+    if left := config.stash.get(LEFT, []):
+        terminalreporter.section("changed in the project or the home meanwhile", red=True)
+        terminalreporter.write_line("by a test, or by a service or run that you have going")
+        for path in left[:20]:
+            terminalreporter.write_line(path)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the test run's home."""
+    if BEFORE in config.stash:
+        shutil.rmtree(os.environ[OURS], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch) -> None:
+    """Every test has a home of its own, unless a fixture of its whole module gave it one."""
+    if os.environ["TAXI_HOME"] == str(Path(os.environ[OURS], "taxi")):
+        monkeypatch.setenv("TAXI_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def uv_cache() -> str | None:
+    """Folder of the packages that `make setup` fetched: the one thing of the user's that is used.
+
+    None where there is none; they are then fetched again.
+    """
+    folder = os.environ.get("UV_CACHE_DIR") or os.environ[USERS_CACHE]
+    return folder if Path(folder).is_dir() else None
 
 
 @pytest.fixture

@@ -9,18 +9,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import yaml
+from exported import metrics_text
 from prometheus_client.parser import text_string_to_metric_families
-
-from serve import create_app
-from taxi_duration.domain.rides import Rides
-from taxi_duration.evaluation.drift import Drift
-from taxi_duration.evaluation.health import Health
-from taxi_duration.live.prediction_log import open_log
-from taxi_duration.loop import monitor
-from taxi_duration.training.fit import fit_model
 
 PROJECT = Path(__file__).resolve().parent.parent
 OPS = PROJECT / "ops"
@@ -146,28 +138,7 @@ def test_a_first_turn_trains_and_the_next_ones_look(tmp_path):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> set[str]:
     """Names of all samples of /metrics, of a service that has met everything it counts."""
-    folder = tmp_path_factory.mktemp("exported")
-    rides = Rides.from_dicts(
-        [{"PULocationID": 74, "DOLocationID": 42, "pickup_datetime": "2021-02-15T08:30:00",
-          "trip_distance": 1.0 + i % 7} for i in range(120)]
-    )  # fmt: skip
-    model = fit_model("LR", rides, rides.trip_distance * 4 + 3)
-    card = {"name": "green-duration", "version": 1, "created": "2021-03-01T00:00:00+00:00"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TAXI_HOME", str(folder))
-        drift = Drift("hour", "psi", 0.01, "", "ok", 0.015, 0.05)
-        monitor.write_verdict(
-            Health("live log", "green-duration:1", 1, 0, pd.DataFrame(), [drift], [])
-        )
-        log = open_log(f"sqlite:///{folder / 'log.db'}", folder / "spool")
-        client = create_app({"BACKGROUND": False}, (model, card), log).test_client()
-        answer = client.post("/predict", json={"PULocationID": 74, "DOLocationID": 42}).json
-        told = {"prediction_id": answer["prediction_id"], "duration": answer["duration"]}
-        client.post("/feedback", json=told)
-        client.post("/predict", json={})
-        text = client.get("/metrics").text
-        log.close()
-    families = text_string_to_metric_families(text)
+    families = text_string_to_metric_families(metrics_text(tmp_path_factory.mktemp("exported")))
     return {sample.name for family in families for sample in family.samples}
 
 

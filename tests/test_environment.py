@@ -8,7 +8,12 @@ from taxi_duration.errors import SettingError
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-def test_without_settings_everything_lies_in_the_project():
+@pytest.fixture
+def nothing_set(monkeypatch) -> None:
+    monkeypatch.delenv("TAXI_HOME")
+
+
+def test_without_settings_everything_lies_in_the_project(nothing_set):
     assert environment.home() == PROJECT
     assert environment.data_dir() == PROJECT / "data"
     assert environment.tracking_dir() == PROJECT / "tracking"
@@ -21,7 +26,7 @@ def test_taxi_home_moves_every_folder(monkeypatch, tmp_path):
     assert {folder().parent for folder in folders} == {tmp_path}
 
 
-def test_data_dir_moves_the_months_alone(monkeypatch, tmp_path):
+def test_data_dir_moves_the_months_alone(nothing_set, monkeypatch, tmp_path):
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "big disk"))
     assert environment.data_dir() == tmp_path / "big disk"
     assert environment.runs_dir() == PROJECT / "runs"
@@ -51,6 +56,7 @@ def test_tlc_url_is_an_address_or_a_folder(monkeypatch, tmp_path, given, base):
         ("MAX_BAD_SHARE", environment.max_bad_share, 0.2, "0.35", 0.35),
         ("SAMPLE_ROWS", environment.sample_rows, None, "5000", 5000),
         ("MODEL_SIGNING_KEY", environment.signing_key, None, "secret", b"secret"),
+        ("API_KEY", environment.api_key, None, "secret", "secret"),
         ("MLFLOW_TRACKING_URI", environment.tracking_server, None, "http://host", "http://host"),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 from commands import PROJECT, run_pipeline
 
 import pipeline
+from taxi_duration import environment
 from taxi_duration.data.sources import SAMPLE_BANNER
 from taxi_duration.files import read_json
 from taxi_duration.model.bundle import load_card
@@ -61,6 +62,19 @@ def test_help_names_the_commands_and_exit_codes(monkeypatch, capsys):
     assert run_here(monkeypatch, "--help") == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("run", "models", "score", "Exit codes"))
+
+
+@pytest.mark.slow
+def test_address_of_the_store_is_printed_for_mlflows_own_commands(home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "mlflow", "--uri") == 0
+    address = f"sqlite:///{home}/tracking/mlflow.db"
+    assert capsys.readouterr().out == address + "\n"
+    assert (home / "tracking" / "mlflow.db").exists()
+    # Exported as the README says, it still means the local store, with its artifacts in tracking/.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert environment.tracking_server() is None
+    assert run_here(monkeypatch, "mlflow", "--uri") == 0
+    assert capsys.readouterr().out == address + "\n"
 
 
 @pytest.mark.slow

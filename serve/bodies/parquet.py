@@ -15,8 +15,9 @@ import numpy as np
 
 from serve.bodies import parquet_child
 from serve.bodies.errors import ApiError
-from serve.bodies.json_body import ManyRides, check_count
 from serve.bodies.parquet_child import BAD_COLUMN, TOO_MANY, UNREADABLE
+from serve.bodies.reading import check_count
+from serve.bodies.ride_body import ManyRides
 from serve.bodies.schema import ALLOWED, MAX_MILES, YEARS
 from taxi_duration.domain.rides import Rides, local_time
 from taxi_duration.domain.zones import LAST_ZONE

@@ -13,9 +13,10 @@ import numpy as np
 from msgspec import UNSET
 
 from serve.bodies.errors import ApiError
-from serve.bodies.json_body import ManyRides, check_count
+from serve.bodies.reading import check_count
+from serve.bodies.ride_body import ManyRides
 from serve.bodies.schema import Interval, Reason, Ride, RideAnswer
-from serve.core.deadline import Patience
+from serve.core.deadline import Deadline
 from serve.core.instruments import Instruments
 from serve.core.served_models import HOW_TO_DEPLOY, LoadedModel, ModelHolder, Serving
 from taxi_duration.domain.rides import Answer, Answers
@@ -35,7 +36,7 @@ class Answering:
         log: gets every answer before it is given.
         instruments: count.
         max_rides: most rides of one request.
-        patience: to ask the log's store with, which riders never wait for.
+        deadline: to ask the log's store with, which riders never wait for.
     """
 
     def __init__(
@@ -44,13 +45,13 @@ class Answering:
         log: PredictionLog,
         instruments: Instruments,
         max_rides: int,
-        patience: Patience,
+        deadline: Deadline,
     ) -> None:
         self.holder = holder
         self.log = log
         self.instruments = instruments
         self.max_rides = max_rides
-        self.patience = patience
+        self.deadline = deadline
         self.log_trouble: str | None = None
 
     def serving(self) -> Serving:

@@ -1,4 +1,4 @@
-"""Calls to the log's store, which may hang for as long as it likes: not at the riders' cost."""
+"""A deadline for calls to the log's store, which may hang: not at the riders' cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from taxi_duration.errors import LogError
 T = TypeVar("T")
 
 
-class Patience:
+class Deadline:
     """Waits for a call so long and no longer: a worker's threads are few, and riders wait too.
 
     While a call is overdue, others are refused at once. It is left to itself, and asked again

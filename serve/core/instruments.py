@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from taxi_duration import environment
+from serve import settings
 
 ARM = ("version", "arm")
 LATENCY_SECONDS = (
@@ -130,7 +130,7 @@ class Instruments:
         """
         registry = CollectorRegistry()
         registry.register(_Collected(states))
-        if environment.metrics_dir():
+        if settings.metrics_dir():
             MultiProcessCollector(registry)
             return generate_latest(registry)
         return generate_latest(self.registry) + generate_latest(registry)
@@ -155,20 +155,16 @@ def model_gauges(models: Iterable[tuple[str, str, dict[str, Any]]]) -> Iterator[
     """Yield age and identity of the models in service.
 
     Args:
-        models: arm, `name:version` and card of each.
+        models: arm, `name:version` and card of each, as a bundle's are when it is loaded.
     """
     age = GaugeMetricFamily("taxi_model_age_seconds", "Since the model was made.", labels=ARM)
     info = GaugeMetricFamily(
         "taxi_model_info", "1 for every model in service.", labels=(*ARM, "sha256", "data_source")
     )
     for arm, version, card in models:
-        created = card.get("created")
-        if created:
-            age.add_metric(
-                [version, arm], time.time() - datetime.fromisoformat(created).timestamp()
-            )
-        sha256, source = str(card.get("model_sha256")), str(card.get("data_source"))
-        info.add_metric([version, arm, sha256, source], 1)
+        seconds = time.time() - datetime.fromisoformat(card["created"]).timestamp()
+        age.add_metric([version, arm], seconds)
+        info.add_metric([version, arm, card["model_sha256"], card["data_source"]], 1)
     yield age
     yield info
 

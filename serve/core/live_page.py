@@ -98,7 +98,7 @@ class LivePage:
     def _ask_log(self) -> dict[str, Any]:
         log, since = self._answering.log, self._now() - WINDOW_DAYS * 86_400
         try:
-            models, trouble = self._answering.patience.call(log.summary, since), None
+            models, trouble = self._answering.deadline.call(log.summary, since), None
         except LogError as error:
             models, trouble = [], str(error)
         rows = [{**row, **_error_interval(row)} for row in models]

@@ -18,7 +18,7 @@ from taxi_duration.domain.references import name_of
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import BundleError, DeploymentError, NotFoundError
 from taxi_duration.live.deployment import DEPLOYMENT_FILE, read_deployment
-from taxi_duration.model.bundle import CARD_FILE, load_bundle, load_card
+from taxi_duration.model.bundle import CARD_FILE, load_bundle, load_card, reference_of
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.ride_predictor import RidePredictor
 
@@ -110,7 +110,7 @@ class ModelHolder:
             if champion is not None:
                 challenger = self._challenger(deployment, troubles)
                 self._swap(champion, challenger, deployment)
-        except (DeploymentError, NotFoundError) as error:
+        except (BundleError, DeploymentError, NotFoundError) as error:
             troubles.append(str(error))
         except (
             OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
@@ -154,10 +154,11 @@ class ModelHolder:
         for loaded in _models(self.serving):
             if loaded.sha256 == entry["model_sha256"] and loaded.version == name_of(entry):
                 return self._ready(loaded.model, loaded.card, arm, loaded.predictor)
-        folder = entry.get("folder") or (
-            environment.models_dir() / str(entry["name"]) / str(entry["version"])
+        folder = environment.models_dir() / str(entry["name"]) / str(entry["version"])
+        expected = name_of(entry) if entry["name"] else None
+        model, card = load_bundle(
+            entry.get("folder") or folder, environment.signing_key(), expected
         )
-        model, card = load_bundle(folder, environment.signing_key())
         if card["model_sha256"] != entry["model_sha256"]:
             raise BundleError(
                 f"its SHA-256 is {card['model_sha256'][:12]}…, "
@@ -262,9 +263,10 @@ def _only_bundle() -> dict[str, Any] | None:
             f"{len(cards)} models in {root.name}/ and no {DEPLOYMENT_FILE} that says which serves; "
             "`python pipeline.py promote NAME:VERSION` writes one"
         )
-    card = load_card(cards[0].parent)
+    folder = cards[0].parent
+    card = load_card(folder, expected=None if folder == root else reference_of(folder))
     names = ("name", "version", "model_sha256", "data_source")
-    return {"champion": {**{n: card.get(n) for n in names}, "folder": cards[0].parent}}
+    return {"champion": {**{n: card.get(n) for n in names}, "folder": folder}}
 
 
 def _warm(model: DurationModel, predictor: RidePredictor) -> None:

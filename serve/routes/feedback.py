@@ -8,7 +8,9 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from serve.bodies.errors import ApiError, json_response
-from serve.bodies.json_body import check, check_count, require_json
+from serve.bodies.json_text import require_json
+from serve.bodies.reading import check_count
+from serve.bodies.ride_body import check
 from serve.bodies.schema import Feedback, FeedbackAnswer
 from serve.core.answering import Answering
 from taxi_duration.errors import LogError
@@ -31,7 +33,7 @@ def feedback_blueprint(answering: Answering) -> Blueprint:
             given = [check(content, Feedback)]
         rows = [msgspec.structs.asdict(one) for one in given]
         try:
-            result, answered = answering.patience.call(_keep, answering.log, rows)
+            result, answered = answering.deadline.call(_keep, answering.log, rows)
         except LogError as error:
             instruments.log_failures.inc()
             raise ApiError(

@@ -25,7 +25,7 @@ def health_blueprint(answering: Answering) -> Blueprint:
         if answering.holder.serving is None:
             problems.append(answering.holder.trouble or HOW_TO_DEPLOY)
         try:
-            answering.patience.call(answering.log.check_writable)
+            answering.deadline.call(answering.log.check_writable)
         except LogError as error:
             problems.append(f"predictions are not logged: {error}")
         status = "ready" if not problems else "not ready"

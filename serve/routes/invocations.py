@@ -14,17 +14,10 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from serve.bodies.errors import JSON, ApiError, json_response
-from serve.bodies.json_body import (
-    JSON_TYPES,
-    check_count,
-    check_rides,
-    decode_text,
-    media_type,
-    read_body,
-    read_json,
-    wrong_type,
-)
+from serve.bodies.json_text import JSON_TYPES, read_json
 from serve.bodies.parquet import PARQUET_TYPES, read_rides
+from serve.bodies.reading import check_count, decode_text, media_type, read_body, wrong_type
+from serve.bodies.ride_body import check_rides
 from serve.bodies.schema import InvocationsAnswer, MlflowPrediction, Ride, RideAnswer
 from serve.core.answering import Answering
 

@@ -12,7 +12,7 @@ import numpy as np
 from flask import Blueprint, Response, request
 
 from serve.bodies.errors import ApiError, json_response
-from serve.bodies.json_body import parse_time
+from serve.bodies.ride_body import parse_time
 from serve.bodies.schema import ALLOWED, YEARS, Hour, Interval, LeaveBy, Profile
 from serve.core.answering import Answering
 from taxi_duration.domain.rides import NEW_YORK, Answers, Rides, local_time
@@ -22,9 +22,9 @@ from taxi_duration.model.intervals import LEVELS
 LOOK_BACK_MIN = 60  # no answer is longer
 
 
-def riders_blueprint(answering: Answering) -> Blueprint:
+def planning_blueprint(answering: Answering) -> Blueprint:
     """Return the blueprint."""
-    blueprint = Blueprint("riders", __name__)
+    blueprint = Blueprint("planning", __name__)
 
     @blueprint.get("/profile")
     def profile() -> Response:

@@ -6,15 +6,10 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from serve.bodies.errors import JSON, ApiError
-from serve.bodies.json_body import (
-    JSON_TYPES,
-    ManyRides,
-    media_type,
-    parse_rides,
-    read_body,
-    wrong_type,
-)
+from serve.bodies.json_text import JSON_TYPES
 from serve.bodies.parquet import PARQUET_TYPES, read_rides
+from serve.bodies.reading import media_type, read_body, wrong_type
+from serve.bodies.ride_body import ManyRides, parse_rides
 from serve.core.answering import Answering
 
 _encode = msgspec.json.Encoder().encode

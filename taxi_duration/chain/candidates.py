@@ -6,9 +6,10 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -47,36 +48,73 @@ class Candidate:
         return self.card["metrics"]
 
 
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model that is not scored yet; `card` is the saved one when it was found."""
+
+    kind: str
+    fingerprint: str
+    model: DurationModel
+    seconds: float
+    card: dict[str, Any] | None = None
+
+
+class Scores(NamedTuple):
+    """What a model is worth: validation metrics, and the SHA-256 of its predictions."""
+
+    metrics: dict[str, Any]
+    predictions_sha256: str
+
+
 def train_candidate(run: Run, kind: str) -> Candidate:
     """Fit one kind on the training months, score it on the validation months, save and log it.
 
     A candidate that this run already has for the same data and code version is loaded; one
     that was saved by a process killed before it was logged is logged now.
     """
-    folder = run.folder / "candidates" / kind
+    fit = fit_candidate(run, kind)
+    return save_candidate(run, fit, score_candidate(run, fit))
+
+
+def fit_candidate(run: Run, kind: str) -> Fit:
+    """Fit one kind on the training months, or load what this run has saved of it already.
+
+    Raises:
+        SettingError: unknown kind, or too few trips to learn from.
+    """
     fingerprint = _fingerprint(run, kind)
-    candidate = _load_saved(folder, kind, fingerprint) or _fit(run, kind, fingerprint, folder)
-    logged = run.read().get("logged", {})
-    if fingerprint not in logged:
-        run.update(logged={**logged, fingerprint: _log_candidate(run, candidate)})
-    return candidate
-
-
-def _fit(run: Run, kind: str, fingerprint: str, folder: Path) -> Candidate:
+    saved = _load_saved(_folder(run, kind), fingerprint)
+    if saved is not None:
+        model, card = saved
+        return Fit(kind, fingerprint, model, card["fit_seconds"], card)
     train = concat_trips(run.train_months)
     started = time.perf_counter()
     model = fit_model(kind, Rides.from_frame(train), train["duration"].to_numpy())
-    seconds = time.perf_counter() - started
-    metrics, digest = score_model(model, concat_trips(run.val_months))
-    card = make_card(run, model, metrics, digest, seconds)
-    card = save_bundle(
-        folder, model, {**card, "fingerprint": fingerprint}, environment.signing_key()
-    )
-    log.info(
-        "%s: RMSE %.4f, MAE %.4f minutes, fitted in %.1f s",
-        kind, metrics["with_distance"]["rmse"], metrics["with_distance"]["mae"], seconds,
-    )  # fmt: skip
-    return Candidate(kind, model, card, folder)
+    return Fit(kind, fingerprint, model, time.perf_counter() - started)
+
+
+def score_candidate(run: Run, fit: Fit) -> Scores:
+    """Score a fitted model on the validation months; a saved one has its scores in its card."""
+    if fit.card is not None:
+        return Scores(fit.card["metrics"], fit.card["predictions_sha256"])
+    scores = Scores(*score_model(fit.model, concat_trips(run.val_months)))
+    rmse, mae = (scores.metrics["with_distance"][name] for name in ("rmse", "mae"))
+    log.info("%s: RMSE %.4f, MAE %.4f minutes, fitted in %.1f s", fit.kind, rmse, mae, fit.seconds)
+    return scores
+
+
+def save_candidate(run: Run, fit: Fit, scores: Scores) -> Candidate:
+    """Save a scored model with its card in the run's folder, and log it to MLflow once."""
+    folder, card = _folder(run, fit.kind), fit.card
+    if card is None:
+        card = make_card(run, fit.model, scores.metrics, scores.predictions_sha256, fit.seconds)
+        card = {**card, "fingerprint": fit.fingerprint}
+        card = save_bundle(folder, fit.model, card, environment.signing_key())
+    candidate = Candidate(fit.kind, fit.model, card, folder)
+    logged = run.read().get("logged", {})
+    if fit.fingerprint not in logged:
+        run.update(logged={**logged, fit.fingerprint: _log_candidate(run, candidate)})
+    return candidate
 
 
 def score_model(model: DurationModel, trips: pd.DataFrame) -> tuple[dict[str, Any], str]:
@@ -104,11 +142,15 @@ def score_baselines(run: Run) -> pd.DataFrame:
 
 
 def compare_candidates(run: Run) -> pd.DataFrame:
-    """Train what the run asks for and rank it with the baselines, best RMSE first.
+    """Train what the run asks for and rank it; see `rank_candidates`."""
+    return rank_candidates(run, [train_candidate(run, kind) for kind in run.settings.kinds])
+
+
+def rank_candidates(run: Run, candidates: Iterable[Candidate]) -> pd.DataFrame:
+    """Rank candidates with the baselines, best RMSE first.
 
     The ranking and the winner are saved in `leaderboard.json`; a baseline never wins.
     """
-    candidates = [train_candidate(run, kind) for kind in run.settings.kinds]
     baselines = score_baselines(run).assign(is_baseline=True)
     models = pd.DataFrame([_row(c) for c in candidates]).set_index("model")
     table = pd.concat([models.assign(is_baseline=False), baselines]).sort_values("rmse")
@@ -171,17 +213,20 @@ def _fingerprints(run: Run) -> dict[str, str]:
     return {kind: _fingerprint(run, kind) for kind in run.settings.kinds}
 
 
-def _load_saved(folder: Path, kind: str, fingerprint: str) -> Candidate | None:
+def _folder(run: Run, kind: str) -> Path:
+    return run.folder / "candidates" / kind
+
+
+def _load_saved(folder: Path, fingerprint: str) -> tuple[DurationModel, dict[str, Any]] | None:
     if not (folder / CARD_FILE).exists():
         return None
     try:
         if load_card(folder).get("fingerprint") != fingerprint:
             return None
-        model, card = load_bundle(folder, environment.signing_key())
+        return load_bundle(folder, environment.signing_key())
     except BundleError as error:
-        log.warning("saved candidate %s is not usable, training it again: %s", kind, error)
+        log.warning("saved candidate %s is not usable, training it again: %s", folder.name, error)
         return None
-    return Candidate(kind, model, card, folder)
 
 
 def _log_candidate(run: Run, candidate: Candidate) -> str:

@@ -1,9 +1,11 @@
-"""What notebooks ask of a trained candidate: where it errs, and what more data would buy."""
+"""What notebooks ask of a model: what it sees and holds, where it errs, what more data buys."""
 
 from __future__ import annotations
 
+import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 
@@ -13,15 +15,91 @@ import pandas as pd
 from taxi_duration.chain.candidates import Candidate
 from taxi_duration.chain.run import Run
 from taxi_duration.data.prepared import concat_trips
+from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.metrics import error_metrics
+from taxi_duration.files import sha256_file
+from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.explain import BASE
+from taxi_duration.model.extra_features import load_conditions, values_of
+from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, transform
+from taxi_duration.model.linear import PairVectorizer
 from taxi_duration.model.ride_predictor import RidePredictor
+from taxi_duration.training.feature_tables import fit_tables
+from taxi_duration.training.linear_models import LINEAR_PARAMETERS, pair_matrix
 from taxi_duration.training.point import fit_point
+from taxi_duration.training.tree_models import recency_weight, window_atlas
 
 PUBLIC_MONTHS = ("green", "2021-01", "2021-02")  # what the public figures were measured on
 CALIBRATION_BINS = 10
 IMPORTANCE_RIDES = 500
+
+
+def ride_features(kind: str, trips: pd.DataFrame, ride: pd.DataFrame) -> pd.DataFrame:
+    """Return what a kind of model sees of one ride, by name, with and without its distance.
+
+    Args:
+        kind: LR, LASSO, RIDGE, RF or XGB.
+        trips: past trips that the tables or columns are learned from.
+        ride: a frame of one trip.
+    Returns:
+        Trees: the features looked up in tables of the past trips, then the hour's conditions;
+        NaN is "not given". Linear kinds: the columns that are not 0, named as scikit-learn's
+        DictVectorizer names them; without a distance the pair's mean stands in.
+    """
+    past, asked = Rides.from_frame(trips), Rides.from_frame(ride)
+    both = {"distance given": asked, "no distance": asked.without_distance()}
+    if kind in LINEAR_PARAMETERS:
+        vectorizer = PairVectorizer.fit(past)
+        names = vectorizer.feature_names
+        rows = {name: pair_matrix(vectorizer, rides).toarray()[0] for name, rides in both.items()}
+        table = pd.DataFrame(rows, index=names)
+        return table[(table != 0).any(axis=1)].rename_axis("feature")
+    weight, atlas = recency_weight(past.pickup_at), window_atlas(past.pickup_at)
+    tables = fit_tables(past, trips["duration"].to_numpy(), weight, atlas)
+    rows = {name: transform(rides, tables, True)[0] for name, rides in both.items()}
+    table = pd.DataFrame(rows, index=list(DISTANCE_FEATURES))
+    table.loc[DISTANCE_FEATURES[len(FEATURES) :], "no distance"] = np.nan  # these trees have none
+    return pd.concat([table, _conditions(asked)]).rename_axis("feature")
+
+
+def _conditions(asked: Rides) -> pd.DataFrame:
+    """The hour's conditions of one ride, as rows of `ride_features`; none without a file."""
+    conditions = load_conditions()
+    names = () if conditions is None else conditions.names
+    values = values_of(names, asked.pickup_at)[0] if names else []
+    return pd.DataFrame(dict.fromkeys(("distance given", "no distance"), values), index=names)
+
+
+def bin_contents(model: DurationModel) -> pd.DataFrame:
+    """Return what a model is made of: `type`, what it `holds` and `bytes` of each part.
+
+    A part is named by its place, such as `point.vectorizer.column_of`; the largest come first.
+    """
+    parts = pd.DataFrame(_parts(model, ""), columns=["part", "type", "holds", "bytes"])
+    return parts.sort_values("bytes", ascending=False, kind="stable").set_index("part")
+
+
+def _parts(value: object, name: str) -> Iterator[tuple[str, str, str, int]]:
+    if is_dataclass(value):
+        for field in fields(value):
+            inner = f"{name}.{field.name}" if name else field.name
+            yield from _parts(getattr(value, field.name), inner)
+    elif isinstance(value, np.ndarray):
+        kind = "record" if value.dtype.names else str(value.dtype)
+        shape = " x ".join(f"{n:,}" for n in value.shape)
+        yield name, f"array of {kind}", shape, value.nbytes
+    else:
+        size = len(pickle.dumps(value))
+        text = str(value)
+        yield name, type(value).__name__, text if len(text) < 60 else f"{text[:57]}…", size
+
+
+def bundle_files(folder: Path) -> pd.DataFrame:
+    """Return the files of a saved bundle: `bytes` and `sha256`."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    rows = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in files}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("file")
 
 
 def residuals(candidate: Candidate, run: Run) -> pd.DataFrame:
@@ -98,14 +176,15 @@ def learning_curve(
     train = concat_trips(run.train_months)
     rides, duration = Rides.from_frame(train), train["duration"].to_numpy()
     day = rides.pickup_at.astype("datetime64[D]")
-    days = np.unique(day)
+    days = window_days(day, run.settings.train_months)
     rows = []
     for part in parts:
-        recent = day >= days[-max(len(days) // part, 1)]
+        last = days[-max(len(days) // part, 1) :]
+        recent = np.isin(day, last)
         started = time.perf_counter()
         point = fit_point(candidate.kind, rides.take(recent), duration[recent])
         seconds = time.perf_counter() - started
-        rows.append([len(days) // part, int(recent.sum()), *_both_rmse(point, run), seconds])
+        rows.append([len(last), int(recent.sum()), *_both_rmse(point, run), seconds])
     whole = candidate.card
     rmse = [candidate.metrics[f"{w}_distance"]["rmse"] for w in ("with", "without")]
     rows.append([len(days), len(train), *rmse, whole["fit_seconds"]])

@@ -1,8 +1,8 @@
-"""Kernels forked from one warm process, so that a chain imports its libraries once.
+"""Kernels that nobody else can talk to, forked from one warm process.
 
-Each notebook still has a kernel process of its own and shares no state with the others;
-what they share are the loaded modules. Importing pandas, MLflow and seaborn anew in every
-kernel would cost more than the work of most notebooks.
+A chain so imports its libraries once. Each notebook still has a kernel process of its own and
+shares no state with the others, only the loaded modules. Importing pandas, MLflow and seaborn
+anew in every kernel would cost more than the work of most notebooks.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
-
-from taxi_duration.chain.private_kernels import PrivateKernelManager
 
 PRELOADED = (
     "tqdm.auto",  # before IPython, or it asks for widgets
@@ -53,6 +53,17 @@ def call_warm(function: Callable[..., Any], *args: Any) -> Any:
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_caller) as pool:
         return pool.submit(function, *args).result()
+
+
+class PrivateKernelManager(AsyncKernelManager):
+    """Uses files as sockets that only this user can open; Jupyter's own are open TCP ports."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Take over jupyter_client's arguments."""
+        # A folder of their own: jupyter_client would put them into the working directory,
+        # where two chains at once could take each other's.
+        self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")
+        super().__init__(**{"transport": "ipc", "ip": f"{self._sockets.name}/socket", **kwargs})
 
 
 class WarmKernelManager(PrivateKernelManager):

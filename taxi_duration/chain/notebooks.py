@@ -105,7 +105,7 @@ def execute(
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    from taxi_duration.chain.private_kernels import PrivateKernelManager
+    from taxi_duration.chain.kernels import PrivateKernelManager
 
     wanted = notebook_parameters(name)
     try:
@@ -120,15 +120,12 @@ def execute(
             kernel_manager_class=kernel_manager_class or PrivateKernelManager,
         )
     except PapermillExecutionError as error:
-        raise NotebookError(
-            f"{name}.ipynb", error.cell_index, error.source, error.ename, error.evalue
-        ) from error
+        where = (f"{name}.ipynb", error.cell_index, error.source)
+        raise NotebookError(*where, error.ename, error.evalue) from error
     except DeadKernelError as error:
-        number, source = _running_cell(output)
-        raise NotebookError(
-            f"{name}.ipynb", number, source, type(error).__name__,
-            "the notebook's process died or was killed (out of memory?)",
-        ) from error  # fmt: skip
+        why = "the notebook's process died or was killed (out of memory?)"
+        where = (f"{name}.ipynb", *_running_cell(output))
+        raise NotebookError(*where, type(error).__name__, why) from error
 
 
 def _running_cell(executed: Path) -> tuple[int, str]:

@@ -1,9 +1,10 @@
-"""Releases a run's winner: registry, aliases, and the first deployment."""
+"""Releases a run's winner, step by step: save, check, register, deploy; and moves aliases."""
 
 from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from taxi_duration import environment
@@ -13,9 +14,10 @@ from taxi_duration.data.prepared import concat_trips
 from taxi_duration.domain.references import model_name
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import BundleError, TrackingError
+from taxi_duration.evaluation.gate import Check
 from taxi_duration.evaluation.release_checks import check_model, require_passed
 from taxi_duration.live.deployment import deploy_champion, read_deployment, roll_back
-from taxi_duration.model.bundle import load_bundle
+from taxi_duration.model.bundle import load_bundle, reference_of, save_bundle
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.registry import tracking
 from taxi_duration.registry.aliases import set_alias
@@ -25,18 +27,60 @@ from taxi_duration.training.baselines import fit_baselines
 log = logging.getLogger(__name__)
 
 
-def release_winner(run: Run, winner: Candidate, beats_baselines: bool) -> dict[str, Any]:
-    """Register the winner and, as the first that beats every lookup, deploy it.
+def save_winner(winner: Candidate) -> Path:
+    """Make sure that the winner's whole bundle lies in its folder, and return the folder.
+
+    It was saved when it was trained; written again it might have other bytes, and the digest
+    in the card and in MLflow would be another model's. So only what is damaged is written.
+    """
+    try:
+        _, card = load_bundle(winner.folder, environment.signing_key())
+        whole = card["model_sha256"] == winner.card["model_sha256"]
+    except BundleError as error:
+        log.warning("the winner is saved again: %s", error)
+        whole = False
+    if not whole:
+        save_bundle(winner.folder, winner.model, winner.card, environment.signing_key())
+    return winner.folder
+
+
+def check_release(run: Run, winner: Candidate) -> list[Check]:
+    """Return the checks that the winner must pass before it may be registered, and keep them.
+
+    Nothing is refused here, so that all of them can be looked at; `register_winner` refuses.
+    """
+    train, validation = concat_trips(run.train_months), concat_trips(run.val_months)
+    lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
+    checks = check_model(winner.model, validation, lookups, _newest_model(run))
+    found = {check.name: {"passed": check.passed, "detail": check.detail} for check in checks}
+    run.update(checks=found)
+    return checks
+
+
+def register_winner(run: Run, winner: Candidate, checks: list[Check]) -> dict[str, Any]:
+    """Register the winner as the next version and return its card.
 
     Safe to repeat after a crash: the run keeps its version.
 
+    Args:
+        checks: as `check_release` gives them.
+    Raises:
+        ModelCheckError: a check failed; nothing is registered.
+    """
+    require_passed(checks)
+    return register_bundle(run.client, run.parent_run(), run.settings.service, winner.folder)
+
+
+def deploy_winner(run: Run, card: dict[str, Any], beats_baselines: bool) -> dict[str, Any]:
+    """Deploy a registered version when it is the first that beats every lookup.
+
+    Safe to repeat after a crash; what serves already is not replaced.
+
+    Args:
+        card: as `register_winner` gives it.
     Returns:
         `name`, `version`, `aliases`, `path` and `deployed`, also kept in run.json.
-    Raises:
-        ModelCheckError: the model fails a check; nothing is registered.
     """
-    run.update(checks=_check_winner(run, winner))
-    card = register_bundle(run.client, run.parent_run(), run.settings.service, winner.folder)
     deployed = beats_baselines and _deploy_first(run, card)
     registered = run.client.get_model_version(card["name"], str(card["version"]))
     released = {
@@ -50,19 +94,6 @@ def release_winner(run: Run, winner: Candidate, beats_baselines: bool) -> dict[s
     return released
 
 
-def _check_winner(run: Run, winner: Candidate) -> dict[str, Any]:
-    """Check the model before it is registered; return what was found, by check.
-
-    Raises:
-        ModelCheckError: a check failed.
-    """
-    train, validation = concat_trips(run.train_months), concat_trips(run.val_months)
-    lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
-    checks = check_model(winner.model, validation, lookups, _newest_model(run))
-    require_passed(checks)
-    return {check.name: {"passed": check.passed, "detail": check.detail} for check in checks}
-
-
 def _newest_model(run: Run) -> DurationModel | None:
     """The newest version's model to compare with; None when there is none to be trusted."""
     versions = list_versions(run.client, model_name(run.settings.service))
@@ -70,7 +101,7 @@ def _newest_model(run: Run) -> DurationModel | None:
         return None
     folder = environment.models_dir() / versions[0]["name"] / str(versions[0]["version"])
     try:
-        return load_bundle(folder, environment.signing_key())[0]
+        return load_bundle(folder, environment.signing_key(), reference_of(folder))[0]
     except BundleError as error:  # damaged, or from before there was a signing key
         log.warning("not compared with the newest version: %s", error)
         return None
@@ -101,7 +132,8 @@ def promote_version(client: Any, reference: str, reason: str) -> dict[str, Any]:
         NotFoundError, SettingError: there is no such version.
         BundleError: its bundle is damaged or not signed as it must be.
     """
-    card = load_bundle(find_bundle(client, reference), environment.signing_key())[1]
+    folder = find_bundle(client, reference)
+    card = load_bundle(folder, environment.signing_key(), reference_of(folder))[1]
     deploy_champion(card, reason)
     _mirror_or_warn(client)
     return card

@@ -59,6 +59,25 @@ class Run:
         sources = {month.raw.data_source for month in self.train_months + self.val_months}
         return "sample" if "sample" in sources else "tlc"
 
+    @property
+    def title(self) -> str:
+        """Service and all months, as a plot's title names them."""
+        return self._title(f"{self.settings.train_data}, {self.settings.val_data}")
+
+    @property
+    def train_title(self) -> str:
+        """Service and training months, as a plot's title names them."""
+        return self._title(self.settings.train_data)
+
+    @property
+    def val_title(self) -> str:
+        """Service and validation months, as a plot's title names them."""
+        return self._title(self.settings.val_data)
+
+    def _title(self, months: str) -> str:
+        generated = " (generated sample)" if self.data_source == "sample" else ""
+        return f"{self.settings.service} {months}{generated}"
+
     def _left_behind(self, info: dict[str, Any]) -> str | None:
         """The parent that a process made and was killed before it wrote that down."""
         return None if info["interactive"] else tracking.find_parent(self.client, self.run_id)

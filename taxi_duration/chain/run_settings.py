@@ -43,7 +43,7 @@ class RunSettings:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Model kinds that the run trains."""
-        return KINDS if self.model == "best" else (self.model,)
+        return tuple(KINDS) if self.model == "best" else (self.model,)
 
     def as_parameters(self) -> dict[str, str]:
         """Return the names that notebooks, tags and the card use."""

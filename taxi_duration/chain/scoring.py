@@ -15,7 +15,7 @@ from taxi_duration.domain.references import model_name
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.metrics import evaluate
 from taxi_duration.files import atomic_path
-from taxi_duration.model.bundle import load_bundle
+from taxi_duration.model.bundle import load_bundle, reference_of
 from taxi_duration.registry import tracking
 from taxi_duration.registry.versions import find_bundle, list_versions
 
@@ -46,7 +46,7 @@ def score_months(
     service, months = check_service(service), parse_months(data)
     check_available(service, months)
     folder = find_bundle(tracking.connect(), reference or _default_reference(service))
-    model, card = load_bundle(folder, environment.signing_key())
+    model, card = load_bundle(folder, environment.signing_key(), reference_of(folder))
     trips = concat_trips(prepare_months(service, months))
     rides = Rides.from_frame(trips)
     answers = model.answer(rides)

@@ -6,16 +6,16 @@ rides from it, with the columns, types and dirt TLC's files have. Models rank on
 months. No real row is in it: all figures below are counts, shares and curves.
 """
 
-import csv
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from os import PathLike
 
 import numpy as np
 import pyarrow as pa
+
+from taxi_duration.domain.zones import UNKNOWN_ZONE, zone_table
 
 Trips = dict[str, np.ndarray]  # one array per field, all of shape (n,)
 
@@ -30,7 +30,7 @@ FIRST_MONTH = {"green": "2013-08", "yellow": "2011-01"}  # earliest month TLC ha
 DEFAULT_ROWS = {"green": 76_518, "yellow": 100_000}  # as 2021-01; few, for laptops
 
 # The city
-ZONE_COUNT, UNKNOWN_ZONE, OUTSIDE_ZONE = 263, 264, 265
+ZONE_COUNT, OUTSIDE_ZONE = 263, 265
 AIRPORTS = JFK, LAGUARDIA, NEWARK = 132, 138, 1
 AIRPORT_ROWS = np.array(AIRPORTS) - 1
 EMPTY_ZONES = (103, 104, 105, 199)  # islands where no cab may go
@@ -108,13 +108,11 @@ ODOMETER_MILES = (100.0, 244_000.0)  # lowest and highest broken distance
 STAYED_SHARE, ZERO_SECONDS_SHARE = 0.85, 0.03  # of false starts: not moved; no time at all
 RESET_CLOCK = np.datetime64("2009-01-01T00:00:00", "us")  # what a meter shows after losing power
 
-# Money in dollars from that month on, by TLC's published rates; shares are measured
-TARIFF = {"2011-01": (2.5, 0.4), "2012-09": (2.5, 0.5), "2023-01": (3.0, 0.7)}  # start, each unit
-JFK_FARE = {"2011-01": 45.0, "2012-09": 52.0, "2023-01": 70.0}
-TOLL = {"2011-01": 5.33, "2019-04": 6.12, "2021-05": 6.55, "2023-08": 6.94}
-IMPROVEMENT = {"2011-01": 0.0, "2015-01": 0.3, "2023-01": 1.0}
+# Money in dollars: amounts that files have and no model may use; shares are measured
+FARE = {True: (3.0, 2.0, 0.2), False: (10.0, 2.4, 0.0)}  # metered or not: start, a mile, a minute
+TOLL, TOLL_MILES = 6.55, 8  # a quarter of the rides longer than that
 CONGESTION_SINCE, CONGESTION = "2019-02", {"green": 2.75, "yellow": 2.5}
-AIRPORT_FEE_SINCE, AIRPORT_FEE = "2021-01", {"2011-01": 0.0, "2022-04": 1.25, "2023-04": 1.75}
+AIRPORT_FEE_SINCE, AIRPORT_FEE = "2021-01", 1.25
 CBD_FEE_SINCE, CBD_FEE = "2025-01", 0.75
 CARD_SHARE = {"green": 0.6, "yellow": 0.72}
 AGREED_SHARE = {"green": 0.027, "yellow": 0.005}  # fare agreed beforehand, rate code 5
@@ -305,11 +303,10 @@ def _at_month(figures: Mapping[str, float], month: str) -> float:
 
 @lru_cache(maxsize=1)
 def build_city() -> City:
-    """Build the city all samples share, from `zones.csv` and `CITY_SEED`."""
-    with (files("taxi_duration.domain") / "zones.csv").open(encoding="utf-8") as file:
-        zones = list(csv.DictReader(file))[:ZONE_COUNT]
-    lon_lat = np.array([(float(z["longitude"]), float(z["latitude"])) for z in zones])
-    borough = np.array([z["borough"] for z in zones])
+    """Build the city all samples share, from the zone table and `CITY_SEED`."""
+    zones, inside = zone_table(), slice(1, ZONE_COUNT + 1)
+    lon_lat = np.column_stack([zones.longitude[inside], zones.latitude[inside]])
+    borough = zones.borough[inside]
     core = (borough == "Manhattan") & (lon_lat < CORE_EDGE).all(axis=1)
     rng = np.random.default_rng(CITY_SEED)
     zone_pace = rng.normal(0, PACE_ZONE_SD, ZONE_COUNT) + CORE_PACE * core
@@ -317,7 +314,7 @@ def build_city() -> City:
     return City(
         borough=borough,
         place_miles=lon_lat * MILES_PER_DEGREE,
-        spread_miles=ZONE_SPREAD * np.sqrt([float(z["area_km2"]) for z in zones]) / 1.609,
+        spread_miles=ZONE_SPREAD * np.sqrt(zones.area_km2[inside]) / 1.609,
         core=core,
         pull=_pull(rng),
         affinity=rng.lognormal(0, AFFINITY_SD, pairs),
@@ -580,72 +577,31 @@ def _draw_payment(
 ) -> Trips:
     """The rate code, passengers, payment and all amounts in dollars, each of shape (n,)."""
     n = len(core)
-    rate = _rate_codes(rng, rides, service, core)
     card = rng.random(n) < CARD_SHARE[service]
+    start, mile, minute = FARE[kind.metered]
+    fare = np.round(start + mile * rides["miles"] + minute * rides["minutes"], 2)
     money = {
-        "fare_amount": _fares(rng, rides, kind, month, rate),
-        "extra": _extras(rides, kind, month),
-    }
-    money["mta_tax"] = np.full(n, 0.5 if kind.metered else 0.0)
-    money["tip_amount"] = np.round(
-        money["fare_amount"] * card * rng.normal(0.2, 0.06, n).clip(0), 2
-    )
-    money["tolls_amount"] = _since(TOLL, month) * (rng.random(n) < 0.25 * (rides["miles"] > 8))
-    money["improvement_surcharge"] = np.full(n, _since(IMPROVEMENT, month))
-    in_core = core & kind.metered
-    money["congestion_surcharge"] = in_core * CONGESTION[service] * (month >= CONGESTION_SINCE)
+        "fare_amount": fare,
+        "extra": np.zeros(n),
+        "mta_tax": np.full(n, 0.5 * kind.metered),
+        "tip_amount": np.round(fare * card * rng.normal(0.2, 0.06, n).clip(0), 2),
+        "tolls_amount": TOLL * (rng.random(n) < 0.25 * (rides["miles"] > TOLL_MILES)),
+        "improvement_surcharge": np.full(n, 0.3),
+        "congestion_surcharge": core * kind.metered * CONGESTION[service]
+        * (month >= CONGESTION_SINCE),
+    }  # fmt: skip
     if service == "yellow":
         at_airport = np.isin(rides["PULocationID"], (JFK, LAGUARDIA)) & kind.metered
-        money["airport_fee"] = at_airport * _since(AIRPORT_FEE, month)
+        money["airport_fee"] = at_airport * AIRPORT_FEE
     if month >= CBD_FEE_SINCE:
         money["cbd_congestion_fee"] = core * CBD_FEE
     money["total_amount"] = np.round(sum(money.values()), 2)
     return money | {
-        "RatecodeID": rate,
+        "RatecodeID": np.where(rng.random(n) < AGREED_SHARE[service], 5, 1),
         "payment_type": np.where(card, 1, 2),
         "passenger_count": np.searchsorted(np.cumsum(PARTY_SIZES), rng.random(n)) + 1,
         "VendorID": np.where(kind.metered & (rng.random(n) < FIRST_VENDOR_SHARE), 1, 2),
     }
-
-
-def _rate_codes(
-    rng: np.random.Generator, rides: Trips, service: str, core: np.ndarray
-) -> np.ndarray:
-    """1 metered, 2 JFK and the core, 3 Newark, 4 beyond the city, 5 agreed; shape (n,)."""
-    start, end = rides["PULocationID"], rides["DOLocationID"]
-    rate = np.where(rng.random(len(core)) < AGREED_SHARE[service], 5, 1)
-    rate[(end == OUTSIDE_ZONE) & (rate == 1)] = 4
-    rate[end == NEWARK] = 3
-    rate[core & ((start == JFK) | (end == JFK))] = 2
-    return rate
-
-
-def _fares(
-    rng: np.random.Generator, rides: Trips, kind: Kind, month: str, rate: np.ndarray
-) -> np.ndarray:
-    """Dollars, shape (n,): a unit each fifth of a mile or slow minute, or a dispatcher's price."""
-    miles, minutes = rides["miles"], rides["minutes"]
-    if not kind.metered:
-        return np.round((10 + 2.4 * miles) * rng.lognormal(0, 0.2, len(miles)), 2)
-    start, unit = _since(TARIFF, month)
-    slow_minutes = (minutes - 5 * miles).clip(0)  # below 12 miles an hour
-    fare = start + unit * np.floor(5 * miles + slow_minutes)
-    return np.where(rate == 2, _since(JFK_FARE, month), fare)
-
-
-def _extras(rides: Trips, kind: Kind, month: str) -> np.ndarray:
-    """Dollars a meter adds, shape (n,): 1 in a weekday's evening rush, 0.5 at night."""
-    day, hour = np.divmod(rides["pickup"] // 3600, 24)
-    rush = (_calendar(month) < 5)[day] & (hour >= 16) & (hour < 20)
-    night = (hour >= 20) | (hour < 6)
-    return kind.metered * (rush * 1.0 + night * 0.5)
-
-
-def _since(
-    steps: Mapping[str, float | tuple[float, float]], month: str
-) -> float | tuple[float, float]:
-    """The figure in force in a month: that of the last step not after it."""
-    return steps[max(since for since in steps if since <= month)]
 
 
 # --- The table

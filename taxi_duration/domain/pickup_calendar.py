@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 CELLS = 72  # weekday, Saturday, Sunday or holiday: 24 hours each
+STRAY_SHARE = 0.01  # a real day has more than this of a middle day's trips, in snow too
 CLOCK_COLUMNS = ("minute_of_day", "hour_of_week", "holiday")  # the week begins on Monday, 0:00
 
 
@@ -62,3 +64,28 @@ def _clock(day: Any, minute: Any) -> tuple[tuple[Any, ...], Any]:
     weekday, holiday, row = day
     hour = minute // 60
     return (minute, weekday * 24 + hour, holiday), row * 24 + hour
+
+
+def window_days(pickup_at: np.ndarray, months: Sequence[object] = ()) -> np.ndarray:
+    """Return the days of a window on which people rode, in order, datetime64[D].
+
+    A few records of every month are dated days or years outside it: those are no days of the
+    window, and no count of days may hold them.
+
+    Args:
+        pickup_at: datetime64, shape (n,).
+        months: that were asked for (anything that prints as `2021-01`). When they are not
+            known, a day with less than STRAY_SHARE of a middle day's trips is stray.
+    """
+    days, trips = np.unique(pickup_at.astype("datetime64[D]"), return_counts=True)
+    if len(months):
+        asked = np.array([str(month) for month in months], dtype="datetime64[M]")
+        return days[np.isin(days.astype("datetime64[M]"), asked)]
+    return days[trips >= STRAY_SHARE * np.median(trips)] if len(days) else days
+
+
+def calendar_days(months: Sequence[object]) -> np.ndarray:
+    """Return every day of the months, in order, datetime64[D], whether anybody rode or not."""
+    asked = np.unique(np.array([str(month) for month in months], dtype="datetime64[M]"))
+    ends = [(m.astype("datetime64[D]"), (m + 1).astype("datetime64[D]")) for m in asked]
+    return np.concatenate([np.arange(first, after) for first, after in ends])

@@ -16,6 +16,7 @@ import numpy as np
 
 from taxi_duration.domain.geometry import zone_geometry
 from taxi_duration.domain.levels import LEVELS
+from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.zones import UNKNOWN_ZONE, zone_table
 from taxi_duration.model.features import known_distance
@@ -72,8 +73,9 @@ class Sample(NamedTuple):
 
     def trips_a_day(self) -> float:
         """Return the trips of a usual day: the median over the days that have any."""
-        _, counts = np.unique(self.rides.pickup_at.astype("datetime64[D]"), return_counts=True)
-        return float(np.median(counts)) * self.every
+        days, trips = np.unique(self.rides.pickup_at.astype("datetime64[D]"), return_counts=True)
+        ridden = np.isin(days, window_days(self.rides.pickup_at))
+        return float(np.median(trips[ridden])) * self.every
 
 
 # Wasserstein distances are in these units.
@@ -110,7 +112,7 @@ def measure_drift(
     """
     if min(len(reference.rides), len(current.rides)) < MIN_ROWS:
         return []
-    if len(np.unique(current.rides.pickup_at.astype("datetime64[D]"))) < MIN_DAYS:
+    if len(window_days(current.rides.pickup_at)) < MIN_DAYS:
         return []
     bounds = drift_bounds() if bounds is None else bounds
     found = []

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from taxi_duration.domain.levels import LEVELS
+from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.references import name_of
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.bootstrap import DayBootstrap
@@ -144,7 +145,7 @@ def _error_rows(
 
 def draws_for(pickup_at: np.ndarray) -> DayBootstrap:
     """Return draws of days, or of hours while there are only a few days."""
-    few = len(np.unique(pickup_at.astype("datetime64[D]"))) < FEW_DAYS
+    few = len(window_days(pickup_at)) < FEW_DAYS
     return DayBootstrap(pickup_at, block="h" if few else "D")
 
 

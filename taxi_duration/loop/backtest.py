@@ -28,7 +28,6 @@ from taxi_duration.evaluation.bootstrap import Estimate
 from taxi_duration.evaluation.drift import Sample
 from taxi_duration.evaluation.gate import Decision, compare_models
 from taxi_duration.evaluation.health import Health, check_health, draws_for, monitor_settings
-from taxi_duration.files import atomic_path
 from taxi_duration.live.arms import arm_of
 from taxi_duration.live.deployment import deploy_champion, read_deployment
 from taxi_duration.loop.monitor import DAY_SECONDS, answer_trips, make_sample
@@ -39,7 +38,6 @@ from taxi_duration.training.fit import fit_model
 
 Fit = Callable[[str, Rides, np.ndarray], DurationModel]
 MIN_MONTHS = 4  # to train, to validate, and two to live through
-ALARM_NAME_DAYS = pd.Timedelta(days=9)
 STRATEGIES = ("frozen", "monthly", "auto")
 
 
@@ -301,62 +299,6 @@ class SimulatedWorkshop:
 
     def _version(self, entry: dict[str, Any]) -> Version:
         return self.versions[entry["version"] - 1]
-
-
-def plot_backtest(result: Backtest):
-    """Error by month for the three strategies, with auto's decisions and the alarms marked."""
-    import matplotlib.pyplot as plt
-
-    from taxi_duration.plots import BLUE, GREY, ORANGE
-
-    table = result.table
-    at = np.array([np.datetime64(str(month)) for month in table.index], dtype="datetime64[D]") + 14
-    figure, axes = plt.subplots(figsize=(12, 5), layout="constrained")
-    plt.close(figure)
-    styles = {"frozen": (GREY, "o"), "monthly": (ORANGE, "s"), "auto": (BLUE, "D")}
-    for name, (color, marker) in styles.items():
-        axes.plot(at, table[f"{name}_mae"], color=color, marker=marker, label=name, lw=2)
-    top = float(table[[f"{name}_mae" for name in STRATEGIES]].max(axis=None))
-    acts = ("promote", "refuse", "drop", "roll back")
-    kept = result.decisions[result.decisions["what"].str.startswith(acts)]
-    for i, decision in enumerate(kept.itertuples()):
-        verb, _, about = decision.what.partition(" ")
-        color = "#2f855a" if verb == "promote" else "#a0aec0"
-        axes.axvline(decision.day, color=color, ls=":" if verb != "promote" else "--", lw=1)
-        name = "back to" if verb == "roll" else verb
-        label = f" {name} {about.rsplit(':', 1)[-1]}"
-        axes.text(decision.day, top * (1.22 - 0.04 * (i % 4)), label, fontsize=8, color=color)
-    _mark_alarms(axes, result.alarms, last=at[-1] + 15)
-    axes.set(
-        title="Error of what riders were answered, by month", xlabel="month",
-        ylabel="MAE, minutes", ylim=(0, top * 1.28),
-    )  # fmt: skip
-    axes.legend(loc="lower left")
-    axes.grid(alpha=0.3)
-    return figure
-
-
-def _mark_alarms(axes: Any, alarms: pd.DataFrame, last: np.datetime64) -> None:
-    """Shade the days on which the live verdict was an alarm; the first day of each is named.
-
-    One that begins within ALARM_NAME_DAYS of a named one has no room for a name of its own.
-    """
-    red, named = "#c53030", None
-    ends = [*alarms["day"].iloc[1:], last]
-    for alarm, end in zip(alarms.itertuples(), ends, strict=True):
-        if alarm.level == "alarm":
-            axes.axvspan(alarm.day, end, color=red, alpha=0.15, lw=0)
-            if named is not None and alarm.day - named < ALARM_NAME_DAYS:
-                continue
-            named = alarm.day
-            label = f" alarm {alarm.day:%d %b}"
-            axes.text(alarm.day, 0.1, label, fontsize=8, color=red, rotation=90, va="bottom")
-
-
-def save_plot(result: Backtest, path: str | Path) -> None:
-    """Write the plot as PNG; the folder is made when missing."""
-    with atomic_path(path) as part:
-        plot_backtest(result).savefig(part, format="png", dpi=110)
 
 
 def summarize(result: Backtest) -> dict[str, float]:

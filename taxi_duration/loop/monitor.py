@@ -21,7 +21,7 @@ from taxi_duration.domain.months import Month, parse_months
 from taxi_duration.domain.references import name_of
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import BundleError, NotFoundError, TaxiError
-from taxi_duration.evaluation.drift import MIN_ROWS, Sample
+from taxi_duration.evaluation.drift import MIN_DAYS, MIN_ROWS, Sample
 from taxi_duration.evaluation.health import Health, check_health, monitor_settings
 from taxi_duration.files import write_json
 from taxi_duration.live.deployment import read_deployment, read_history
@@ -121,7 +121,7 @@ def load_version(entry: Mapping[str, Any]) -> tuple[DurationModel, dict[str, Any
         BundleError: the bundle is missing, damaged, or not the one that the entry names.
     """
     folder = environment.models_dir() / entry["name"] / str(entry["version"])
-    model, card = load_bundle(folder, environment.signing_key())
+    model, card = load_bundle(folder, environment.signing_key(), name_of(dict(entry)))
     if card["model_sha256"] != entry["model_sha256"]:
         raise BundleError(
             f"{name_of(dict(entry))} has SHA-256 {card['model_sha256'][:12]}…, "
@@ -153,6 +153,52 @@ def check_month(entry: Mapping[str, Any], month: Month) -> Health:
     frame = answer_trips(model, card, trips)
     source = f"{card['service']} {month}"
     return check_health(source, frame, card, _reference(model, card), whole_month=True)
+
+
+def look_at_months(entry: Mapping[str, Any], live: Health, data: str) -> list[Health]:
+    """Return a version's health on published months.
+
+    Args:
+        live: as `check_live`. While it has too few truths, the version's own validation months
+            are looked at when nobody asked for others: there is something to see from the start.
+        data: the months that were asked for, as `parse_months`; may be empty.
+    Raises:
+        TaxiError: a month that was asked for cannot be used.
+    """
+    if data:
+        return [check_month(entry, month) for month in parse_months(data)]
+    if has_enough_truths(live):
+        return []
+    months = parse_months(load_version(entry)[1]["val_data"])
+    try:
+        return [check_month(entry, month) for month in months]
+    except TaxiError as error:
+        log.warning("the validation months of %s cannot be read: %s", name_of(dict(entry)), error)
+        return []
+
+
+def has_enough_truths(health: Health) -> bool:
+    """True when so many rides have their true duration that their errors can be judged."""
+    return health.answered >= monitor_settings().min_answered
+
+
+def choose_verdict(live: Health, months: list[Health]) -> Health:
+    """Return what is to be told: the live log, or the latest month while the log says nothing."""
+    says_something = has_enough_truths(live) or bool(live.drifts)
+    return live if says_something or not months else months[-1]
+
+
+def describe_live(health: Health) -> str:
+    """Say how many rides there are, and what is missing until they can be judged."""
+    enough = monitor_settings().min_answered
+    parts = [f"Rides: {health.rides:,}; with their true duration: {health.answered:,}."]
+    if not health.answered:
+        parts.append("`POST /feedback` tells a ride's duration: without any there is no error.")
+    if not has_enough_truths(health):
+        parts.append(f"Errors are judged once {enough:,} rides have their true duration.")
+    if not health.drifts:
+        parts.append(f"Drift is measured from {MIN_ROWS:,} rides on {MIN_DAYS} days on.")
+    return " ".join(parts)
 
 
 def check_live(entry: Mapping[str, Any], prediction_log: PredictionLog) -> Health:

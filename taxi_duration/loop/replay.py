@@ -6,13 +6,13 @@ and true durations, on which `monitor`, `auto` and the A/B test then work as on 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
 import requests
 
+from taxi_duration import environment
 from taxi_duration.data.prepared import concat_trips, prepare_months
 from taxi_duration.domain.months import Month, check_available, check_service, parse_months
 from taxi_duration.errors import ReplayError, SettingError
@@ -52,7 +52,7 @@ def replay_months(
             raise SettingError(f"{name} is {number}; it must be at least 1")
     trips = _chosen(concat_trips(prepare_months(service, months)), months, days, rides)
     with requests.Session() as session:
-        if key := os.environ.get("API_KEY"):
+        if key := environment.api_key():
             session.headers["X-API-Key"] = key
         told = [
             _play_day(session, url.rstrip("/"), service, day, of_day, say)

@@ -67,7 +67,7 @@ def trace_prediction(prediction_id: str, prediction_log: PredictionLog) -> Trace
     folder = environment.models_dir() / name / version
     links = [_prediction_link(prediction), *_serving_links(prediction)]
     try:
-        card = load_card(folder, environment.signing_key())
+        card = load_card(folder, environment.signing_key(), prediction["model"])
     except BundleError as error:
         return Trace(
             prediction, None, [*links, Link("card", prediction["model"], MISSING, str(error))]
@@ -120,7 +120,7 @@ def _model_link(row: dict[str, Any], folder: Path) -> Link:
 def _answer_link(row: dict[str, Any], folder: Path) -> Link:
     """Ask the model the same again: the logged answer must come out."""
     try:
-        model, _ = load_bundle(folder, environment.signing_key())
+        model, _ = load_bundle(folder, environment.signing_key(), row["model"])
     except BundleError as error:
         return Link("answer", row["prediction_id"], MISMATCH, f"cannot be repeated: {error}")
     ride = Rides.from_dicts([{**row, "pickup_datetime": row["pickup_at"]}])

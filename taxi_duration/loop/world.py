@@ -19,6 +19,7 @@ from taxi_duration.chain.run_settings import RunSettings
 from taxi_duration.data.prepared import concat_trips, prepare_months
 from taxi_duration.data.sources import fetch_month, fetch_months
 from taxi_duration.domain.months import Month, parse_months
+from taxi_duration.domain.references import name_of
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import (
     MonthNotPublishedError,
@@ -66,7 +67,7 @@ class PipelineWorkshop:
 
     def months_of(self, entry: dict[str, Any]) -> list[Month]:
         """Months that a version was trained and validated on."""
-        card = load_card(self._folder(entry), environment.signing_key())
+        card = load_card(self._folder(entry), environment.signing_key(), name_of(entry))
         return parse_months(f"{card['train_data']},{card['val_data']}")
 
     def is_published(self, entry: dict[str, Any], month: Month) -> bool:
@@ -139,7 +140,7 @@ class PipelineWorkshop:
         released = run.read().get("model")
         if released is None:
             raise PipelineError(f"run {run.run_id} registered no model")
-        card = load_card(self._folder(released), environment.signing_key())
+        card = load_card(self._folder(released), environment.signing_key(), name_of(released))
         return {key: card[key] for key in ("name", "version", "model_sha256", "data_source")}
 
     def gate(self, champion: dict[str, Any], challenger: dict[str, Any], month: Month) -> Decision:

@@ -1,48 +1,27 @@
-"""The saved bin: `model.bin` and `card.json`, checked before anything is unpickled."""
+"""The saved bin: `model.bin` and `card.json`, held against each other and checked before use."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import io
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 from taxi_duration.errors import BundleError
-from taxi_duration.files import read_json, write_bytes, write_json
-from taxi_duration.model.duration_model import DurationModel, check_model
+from taxi_duration.files import write_bytes, write_json
+from taxi_duration.model.card_checks import check_card
+from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.model.plain_pickle import dumps, loads
+from taxi_duration.model.state import from_state, to_state
 
 MODEL_FILE = "model.bin"
 CARD_FILE = "card.json"
-
-# Everything a bundle may be made of. Our own classes hold data and never run code on loading.
-ALLOWED_CLASSES = frozenset(
-    {
-        ("numpy", "dtype"),
-        ("numpy", "ndarray"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "scalar"),
-        ("numpy._core.numeric", "_frombuffer"),
-        ("taxi_duration.model.atlas", "Atlas"),
-        ("taxi_duration.model.tree_model", "TreeModel"),
-        ("taxi_duration.model.curves", "Curve"),
-        ("taxi_duration.model.features", "FeatureTables"),
-        ("taxi_duration.model.intervals", "Intervals"),
-        ("taxi_duration.model.linear", "LinearModel"),
-        ("taxi_duration.model.linear", "PairVectorizer"),
-        ("taxi_duration.model.duration_model", "DurationModel"),
-        ("taxi_duration.model.trees", "TreeEnsemble"),
-    }
-)
-
-
-class _AllowListUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED_CLASSES:
-            raise BundleError(f"{MODEL_FILE} holds {module}.{name}, which is not allowed")
-        return super().find_class(module, name)
+FORMAT = 2  # 1 was a pickle of our classes
+MAX_MODEL_BYTES, MAX_CARD_BYTES = 1 << 30, 1 << 22
+# What the card says and `model.bin` too: a card of another model is found by it.
+IDENTITY = ("model_kind", "service", "created")
+HOW_TO_RENEW = "train the model again: `python pipeline.py run`"
 
 
 def save_bundle(
@@ -52,16 +31,25 @@ def save_bundle(
 
     Args:
         folder: made when missing; the card is written last.
-        model: made of allow-listed classes only.
+        model: of the kind that the card names.
         card: JSON types; gets `model_sha256` and, with a key, `signature`.
         key: HMAC key (`MODEL_SIGNING_KEY`), None for an unsigned bundle.
     Raises:
-        BundleError: the model could not be loaded again.
+        BundleError: model or card could not be loaded again.
     """
-    content = pickle.dumps(model, protocol=5)
-    _check(_unpickle(content))
+    try:
+        said = {name: card.get(name) for name in ("service", "created")}
+        content = dumps({"format": FORMAT, **said, "model": to_state(model)})
+    except ValueError as error:
+        raise BundleError(f"{MODEL_FILE} cannot be written: {error}") from error
     card = {**card, "model_sha256": hashlib.sha256(content).hexdigest()}
-    write_bytes(Path(folder) / MODEL_FILE, content)
+    folder = Path(folder)
+    try:
+        check_card(card)
+    except BundleError as error:
+        raise BundleError(f"{_shown(folder, CARD_FILE)} {error}") from error
+    _make_model(folder, _open_state(folder, content), card)
+    write_bytes(folder / MODEL_FILE, content)
     return write_card(folder, card, key)
 
 
@@ -75,70 +63,137 @@ def write_card(folder: str | Path, card: dict[str, Any], key: bytes | None) -> d
 
 
 def load_bundle(
-    folder: str | Path, key: bytes | None = None
+    folder: str | Path, key: bytes | None = None, expected: str | None = None
 ) -> tuple[DurationModel, dict[str, Any]]:
-    """Return the model and its card, after checking signature, digest and classes.
+    """Return the model and its card, after every check; nothing is used before.
 
     Args:
         folder: holds `model.bin` and `card.json`.
         key: when given, the card must carry a valid signature made with it.
+        expected: `name:version` that the bundle must be; None for whatever it is.
     Raises:
-        BundleError: says what is missing, changed, unsigned or not allowed.
+        BundleError: says what is missing, changed, unsigned, of another model or not allowed.
     """
     folder = Path(folder)
-    card = load_card(folder, key)
+    card = load_card(folder, key, expected)
+    # Nothing keeps the file's bytes: the arrays have their own, and one copy is in memory.
+    state = _open_state(folder, _read_announced(folder, card["model_sha256"]))
+    return _make_model(folder, state, card), card
+
+
+def load_card(
+    folder: str | Path, key: bytes | None = None, expected: str | None = None
+) -> dict[str, Any]:
+    """Return the card alone, its fields checked, and its signature when a key is given.
+
+    Raises:
+        BundleError: missing, not JSON, not signed with this key, of another version than
+            expected, or a field is missing or not as its readers need it.
+    """
+    folder = Path(folder)
+    content = _read(folder, CARD_FILE, MAX_CARD_BYTES)
     try:
-        content = (folder / MODEL_FILE).read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"{_shown(folder, MODEL_FILE)} cannot be read: {error.strerror}"
-        ) from error
-    found, expected = hashlib.sha256(content).hexdigest(), str(card["model_sha256"])
-    if not hmac.compare_digest(found.encode(), expected.encode()):
-        raise BundleError(
-            f"{_shown(folder, MODEL_FILE)} has SHA-256 {found[:12]}…, its card says "
-            f"{expected[:12]}…: damaged or exchanged"
-        )
+        card = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{_shown(folder, CARD_FILE)} cannot be read: {error}") from error
     try:
-        model = _unpickle(content)
-        _check(model)
+        if key:
+            _check_signature(card, key)
+        check_card(card, expected)
     except BundleError as error:
-        raise BundleError(f"{_shown(folder)}: {error}") from error
-    return model, card
-
-
-def load_card(folder: str | Path, key: bytes | None = None) -> dict[str, Any]:
-    """Return the card alone, its signature checked when a key is given.
-
-    Raises:
-        BundleError: missing, not JSON, without `model_sha256`, or not signed with this key.
-    """
-    folder = Path(folder)
-    try:
-        card = read_json(folder / CARD_FILE)
-    except (OSError, ValueError) as error:
-        # An OSError's own text would tell the folder's whole path.
-        why = error.strerror if isinstance(error, OSError) else error
-        raise BundleError(f"{_shown(folder, CARD_FILE)} cannot be read: {why}") from error
-    if not isinstance(card, dict):
-        raise BundleError(f"{_shown(folder, CARD_FILE)} must hold an object")
-    if not card.get("model_sha256"):
-        raise BundleError(f"{_shown(folder, CARD_FILE)} has no model_sha256, the model's digest")
-    if key:
-        unsigned = {name: value for name, value in card.items() if name != "signature"}
-        signature = str(card.get("signature", ""))
-        if not hmac.compare_digest(signature.encode(), _sign(unsigned, key).encode()):
-            what = "has a wrong signature" if signature else "is not signed"
-            raise BundleError(f"{_shown(folder, CARD_FILE)} {what}; MODEL_SIGNING_KEY asks for one")
+        raise BundleError(f"{_shown(folder, CARD_FILE)} {error}") from error
     return card
 
 
-def _shown(folder: Path, name: str = "") -> str:
-    """Return a bundle's file as a message names it: `green-duration/7/card.json`.
+def reference_of(folder: Path) -> str:
+    """Return the `name:version` that a folder in models/ must hold."""
+    return f"{folder.parent.name}:{folder.name}"
 
-    The rest of its path is nobody's concern who asks the service.
+
+def _read(folder: Path, name: str, limit: int) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        BundleError: it is not there or too large.
     """
-    return Path(*folder.parts[-2:], name).as_posix()
+    try:
+        with (folder / name).open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:  # its own text would tell the folder's whole path
+        raise BundleError(f"{_shown(folder, name)} cannot be read: {error.strerror}") from error
+    if len(content) > limit:
+        raise BundleError(f"{_shown(folder, name)} is larger than {limit:,} bytes")
+    return content
+
+
+def _read_announced(folder: Path, sha256: str) -> bytes:
+    """Return the bytes of `model.bin`.
+
+    Raises:
+        BundleError: they are not those of the digest.
+    """
+    content = _read(folder, MODEL_FILE, MAX_MODEL_BYTES)
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise BundleError(
+            f"{_shown(folder, MODEL_FILE)} has SHA-256 {found[:12]}…, its card says "
+            f"{sha256[:12]}…: damaged or exchanged"
+        )
+    return content
+
+
+def _open_state(folder: Path, content: bytes) -> dict[str, Any]:
+    """Return what `save_bundle` wrote.
+
+    Raises:
+        BundleError: these bytes are something else, or of another format.
+    """
+    where = _shown(folder, MODEL_FILE)
+    if b"taxi_duration." in content[:300]:  # a pickle of ours that names its classes
+        raise BundleError(f"{where} is of an older format, which named classes; {HOW_TO_RENEW}")
+    try:
+        state = loads(content)
+    except ValueError as error:
+        raise BundleError(f"{where} is no pickle of plain values: {error}") from error
+    if type(state) is not dict or type(state.get("format")) is not int:
+        raise BundleError(f"{where} names no format: it is no model of this project")
+    if state["format"] != FORMAT:
+        remedy = HOW_TO_RENEW if state["format"] < FORMAT else "update this installation"
+        raise BundleError(
+            f"{where} is of format {state['format']}, this version reads {FORMAT}; {remedy}"
+        )
+    if state.keys() != {"format", "service", "created", "model"}:
+        raise BundleError(f"{where} holds more or less than service, created and model")
+    return state
+
+
+def _make_model(folder: Path, state: dict[str, Any], card: dict[str, Any]) -> DurationModel:
+    """Return the model of a state, which is the one that the card describes.
+
+    Raises:
+        BundleError: it is another one, or none that this version can use.
+    """
+    try:
+        model = from_state(state["model"])
+    except ValueError as error:
+        where = _shown(folder, MODEL_FILE)
+        raise BundleError(f"{where} is no model that can be used: {error}") from error
+    told = {**state, "model_kind": model.kind}
+    for name in IDENTITY:
+        if told[name] != card[name]:
+            raise BundleError(
+                f"{_shown(folder, CARD_FILE)} is of another model: "
+                f"its {name} is {card[name]}, that of {MODEL_FILE} is not"
+            )
+    return model
+
+
+def _check_signature(card: Any, key: bytes) -> None:
+    if type(card) is not dict or "signature" not in card:
+        raise BundleError("is not signed; MODEL_SIGNING_KEY asks for one")
+    unsigned = {name: value for name, value in card.items() if name != "signature"}
+    if not hmac.compare_digest(str(card["signature"]).encode(), _sign(unsigned, key).encode()):
+        raise BundleError("has a wrong signature; MODEL_SIGNING_KEY asks for one")
 
 
 def _sign(card: dict[str, Any], key: bytes) -> str:
@@ -147,19 +202,9 @@ def _sign(card: dict[str, Any], key: bytes) -> str:
     return hmac.new(key, content.encode(), "sha256").hexdigest()
 
 
-def _check(model: Any) -> None:
-    """Refuse what is allowed by class and still no model that this version can use."""
-    try:
-        check_model(model)
-    # Anything may be missing or misshapen in a model that other code has written.
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise BundleError(f"{MODEL_FILE} does not fit this version: {error}") from error
+def _shown(folder: Path, name: str = "") -> str:
+    """Return a bundle's file as a message names it: `green-duration/7/card.json`.
 
-
-def _unpickle(content: bytes) -> Any:
-    try:
-        return _AllowListUnpickler(io.BytesIO(content)).load()
-    except BundleError:
-        raise
-    except Exception as error:  # a pickle that passed its digest can still be written badly
-        raise BundleError(f"{MODEL_FILE} cannot be unpickled: {error!r}") from error
+    The rest of its path is nobody's concern who asks the service.
+    """
+    return Path(*folder.parts[-2:], name).as_posix()

@@ -37,8 +37,8 @@ class RidePredictor:
             if isinstance(point, TreeModel)
             else _RideLinearModel(point, model.pair_trips)
         )
-        self._informed = RideIntervals(model.informed)
-        self._blind = RideIntervals(model.blind)
+        self._with_distance = RideIntervals(model.with_distance)
+        self._without_distance = RideIntervals(model.without_distance)
         self._support = memoryview(np.ascontiguousarray(model.pair_trips).reshape(-1))
         self._group = ride_groups(kind_table(), model.pair_trips).astype("uint8").tobytes()
 
@@ -52,7 +52,7 @@ class RidePredictor:
         """
         minutes, used = self._point.predict(pickup, dropoff, pickup_at, miles)
         pair = pickup * ZONES + dropoff
-        intervals = self._informed if used else self._blind
+        intervals = self._with_distance if used else self._without_distance
         base = min(max(minutes, SHORTEST_MINUTES), LONGEST_MINUTES)
         p10, p50, p90 = intervals.quantiles(base, self._group[pair])
         return Answer(minutes, p10, p50, p90, self._support[pair], used)
@@ -73,14 +73,15 @@ class _RideTreeModel:
     def __init__(self, model: TreeModel) -> None:
         self._features = RideFeatures(model.tables)
         self._model = model
-        self._informed, self._blind = RideTrees(model.informed), RideTrees(model.blind)
+        self._with_distance = RideTrees(model.with_distance)
+        self._without_distance = RideTrees(model.without_distance)
 
     def predict(
         self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
     ) -> tuple[float, bool]:
         """Return minutes, and whether the distance entered them."""
         miles = known_miles(miles)
-        trees = self._blind if miles is None else self._informed
+        trees = self._without_distance if miles is None else self._with_distance
         minutes = trees.predict(self._row(pickup, dropoff, pickup_at, miles))
         return min(max(minutes, SHORTEST_MINUTES), LONGEST_MINUTES), miles is not None
 
@@ -89,7 +90,7 @@ class _RideTreeModel:
     ) -> list[Reason]:
         """Return the reasons for the answer, after what the trees really looked at."""
         miles = known_miles(miles)
-        trees = self._model.blind if miles is None else self._model.informed
+        trees = self._model.without_distance if miles is None else self._model.with_distance
         row = self._row(pickup, dropoff, pickup_at, miles)
         minutes = self.predict(pickup, dropoff, pickup_at, miles)[0]
         return explain_trees(trees, row, minutes, with_distance=miles is not None)

@@ -9,7 +9,13 @@ import numpy as np
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.extra_features import values_of
-from taxi_duration.model.features import FEATURES, FeatureTables, known_distance, transform
+from taxi_duration.model.features import (
+    DISTANCE_FEATURES,
+    FEATURES,
+    FeatureTables,
+    known_distance,
+    transform,
+)
 from taxi_duration.model.trees import TreeEnsemble
 
 
@@ -19,24 +25,26 @@ class TreeModel:
 
     Args:
         tables: what features are looked up in.
-        informed: trees over the features with the asked distance.
-        blind: trees over the features without it, also for distances that cannot be true.
+        with_distance: trees over the features with the asked distance.
+        without_distance: trees over those without; also for distances that cannot be true.
         conditions: names of the hour's conditions, the last features of both.
+        features: names of the features before them; without distance the first of these.
     """
 
     tables: FeatureTables
-    informed: TreeEnsemble
-    blind: TreeEnsemble
+    with_distance: TreeEnsemble
+    without_distance: TreeEnsemble
     conditions: tuple[str, ...] = ()
+    features: tuple[str, ...] = DISTANCE_FEATURES
 
     def predict_minutes(self, rides: Rides) -> np.ndarray:
         """Return float32 minutes, shape (n,)."""
         rows = transform(rides, self.tables, with_distance=True)
-        informed, blind = with_conditions(rows, self.conditions, rides.pickup_at)
+        whole, first = with_conditions(rows, self.conditions, rides.pickup_at)
         used = self.uses_distance(rides)
         minutes = np.empty(len(rides), dtype="float32")
-        minutes[used] = self.informed.predict(informed[used])
-        minutes[~used] = self.blind.predict(blind[~used])
+        minutes[used] = self.with_distance.predict(whole[used])
+        minutes[~used] = self.without_distance.predict(first[~used])
         return np.clip(minutes, *TRIP_MINUTES)
 
     @staticmethod
@@ -52,8 +60,8 @@ def with_conditions(
 
     Without conditions nothing is copied: both are views.
     """
-    blind = rows[:, : len(FEATURES)]
+    first = rows[:, : len(FEATURES)]
     if not conditions:
-        return rows, blind
+        return rows, first
     values = values_of(conditions, pickup_at)
-    return np.hstack([rows, values]), np.hstack([blind, values])
+    return np.hstack([rows, values]), np.hstack([first, values])

@@ -6,9 +6,11 @@ model; walking packed nodes costs the cache misses and nothing else.
 
 from __future__ import annotations
 
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -16,6 +18,8 @@ try:  # compiled when the package was installed with a C compiler at hand
     from taxi_duration.model import _walker
 except ImportError:
     _walker = None
+
+log = logging.getLogger(__name__)
 
 # `value` is the leaf's value or, in an inner node, the mean of the training rows below it;
 # `left` is -1 in a leaf, and the right child always lies at left + 1.
@@ -29,6 +33,9 @@ NODE = np.dtype(
         ("pad", "u1"),
     ]
 )
+LEAF = -1
+MAX_VALUE = 1e6  # minutes; sums of as many trees as fit into a bundle stay finite
+MAX_DEPTH = 200  # steps of one walk; forests of ours take up to about 40
 THREAD_ROWS = 5000  # rows for each thread; fewer are answered before a thread has started
 MAX_THREADS = 4
 BLOCK_ROWS = 4096  # rows walked together: their features stay in the cache
@@ -49,7 +56,7 @@ class TreeEnsemble:
     base: float
 
     def check(self, n_features: int) -> None:
-        """Make sure that every walk ends in a leaf and reads nothing but nodes and features.
+        """Make sure that every walk ends soon, in a number, and reads only nodes and features.
 
         The compiled walker trusts what it is given: wrong positions would read foreign memory.
 
@@ -58,23 +65,35 @@ class TreeEnsemble:
         Raises:
             ValueError: says what is wrong.
         """
-        if self.nodes.dtype != NODE or self.roots.dtype != np.int32 or not len(self.roots):
-            raise ValueError("trees are not packed as expected")
-        inner = np.flatnonzero(self.nodes["left"] >= 0)
-        child, feature = self.nodes["left"][inner], self.nodes["feature"][inner]
+        nodes, roots = self.nodes, self.roots
+        left, feature = nodes["left"], nodes["feature"]
+        inner = np.flatnonzero(left != LEAF)
+        child = left[inner]
         # Children lie behind their parent, so no walk can go in a circle.
-        if (child <= inner).any() or (child + 1 >= len(self.nodes)).any():
+        if (child <= inner).any() or (child >= len(nodes) - 1).any():
             raise ValueError("trees have a node whose children are not where they must be")
-        if (self.roots < 0).any() or (self.roots >= len(self.nodes)).any():
+        if (roots < 0).any() or (roots >= len(nodes)).any():
             raise ValueError("trees have a root outside the nodes")
+        placed = np.zeros(len(nodes), dtype=bool)
+        placed[roots] = placed[child] = placed[child + 1] = True
+        if not placed.all() or len(roots) + 2 * len(child) != len(nodes):
+            raise ValueError("trees have a node that is not in exactly one place of one tree")
+        # Also in leaves: walks side by side look at theirs again until the last one ends.
         if (feature < 0).any() or (feature >= n_features).any():
             raise ValueError(f"trees ask for feature {feature.max()}; there are {n_features}")
+        if (nodes["default_left"] > 1).any() or nodes["pad"].any():
+            raise ValueError("trees have a node with a flag that is neither 0 nor 1")
+        if np.isnan(nodes["threshold"]).any() or not (np.abs(nodes["value"]) <= MAX_VALUE).all():
+            raise ValueError(f"trees have a number that is not one, or above {MAX_VALUE:g} minutes")
+        if _depth(left, roots) > MAX_DEPTH:
+            raise ValueError(f"trees have a leaf more than {MAX_DEPTH} steps from its root")
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return float32 sums, shape (n,), for float32 features of shape (n, k)."""
         features = np.ascontiguousarray(features, dtype="float32")
         out = np.zeros(len(features), dtype="float32")
         if _walker is None:
+            say_slower()
             for start in range(0, len(features), BLOCK_ROWS):
                 block = features[start : start + BLOCK_ROWS]
                 out[start : start + BLOCK_ROWS] = self._walk_numpy(block)
@@ -120,7 +139,8 @@ class TreeEnsemble:
             node = self.nodes[at]
             inner = node["left"] >= 0
             if not inner.any():
-                return node["value"].sum(axis=1, dtype="float32")
+                # In the order of the trees, as the compiled walker adds: equal to the bit.
+                return np.cumsum(node["value"], axis=1, dtype="float32")[:, -1]
             at = np.where(inner, _next(node, rows[which, node["feature"]]), at)
 
     def _contributions_numpy(self, row: np.ndarray, out: np.ndarray) -> None:
@@ -138,6 +158,7 @@ class RideTrees:
     def __init__(self, trees: TreeEnsemble) -> None:
         self._base = np.float32(trees.base)
         if _walker is None:
+            say_slower()
             self._sum_leaves = lambda row: trees._walk_numpy(row[None])[0]
         else:
             self._sum_leaves = _walker.RideWalker(trees.nodes, trees.roots).sum_leaves
@@ -145,6 +166,27 @@ class RideTrees:
     def predict(self, row: np.ndarray) -> float:
         """Return the sum for float32 features of shape (k,)."""
         return float(np.float32(self._sum_leaves(row)) + self._base)
+
+
+def _depth(left: np.ndarray, roots: np.ndarray) -> int:
+    """Return the steps to the farthest leaf, MAX_DEPTH + 1 for more; each node has one parent."""
+    at, depth = left[roots], 0
+    while depth <= MAX_DEPTH:
+        at = at[at != LEAF]
+        if not len(at):
+            break
+        at, depth = left[np.concatenate([at, at + 1])], depth + 1
+    return depth
+
+
+@cache
+def say_slower() -> None:
+    """Warn, once in a process, that trees are walked without the compiled walker."""
+    log.warning(
+        "the tree walker is not compiled: answers are the same, but a ride takes about ten times "
+        "as long. Install a C compiler and Python's headers (Debian, Ubuntu: apt-get install gcc "
+        "libc6-dev python3-dev), then run `make -B setup`"
+    )
 
 
 def _next(node: np.ndarray, x: np.ndarray) -> np.ndarray:

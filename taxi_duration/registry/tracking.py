@@ -43,12 +43,17 @@ def connect() -> Any:
     import mlflow
 
     server = environment.tracking_server()
-    mlflow.set_tracking_uri(server or _local_uri())
+    mlflow.set_tracking_uri(store_uri())
     if not server:
         # MLflow puts its choice into the environment, where it would pass for the user's.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         _prepare_local_store()
     return mlflow.MlflowClient()
+
+
+def store_uri() -> str:
+    """Return the configured store's address, as `MLFLOW_TRACKING_URI` takes it."""
+    return environment.tracking_server() or environment.local_tracking_uri()
 
 
 @contextmanager
@@ -154,8 +159,7 @@ def flatten_metrics(evaluation: Mapping[str, Any], prefix: str = "") -> dict[str
 def serve_pages(port: int) -> int:
     """Serve MLflow's own pages of the configured store until interrupted; its exit status."""
     connect()  # makes the store, or follows a moved one
-    store = environment.tracking_server() or _local_uri()
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri()]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     try:
         return subprocess.run(command, check=False).returncode
@@ -170,10 +174,6 @@ def _profile(month: PreparedMonth) -> str:
 
 
 # --- the local store -------------------------------------------------------------------------
-
-
-def _local_uri() -> str:
-    return f"sqlite:///{environment.tracking_dir() / 'mlflow.db'}"
 
 
 def _artifacts_uri() -> str:

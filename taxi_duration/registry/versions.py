@@ -11,7 +11,14 @@ from taxi_duration import environment
 from taxi_duration.domain.references import model_name, name_of, parse_reference
 from taxi_duration.errors import BundleError, NotFoundError, RegistryError
 from taxi_duration.files import write_bytes
-from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card, write_card
+from taxi_duration.model.bundle import (
+    CARD_FILE,
+    MODEL_FILE,
+    load_bundle,
+    load_card,
+    reference_of,
+    write_card,
+)
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +245,7 @@ def _look(folder: Path, model_sha256: str | None) -> tuple[str, dict[str, Any]]:
     if not (folder / CARD_FILE).exists():
         return MISSING, {}
     try:
-        card = load_card(folder)
+        card = load_card(folder, expected=reference_of(folder))
     except BundleError:
         return DAMAGED, {}
     return (HERE, card) if model_sha256 in (None, card["model_sha256"]) else (ANOTHER, {})

@@ -6,10 +6,7 @@ import numpy as np
 
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.rides import Rides
-from taxi_duration.model.duration_model import (
-    count_pairs,
-    interval_groups,
-)
+from taxi_duration.model.duration_model import count_pairs, interval_groups
 from taxi_duration.model.intervals import KIND_NAMES, SUPPORTS, Intervals
 from taxi_duration.training.point import fit_point
 
@@ -53,11 +50,11 @@ def calibrate_intervals(
         trips = count_pairs(rides.take(rest))[asked.PULocationID, asked.DOLocationID]
         support[held] = trips * (len(rides) / rest.sum())  # as many as the whole window has
     group = interval_groups(rides, support)
-    informed, blind = np.clip(minutes, *TRIP_MINUTES)
+    aided, unaided = np.clip(minutes, *TRIP_MINUTES)
     used = model.uses_distance(rides)
     return (
-        fit_intervals(informed[used], duration[used], group[used]),
-        fit_intervals(blind, duration, group),
+        fit_intervals(aided[used], duration[used], group[used]),
+        fit_intervals(unaided, duration, group),
     )
 
 

@@ -9,15 +9,11 @@ import numpy as np
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.model.atlas import atlas_sources
-from taxi_duration.model.duration_model import (
-    DurationModel,
-    PointModel,
-    count_pairs,
-)
+from taxi_duration.model.duration_model import DurationModel, PointModel, count_pairs
 from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.training.calibration import calibrate_intervals
-from taxi_duration.training.kinds import KINDS
-from taxi_duration.training.point import fit_parameters, fit_point
+from taxi_duration.training.kinds import find_kind
+from taxi_duration.training.tree_models import HALF_LIFE_DAYS
 
 MIN_TRIPS = 100  # fewer cannot fill a calibration group
 
@@ -30,26 +26,28 @@ def fit_model(kind: str, rides: Rides, duration: np.ndarray, seed: int = 0) -> D
     in them. The model itself is then fitted on the whole window.
 
     Args:
-        kind: LR, LASSO, RIDGE, RF or XGB.
+        kind: one of `kinds.py`.
         rides: shape (n,).
         duration: minutes, shape (n,).
         seed: of everything random.
     Raises:
         SettingError: unknown kind, or too few trips to learn from.
     """
-    if kind not in KINDS:
-        raise SettingError(f"model kind {kind!r} is not known; there are {', '.join(KINDS)}")
+    fitted_as = find_kind(kind)
     if len(rides) < MIN_TRIPS:
         raise SettingError(f"{len(rides)} trips are too few to learn from; at least {MIN_TRIPS}")
-    point = fit_point(kind, rides, duration, seed)
-    informed, blind = calibrate_intervals(kind, rides, duration, seed)
-    parameters = {**fit_parameters(kind), **_known_beside(point), "seed": seed}
-    return DurationModel(kind, point, informed, blind, count_pairs(rides), parameters)
+    point = fitted_as.fit(rides, duration, seed)
+    intervals = calibrate_intervals(kind, rides, duration, seed)
+    parameters = {**fitted_as.parameters, **_known_beside(point), "seed": seed}
+    return DurationModel(kind, point, *intervals, count_pairs(rides), parameters)
 
 
 def _known_beside(point: PointModel) -> dict[str, Any]:
     """What trees were given beside the window's trips, for the card and for MLflow."""
     if not isinstance(point, TreeModel):
         return {}
-    atlas = "none" if point.tables.atlas is None else atlas_sources()["sha256"][:12]
-    return {"atlas": atlas, "extra_features": ",".join(point.conditions) or "none"}
+    return {
+        "half_life_days": HALF_LIFE_DAYS,
+        "atlas": "none" if point.tables.atlas is None else atlas_sources()["sha256"][:12],
+        "extra_features": ",".join(point.conditions) or "none",
+    }

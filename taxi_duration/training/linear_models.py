@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -11,12 +13,25 @@ from scipy.sparse import csr_matrix
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.linear import LinearModel, PairVectorizer
 
-LINEAR_PARAMETERS: dict[str, dict[str, Any]] = {
-    "LR": {},
-    "LASSO": {"alpha": 0.0003},  # 0.001 shrinks so many pairs away that the pair's mean beats it
-    # At the default tolerance one distance of 244,152 miles stops the solver far too early.
-    "RIDGE": {"alpha": 1.0, "tol": 1e-9},
-}
+
+@dataclass(frozen=True)
+class LinearKind:
+    """A scikit-learn estimator on the pair matrix.
+
+    Args:
+        estimator: where its class is, `module:class`; imported where it fits.
+        parameters: given to it.
+    """
+
+    estimator: str
+    parameters: Mapping[str, Any]
+
+    def fit(
+        self, rides: Rides, duration: np.ndarray, seed: int = 0, rehearsal: bool = False
+    ) -> LinearModel:
+        """Fit; nothing is random and there is no quicker fit, so the last two change nothing."""
+        estimator = resolve_name(self.estimator)(**self.parameters)
+        return fit_linear(estimator, rides, duration)
 
 
 def fit_linear(estimator: Any, rides: Rides, duration: np.ndarray) -> LinearModel:

@@ -6,7 +6,8 @@ XGBoost and scikit-learn are imported where they fit: serving walks packed trees
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -21,57 +22,58 @@ from taxi_duration.model.tree_model import TreeModel, with_conditions
 from taxi_duration.model.trees import TreeEnsemble
 from taxi_duration.training.feature_tables import fit_tables, out_of_fold_features
 from taxi_duration.training.season import STRAY_SHARE, last_day, season_step
-from taxi_duration.training.tree_packing import from_forest, from_xgboost
 
 HALF_LIFE_DAYS = 45.0
 MAX_AGE_DAYS = 3650
 # Rehearsals only calibrate intervals: their error is 1 % larger in a quarter of the time.
-REHEARSAL_ROUNDS = 1 / 3
-REHEARSAL_PARAMETERS = {"max_depth": 8}
-REHEARSAL_TREES = 10  # of a forest
-
-FOREST_PARAMETERS: dict[str, Any] = {
-    "n_estimators": 40,
-    "min_samples_leaf": 20,
-    "max_features": 0.4,
-    "max_samples": 0.7,
-}
+REHEARSAL_ROUNDS = 1 / 3  # of a booster's
+REHEARSAL_DEPTH = 8
+THREADS = 2
 
 
-def fit_trees(
-    kind: str,
-    rides: Rides,
-    duration: np.ndarray,
-    seed: int = 0,
-    threads: int = 2,
-    rehearsal: bool = False,
-) -> TreeModel:
-    """Fit tables, both ensembles and the level of the month after.
+@dataclass(frozen=True)
+class TreeKind:
+    """Trees over the ride's features.
 
     Args:
-        kind: XGB or RF.
-        rides: shape (n,).
-        duration: minutes, 1 to 60, shape (n,).
-        rehearsal: a quicker fit, for trips of the window itself: to calibrate intervals.
+        learn: fits a library's object on rows (n, k), minutes (n,) and weights (n,), with
+            parameters, a seed and as many threads.
+        pack: turns that object into our nodes.
+        parameters: given to `learn`.
+        quicker: those that differ in a rehearsal.
     """
-    fit = {"XGB": _fit_boosted, "RF": _fit_forest}[kind]
-    weight, atlas = recency_weight(rides.pickup_at), window_atlas(rides.pickup_at)
-    conditions = load_conditions()
-    names = () if conditions is None else conditions.names
-    rows = out_of_fold_features(rides, duration, weight, atlas)
-    informed, blind = with_conditions(rows, names, rides.pickup_at)
-    known = TreeModel.uses_distance(rides)
-    level = 1.0 if rehearsal else season_step(rides.pickup_at)
-    return TreeModel(
-        fit_tables(rides, duration, weight, atlas),
-        _scaled(
-            fit(informed[known], duration[known], weight[known], seed, threads, rehearsal), level
-        ),
-        _scaled(
-            fit(np.ascontiguousarray(blind), duration, weight, seed, threads, rehearsal), level
-        ),
-        names,
-    )
+
+    learn: Callable[[np.ndarray, np.ndarray, np.ndarray, dict[str, Any], int, int], Any]
+    pack: Callable[[Any], TreeEnsemble]
+    parameters: Mapping[str, Any]
+    quicker: Mapping[str, Any]
+
+    def fit(
+        self, rides: Rides, duration: np.ndarray, seed: int = 0, rehearsal: bool = False
+    ) -> TreeModel:
+        """Fit tables, both ensembles and the level of the month after.
+
+        Args:
+            rides: shape (n,).
+            duration: minutes, 1 to 60, shape (n,).
+            rehearsal: a quicker fit, for trips of the window itself: to calibrate intervals.
+        """
+        weight, atlas = recency_weight(rides.pickup_at), window_atlas(rides.pickup_at)
+        conditions = load_conditions()
+        names = () if conditions is None else conditions.names
+        rows = out_of_fold_features(rides, duration, weight, atlas)
+        whole, first = with_conditions(rows, names, rides.pickup_at)
+        known = TreeModel.uses_distance(rides)
+        parameters = {**self.parameters, **(self.quicker if rehearsal else {})}
+        level = 1.0 if rehearsal else season_step(rides.pickup_at)
+
+        def trees(rows: np.ndarray, used: slice | np.ndarray) -> TreeEnsemble:
+            rows = np.ascontiguousarray(rows[used])
+            fitted = self.learn(rows, duration[used], weight[used], parameters, seed, THREADS)
+            return _scaled(self.pack(fitted), level)
+
+        tables = fit_tables(rides, duration, weight, atlas)
+        return TreeModel(tables, trees(whole, known), trees(first, slice(None)), names)
 
 
 def recency_weight(pickup_at: np.ndarray) -> np.ndarray:
@@ -103,77 +105,64 @@ def xgb_settings() -> dict[str, Any]:
     return json.loads((files(__package__) / "xgb_settings.json").read_text())
 
 
-def parameters_of(kind: str) -> dict[str, Any]:
-    """Return the settings that a fit of this kind uses."""
-    own = (
-        FOREST_PARAMETERS
-        if kind == "RF"
-        else {"rounds": xgb_settings()["rounds"], **xgb_settings()["parameters"]}
-    )
-    return {**own, "half_life_days": HALF_LIFE_DAYS}
+def xgb_parameters() -> dict[str, Any]:
+    """Return the same side by side, as `learn_booster` takes them."""
+    return flat_settings(xgb_settings())
 
 
-def fit_booster(
+def flat_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return `rounds` and `parameters` side by side."""
+    return {"rounds": settings["rounds"], **settings["parameters"]}
+
+
+def quicker_boosting(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return what a booster changes to learn about as much in a quarter of the time."""
+    return {
+        "rounds": max(round(parameters["rounds"] * REHEARSAL_ROUNDS), 1),
+        "eta": min(parameters["eta"] / REHEARSAL_ROUNDS, 1.0),
+        "max_depth": REHEARSAL_DEPTH,
+    }
+
+
+def learn_booster(
     rows: np.ndarray,
     duration: np.ndarray,
-    settings: dict[str, Any],
-    seed: int = 0,
-    threads: int = 2,
-    weight: np.ndarray | None = None,
-) -> TreeEnsemble:
-    """Fit one booster.
+    weight: np.ndarray | None,
+    parameters: dict[str, Any],
+    seed: int,
+    threads: int,
+) -> Any:
+    """Return a fitted XGBoost booster; arguments as in `TreeKind`.
 
     Args:
-        rows: features, float32, shape (n, k).
-        duration: minutes, shape (n,).
-        weight: how much each row counts, shape (n,); None for all alike.
-        settings: `rounds` and `parameters`.
+        weight: None for all alike.
+        parameters: XGBoost's, and `rounds`.
     """
     # Threads that spin while they wait cost a busy machine two to three times the fit itself.
     # Read when the library is loaded, so before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import xgboost
 
-    parameters = {**settings["parameters"], "seed": seed, "nthread": threads}
+    own = {"seed": seed, "nthread": threads}
+    given = {name: value for name, value in parameters.items() if name != "rounds"}
     bins = parameters["max_bin"]
     data = xgboost.QuantileDMatrix(rows, duration, weight=weight, max_bin=bins, nthread=threads)
-    return from_xgboost(xgboost.train(parameters, data, settings["rounds"]))
+    return xgboost.train({**given, **own}, data, parameters["rounds"])
 
 
-def rehearsal_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings for a quicker booster that learns about as much."""
-    faster = min(settings["parameters"]["eta"] / REHEARSAL_ROUNDS, 1.0)
-    return {
-        "rounds": max(round(settings["rounds"] * REHEARSAL_ROUNDS), 1),
-        "parameters": {**settings["parameters"], **REHEARSAL_PARAMETERS, "eta": faster},
-    }
-
-
-def _fit_boosted(
+def learn_forest(
     rows: np.ndarray,
     duration: np.ndarray,
     weight: np.ndarray,
+    parameters: dict[str, Any],
     seed: int,
     threads: int,
-    rehearsal: bool,
-) -> TreeEnsemble:
-    settings = rehearsal_settings(xgb_settings()) if rehearsal else xgb_settings()
-    return fit_booster(rows, duration, settings, seed, threads, weight)
-
-
-def _fit_forest(
-    rows: np.ndarray,
-    duration: np.ndarray,
-    weight: np.ndarray,
-    seed: int,
-    threads: int,
-    rehearsal: bool,
-) -> TreeEnsemble:
+) -> Any:
+    """Return a fitted scikit-learn forest; arguments as in `TreeKind`."""
     from sklearn.ensemble import RandomForestRegressor
 
-    parameters = FOREST_PARAMETERS | ({"n_estimators": REHEARSAL_TREES} if rehearsal else {})
     forest = RandomForestRegressor(**parameters, random_state=seed, n_jobs=threads)
-    return from_forest(forest.fit(rows, duration, weight))
+    return forest.fit(rows, duration, weight)
 
 
 def _scaled(trees: TreeEnsemble, factor: float) -> TreeEnsemble:

@@ -24,11 +24,14 @@ from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, known_dist
 from taxi_duration.registry import tracking
 from taxi_duration.training.feature_tables import fit_tables, out_of_fold_features
 from taxi_duration.training.tree_models import (
-    fit_booster,
+    THREADS,
+    flat_settings,
+    learn_booster,
     recency_weight,
     window_atlas,
     xgb_settings,
 )
+from taxi_duration.training.tree_packing import from_xgboost
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +82,8 @@ def tune(
             f"{minutes} minutes"
         )
     prepared = prepare_months(service, months)
-    folds = [
-        fold
-        for month in prepared
-        for trips in [concat_trips([month])]
-        for fold in time_folds(Rides.from_frame(trips), trips["duration"].to_numpy())
-    ]
+    windows = [concat_trips([month]) for month in prepared]
+    folds = [f for w in windows for f in time_folds(Rides.from_frame(w), w["duration"].to_numpy())]
     study = search(folds, trials, minutes)
     settings = settings_of(study.best_params)
     write_json(out, settings)
@@ -155,7 +154,8 @@ def _fold_score(settings: dict[str, Any], fold: Fold) -> float:
             past &= ~np.isnan(known_distance(fold.past[:, miles]))
             ahead &= ~np.isnan(known_distance(fold.ahead[:, miles]))
         rows = np.ascontiguousarray(fold.past[past, :width])
-        trees = fit_booster(rows, fold.past_minutes[past], settings, weight=fold.past_weight[past])
+        given = fold.past_minutes[past], fold.past_weight[past], flat_settings(settings)
+        trees = from_xgboost(learn_booster(rows, *given, seed=0, threads=THREADS))
         if len(trees.nodes) > MAX_NODES:
             return float("inf")
         predicted = trees.predict(fold.ahead[ahead, :width])

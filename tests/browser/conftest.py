@@ -7,24 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cards import make_card
 from service import running_service
 
 from taxi_duration import environment
 from taxi_duration.live.deployment import deploy_champion
 from taxi_duration.model.bundle import save_bundle
-from taxi_duration.model.duration_model import DurationModel
 
 if TYPE_CHECKING:  # selenium may not be installed
     from browser import Browser
-
-
-def card(version: int, model: DurationModel) -> dict[str, object]:
-    """The parts of a card that service and pages look at."""
-    return {
-        "name": "green-duration", "version": version, "created": "2021-03-01T00:00:00+00:00",
-        "model_kind": model.kind, "data_source": "sample", "train_data": "2021-01",
-        "run_id": "20210301-000000-abcd", "service": "green", "metrics": {},
-    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +29,7 @@ def address(tmp_path_factory, fitted) -> Iterator[str]:
         patch.setenv("TAXI_HOME", str(tmp_path_factory.mktemp("browser") / "home"))
         model = fitted("LR")
         folder = environment.models_dir() / "green-duration" / "1"
-        deploy_champion(save_bundle(folder, model, card(1, model), None), "the first model")
+        deploy_champion(save_bundle(folder, model, make_card(model.kind), None), "the first model")
         with running_service() as address:
             yield address
 

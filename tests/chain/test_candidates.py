@@ -1,7 +1,15 @@
 import pytest
 
 from taxi_duration.chain import candidates
-from taxi_duration.chain.candidates import compare_candidates, train_candidate, winning_candidate
+from taxi_duration.chain.candidates import (
+    compare_candidates,
+    fit_candidate,
+    rank_candidates,
+    save_candidate,
+    score_candidate,
+    train_candidate,
+    winning_candidate,
+)
 from taxi_duration.chain.run import load_run, new_run
 from taxi_duration.chain.run_settings import check_settings
 from taxi_duration.files import read_json
@@ -48,6 +56,33 @@ def test_candidate_saved_by_a_killed_process_is_logged_by_the_next(run, fits, mo
     train_candidate(load_run(run.run_id), "LR")
     assert fits == ["LR"]
     assert [child.data.tags["model_kind"] for child in children(run)] == ["LR"]
+
+
+def test_candidate_made_step_by_step_is_found_by_the_next_notebook(run, fits):
+    fit = fit_candidate(run, "LR")
+    stepped = save_candidate(run, fit, score_candidate(run, fit))
+    assert train_candidate(load_run(run.run_id), "LR").card == stepped.card
+    assert fits == ["LR"]
+
+
+def test_steps_taken_again_find_what_was_saved_and_log_nothing_twice(run, fits):
+    card = train_candidate(run, "LR").card
+    fit = fit_candidate(run, "LR")
+    scores = score_candidate(run, fit)
+    assert scores.metrics == card["metrics"]
+    assert save_candidate(run, fit, scores).card == card
+    assert fits == ["LR"] and len(children(run)) == 1
+
+
+def test_fit_that_was_not_saved_is_fitted_again(run, fits):
+    score_candidate(run, fit_candidate(run, "LR"))
+    train_candidate(run, "LR")
+    assert fits == ["LR", "LR"]
+
+
+def test_candidates_trained_in_a_loop_are_ranked_as_by_the_chain(run):
+    looped = rank_candidates(run, [train_candidate(run, kind) for kind in run.settings.kinds])
+    assert looped.equals(compare_candidates(run))
 
 
 @pytest.mark.parametrize("name", ["model.bin", "card.json"])

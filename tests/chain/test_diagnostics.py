@@ -8,14 +8,19 @@ import pytest
 
 from taxi_duration.chain.candidates import train_candidate
 from taxi_duration.chain.diagnostics import (
+    bin_contents,
+    bundle_files,
     calibration_table,
     compare_with_public,
     importance,
     learning_curve,
     public_results,
     residuals,
+    ride_features,
 )
 from taxi_duration.chain.run import open_run
+from taxi_duration.data.prepared import PreparedMonth
+from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,53 @@ def test_residuals_are_predicted_minus_actual(small_run):
     assert len(table) == sum(month.accounting.rows_kept for month in run.val_months)
     expected = table["predicted"] - table["duration"]
     np.testing.assert_allclose(table["error"], expected, atol=1e-5)
+
+
+def test_learning_curve_counts_no_stray_date_as_a_day(small_run, monkeypatch):
+    run, candidate = small_run
+    as_prepared = PreparedMonth.trips
+
+    def with_stray_dates(self):
+        trips = as_prepared(self)
+        trips.loc[trips.index[:2], "pickup_at"] = pd.to_datetime(["2009-01-01", "2022-06-01"])
+        return trips
+
+    monkeypatch.setattr(PreparedMonth, "trips", with_stray_dates)
+    curve = learning_curve(candidate, run, parts=(4, 2))
+    assert curve["days"].tolist() == [7, 15, 31]  # May
+
+
+@pytest.mark.parametrize("kind", ["LR", "LASSO", "RIDGE"])
+def test_linear_model_sees_the_columns_of_a_dict_vectorizer(trips, kind):
+    ride = trips.iloc[[5]].assign(PULocationID=74, DOLocationID=42, trip_distance=3.5)
+    table = ride_features(kind, trips, ride)
+    assert table["distance given"].to_dict() == {"PU_DO=74_42": 1.0, "trip_distance": 3.5}
+    pair = trips[(trips["PULocationID"] == 74) & (trips["DOLocationID"] == 42)]
+    mean = pair["trip_distance"].astype("float64").mean()
+    assert table.loc["trip_distance", "no distance"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("kind", ["RF", "XGB"])
+def test_trees_see_every_feature_by_name_and_none_of_the_distance_without_it(trips, kind):
+    ride = trips.iloc[[5]].assign(pickup_at=pd.Timestamp("2021-01-06 08:30"), trip_distance=3.5)
+    table = ride_features(kind, trips, ride)
+    assert list(table.index) == list(DISTANCE_FEATURES)
+    assert table.loc["minute_of_day"].tolist() == [8 * 60 + 30] * 2
+    assert table.loc["distance_miles", "distance given"] == 3.5
+    assert table.loc[list(DISTANCE_FEATURES[len(FEATURES) :]), "no distance"].isna().all()
+
+
+def test_every_part_of_the_bin_is_listed_with_its_size(small_run):
+    _, candidate = small_run
+    table = bin_contents(candidate.model)
+    assert table["bytes"].is_monotonic_decreasing
+    assert table.loc["pair_trips", "holds"] == "266 x 266"
+    assert table.loc["pair_trips", "bytes"] == candidate.model.pair_trips.nbytes
+    assert table.loc["kind", "holds"] == "RIDGE"
+    saved = bundle_files(candidate.folder)
+    assert set(saved.index) == {"model.bin", "card.json"}
+    assert table["bytes"].sum() == pytest.approx(saved.loc["model.bin", "bytes"], rel=0.1)
+    assert saved.loc["model.bin", "sha256"] == candidate.card["model_sha256"]
 
 
 @pytest.mark.slow

@@ -1,4 +1,6 @@
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +53,68 @@ def test_committed_notebook_defines_nothing_that_belongs_into_the_package(path):
     cells = nbformat.read(path, as_version=4).cells
     lines = [line for cell in cells if cell.cell_type == "code" for line in cell.source.split("\n")]
     assert not [line for line in lines if line.startswith(("def ", "class ", "import mlflow"))]
+
+
+# What a figure in a sentence may be: a rule, a name or a definition, none of them found in data.
+RULES = ("1 to 60 minutes", "fewer than 10 past trips", "7 to 10 and 16 to 19", "SHA-256",
+         "P10", "P90")  # fmt: skip
+CALENDAR = re.compile(
+    r"\b(January|February|March|April|June|July|August|September|October|November|December"
+    r"|(Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?)\b"
+)
+
+
+@by_name
+def test_words_of_a_notebook_state_nothing_that_one_month_has_shown(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            words = re.sub(r"`[^`]*`|^# \d\.", "", cell.source)
+            for rule in RULES:
+                words = words.replace(rule, "")
+            assert not re.search(r"\d|%", words), cell.source
+            assert not CALENDAR.search(words), cell.source
+
+
+def shows_something(node: ast.stmt) -> bool:
+    """An expression is shown by the notebook; a loop shows what its last line shows."""
+    if isinstance(node, ast.For):
+        return shows_something(node.body[-1])
+    return isinstance(node, ast.Expr)
+
+
+@by_name
+def test_cell_ends_in_something_that_can_be_seen(path):
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    for cell in cells:
+        if "parameters" not in cell.metadata.get("tags", []):
+            assert shows_something(ast.parse(cell.source).body[-1]), cell.source
+
+
+@by_name
+def test_cell_of_work_is_short(path):
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    work = [c.source for c in cells if not c.source.startswith(("import", "from"))]
+    assert max(len(source.splitlines()) for source in work) <= 8
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("02_train_validate", ["DictVectorizer()", "LinearRegression()", "assert np.isclose",
+                               "ride_features(", "fit_candidate(", "score_candidate(",
+                               "save_candidate("]),
+        ("03_multiple_models", ["for kind in run.settings.kinds", "rank_candidates(",
+                                "winning_candidate("]),
+        ("04_save_model", ["save_winner(", "bin_contents(", "check_release(", "register_winner(",
+                           "deploy_winner("]),
+    ],
+)  # fmt: skip
+def test_steps_of_the_story_are_cells_of_their_own_in_this_order(name, steps):
+    cells = nbformat.read(PROJECT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    code = [c.source for c in cells if c.cell_type == "code" and not c.source.startswith("import")]
+    places = [[i for i, source in enumerate(code) if step in source] for step in steps]
+    assert all(len(where) == 1 for where in places)
+    assert [where[0] for where in places] == sorted({where[0] for where in places})
 
 
 @pytest.mark.parametrize("name", CHAIN)
@@ -175,5 +239,7 @@ def test_papermill_alone_gives_the_courses_figure_on_real_months(real_months, tm
         if output.output_type == "stream"
     ]
     text = "".join(printed)
+    assert "the course's model: RMSE 7.7587 minutes" in text
+    assert "our LR on the same trips: RMSE 7.7587 minutes" in text
     assert "LR: RMSE 7.7587 minutes" in text
     assert "73,908 trips" in text and "61,921 trips" in text

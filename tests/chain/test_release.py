@@ -6,16 +6,20 @@ from mlflow import MlflowClient
 
 from taxi_duration.chain.candidates import winning_candidate
 from taxi_duration.chain.release import (
+    check_release,
+    deploy_winner,
     mirror_aliases,
     promote_version,
-    release_winner,
+    register_winner,
     roll_back_version,
+    save_winner,
 )
 from taxi_duration.chain.run import load_run, new_run
 from taxi_duration.chain.run_settings import check_settings
 from taxi_duration.errors import BundleError, NotFoundError
+from taxi_duration.evaluation.release_checks import ModelCheckError
 from taxi_duration.live.deployment import read_deployment
-from taxi_duration.model.bundle import load_card, save_bundle
+from taxi_duration.model.bundle import load_bundle, load_card, save_bundle
 from taxi_duration.registry.versions import find_bundle, list_versions
 
 NAME = "green-duration"
@@ -33,6 +37,12 @@ def done_run(moved_home):
 @pytest.fixture
 def second_run(moved_home):
     return new_run(check_settings("2021-01", "2021-02", "LR"))
+
+
+def release_winner(run, winner, beats_baselines):
+    """Take the steps of notebook 04."""
+    card = register_winner(run, winner, check_release(run, winner))
+    return deploy_winner(run, card, beats_baselines)
 
 
 def test_first_winner_is_registered_deployed_and_champion(done_run, moved_home):
@@ -78,6 +88,35 @@ def test_damaged_winner_is_not_released(second_run):
     with pytest.raises(BundleError):
         release_winner(second_run, winner, beats)
     assert [row["version"] for row in list_versions(second_run.client)] == [1]
+
+
+def test_saving_the_winner_leaves_whole_bytes_and_mends_damaged_ones(second_run):
+    winner, _ = winning_candidate(second_run)
+    model = winner.folder / "model.bin"
+    before, when = model.read_bytes(), model.stat().st_mtime_ns
+    assert save_winner(winner) == winner.folder
+    assert (model.read_bytes(), model.stat().st_mtime_ns) == (before, when)
+    model.write_bytes(before[:-1])
+    save_winner(winner)
+    assert load_bundle(winner.folder)[0].kind == "LR"
+
+
+def test_winner_that_fails_a_check_is_not_registered(second_run):
+    winner, _ = winning_candidate(second_run)
+    checks = check_release(second_run, winner)
+    failed = [checks[0]._replace(passed=False, detail="made to fail"), *checks[1:]]
+    with pytest.raises(ModelCheckError, match="made to fail"):
+        register_winner(second_run, winner, failed)
+    assert [row["version"] for row in list_versions(second_run.client)] == [1]
+
+
+def test_steps_killed_in_between_and_taken_again_give_one_version(second_run):
+    winner, beats = winning_candidate(second_run)
+    first = register_winner(second_run, winner, check_release(second_run, winner))
+    again = load_run(second_run.run_id)  # killed before the deployment, and started anew
+    released = release_winner(again, *winning_candidate(again))
+    assert (released["version"], beats) == (first["version"], True)
+    assert [row["version"] for row in list_versions(again.client)] == [2, 1]
 
 
 def test_signing_can_begin_when_unsigned_versions_are_there(second_run, monkeypatch):

@@ -39,7 +39,7 @@ def test_tags_in_any_form_are_stored_in_one():
     assert [str(month) for month in settings.val_months] == ["2021-02"]
 
 
-@pytest.mark.parametrize(("model", "kinds"), [("best", KINDS), ("Ridge", ("RIDGE",))])
+@pytest.mark.parametrize(("model", "kinds"), [("best", tuple(KINDS)), ("Ridge", ("RIDGE",))])
 def test_best_trains_all_kinds_and_a_name_only_its_own(model, kinds):
     assert check_settings("2021-01", "2021-02", model).kinds == kinds
 

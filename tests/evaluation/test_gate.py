@@ -20,6 +20,7 @@ from taxi_duration.evaluation.gate import (
 from taxi_duration.training import tree_models
 from taxi_duration.training.baselines import fit_baselines
 from taxi_duration.training.fit import fit_model
+from taxi_duration.training.kinds import KINDS
 
 DAYS, PER_DAY = 28, 100
 FAST = replace(gate_settings(), resamples=400)
@@ -196,6 +197,14 @@ def test_every_setting_carries_its_reason():
 # --- real models -----------------------------------------------------------------------------
 
 
+def few_rounds(monkeypatch, rounds):
+    """Let XGB learn quickly; its rehearsals then take a third of that."""
+    parameters = {**KINDS["XGB"].parameters, "rounds": rounds}
+    quicker = tree_models.quicker_boosting(parameters)
+    quick = replace(KINDS["XGB"], parameters=parameters, quicker=quicker)
+    monkeypatch.setitem(KINDS, "XGB", quick)
+
+
 def inputs(trips):
     return Rides.from_frame(trips), trips["duration"].to_numpy()
 
@@ -205,8 +214,7 @@ def test_same_model_with_another_seed_is_promoted_at_most_one_time_in_twenty(
     sample_months, monkeypatch
 ):
     (train, duration), (rides, actual) = (inputs(trips) for trips in sample_months)
-    few = {**tree_models.xgb_settings(), "rounds": 15}
-    monkeypatch.setattr(tree_models, "xgb_settings", lambda: few)
+    few_rounds(monkeypatch, 15)
     model = fit_model("XGB", train, duration)
     # Features do not depend on the seed: made once, they leave only the trees to be fitted.
     for name in ("out_of_fold_features", "fit_tables"):
@@ -216,7 +224,7 @@ def test_same_model_with_another_seed_is_promoted_at_most_one_time_in_twenty(
     minutes = {name: lookup.predict_minutes(rides) for name, lookup in lookups.items()}
     answers = []
     for seed in range(12):
-        other = replace(model, point=tree_models.fit_trees("XGB", train, duration, seed))
+        other = replace(model, point=KINDS["XGB"].fit(train, duration, seed))
         answers.append((other.answer(rides), other.answer(rides.without_distance()).duration))
     promoted = [
         compare_answers(a, b, minutes, rides, actual, FAST).promoted
@@ -229,8 +237,7 @@ def test_same_model_with_another_seed_is_promoted_at_most_one_time_in_twenty(
 def test_trees_are_promoted_over_a_linear_model_and_not_the_other_way(sample_months, monkeypatch):
     (train, duration), (rides, actual) = (inputs(trips) for trips in sample_months)
     lookups = fit_baselines(train, duration)
-    few = {**tree_models.xgb_settings(), "rounds": 40}
-    monkeypatch.setattr(tree_models, "xgb_settings", lambda: few)
+    few_rounds(monkeypatch, 40)
     linear, trees = (fit_model(kind, train, duration) for kind in ("LR", "XGB"))
     forward = compare_models(linear, trees, lookups, rides, actual, FAST)
     backward = compare_models(trees, linear, lookups, rides, actual, FAST)

@@ -13,9 +13,7 @@ from taxi_duration.errors import SettingError
 from taxi_duration.loop import backtest
 from taxi_duration.loop.backtest import (
     STRATEGIES,
-    plot_backtest,
     run_backtest,
-    save_plot,
     summarize,
 )
 
@@ -115,15 +113,6 @@ def test_summary_weighs_months_by_their_trips(lived):
     table = result.table
     expected = (table["frozen_mae"] * table["rows"]).sum() / table["rows"].sum()
     assert summarize(result)["frozen"] == pytest.approx(expected)
-
-
-def test_plot_marks_decisions_and_alarms(lived, tmp_path):
-    result, _ = lived
-    texts = [text.get_text() for text in plot_backtest(result).axes[0].texts]
-    assert any("promote" in text for text in texts)
-    assert any("alarm" in text for text in texts)
-    save_plot(result, tmp_path / "docs" / "backtest.png")
-    assert (tmp_path / "docs" / "backtest.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_too_few_months_to_live_through_are_refused(home):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
 import pandas as pd
 import pytest
+from cards import make_card
 
 from taxi_duration import environment
 from taxi_duration.domain.rides import Rides
@@ -24,8 +26,11 @@ from taxi_duration.live.deployment import deploy_champion, roll_back
 from taxi_duration.loop import monitor
 from taxi_duration.loop.monitor import (
     answer_trips,
+    choose_verdict,
+    describe_live,
     load_version,
     log_frame,
+    look_at_months,
     make_sample,
     serving_since,
     training_sample,
@@ -34,11 +39,7 @@ from taxi_duration.loop.monitor import (
 from taxi_duration.model.bundle import save_bundle
 from taxi_duration.training.fit import fit_model
 
-CARD = {
-    "name": "green-duration",
-    "version": 1,
-    "metrics": {"with_distance": {"mae": 3.2}, "without_distance": {"mae": 4.0}},
-}
+CARD = make_card("LR")
 
 
 def live(n=2800, error=4.0, bias=0.0, width=5.1, model="green-duration:1", seed=0, days=28):
@@ -246,3 +247,54 @@ def test_version_serves_since_it_last_became_champion(home):
 def test_every_setting_carries_its_reason():
     content = json.loads((files("taxi_duration.evaluation") / "monitor_settings.json").read_text())
     assert all(len(entry["why"]) > 20 for entry in content.values())
+
+
+# --- what is looked at while the log is young --------------------------------------------
+
+
+def young(n: int, truths: int = 0):
+    """Health of a log of n rides, of which the first have their true duration."""
+    frame = live(n=n)
+    frame.loc[frame.index[truths:], "true_duration"] = np.nan
+    return health(frame)
+
+
+@pytest.mark.parametrize(
+    ("rides", "truths", "source"),
+    [(1, 0, "green 2021-02"), (199, 199, "green 2021-02"), (400, 200, "live log"),
+     (2000, 0, "live log")],
+)  # fmt: skip
+def test_log_gives_the_verdict_as_soon_as_it_says_something(rides, truths, source):
+    month = replace(health(live(seed=3)), source="green 2021-02")
+    assert choose_verdict(young(rides, truths), [month]).source == source
+    assert choose_verdict(young(rides, truths), []).source == "live log"
+
+
+def test_young_log_says_what_is_missing_and_an_old_one_does_not():
+    words = describe_live(young(1))
+    assert words.startswith("Rides: 1; with their true duration: 0.")
+    assert "`POST /feedback`" in words and "once 200 rides" in words and "Drift is" in words
+    assert describe_live(young(2800, 2800)) == "Rides: 2,800; with their true duration: 2,800."
+
+
+def test_published_months_asked_for_are_looked_at_and_validation_months_only_while_young(
+    monkeypatch,
+):
+    monkeypatch.setattr(monitor, "check_month", lambda entry, month: str(month))
+    monkeypatch.setattr(monitor, "load_version", lambda entry: (None, {"val_data": "2021-02"}))
+    assert look_at_months(CARD, young(1), "") == ["2021-02"]
+    assert look_at_months(CARD, young(2800, 2800), "") == []
+    assert look_at_months(CARD, young(2800, 2800), "2021-03:2021-04") == ["2021-03", "2021-04"]
+
+
+def test_validation_month_that_is_gone_does_not_stop_a_monitor_that_nobody_asked_for_it(
+    monkeypatch,
+):
+    def unreachable(entry, month):
+        raise SourceUnreachableError("away")
+
+    monkeypatch.setattr(monitor, "check_month", unreachable)
+    monkeypatch.setattr(monitor, "load_version", lambda entry: (None, {"val_data": "2021-02"}))
+    assert look_at_months(CARD, young(1), "") == []
+    with pytest.raises(SourceUnreachableError):
+        look_at_months(CARD, young(1), "2021-03")

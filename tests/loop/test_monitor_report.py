@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
+import nbformat
 import pytest
 
 from taxi_duration import environment
+from taxi_duration.domain.references import name_of
 from taxi_duration.errors import NotFoundError, TagError
-from taxi_duration.evaluation.drift import Drift
-from taxi_duration.evaluation.health import live_errors
 from taxi_duration.files import read_json
-from taxi_duration.loop.monitor import log_frame
+from taxi_duration.live.log_rows import PredictionRow
+from taxi_duration.live.prediction_log import open_log
+from taxi_duration.loop.monitor import serving_champion
 from taxi_duration.loop.monitor_report import run_monitor
-from taxi_duration.monitor_plots import plot_days, plot_drift, plot_errors
 
 
 def test_nothing_deployed_says_what_to_do(home):
@@ -39,13 +42,27 @@ def test_notebook_gives_a_page_for_people_and_a_verdict_for_machines(moved_home)
     assert any(verdict["verdict"].upper() in line for line in said)
 
 
-def test_plots_of_no_rides_say_so():
-    figures = [plot_errors(live_errors(log_frame([]))), plot_days(log_frame([])), plot_drift([])]
-    words = [figure.axes[0].texts[0].get_text() for figure in figures]
-    assert words == ["no ride has its true duration yet"] * 2 + ["too few rides to measure drift"]
+def asked_once(champion) -> PredictionRow:
+    """The log's row of one `curl`, whose true duration nobody has told."""
+    return PredictionRow(
+        "id", None, time.time(), 74, 75, "2021-03-01T09:00:00", 2.5, 10.0, 7.0, 10.0, 14.0, 50,
+        True, name_of(champion), champion["model_sha256"], "champion",
+    )  # fmt: skip
 
 
-def test_drift_is_drawn_as_a_share_of_its_alarm_bound():
-    drift = Drift("hour", "shift", 0.35, "hours", "ok", 0.45, 0.7)
-    bar = plot_drift([drift]).axes[0].patches[0]
-    assert bar.get_width() == pytest.approx(0.5)
+@pytest.mark.slow
+def test_after_a_single_curl_the_validation_month_is_shown_under_its_own_heading(moved_home):
+    log = open_log()
+    log.add([asked_once(serving_champion())])
+    log.close()
+    verdict = run_monitor("", say=lambda _: None)
+    assert verdict["source"] == "green 2021-02"
+    (path,) = environment.runs_dir().glob("monitor-*/05_monitor.ipynb")
+    cells = nbformat.read(path, as_version=4).cells
+    published = next(i for i, c in enumerate(cells) if c.source.startswith("## Published months"))
+    drawn = [i for i, c in enumerate(cells) for output in c.get("outputs", [])
+             if "image/png" in output.get("data", {})]  # fmt: skip
+    assert len(drawn) == 2 and min(drawn) > published  # errors and drift of the month
+    said = [o["data"]["text/markdown"] for c in cells for o in c.get("outputs", [])
+            if "text/markdown" in o.get("data", {})]  # fmt: skip
+    assert said[0].startswith("Rides: 1; with their true duration: 0.")

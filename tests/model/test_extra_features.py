@@ -13,7 +13,7 @@ from taxi_duration.model.explain import OTHER
 from taxi_duration.model.extra_features import load_conditions, values_at, values_of
 from taxi_duration.model.ride_predictor import RidePredictor
 from taxi_duration.training.fit import fit_model
-from taxi_duration.training.tree_models import fit_trees
+from taxi_duration.training.point import fit_point
 
 GOOD = "hour,rain_mm,parade\n2021-01-04T08:00,1.5,0\n2021-01-04T09:00,,1\n"
 
@@ -117,7 +117,7 @@ def slow_rain(trips, extra):
 @pytest.mark.parametrize("kind", ["XGB", "RF"])
 def test_a_model_learns_what_rain_costs(slow_rain, kind):
     rides = Rides.from_frame(slow_rain)
-    model = fit_trees(kind, rides, slow_rain["duration"].to_numpy())
+    model = fit_point(kind, rides, slow_rain["duration"].to_numpy())
     assert model.conditions == ("rain",)
     wet = values_of(("rain",), rides.pickup_at)[:, 0] == 1
     for asked in (rides, rides.without_distance()):

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
+from cards import make_card
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -119,7 +120,7 @@ BLOCKED = ["pandas", "sklearn", "xgboost", "mlflow", "scipy", "pyarrow", "sqlalc
 
 @pytest.mark.parametrize("kind", ["LR", "RF", "XGB"])
 def test_bundle_answers_and_explains_where_only_numpy_is_installed(fitted, tmp_path, kind):
-    save_bundle(tmp_path, fitted(kind), {}, key=None)
+    save_bundle(tmp_path, fitted(kind), make_card(kind), key=None)
     done = subprocess.run(
         [sys.executable, "-c", SLIM.format(blocked=BLOCKED), str(tmp_path)],
         capture_output=True, text=True, check=False, timeout=60,

@@ -67,7 +67,25 @@ def test_numpy_fallback_predicts_like_the_compiled_walker(packed, monkeypatch):
     rows, _ = make_rows(5000, seed=2)  # more than one block
     compiled = packed.predict(rows)
     monkeypatch.setattr(trees, "_walker", None)
-    np.testing.assert_allclose(packed.predict(rows), compiled, rtol=0, atol=1e-4)
+    np.testing.assert_array_equal(packed.predict(rows), compiled)
+
+
+def test_machine_without_the_compiled_walker_is_told_once(packed, monkeypatch, caplog):
+    monkeypatch.setattr(trees, "_walker", None)
+    trees.say_slower.cache_clear()
+    rows, _ = make_rows(3, seed=2)
+    RideTrees(packed).predict(rows[0])
+    RideTrees(packed)
+    packed.predict(rows)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "not compiled" in said and "python3-dev" in said and "make -B setup" in said
+
+
+@needs_walker
+def test_machine_with_the_compiled_walker_is_told_nothing(packed, caplog):
+    trees.say_slower.cache_clear()
+    RideTrees(packed).predict(make_rows(1)[0][0])
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_walker), False])

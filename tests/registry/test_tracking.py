@@ -96,7 +96,7 @@ def test_folder_moved_twice_still_loads(moved_home, tmp_path, monkeypatch):
 EIGHT = """
 import os, sys, traceback
 import mlflow.store.tracking.sqlalchemy_store
-from taxi_duration import tracking
+from taxi_duration.registry import tracking
 
 def log(number):
     client = tracking.connect()
@@ -138,7 +138,7 @@ def test_eight_processes_make_one_store_and_lose_nothing(tmp_path):
 
 KILLED = """
 import os, signal
-from taxi_duration import tracking
+from taxi_duration.registry import tracking
 make = tracking._make_tables
 
 def make_and_die(database):

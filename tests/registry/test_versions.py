@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+from cards import with_another_trip
 from servers import free_port
 
 from taxi_duration.domain.rides import Rides
@@ -36,9 +37,8 @@ def first(client) -> dict:
 def bundle(first, moved_home, tmp_path):
     """Another model than the registered one, as a run's candidate."""
     model, _ = load_bundle(moved_home / "models" / NAME / "1")
-    model.pair_trips[1, 1] += 1
     card = {key: first[key] for key in first if key not in ("name", "version")}
-    save_bundle(tmp_path / "candidates" / "LR", model, card, None)
+    save_bundle(tmp_path / "candidates" / "LR", with_another_trip(model), card, None)
     return tmp_path / "candidates" / "LR"
 
 

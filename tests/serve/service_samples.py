@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
+import cards
 import numpy as np
 
 from taxi_duration.domain.rides import Rides
@@ -18,15 +18,8 @@ RIDE = {
 
 
 def make_card(version: int, kind: str) -> dict[str, Any]:
-    """The parts of a card that the service looks at."""
-    return {
-        "name": "green-duration",
-        "version": version,
-        "created": datetime(2021, 3, 1, tzinfo=UTC).isoformat(),
-        "model_kind": kind,
-        "data_source": "sample",
-        "metrics": {},
-    }
+    """A card of this version."""
+    return cards.make_card(kind, version=version)
 
 
 def make_rides(n: int = 600) -> tuple[Rides, np.ndarray]:

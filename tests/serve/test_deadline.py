@@ -7,7 +7,7 @@ import threading
 import pytest
 from service_samples import RIDE, make_card
 
-from serve.core.deadline import Patience
+from serve.core.deadline import Deadline
 from taxi_duration.errors import LogError
 
 
@@ -29,21 +29,21 @@ def client(make_app, models):
 
 
 def test_what_is_done_in_time_is_returned_and_errors_are_raised():
-    assert Patience(5).call(divmod, 7, 2) == (3, 1)
+    assert Deadline(5).call(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        Patience(5).call(divmod, 7, 0)
+        Deadline(5).call(divmod, 7, 0)
 
 
 def test_what_takes_too_long_is_an_error_and_the_next_one_does_not_wait():
-    patience, released = Patience(0.1), threading.Event()
+    deadline, released = Deadline(0.1), threading.Event()
     with pytest.raises(LogError, match="does not answer within"):
-        patience.call(released.wait, 30)
+        deadline.call(released.wait, 30)
     with pytest.raises(LogError, match="still"):
-        patience.call(divmod, 7, 2)
+        deadline.call(divmod, 7, 2)
     released.set()
     while True:  # it is asked again as soon as the late call has ended
         try:
-            assert patience.call(divmod, 7, 2) == (3, 1)
+            assert deadline.call(divmod, 7, 2) == (3, 1)
             break
         except LogError:
             continue

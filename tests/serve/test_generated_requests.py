@@ -191,7 +191,8 @@ def test_any_query_is_answered_or_refused(client, examples):
 def test_the_quick_way_and_the_thorough_way_agree(client):
     """Rides that the quick decoder takes are those that the thorough one takes, and equal."""
     from serve.bodies.errors import ApiError
-    from serve.bodies.json_body import _quick_rides, check, read_json
+    from serve.bodies.json_text import read_json
+    from serve.bodies.ride_body import _quick_rides, check
     from serve.bodies.schema import Ride
 
     taken = 0

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import shutil
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from service_samples import RIDE, make_card
 
+from serve.bodies.parquet import PARQUET_TYPES
 from taxi_duration import environment
-from taxi_duration.files import write_bytes
+from taxi_duration.files import read_json, write_bytes
 from taxi_duration.live.deployment import (
     deploy_champion,
     drop_challenger,
@@ -22,6 +26,11 @@ from taxi_duration.live.deployment import (
     set_challenger,
 )
 from taxi_duration.model.bundle import write_card
+from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.model.intervals import Intervals
+from taxi_duration.model.linear import LinearModel, PairVectorizer
+from taxi_duration.model.plain_pickle import dumps
+from taxi_duration.model.ride_predictor import RidePredictor
 
 
 def folder(version: int):
@@ -108,20 +117,32 @@ def exchange_the_model(version: int) -> None:
     shutil.copytree(folder(1), folder(version), dirs_exist_ok=True)
 
 
-def replace_by(content: object, version: int) -> None:
+def replace_by(content: bytes, version: int) -> None:
     """A bundle with the right digest that is no model of ours."""
-    pickled = pickle.dumps(content)
-    write_bytes(folder(version) / "model.bin", pickled)
-    card = {**make_card(version, "LR"), "model_sha256": hashlib.sha256(pickled).hexdigest()}
+    write_bytes(folder(version) / "model.bin", content)
+    card = {**make_card(version, "LR"), "model_sha256": hashlib.sha256(content).hexdigest()}
     deploy_champion(write_card(folder(version), card, None), "broken")
 
 
 def make_it_no_model(version: int) -> None:
-    replace_by({"not": "a model"}, version)
+    replace_by(dumps({"not": "a model"}), version)
 
 
 def put_a_foreign_class_in(version: int) -> None:
-    replace_by(Path("/nowhere"), version)
+    replace_by(pickle.dumps(Path("/nowhere"), 3), version)
+
+
+def give_it_another_card(version: int) -> None:
+    """The model of version 1 with a card that was made for another one."""
+    exchange_the_model(version)
+    card = {**read_json(folder(1) / "card.json"), "created": "2021-04-01T00:00:00+00:00"}
+    deploy_champion(write_card(folder(version), {**card, "version": version}, None), "exchanged")
+
+
+def put_it_under_another_name(version: int) -> None:
+    """Deployed as version 2, whole, and its card says that it is version 1."""
+    exchange_the_model(version)
+    deploy_champion({**read_json(folder(1) / "card.json"), "version": version}, "renamed")
 
 
 DAMAGES = [
@@ -132,6 +153,8 @@ DAMAGES = [
     exchange_the_model,
     make_it_no_model,
     put_a_foreign_class_in,
+    give_it_another_card,
+    put_it_under_another_name,
 ]
 
 
@@ -148,6 +171,100 @@ def test_a_bad_bundle_is_refused_and_the_old_model_serves_on(
     assert metric("taxi_deployment_refused") == 1
     assert "green-duration:2 is refused" in client.get("/model").json["trouble"]
     assert client.get("/ready").status_code == 200
+
+
+# Each of these was loaded, class by allowed class, when bundles named classes.
+HOSTILE = {
+    # BUILD with slot state on a class of the running service: arrays were answered 500 after it.
+    "class patched": b"\x80\x03ctaxi_duration.model.intervals\nIntervals\n"
+    b"N}X\x09\0\0\0quantilesNs\x86b.",
+    # An array of objects over forged bytes: pointers to nowhere, the end of every worker.
+    "forged objects": b"\x80\x03cnumpy\nndarray\n(K\x01\x85cnumpy\ndtype\nX\x02\0\0\0O8"
+    b"\x85RB\x08\0\0\0AAAAAAAAtR.",
+    "function called": b"\x80\x03cos\nabort\n)R.",
+}
+CLASSES = (DurationModel, Intervals, LinearModel, PairVectorizer, RidePredictor)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_bundle_changes_nothing_of_what_serves(client, look, metric, registered, name):
+    def asked() -> list[object]:
+        """What one ride, many and a Parquet file are answered, but for ids and times."""
+        rides = {"PULocationID": [74, 75], "DOLocationID": [42, 166], "trip_distance": [2.0, None]}
+        body = io.BytesIO()
+        pq.write_table(pa.table(rides), body)
+        answers = [
+            client.post("/predict", json=RIDE),
+            client.post("/predict", json=[RIDE, {**RIDE, "trip_distance": None}]),
+            client.post("/predict", data=body.getvalue(), content_type=PARQUET_TYPES[0]),
+        ]
+        assert [answer.status_code for answer in answers] == [200, 200, 200]
+        rides = [answers[0].json, *answers[1].json, *answers[2].json]
+        return [[ride[name] for name in ("duration", "interval", "model")] for ride in rides]
+
+    before, classes = asked(), [dict(vars(one)) for one in CLASSES]
+    replace_by(HOSTILE[name], 2)
+    look()
+    assert asked() == before
+    assert [dict(vars(one)) for one in CLASSES] == classes
+    assert "green-duration:2 is refused" in client.get("/model").json["trouble"]
+    assert metric("taxi_reload_failures_total") == 1
+
+
+def test_a_bundle_of_the_older_format_says_what_to_do(client, look, registered, models):
+    replace_by(pickle.dumps(models[2]), 2)
+    look()
+    assert served(client) == "green-duration:1"
+    assert "train the model again: `python pipeline.py run`" in client.get("/model").json["trouble"]
+
+
+def test_a_model_that_answers_no_number_is_refused_in_warming_up(
+    client, look, registered, monkeypatch
+):
+    class Silent(RidePredictor):
+        def answer(self, *question):
+            return super().answer(*question)._replace(p90=float("nan"))
+
+    monkeypatch.setattr("serve.core.served_models.RidePredictor", Silent)
+    deploy_champion(registered[2], "silent")
+    look()
+    assert served(client) == "green-duration:1"
+    assert "it does not answer" in client.get("/model").json["trouble"]
+
+
+def test_a_model_that_fails_on_many_rides_is_refused_in_warming_up(
+    client, look, registered, monkeypatch
+):
+    def fail(self, rides):
+        raise IndexError("no such row")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DurationModel, "answer", fail)
+        deploy_champion(registered[2], "silent")
+        look()
+    assert served(client) == "green-duration:1"
+    assert "it does not answer" in client.get("/model").json["trouble"]
+
+
+def test_the_watcher_tries_a_refused_bundle_again_though_nobody_deploys(
+    registered, make_app, monkeypatch
+):
+    monkeypatch.setattr("serve.core.served_models.RETRY_SECONDS", 0.2)
+    monkeypatch.setattr("serve.core.served_models.WATCH_SECONDS", 0.05)
+    content = (folder(2) / "model.bin").read_bytes()
+    deploy_champion(registered[1], "first")
+    client = make_app({"BACKGROUND": True}).test_client()
+    flip_a_bit(2)
+    deploy_champion(registered[2], "its files come later")
+    deadline = time.monotonic() + 30
+    while client.get("/model").json["trouble"] is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert served(client) == "green-duration:1"
+    (folder(2) / "model.bin").write_bytes(content)
+    while served(client) != "green-duration:2" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert served(client) == "green-duration:2"
+    assert client.get("/model").json["trouble"] is None
 
 
 def test_a_refusal_is_counted_once_however_often_it_is_met(client, look, metric, registered):

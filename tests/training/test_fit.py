@@ -10,7 +10,8 @@ from taxi_duration.errors import SettingError
 from taxi_duration.evaluation.metrics import interval_metrics
 from taxi_duration.training.calibration import CALIBRATION_BLOCKS, calibration_blocks
 from taxi_duration.training.fit import MIN_TRIPS, fit_model
-from taxi_duration.training.linear_models import LINEAR_PARAMETERS, pair_matrix
+from taxi_duration.training.kinds import KINDS
+from taxi_duration.training.linear_models import pair_matrix
 from taxi_duration.training.point import fit_point
 
 
@@ -69,10 +70,10 @@ def test_intervals_cover_the_month_after_with_and_without_distance(fitted, sampl
 
 def test_intervals_are_wider_without_distance(fitted, sample_months):
     rides = Rides.from_frame(sample_months[1])
-    width, blind = (
+    aided, unaided = (
         np.mean(a.p90 - a.p10) for a in map(fitted("XGB").answer, (rides, rides.without_distance()))
     )
-    assert blind > width
+    assert unaided > aided
 
 
 def test_support_counts_the_trips_of_the_whole_window(fitted, sample_months):
@@ -98,7 +99,7 @@ def test_ridge_is_solved_to_the_end_though_one_taximeter_ran_away(sample_months)
     model = fit_point("RIDGE", rides, duration)
     columns = pair_matrix(model.vectorizer, rides).toarray()
     centred, minutes = columns - columns.mean(axis=0), duration - duration.mean()
-    penalty = LINEAR_PARAMETERS["RIDGE"]["alpha"] * np.eye(columns.shape[1])
+    penalty = KINDS["RIDGE"].parameters["alpha"] * np.eye(columns.shape[1])
     exact = np.linalg.solve(centred.T @ centred + penalty, centred.T @ minutes)
     expected = centred @ exact + duration.mean()
     assert np.abs(model.predict_minutes(rides) - expected).max() < 0.01

@@ -7,8 +7,9 @@ import pytest
 
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.rides import Rides
+from taxi_duration.training.kinds import KINDS
+from taxi_duration.training.point import fit_point
 from taxi_duration.training.season import season_level, season_step
-from taxi_duration.training.tree_models import fit_trees, rehearsal_settings, xgb_settings
 
 
 def month_of(first: str, days: int) -> np.ndarray:
@@ -23,11 +24,11 @@ def test_answers_keep_to_the_course_rule(fitted, sample_months):
     assert minutes.max() <= TRIP_MINUTES[1]
 
 
-def test_a_masked_distance_is_answered_by_the_blind_trees(fitted, sample_months):
+def test_a_masked_distance_is_answered_by_the_trees_without_distance(fitted, sample_months):
     rides, point = Rides.from_frame(sample_months[1]), fitted("XGB").point
     masked = rides.without_distance()
     assert not point.uses_distance(masked).any()
-    other = replace(point, informed=point.blind)  # the informed trees play no part
+    other = replace(point, with_distance=point.without_distance)  # those with distance play no part
     np.testing.assert_array_equal(point.predict_minutes(masked), other.predict_minutes(masked))
 
 
@@ -66,7 +67,7 @@ def test_what_comes_after_the_ride_does_not_enter_the_fit(sample_months):
     trips = sample_months[0].head(800)
     shuffled = trips.assign(dropoff_at=trips["dropoff_at"].to_numpy()[::-1], fare_amount=1.0)
     models = [
-        fit_trees("XGB", Rides.from_frame(t), t["duration"].to_numpy(), rehearsal=True)
+        fit_point("XGB", Rides.from_frame(t), t["duration"].to_numpy(), rehearsal=True)
         for t in (trips, shuffled)
     ]
     asked = Rides.from_frame(sample_months[1]).take(np.arange(200))
@@ -77,7 +78,7 @@ def test_the_same_seed_gives_the_same_answers_and_another_seed_others(sample_mon
     trips = sample_months[0].head(800)
     rides, duration = Rides.from_frame(trips), trips["duration"].to_numpy()
     first, again, other = (
-        fit_trees("XGB", rides, duration, seed=seed, rehearsal=True).predict_minutes(rides)
+        fit_point("XGB", rides, duration, seed=seed, rehearsal=True).predict_minutes(rides)
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
@@ -85,9 +86,9 @@ def test_the_same_seed_gives_the_same_answers_and_another_seed_others(sample_mon
 
 
 def test_a_rehearsal_is_quicker_and_learns_as_much():
-    stored, quick = xgb_settings(), rehearsal_settings(xgb_settings())
-    assert quick["rounds"] < stored["rounds"] / 2
-    step = [s["rounds"] * s["parameters"]["eta"] for s in (stored, quick)]
+    stored, quicker = KINDS["XGB"].parameters, KINDS["XGB"].quicker
+    assert quicker["rounds"] < stored["rounds"] / 2
+    step = [p["rounds"] * p["eta"] for p in (stored, quicker)]
     assert step[1] == pytest.approx(step[0], rel=0.02)
 
 

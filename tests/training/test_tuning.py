@@ -33,12 +33,12 @@ def quick_search(monkeypatch):
     """Trials of a few rounds."""
     stored = {**xgb_settings(), "rounds": 150}
     monkeypatch.setattr(tuning, "xgb_settings", lambda: stored)
-    fit = tuning.fit_booster
-    monkeypatch.setattr(
-        tuning,
-        "fit_booster",
-        lambda rows, y, settings, weight: fit(rows, y, {**settings, "rounds": 5}, weight=weight),
-    )
+    learn = tuning.learn_booster
+
+    def few(rows, duration, weight, parameters, seed, threads):
+        return learn(rows, duration, weight, {**parameters, "rounds": 5}, seed, threads)
+
+    monkeypatch.setattr(tuning, "learn_booster", few)
 
 
 def test_days_ahead_come_after_all_days_of_the_past(sample_months):

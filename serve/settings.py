@@ -1,0 +1,78 @@
+"""The service's own settings, from the environment; each default stands here with its reason.
+
+Where things lie (models, deployment, log) is read in `taxi_duration/environment.py`, since
+the loop must look in the same places.
+"""
+
+from __future__ import annotations
+
+import os
+
+from taxi_duration.environment import is_on, positive
+
+HOST = "127.0.0.1"  # nobody else is let in unasked; the Dockerfile says 0.0.0.0
+PORT = 9696  # as in the public course
+WORKERS = 2  # as many as a small machine has cores
+# A long array then holds up no single ride. More threads only contend for the interpreter's
+# lock: with four, half the requests a second.
+THREADS = 2
+MAX_BODY_MB = 16  # MAX_RIDES rides as JSON, about 130 bytes each, and room
+MAX_RIDES = 100_000  # more than a month of green trips
+
+
+def host() -> str:
+    """`HOST`: address the service listens on."""
+    return os.environ.get("HOST") or HOST
+
+
+def port() -> int:
+    """`PORT`: the service's port."""
+    return positive("PORT", PORT)
+
+
+def workers() -> int:
+    """`WORKERS`: processes of the service."""
+    return positive("WORKERS", WORKERS)
+
+
+def threads() -> int:
+    """`THREADS`: threads of each worker."""
+    return positive("THREADS", THREADS)
+
+
+def access_log() -> bool:
+    """`ACCESS_LOG`: `1` writes a line for every request to stdout; off: it costs time."""
+    return is_on("ACCESS_LOG")
+
+
+def wait_for_model() -> bool:
+    """`WAIT_FOR_MODEL`: `1` starts the service with nothing deployed, to wait for a model.
+
+    Off: a person who starts it by hand is told at once what is missing.
+    """
+    return is_on("WAIT_FOR_MODEL")
+
+
+def api_keys() -> tuple[str, ...]:
+    """`API_KEYS`: keys that may ask and give feedback, separated by commas; none: everybody."""
+    return tuple(key.strip() for key in os.environ.get("API_KEYS", "").split(",") if key.strip())
+
+
+def max_body_bytes() -> int:
+    """`MAX_BODY_MB`: largest request body, in bytes."""
+    return positive("MAX_BODY_MB", MAX_BODY_MB) * 1_000_000
+
+
+def max_rides() -> int:
+    """`MAX_RIDES`: most rides of one request."""
+    return positive("MAX_RIDES", MAX_RIDES)
+
+
+def metrics_dir() -> str | None:
+    """`PROMETHEUS_MULTIPROC_DIR`: where workers share their metrics; made when not given."""
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR") or None
+
+
+def share_metrics_in(folder: str) -> None:
+    """Tell prometheus-client, which reads it when it is imported, where workers share."""
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder

@@ -1,0 +1,195 @@
+"""Tables that an explorer asks of raw and prepared months: nulls, days, hours, speed, zones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pandas as pd
+
+from taxi_duration.data.prepared import PreparedMonth
+from taxi_duration.domain.months import Month
+from taxi_duration.domain.pickup_calendar import calendar_days, us_holidays
+from taxi_duration.model.features import known_distance
+
+MILES_EDGES = (0, 1, 2, 3, 5, 8, 12, 20)
+# A day is far off when it leaves its weekday's usual by more than this share, and by more than
+# FAR_OFF_SPREADS of the window's ordinary scatter (a small sample has more of that).
+FAR_OFF_TRIPS, FAR_OFF_SPEED = 0.20, 0.10
+FAR_OFF_SPREADS = 4.0
+USUAL_WEEKS = 9  # around a day: its weekday's usual follows the season
+NORMAL_SPREAD = 1.4826  # standard deviation of a normal law, in median absolute deviations
+
+
+def count_nulls(months: Sequence[PreparedMonth]) -> pd.DataFrame:
+    """Return the raw columns as published: type in the first month, share of nulls by month.
+
+    Returns:
+        A row per column of any month: `type`, then a column per month with shares 0-1, NaN
+        where that month has no such column.
+    """
+    found = {str(month.raw.month): _nulls(month.raw.path) for month in months}
+    shares = pd.DataFrame({month: table["share"] for month, table in found.items()}, dtype=float)
+    names = dict.fromkeys(name for table in found.values() for name in table.index)
+    types = pd.concat([table["type"] for table in found.values()])
+    types = types[~types.index.duplicated()]
+    return shares.reindex(list(names)).assign(type=types)[["type", *found]].rename_axis("column")
+
+
+def _nulls(path: Path) -> pd.DataFrame:
+    """Type and share of nulls of every column of a Parquet or CSV file."""
+    import gzip
+
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic == b"PAR1":
+        return _parquet_nulls(path)
+    with gzip.open(path) if magic[:2] == b"\x1f\x8b" else path.open("rb") as file:
+        return _csv_nulls(file)
+
+
+def _parquet_nulls(path: Path) -> pd.DataFrame:
+    """From the statistics in the file's own footer; a column without them is read."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    rows, groups = file.metadata.num_rows, range(file.num_row_groups)
+    table = {}
+    for at, field in enumerate(file.schema_arrow):
+        kept = [file.metadata.row_group(g).column(at).statistics for g in groups]
+        if all(s is not None and s.has_null_count for s in kept):
+            nulls = sum(s.null_count for s in kept)
+        else:
+            nulls = file.read([field.name]).column(0).null_count
+        table[field.name] = {"type": str(field.type), "share": nulls / max(rows, 1)}
+    return pd.DataFrame.from_dict(table, orient="index")
+
+
+def _csv_nulls(file: BinaryIO) -> pd.DataFrame:
+    """Read as text, block by block: a CSV has no types, and may be larger than memory."""
+    import pyarrow as pa
+    import pyarrow.csv
+
+    names = [name.strip('" ') for name in file.readline().decode("utf-8-sig").strip().split(",")]
+    reader = pa.csv.open_csv(
+        file,
+        read_options=pa.csv.ReadOptions(column_names=names),
+        convert_options=pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True
+        ),
+    )
+    nulls, rows = np.zeros(len(names)), 0
+    for batch in reader:
+        rows += batch.num_rows
+        nulls += [column.null_count for column in batch.columns]
+    return pd.DataFrame({"type": "text (CSV)", "share": nulls / max(rows, 1)}, index=names)
+
+
+# --- distance and speed ----------------------------------------------------------------------
+
+
+def add_speed(trips: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy with `miles` (float64, NaN where they cannot be true) and `speed_mph`."""
+    miles = known_distance(trips["trip_distance"].to_numpy())
+    return trips.assign(miles=miles, speed_mph=miles / trips["duration"].to_numpy() * 60.0)
+
+
+def mile_classes(miles: pd.Series) -> pd.Series:
+    """Return distance classes such as `2-3` in order, NaN where the distance is not known."""
+    bins = pd.cut(miles, [*MILES_EDGES, np.inf], right=False)
+    labels = [f"{a}-{b}" for a, b in pairwise(MILES_EDGES)]
+    return bins.cat.rename_categories([*labels, f"{MILES_EDGES[-1]}+"])
+
+
+def by_distance(trips: pd.DataFrame) -> pd.DataFrame:
+    """Return trips, minutes (P10, median, P90) and median mph by distance class.
+
+    Classes without a trip are left out; empty for a service that records no distance.
+    """
+    known = add_speed(trips).dropna(subset=["miles"])
+    groups = known.groupby(mile_classes(known["miles"]), observed=True)
+    minutes = groups["duration"]
+    return pd.DataFrame(
+        {
+            "miles": groups["miles"].median(),
+            "trips": groups.size(),
+            "p10": minutes.quantile(0.1),
+            "median": minutes.median(),
+            "p90": minutes.quantile(0.9),
+            "speed_mph": groups["speed_mph"].median(),
+        }
+    ).rename_axis("miles, class")
+
+
+# --- days and hours --------------------------------------------------------------------------
+
+
+def by_day(trips: pd.DataFrame, months: Sequence[Month]) -> pd.DataFrame:
+    """Return every day of the months, held against what its weekday usually is.
+
+    Args:
+        trips: of these months; those dated outside them are left out.
+    Returns:
+        By day: `trips`, `speed_mph` (median; NaN without distances), what both `usual_…` are,
+        `holiday` and `far_off` (bool).
+    """
+    day = trips["pickup_at"].dt.floor("D").to_numpy()
+    speed = add_speed(trips)["speed_mph"].groupby(day)
+    days = pd.DatetimeIndex(calendar_days(months))
+    table = pd.DataFrame({"trips": speed.size(), "speed_mph": speed.median()}).reindex(days)
+    table["trips"] = table["trips"].fillna(0.0)
+    usual = table.groupby(days.day_of_week).transform(_usual)
+    off = _is_far(table["trips"], usual["trips"], FAR_OFF_TRIPS)
+    off |= _is_far(table["speed_mph"], usual["speed_mph"], FAR_OFF_SPEED)
+    return table.assign(
+        usual_trips=usual["trips"],
+        usual_speed_mph=usual["speed_mph"],
+        holiday=[d.date() in us_holidays(d.year) for d in days],
+        far_off=off,
+    ).rename_axis("day")
+
+
+def _usual(of_weekday: pd.Series) -> pd.Series:
+    return of_weekday.rolling(USUAL_WEEKS, center=True, min_periods=1).median()
+
+
+def _is_far(value: pd.Series, usual: pd.Series, share: float) -> pd.Series:
+    """True where a day leaves its usual by more than noise; False where nothing is known."""
+    change = (value / usual.where(usual > 0) - 1.0).fillna(0.0).abs()
+    return change > max(share, FAR_OFF_SPREADS * NORMAL_SPREAD * float(change.median()))
+
+
+def by_hour(trips: pd.DataFrame, months: Sequence[Month]) -> pd.DataFrame:
+    """Return how many ride in an hour of the week, and how long it takes them.
+
+    A month has four Tuesdays and five Mondays: trips are given per hour that there was.
+
+    Args:
+        trips: of these months; those dated outside them are left out.
+    Returns:
+        168 rows by `weekday` (0 is Monday) and `hour`: `trips`, `trips_per_hour`, `minutes`
+        (median, NaN without a trip).
+    """
+    days = calendar_days(months)
+    inside = trips[np.isin(trips["pickup_at"].to_numpy().astype("datetime64[D]"), days)]
+    when = inside["pickup_at"].dt
+    cells = inside.groupby([when.day_of_week.to_numpy(), when.hour.to_numpy()])["duration"]
+    index = pd.MultiIndex.from_product([range(7), range(24)], names=["weekday", "hour"])
+    count = cells.size().reindex(index, fill_value=0)
+    there_were = np.bincount(pd.DatetimeIndex(days).day_of_week, minlength=7)
+    hours = there_were[index.get_level_values("weekday")]
+    return pd.DataFrame(
+        {"trips": count, "trips_per_hour": count / hours, "minutes": cells.median().reindex(index)}
+    )
+
+
+# --- places ----------------------------------------------------------------------------------
+
+
+def by_zone(trips: pd.DataFrame) -> pd.DataFrame:
+    """Return trips and median minutes by pickup zone, for zones that have any."""
+    minutes = trips.groupby("PULocationID")["duration"]
+    return pd.DataFrame({"trips": minutes.size(), "minutes": minutes.median()}).rename_axis("zone")

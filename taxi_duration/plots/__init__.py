@@ -1,0 +1,1 @@
+"""The figures of the notebooks: each takes a table and returns a figure with titles and units."""

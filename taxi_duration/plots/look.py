@@ -1,0 +1,44 @@
+"""What all figures share: the look, the colours and what they mean, words in place of a plot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY, RED, GREEN = "#2b6cb0", "#dd6b20", "#a0aec0", "#c53030", "#2f855a"
+LEVEL_COLORS = {"ok": BLUE, "watch": "#d69e2e", "alarm": RED}
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+def new_figure(
+    rows: int = 1,
+    columns: int = 1,
+    size: tuple[float, float] = (10, 4),
+    about: str = "",
+    **options: Any,
+) -> tuple[Figure, Any]:
+    """Return figure and axes in the project's look.
+
+    Args:
+        rows, columns: of axes.
+        size: inches.
+        about: service and months, such as `green 2021-01`; stands above the titles.
+        options: of `plt.subplots`.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns  # slow to import, so here
+
+    sns.set_theme(style="whitegrid", context="notebook", font_scale=0.9)
+    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
+    plt.close(figure)  # the caller shows it; an open figure would be shown twice
+    if about:
+        figure.suptitle(about, fontsize="large", fontweight="bold")
+    return figure, axes
+
+
+def write_instead(axes: Any, text: str) -> None:
+    """Let the axes say why there is nothing to draw; their title stays."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, wrap=True)

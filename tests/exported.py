@@ -1,0 +1,55 @@
+"""A service that has met everything it counts, and what it then exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from flask import Flask
+
+from serve import create_app
+from serve.app import close_app
+from taxi_duration.domain.rides import Rides
+from taxi_duration.evaluation.drift import Drift
+from taxi_duration.evaluation.health import Health
+from taxi_duration.live.prediction_log import open_log
+from taxi_duration.loop import monitor
+from taxi_duration.training.fit import fit_model
+
+RIDE = {"PULocationID": 74, "DOLocationID": 42}
+
+
+def a_service(folder: Path) -> Flask:
+    """Return a service with a small linear model, and its log in an empty folder."""
+    rides = Rides.from_dicts(
+        [{**RIDE, "pickup_datetime": "2021-02-15T08:30:00", "trip_distance": 1.0 + i % 7}
+         for i in range(120)]
+    )  # fmt: skip
+    model = fit_model("LR", rides, rides.trip_distance * 4 + 3)
+    card = {"name": "green-duration", "version": 1, "created": "2021-03-01T00:00:00+00:00"}
+    log = open_log(f"sqlite:///{folder / 'log.db'}", folder / "spool")
+    return create_app({"BACKGROUND": False}, (model, card), log)
+
+
+def metrics_text(folder: Path) -> str:
+    """Return /metrics after answers, a refusal, feedback and a look of the monitor.
+
+    Args:
+        folder: an empty one, for log and verdict.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAXI_HOME", str(folder))
+        drift = Drift("hour", "psi", 0.01, "", "ok", 0.015, 0.05)
+        monitor.write_verdict(
+            Health("live log", "green-duration:1", 1, 0, pd.DataFrame(), [drift], [])
+        )
+        app = a_service(folder)
+        client = app.test_client()
+        answer = client.post("/predict", json=RIDE).json
+        told = {"prediction_id": answer["prediction_id"], "duration": answer["duration"]}
+        client.post("/feedback", json=told)
+        client.post("/predict", json={})
+        text = client.get("/metrics").text
+        close_app(app)
+    return text

@@ -1,0 +1,74 @@
+"""The service's own settings, and who else may look at the environment."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from serve import settings
+from taxi_duration.errors import SettingError
+
+PROJECT = Path(__file__).resolve().parents[2]
+READERS = {"taxi_duration/environment.py", "serve/settings.py"}
+# These set what libraries read when they start; none of them reads a setting of ours.
+OTHERS = {
+    "taxi_duration/registry/tracking.py": "what MLflow reads: retries, telemetry",
+    "taxi_duration/chain/kernels.py": "a warm kernel takes over the environment of its run",
+    "taxi_duration/training/tree_models.py": "OpenMP's threads sleep while they wait",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "default", "given", "value"),
+    [
+        ("HOST", settings.host, "127.0.0.1", "0.0.0.0", "0.0.0.0"),
+        ("PORT", settings.port, 9696, "8080", 8080),
+        ("WORKERS", settings.workers, 2, "4", 4),
+        ("THREADS", settings.threads, 2, "1", 1),
+        ("MAX_BODY_MB", settings.max_body_bytes, 16_000_000, "1", 1_000_000),
+        ("MAX_RIDES", settings.max_rides, 100_000, "5", 5),
+        ("API_KEYS", settings.api_keys, (), " a,b ,,", ("a", "b")),
+        ("ACCESS_LOG", settings.access_log, False, "1", True),
+        ("WAIT_FOR_MODEL", settings.wait_for_model, False, "Yes", True),
+        ("PROMETHEUS_MULTIPROC_DIR", settings.metrics_dir, None, "/tmp/x", "/tmp/x"),
+    ],
+)
+def test_each_has_a_default_which_an_empty_one_means_too(
+    monkeypatch, name, read, default, given, value
+):
+    assert read() == default
+    monkeypatch.setenv(name, "")
+    assert read() == default
+    monkeypatch.setenv(name, given)
+    assert read() == value
+
+
+@pytest.mark.parametrize("name", ["PORT", "WORKERS", "THREADS", "MAX_BODY_MB", "MAX_RIDES"])
+@pytest.mark.parametrize("bad", ["0", "-1", "2.5", "many"])
+def test_bad_number_is_refused_by_name(monkeypatch, name, bad):
+    monkeypatch.setenv(name, bad)
+    read = {"MAX_BODY_MB": settings.max_body_bytes}.get(name, getattr(settings, name.lower(), None))
+    with pytest.raises(SettingError, match=f"{name} is '{re.escape(bad)}'"):
+        read()
+
+
+def test_image_listens_on_every_address_and_compose_leaves_it_so():
+    assert re.search(r"^ +HOST=0\.0\.0\.0 ", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)
+    assert "HOST:" not in (PROJECT / "compose.yaml").read_text()
+
+
+def mentions_the_environment(path: Path) -> bool:
+    """Whether a module says os.environ or os.getenv in its code."""
+    tree = ast.parse(path.read_text())
+    said = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return bool(said & {"os.environ", "os.environb", "os.getenv"})
+
+
+def test_settings_are_read_in_two_places():
+    code = [*PROJECT.glob("taxi_duration/**/*.py"), *PROJECT.glob("serve/**/*.py")]
+    code.append(PROJECT / "pipeline.py")
+    found = {str(path.relative_to(PROJECT)) for path in code if mentions_the_environment(path)}
+    assert found == READERS | OTHERS.keys()

@@ -1,0 +1,52 @@
+"""The course's own model and ours are one, and it never gets what it cannot take."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import root_mean_squared_error
+
+from taxi_duration.domain.rides import Rides
+from taxi_duration.training.course import course_features, course_rows
+from taxi_duration.training.point import fit_point
+
+
+def both_rmse(train, validation) -> tuple[float, float]:
+    """RMSE (minutes) of the course's lines, as notebook 02 shows them, and of our LR."""
+    rows, asked = course_rows(train), course_rows(validation)
+    features, vectorizer = course_features(rows), DictVectorizer()
+    X = vectorizer.fit_transform(rows[features].to_dict(orient="records"))
+    course = LinearRegression().fit(X, rows["duration"])
+    theirs = course.predict(vectorizer.transform(asked[features].to_dict(orient="records")))
+    model = fit_point("LR", Rides.from_frame(rows), rows["duration"].to_numpy())
+    ours = model.predict_minutes(Rides.from_frame(asked))
+    return tuple(root_mean_squared_error(asked["duration"], minutes) for minutes in (theirs, ours))
+
+
+@pytest.mark.parametrize("unknown", [slice(0), slice(0, None, 3), slice(None)],
+                         ids=["all distances", "some", "none"])  # fmt: skip
+def test_our_linear_regression_is_the_courses(sample_months, unknown):
+    frames = []
+    for month in sample_months:
+        frame = month.copy()
+        frame.loc[frame.index[unknown], "trip_distance"] = np.float32(np.nan)
+        frames.append(frame)
+    theirs, ours = both_rmse(*frames)
+    assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+def test_features_are_the_courses(trips):
+    rows = course_rows(trips.assign(PULocationID=10, DOLocationID=50))
+    assert set(rows["PU_DO"]) == {"10_50"}
+    assert course_features(rows) == ["PU_DO", "trip_distance"]
+
+
+def test_service_without_distances_has_the_pair_alone(trips):
+    rows = course_rows(trips.assign(trip_distance=np.float32(np.nan)))
+    assert len(rows) == len(trips) and course_features(rows) == ["PU_DO"]
+
+
+def test_long_window_gives_its_last_trips(trips):
+    assert course_rows(trips, most=100).index.tolist() == trips.index[-100:].tolist()
