@@ -27,7 +27,7 @@ from taxi_duration.data.trips import read_dataframe
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.bundle import load_bundle, save_bundle
 from taxi_duration.model.duration_model import DurationModel
-from taxi_duration.model.features import RideFeatures, transform
+from taxi_duration.model.features import RideFeatures, known_distance, transform
 from taxi_duration.model.ride_predictor import RidePredictor
 from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.training.fit import fit_model
@@ -90,19 +90,22 @@ def _train(month, kinds: Iterable[str], folder: Path) -> Iterable[Path]:
 
 def _time_rides(bundles: Iterable[Path], rides: Rides) -> None:
     questions = _questions(rides.take(np.arange(min(RIDES, len(rides)))))
-    unaided = [(*question[:3], None) for question in questions]
-    _print_row("one ride", "median µs", "p99 µs", "without distance", "explained", "frame rows/s")
-    _print_row(*["---"] * 6)
+    without_miles = [(*question[:3], None) for question in questions]
+    _print_row(
+        "one ride", "median µs", "p99 µs", "without distance", "explained", "frame rows/s",
+        "features µs", "their rows/s",
+    )  # fmt: skip
+    _print_row(*["---"] * 8)
     for folder in bundles:
         model, _ = load_bundle(folder, environment.signing_key())
         predictor = RidePredictor(model)
         median, p99 = _microseconds(predictor.answer, questions)
-        without, _ = _microseconds(predictor.answer, unaided)
+        without, _ = _microseconds(predictor.answer, without_miles)
         reasons, _ = _microseconds(predictor.explain, questions[:500])
         per_second = len(rides) / _seconds(model.answer, rides)
         _print_row(
             f"{model.kind} {_size(model)}", f"{median:.1f}", f"{p99:.1f}", f"{without:.1f}",
-            f"{reasons:.0f}", f"{per_second:,.0f}",
+            f"{reasons:.0f}", f"{per_second:,.0f}", *_time_features(model, rides, questions),
         )  # fmt: skip
         if model.kind == "XGB":
             _time_booster(model, rides, questions)
@@ -124,8 +127,19 @@ def _time_booster(model: DurationModel, rides: Rides, questions: list[Question])
     per_second = len(rows) / _seconds(booster.inplace_predict, rows)
     _print_row(
         "Booster.inplace_predict, trees alone, 1 thread", f"{median:.1f}", f"{p99:.1f}", "", "",
-        f"{per_second:,.0f}",
+        f"{per_second:,.0f}", "", "",
     )  # fmt: skip
+
+
+def _time_features(
+    model: DurationModel, rides: Rides, questions: list[Question]
+) -> tuple[str, str]:
+    """Time one row of features, µs, and the rows a second of a frame; linear models have none."""
+    if not isinstance(model.point, TreeModel):
+        return "", ""
+    median, _ = _microseconds(RideFeatures(model.point.tables).row, questions)
+    seconds = _seconds(transform, rides, model.point.tables, True)
+    return f"{median:.1f}", f"{len(rides) / seconds:,.0f}"
 
 
 def _time_cold_starts(bundles: Iterable[Path]) -> None:
@@ -143,7 +157,8 @@ def _cold_start(folder: Path) -> list[float]:
 
 
 def _questions(rides: Rides) -> list[Question]:
-    columns = (rides.PULocationID, rides.DOLocationID, rides.pickup_at, rides.trip_distance)
+    miles = known_distance(rides.trip_distance)
+    columns = (rides.PULocationID, rides.DOLocationID, rides.pickup_at, miles)
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
@@ -161,12 +176,12 @@ def _microseconds(call: Callable, arguments: list[tuple]) -> tuple[float, float]
     return float(median), float(p99)
 
 
-def _seconds(call: Callable, argument: object) -> float:
+def _seconds(call: Callable, *arguments: object) -> float:
     """Return the seconds of the median call."""
     times = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        call(argument)
+        call(*arguments)
         times.append(time.perf_counter() - started)
     return float(np.median(times))
 

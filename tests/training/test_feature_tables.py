@@ -101,6 +101,23 @@ def test_a_way_back_that_is_quicker_stays_quicker():
     assert of_pair(tables, "minutes_pair", THERE, HERE) == pytest.approx(10, abs=1)
 
 
+def test_a_pair_seen_often_is_told_from_the_pairs_beside_it():
+    next_door = 79  # East Village, beside HERE
+    rides = made_up(24_000, np.append(ZONES, next_door))
+    there = rides.DOLocationID == THERE
+    own, beside = (there & (rides.PULocationID == zone) for zone in (HERE, next_door))
+    miles = np.where(own, 12, np.where(beside, 4, 6)).astype("float32")
+    longer = Rides(rides.PULocationID, rides.DOLocationID, rides.pickup_at, miles)
+    tables = fit_tables(longer, np.where(own, 45.0, np.where(beside, 12.0, 20.0)))
+    assert of_pair(tables, "minutes_pair", HERE, THERE) == pytest.approx(45, rel=0.05)
+    assert of_pair(tables, "minutes_near", HERE, THERE) < 35
+    assert of_pair(tables, "miles_pair", HERE, THERE) == pytest.approx(12, rel=0.05)
+    assert of_pair(tables, "miles_near", HERE, THERE) < 10
+    hurried = fit_tables(rides, np.where(own, 45.0, np.where(beside, 12.0, 20.0)))
+    paces = [of_pair(hurried, "pace_pair", zone, THERE) for zone in (HERE, next_door)]
+    assert paces[0] / paces[1] == pytest.approx(45 / 12, rel=0.05)
+
+
 def test_usual_miles_and_speed_of_a_pair_are_found():
     rides = made_up(24_000)
     own = (rides.PULocationID == HERE) & (rides.DOLocationID == THERE)
