@@ -34,14 +34,12 @@ def from_forest(forest: Any) -> TreeEnsemble:
     parts = []
     for estimator in forest.estimators_:
         tree = estimator.tree_
-        # scikit-learn goes left when x <= t, we when x < t': t' is the next float32 up.
-        below = np.nextafter(_round_down(tree.threshold), np.float32(np.inf), dtype="float32")
         parts.append(
             _pack(
                 tree.children_left,
                 tree.children_right,
                 tree.feature,
-                below,
+                _just_above(tree.threshold),
                 tree.missing_go_to_left,
                 (tree.value[:, 0, 0] / len(forest.estimators_)).astype("float32"),
             )
@@ -86,8 +84,9 @@ def _join(parts: list[np.ndarray], base: float) -> TreeEnsemble:
     return TreeEnsemble(nodes, roots, base)
 
 
-def _round_down(threshold: np.ndarray) -> np.ndarray:
-    """Largest float32 not above each float64."""
+def _just_above(threshold: np.ndarray) -> np.ndarray:
+    """Return float32 t' such that x < t' where scikit-learn asks x <= t, t in float64."""
     rounded = threshold.astype("float32")
-    above = rounded.astype("float64") > threshold
-    return np.where(above, np.nextafter(rounded, np.float32(-np.inf)), rounded).astype("float32")
+    down = np.nextafter(rounded, np.float32(-np.inf))
+    at_most = np.where(rounded.astype("float64") > threshold, down, rounded)
+    return np.nextafter(at_most, np.float32(np.inf), dtype="float32")

@@ -34,6 +34,21 @@ def test_eighty_per_cent_of_exchangeable_trips_are_covered():
     assert share_inside(intervals, *draw(20_000, seed=2)) == pytest.approx(0.81, abs=0.015)
 
 
+@pytest.mark.parametrize(("group", "outside"), [(8, 0.095), (1, 0.11)])
+def test_each_side_leaves_out_its_own_share(group, outside):
+    """Of trips not from the airport 9.5 % lie below P10 and as many above P90, half below P50."""
+    intervals = fit_intervals(*draw(60_000, seed=1, groups=(group,)))
+    predicted, actual, groups = draw(60_000, seed=2, groups=(group,))
+    low, middle, high = intervals.quantiles(predicted, groups).T
+    keep = high < intervals.limit  # what the limit cuts is no tail of ours
+    for share, expected in (
+        (np.mean(actual[keep] < low[keep]), outside),
+        (np.mean(actual[keep] > high[keep]), outside),
+        (np.mean(actual[keep] < middle[keep]), 0.5),
+    ):
+        assert share == pytest.approx(expected, abs=0.006)
+
+
 @pytest.mark.parametrize("n", [15, 60, 200])
 def test_few_calibration_trips_still_cover_on_average(n):
     shares = [

@@ -226,6 +226,17 @@ def test_state_without_a_part_is_refused(states, name):
         from_state(state)
 
 
+@pytest.mark.parametrize(("trees", "width"), [("with_distance", 38), ("without_distance", 27)])
+def test_trees_may_ask_for_the_hours_conditions_and_no_further(states, trees, width):
+    state = loads(states["XGB"])
+    put(state, "point.1.conditions", ["rain"])
+    put(state, f"point.1.{trees}.nodes", at(ROOT, width, "feature"))
+    from_state(state)
+    put(state, f"point.1.{trees}.nodes", at(ROOT, width + 1, "feature"))
+    with pytest.raises(ValueError, match=f"ask for feature {width + 1}; there are {width + 1}"):
+        from_state(state)
+
+
 def test_walk_that_is_too_long_is_refused(states):
     """One tree that is a chain: each inner node has a leaf and the rest of the chain."""
 

@@ -33,11 +33,6 @@ def test_just_enough_trips_give_a_model_that_answers(sample_months, kind):
         assert np.isfinite(minutes).all()
 
 
-def test_an_unknown_kind_is_refused_by_name(trips):
-    with pytest.raises(SettingError, match=r"'SVM'.*LR"):
-        fit_model("SVM", Rides.from_frame(trips), trips["duration"].to_numpy())
-
-
 def test_blocks_are_days_in_a_row():
     days = np.repeat(np.datetime64("2021-01-01") + np.arange(31), 4)
     block = calibration_blocks(days)
@@ -82,13 +77,6 @@ def test_support_counts_the_trips_of_the_whole_window(fitted, sample_months):
     trips = (train["PULocationID"] == pair[0]) & (train["DOLocationID"] == pair[1])
     asked = Rides.from_frame(train[trips].head(1))
     assert fitted("XGB").answer(asked).support[0] == trips.sum()
-
-
-def test_the_same_seed_gives_the_same_model(sample_months):
-    rides, duration = trips_of(sample_months[0], 400)
-    first, again = (fit_model("XGB", rides, duration, seed=3).answer(rides) for _ in range(2))
-    for name in ("duration", "p10", "p50", "p90"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
 
 
 def test_ridge_is_solved_to_the_end_though_one_taximeter_ran_away(sample_months):

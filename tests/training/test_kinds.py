@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from taxi_duration.chain.run_settings import MODEL_CHOICES
+from taxi_duration.domain.rides import Rides
+from taxi_duration.errors import SettingError
+from taxi_duration.training import calibration, tree_models
+from taxi_duration.training.calibration import CALIBRATION_BLOCKS, calibrate_intervals
+from taxi_duration.training.fit import fit_model
+from taxi_duration.training.kinds import KINDS, find_kind
+from taxi_duration.training.point import fit_point
+from taxi_duration.training.tree_models import HALF_LIFE_DAYS, TreeKind, xgb_settings
+from taxi_duration.training.tree_packing import from_forest
+
+OWN = {
+    "LR": {},
+    "LASSO": {"alpha": 0.0003},
+    "RIDGE": {"alpha": 1.0, "tol": 1e-9},
+    "RF": {"n_estimators": 40, "min_samples_leaf": 20, "max_features": 0.4, "max_samples": 0.7},
+    "XGB": {"rounds": xgb_settings()["rounds"], **xgb_settings()["parameters"]},
+}
+
+
+def month_of(trips):
+    return Rides.from_frame(trips), trips["duration"].to_numpy()
+
+
+def test_settings_offer_the_kinds_there_are():
+    assert tuple(KINDS) == tuple(OWN)
+    assert (*OWN, "best") == MODEL_CHOICES
+
+
+@pytest.mark.parametrize("kind", ["SVM", "lr", "", "best"])
+def test_an_unknown_kind_is_refused_with_those_there_are(trips, kind):
+    for fit in (fit_model, fit_point):
+        with pytest.raises(SettingError, match=f"kind '{kind}' is not known; there are LR, LASSO"):
+            fit(kind, *month_of(trips))
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_a_model_names_the_parameters_of_its_own_kind_and_no_other(fitted, kind):
+    beside = {"half_life_days", "atlas", "extra_features"} if kind in ("RF", "XGB") else set()
+    told = fitted(kind).parameters
+    assert {name: told[name] for name in told if name not in beside} == {**OWN[kind], "seed": 0}
+    assert beside <= told.keys()
+
+
+def test_a_new_tree_kind_is_a_line_and_names_its_own_parameters(trips, monkeypatch):
+    few = {"n_estimators": 3, "min_samples_leaf": 7}
+    kind = TreeKind(tree_models.learn_forest, from_forest, few, quicker={"n_estimators": 1})
+    monkeypatch.setitem(KINDS, "FEW", kind)
+    model = fit_model("FEW", *month_of(trips))
+    told = {**few, "half_life_days": HALF_LIFE_DAYS, "extra_features": "none", "seed": 0}
+    assert {**model.parameters, "atlas": ""} == {**told, "atlas": ""}
+    assert len(model.point.with_distance.roots) == 3
+
+
+def test_a_rehearsal_is_fitted_with_the_quicker_parameters(trips):
+    kind = replace(KINDS["RF"], quicker={"n_estimators": 2})
+    for rehearsal, size in ((True, 2), (False, KINDS["RF"].parameters["n_estimators"])):
+        point = kind.fit(*month_of(trips), rehearsal=rehearsal)
+        assert len(point.with_distance.roots) == len(point.without_distance.roots) == size
+
+
+def test_seed_and_rehearsal_reach_every_fit(trips, monkeypatch):
+    """The model itself on all trips, then a rehearsal on what each block leaves."""
+    asked = []
+
+    class Spy:
+        parameters: dict = {}  # noqa: RUF012
+
+        def fit(self, rides, duration, seed=0, rehearsal=False):
+            asked.append((len(rides), seed, rehearsal))
+            return find_kind("LR").fit(rides, duration)
+
+    monkeypatch.setitem(KINDS, "SPY", Spy())
+    rides, duration = month_of(trips)
+    assert fit_model("SPY", rides, duration, seed=5).parameters == {"seed": 5}
+    sizes = np.bincount(calibration.calibration_blocks(rides.pickup_at))
+    rest = [(len(rides) - size, 5, True) for size in sizes]
+    assert asked == [(len(rides), 5, False), *rest]
+    assert len(rest) == CALIBRATION_BLOCKS
+
+
+@pytest.mark.parametrize("kind", ["RF", "XGB"])
+def test_another_seed_gives_another_model_and_other_intervals(sample_months, kind):
+    rides, duration = month_of(sample_months[0].head(400))
+    first, again, other = (
+        fit_model(kind, rides, duration, seed=seed).answer(rides) for seed in (3, 3, 4)
+    )
+    for name in ("duration", "p10", "p90"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+        assert not np.array_equal(getattr(first, name), getattr(other, name))
+    ratio = [answers.p90 / answers.duration for answers in (first, other)]
+    assert not np.allclose(*ratio)
+
+
+def test_a_rehearsal_s_support_is_scaled_to_the_whole_window(monkeypatch):
+    """12 trips a pair are the usual kind of pair, though each rehearsal sees 8 of them."""
+    pairs, days = 20, 12
+    rides = Rides(
+        np.repeat(np.arange(1, pairs + 1), days).astype("int16"),
+        np.full(pairs * days, 100, "int16"),
+        np.tile(
+            np.datetime64("2021-01-04T08:00") + np.arange(days) * np.timedelta64(1, "D"), pairs
+        ),
+        np.full(pairs * days, 2.0, "float32"),
+    )
+    groups = []
+    monkeypatch.setattr(calibration, "fit_intervals", lambda *given: groups.append(given[2]))
+    calibrate_intervals("LR", rides, np.full(pairs * days, 10.0, "float32"), seed=0)
+    assert len(groups) == 2
+    assert {int(group) % 3 for part in groups for group in part} == {2}
