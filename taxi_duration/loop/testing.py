@@ -12,9 +12,8 @@ from taxi_duration.evaluation.health import with_truth
 from taxi_duration.evaluation.sequential_test import Outcome, judge, paired_gains, split_gains
 from taxi_duration.live.deployment import set_challenger
 from taxi_duration.loop.looking import look_at_champion
+from taxi_duration.loop.monitor import DAY_SECONDS
 from taxi_duration.loop.situation import Situation, Step, wait
-
-DAY_SECONDS = 86_400
 
 
 def start_shadow(now: Situation) -> Step:
