@@ -40,7 +40,7 @@ data: $(STAMP) ## Fetch and prepare the months of TRAIN_DATA and VAL_DATA only
 lab: $(STAMP) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-serve: $(STAMP) ## Serve the deployed model on port 9696, as the container does
+serve: $(STAMP) ## Serve the deployed model on http://127.0.0.1:9696
 	$(BIN)/python -m serve
 
 image: ## Build the container image with the deployed model baked in

@@ -51,7 +51,7 @@ def clean_environment(folder: Path, cache: str | None = None, **settings: str) -
     return {**index, "PATH": path, "HOME": str(home), "LANG": "C.UTF-8", **settings}
 
 
-def shell(command: str, folder: Path, environment: dict[str, str], seconds: float = 600) -> str:
+def shell(command: str, folder: Path, environment: dict[str, str], seconds: float = 1200) -> str:
     """Run a command with bash in a clone and return what it said; it must succeed."""
     done = subprocess.run(
         ["bash", "-euc", command], cwd=folder, env=environment, timeout=seconds,

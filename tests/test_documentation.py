@@ -157,6 +157,12 @@ def test_options_of_the_set_up_script_are_told():
     assert all(f"`{option}`" in (PROJECT / "docs" / "reference.md").read_text() for option in known)
 
 
+def test_image_demands_the_compiled_walker_as_the_readme_says():
+    assert "The image is always compiled" in (PROJECT / "README.md").read_text()
+    dockerfile = (PROJECT / "Dockerfile").read_text()
+    assert """test -n "$(find /opt/site/taxi_duration -name '_walker*.so')\"""" in dockerfile
+
+
 # --- the service ----------------------------------------------------------------------------
 
 
