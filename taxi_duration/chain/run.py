@@ -124,12 +124,18 @@ class Run:
             return info["mlflow_run_id"]
 
     def keep_figure(self, figure: Any, name: str) -> Any:
-        """Save a figure in the run's folder and in MLflow as plots/<name>.png; return it."""
+        """Save a figure in the run's folder and in MLflow as plots/<name>.png.
+
+        Returns the saved picture for the notebook to show: to draw a figure a second time for
+        the screen takes as long as the first.
+        """
+        from IPython.display import Image
+
         path = self.folder / "plots" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         figure.savefig(path, dpi=110)
         self.client.log_artifact(self.parent_run(), str(path), "plots")
-        return figure
+        return Image(filename=str(path))
 
     def read(self) -> dict[str, Any]:
         """Return the content of run.json."""

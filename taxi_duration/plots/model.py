@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from taxi_duration.chain.exploration import mile_classes
 from taxi_duration.domain.zones import zone_table
-from taxi_duration.plots.look import BLUE, GREY, ORANGE, new_figure, write_instead
+from taxi_duration.plots.look import BLUE, GREY, ORANGE, draw_histogram, new_figure, write_instead
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHOWN_ERROR_MIN = 30  # larger errors are counted in the outermost bars
@@ -23,8 +24,6 @@ def plot_residuals(residuals: pd.DataFrame, about: str = "") -> Figure:
     Args:
         residuals: trips with `error`, as `diagnostics.residuals` gives them.
     """
-    import seaborn as sns
-
     frame = pd.DataFrame(
         {
             "error": residuals["error"],
@@ -39,22 +38,34 @@ def plot_residuals(residuals: pd.DataFrame, about: str = "") -> Figure:
         if frame[by].isna().all():
             write_instead(ax, "these trips carry no distance")
             continue
-        sns.boxplot(frame, x=by, y="error", ax=ax, color=BLUE, showfliers=False, whis=(10, 90))
+        _draw_boxes(ax, frame["error"].groupby(frame[by], observed=True))
         ax.axhline(0, color=ORANGE, label="no error")
         ax.set(ylabel="predicted - actual, minutes")
-    axes[1].tick_params(axis="x", rotation=30)
-    axes[2].tick_params(axis="x", rotation=30)
-    axes[0].set_xticks(range(0, 24, 4))
+    for label in [*axes[1].get_xticklabels(), *axes[2].get_xticklabels()]:
+        label.set(rotation=30, ha="right", rotation_mode="anchor")
     handles, labels = axes[0].get_legend_handles_labels()
     title = "box: P25, median, P75\nends: P10, P90"
     axes[2].legend(handles, labels, title=title, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
+def _draw_boxes(axes: Axes, groups: Any) -> None:
+    """A box of P25, median and P75 with ends at P10 and P90 for each group, in its order."""
+    quantiles = groups.quantile([0.1, 0.25, 0.5, 0.75, 0.9]).unstack().to_numpy()
+    names = ("whislo", "q1", "med", "q3", "whishi")
+    boxes = [dict(zip(names, row, strict=True)) for row in quantiles]
+    place = np.arange(len(boxes))
+    look = {"facecolor": BLUE, "edgecolor": "black"}
+    axes.bxp(
+        boxes, place, widths=0.8, showfliers=False, patch_artist=True, boxprops=look,
+        medianprops={"color": "white"}, manage_ticks=False,
+    )  # fmt: skip
+    every = 4 if len(boxes) > 12 else 1
+    axes.set_xticks(place[::every], list(groups.groups)[::every])
+
+
 def plot_predictions(residuals: pd.DataFrame, about: str = "") -> Figure:
     """Predicted against actual minutes as a density, and the distribution of the error."""
-    import seaborn as sns
-
     figure, (left, right) = new_figure(1, 2, size=(12, 4.2), about=about)
     dots = left.hexbin(
         residuals["duration"], residuals["predicted"], gridsize=60, extent=(0, 60, 0, 60),
@@ -68,7 +79,7 @@ def plot_predictions(residuals: pd.DataFrame, about: str = "") -> Figure:
     )
     end, mean = SHOWN_ERROR_MIN, residuals["error"].mean()
     error = residuals["error"].clip(-end, end)
-    sns.histplot(x=error, bins=np.arange(-end, end + 1), ax=right, color=BLUE)
+    draw_histogram(right, error, np.arange(-end, end + 1))
     right.axvline(mean, color=ORANGE, label=f"mean {mean:+.2f} min")
     right.legend()
     right.set(title="Error", xlabel=f"predicted - actual, minutes (cut at ±{end})", ylabel="trips")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,16 @@ import pandas as pd
 from taxi_duration.chain.exploration import add_speed, by_distance
 from taxi_duration.data.trips import REASONS
 from taxi_duration.domain.zones import zone_table
-from taxi_duration.plots.look import BLUE, GREY, ORANGE, RED, WEEKDAYS, new_figure, write_instead
+from taxi_duration.plots.look import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    WEEKDAYS,
+    draw_histogram,
+    new_figure,
+    write_instead,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +28,8 @@ if TYPE_CHECKING:
 
 NO_DISTANCE = "these trips carry no distance"
 FEW_TRIPS = 10  # a median of fewer says little: the cell is left white
-SHOWN_MPH = 60  # faster ones are clock or meter faults, and would squeeze the rest
+# Minutes, by the course rule; and mph: faster trips are clock or meter faults.
+SHOWN_UNITS = 60
 SHOWN_SHARE = 0.995  # of the distances; the longest would squeeze the rest
 
 
@@ -42,27 +53,25 @@ def plot_accounting(accounting: pd.DataFrame, about: str = "") -> Figure:
 
 def plot_distributions(trips: pd.DataFrame, about: str = "") -> Figure:
     """Histograms of duration (minutes) and distance (miles, up to the 99.5th percentile)."""
-    import seaborn as sns
-
     figure, (left, right) = new_figure(1, 2, about=about)
-    _histogram(left, trips["duration"], 1.0, "min")
+    _histogram(left, trips["duration"], "min")
     left.set(title="Duration", xlabel="duration, minutes", ylabel="trips")
     miles = trips["trip_distance"].dropna()
     right.set(title=f"Distance, without the largest {1 - SHOWN_SHARE:.1%}")
     if not len(miles):
         write_instead(right, NO_DISTANCE)
         return figure
-    sns.histplot(x=miles[miles <= miles.quantile(SHOWN_SHARE)], bins=60, ax=right, color=BLUE)
-    right.axvline(miles.median(), color=ORANGE, label=f"median {miles.median():.1f} miles")
+    far = max(float(miles.quantile(SHOWN_SHARE)), 1.0)
+    _histogram(right, miles, "miles", np.linspace(0, far, 61))
     right.set(xlabel="distance, miles", ylabel="trips")
-    right.legend()
     return figure
 
 
-def _histogram(axes: Axes, values: pd.Series, width: float, unit: str) -> None:
-    import seaborn as sns
-
-    sns.histplot(x=values, binwidth=width, ax=axes, color=BLUE)
+def _histogram(
+    axes: Axes, values: pd.Series, unit: str, edges: Sequence[float] = range(SHOWN_UNITS + 1)
+) -> None:
+    """Counts between edges, and the median."""
+    draw_histogram(axes, values, edges)
     axes.axvline(values.median(), color=ORANGE, label=f"median {values.median():.1f} {unit}")
     axes.legend()
 
@@ -102,8 +111,8 @@ def plot_speed(trips: pd.DataFrame, about: str = "") -> Figure:
         write_instead(left, NO_DISTANCE)
         write_instead(right, NO_DISTANCE)
         return figure
-    _histogram(left, known["speed_mph"].clip(upper=SHOWN_MPH), 1.0, "mph")
-    left.set(xlabel=f"distance / duration, mph (cut at {SHOWN_MPH})", ylabel="trips")
+    _histogram(left, known["speed_mph"].clip(upper=SHOWN_UNITS), "mph")
+    left.set(xlabel=f"distance / duration, mph (cut at {SHOWN_UNITS})", ylabel="trips")
     when = known["pickup_at"].dt
     weekend = (when.day_of_week >= 5).to_numpy()
     for days, color, label in ((~weekend, BLUE, "Mon to Fri"), (weekend, ORANGE, "Sat and Sun")):

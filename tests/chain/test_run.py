@@ -166,3 +166,15 @@ def test_commit_comes_from_git_and_else_from_the_environment(monkeypatch, tmp_pa
     assert git_commit() == "unknown"
     monkeypatch.setenv("GIT_COMMIT", "abc123")
     assert git_commit() == "abc123"
+
+
+@pytest.mark.slow
+def test_figure_is_kept_and_shown_as_the_very_same_picture(home):
+    from matplotlib.figure import Figure
+
+    run = new_run(check_settings("2021-01", "2021-02"))
+    shown = run.keep_figure(Figure(), "residuals")
+    saved = run.folder / "plots" / "residuals.png"
+    assert shown.data == saved.read_bytes() and shown.data[:4] == b"\x89PNG"
+    kept = run.client.list_artifacts(run.parent_run(), "plots")
+    assert [file.path for file in kept] == ["plots/residuals.png"]
