@@ -578,9 +578,10 @@ def _draw_payment(
 ) -> Trips:
     """The rate code, passengers, payment and all amounts in dollars, each of shape (n,)."""
     n = len(core)
-    card = rng.random(n) < CARD_SHARE[service]
+    agreed, card = rng.random((2, n)) < np.array([[AGREED_SHARE[service]], [CARD_SHARE[service]]])
     start, mile, minute = FARE[kind.metered]
-    fare = np.round(start + mile * rides["miles"] + minute * rides["minutes"], 2)
+    fare = start + mile * rides["miles"] + minute * rides["minutes"]
+    fare = np.round(fare if kind.metered else fare * rng.lognormal(0, 0.2, n), 2)
     money = {
         "fare_amount": fare,
         "extra": np.zeros(n),
@@ -598,7 +599,7 @@ def _draw_payment(
         money["cbd_congestion_fee"] = core * CBD_FEE
     money["total_amount"] = np.round(sum(money.values()), 2)
     return money | {
-        "RatecodeID": np.where(rng.random(n) < AGREED_SHARE[service], 5, 1),
+        "RatecodeID": np.where(agreed, 5, 1),
         "payment_type": np.where(card, 1, 2),
         "passenger_count": np.searchsorted(np.cumsum(PARTY_SIZES), rng.random(n)) + 1,
         "VendorID": np.where(kind.metered & (rng.random(n) < FIRST_VENDOR_SHARE), 1, 2),

@@ -282,7 +282,7 @@ def test_published_months_asked_for_are_looked_at_and_validation_months_only_whi
 ):
     monkeypatch.setattr(monitor, "check_month", lambda entry, month: str(month))
     monkeypatch.setattr(monitor, "load_version", lambda entry: (None, {"val_data": "2021-02"}))
-    assert look_at_months(CARD, young(1), "") == ["2021-02"]
+    assert look_at_months(Version.of(CARD), young(1), "") == ["2021-02"]
     assert look_at_months(CARD, young(2800, 2800), "") == []
     assert look_at_months(CARD, young(2800, 2800), "2021-03:2021-04") == ["2021-03", "2021-04"]
 
@@ -295,6 +295,6 @@ def test_validation_month_that_is_gone_does_not_stop_a_monitor_that_nobody_asked
 
     monkeypatch.setattr(monitor, "check_month", unreachable)
     monkeypatch.setattr(monitor, "load_version", lambda entry: (None, {"val_data": "2021-02"}))
-    assert look_at_months(CARD, young(1), "") == []
+    assert look_at_months(Version.of(CARD), young(1), "") == []
     with pytest.raises(SourceUnreachableError):
-        look_at_months(CARD, young(1), "2021-03")
+        look_at_months(Version.of(CARD), young(1), "2021-03")

@@ -10,8 +10,8 @@ import pytest
 
 from taxi_duration.chain.exploration import by_day, by_hour, by_zone
 from taxi_duration.data.trips import REASONS
+from taxi_duration.domain.findings import Drift
 from taxi_duration.domain.months import Month
-from taxi_duration.evaluation.drift import Drift
 from taxi_duration.evaluation.health import live_errors
 from taxi_duration.loop.backtest import STRATEGIES, Backtest
 from taxi_duration.plots import backtest, model, monitor, trips, zones

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from taxi_duration.evaluation.drift import Drift
+from taxi_duration.domain.findings import Drift
 from taxi_duration.evaluation.health import live_errors
 from taxi_duration.loop.monitor import log_frame
 from taxi_duration.plots.look import LEVEL_COLORS
@@ -27,7 +28,7 @@ def test_drift_is_drawn_as_a_share_of_its_alarm_bound():
 def test_each_level_has_its_colour_in_the_key():
     from matplotlib.colors import to_hex
 
-    legend = plot_drift([DRIFT, DRIFT._replace(level="alarm", value=1.0)]).axes[0].get_legend()
+    legend = plot_drift([DRIFT, replace(DRIFT, level="alarm", value=1.0)]).axes[0].get_legend()
     keys = zip(legend.get_texts(), legend.legend_handles, strict=True)
     colors = {text.get_text(): handle for text, handle in keys}
     for level in ("ok", "alarm"):
