@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
+from cards import make_card
 from flask import Flask
 
 from serve import create_app
 from serve.app import close_app
+from taxi_duration.domain.findings import Drift
 from taxi_duration.domain.rides import Rides
-from taxi_duration.evaluation.drift import Drift
-from taxi_duration.evaluation.health import Health
 from taxi_duration.live.prediction_log import open_log
-from taxi_duration.loop import monitor
+from taxi_duration.live.verdict import Verdict, write_verdict
 from taxi_duration.training.fit import fit_model
 
 RIDE = {"PULocationID": 74, "DOLocationID": 42}
+VERDICT = Verdict(
+    at="2021-03-02T04:05:06+00:00",
+    verdict="ok",
+    source="live log",
+    model="green-duration:1",
+    rides=1,
+    answered=0,
+    reasons=[],
+    errors=[],
+    drift=[Drift("hour", "psi", 0.01, "", "ok", 0.015, 0.05)],
+)
 
 
 def a_service(folder: Path) -> Flask:
@@ -27,9 +37,8 @@ def a_service(folder: Path) -> Flask:
          for i in range(120)]
     )  # fmt: skip
     model = fit_model("LR", rides, rides.trip_distance * 4 + 3)
-    card = {"name": "green-duration", "version": 1, "created": "2021-03-01T00:00:00+00:00"}
     log = open_log(f"sqlite:///{folder / 'log.db'}", folder / "spool")
-    return create_app({"BACKGROUND": False}, (model, card), log)
+    return create_app({"BACKGROUND": False}, (model, make_card("LR")), log)
 
 
 def metrics_text(folder: Path) -> str:
@@ -40,10 +49,7 @@ def metrics_text(folder: Path) -> str:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAXI_HOME", str(folder))
-        drift = Drift("hour", "psi", 0.01, "", "ok", 0.015, 0.05)
-        monitor.write_verdict(
-            Health("live log", "green-duration:1", 1, 0, pd.DataFrame(), [drift], [])
-        )
+        write_verdict(VERDICT)
         app = a_service(folder)
         client = app.test_client()
         answer = client.post("/predict", json=RIDE).json
