@@ -93,7 +93,7 @@ def load_card(
     folder = Path(folder)
     content = _read(folder, CARD_FILE, MAX_CARD_BYTES)
     try:
-        card = json.loads(content.decode())
+        card: dict[str, Any] = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{_shown(folder, CARD_FILE)} cannot be read: {error}") from error
     try:

@@ -128,8 +128,9 @@ class _Reader:
 def _named(opcode: bytes) -> str:
     import pickletools  # large, and only needed to refuse
 
-    known = pickletools.code2op.get(opcode.decode("latin-1"))
-    return f"opcode {known.name}" if known else f"byte {opcode!r}"
+    names = {op.code: op.name for op in pickletools.opcodes}
+    known = names.get(opcode.decode("latin-1"))
+    return f"opcode {known}" if known else f"byte {opcode!r}"
 
 
 def _number(form: str) -> Callable[[_Reader], None]:

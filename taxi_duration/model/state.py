@@ -36,7 +36,7 @@ from taxi_duration.model.linear import LinearModel, PairVectorizer
 from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.model.trees import NODE, TreeEnsemble
 
-TYPES = {
+TYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"),
     "float64": np.dtype("<f8"),
     "int32": np.dtype("<i4"),
@@ -134,13 +134,13 @@ class _Part:
         return _Part(self[name], f"{self.where}.{name}", cls)
 
     def text(self, name: str) -> str:
-        return self._of_type(name, str)
+        return str(self._of_type(name, str))
 
     def whole(self, name: str, low: int, high: int) -> int:
-        return self._in_range(name, int, low, high)
+        return int(self._in_range(name, int, low, high))
 
     def number(self, name: str, low: float = -LARGEST, high: float = LARGEST) -> float:
-        return self._in_range(name, float, low, high)
+        return float(self._in_range(name, float, low, high))
 
     def texts(self, name: str) -> tuple[str, ...]:
         value = self._of_type(name, list)
@@ -305,10 +305,12 @@ def _tables(part: _Part) -> FeatureTables:
     if (pair[:, :, [columns.index(name) for name in DIVISORS]] == 0).any():
         raise ValueError(f"{part.where}.pair has a zero in {' or '.join(DIVISORS)}")
     city_hour = part.numbers("city_hour", "float32", CELLS, len(CELL_COLUMNS), low=1e-6)
+    pickup_hour, dropoff_hour = _by_hour(part)
     return FeatureTables(
         _within(part.array("centre", "float32", ZONES, 2), f"{part.where}.centre", -LARGEST, True),
         _within(pair, f"{part.where}.pair", -LARGEST, True),
-        *_by_hour(part),
+        pickup_hour,
+        dropoff_hour,
         city_hour,
         _curve(part, "minutes_of_miles"),
         None if part["atlas"] is None else _atlas(part.part("atlas", Atlas)),
@@ -319,7 +321,8 @@ def _atlas(part: _Part) -> Atlas:
     width = len(atlas_file.PAIR_COLUMNS)
     pair = part.array("pair", "float32", ZONES, ZONES, width)
     _within(pair, f"{part.where}.pair", -LARGEST, True)
-    return Atlas(pair, *_by_hour(part), _curve(part, "minutes_of_miles"))
+    pickup_hour, dropoff_hour = _by_hour(part)
+    return Atlas(pair, pickup_hour, dropoff_hour, _curve(part, "minutes_of_miles"))
 
 
 def _by_hour(part: _Part) -> list[np.ndarray]:
