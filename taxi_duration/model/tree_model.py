@@ -45,7 +45,7 @@ class TreeModel:
         minutes = np.empty(len(rides), dtype="float32")
         minutes[used] = self.with_distance.predict(whole[used])
         minutes[~used] = self.without_distance.predict(first[~used])
-        return np.clip(minutes, *TRIP_MINUTES)
+        return np.asarray(np.clip(minutes, *TRIP_MINUTES))
 
     @staticmethod
     def uses_distance(rides: Rides) -> np.ndarray:

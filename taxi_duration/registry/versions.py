@@ -255,7 +255,9 @@ def _look(folder: Path, model_sha256: str | None) -> tuple[str, dict[str, Any]]:
     if not (folder / CARD_FILE).exists():
         return MISSING, {}
     try:
-        card = load_card(folder, expected=reference_of(folder))
+        card = load_card(folder)
     except BundleError:
         return DAMAGED, {}
-    return (HERE, card) if model_sha256 in (None, card["model_sha256"]) else (ANOTHER, {})
+    said = f"{card.get('name')}:{card.get('version')}"
+    ours = said == reference_of(folder) and model_sha256 in (None, card["model_sha256"])
+    return (HERE, card) if ours else (ANOTHER, {})
