@@ -68,7 +68,10 @@ def plot_distributions(trips: pd.DataFrame, about: str = "") -> Figure:
 
 
 def _histogram(
-    axes: Axes, values: pd.Series, unit: str, edges: Sequence[float] = range(SHOWN_UNITS + 1)
+    axes: Axes,
+    values: pd.Series,
+    unit: str,
+    edges: Sequence[float] | np.ndarray = range(SHOWN_UNITS + 1),
 ) -> None:
     """Counts between edges, and the median."""
     draw_histogram(axes, values, edges)
