@@ -83,7 +83,9 @@ def test_stored_model_brings_the_bundle_and_the_code_that_reads_it(champion):
 
     top = {item.path.rsplit("/")[-1] for item in list_artifacts(artifact_uri=CHAMPION)}
     assert {"MLmodel", "code", "artifacts", "input_example.json"} <= top
-    code = {item.path for item in list_artifacts(artifact_uri=f"{CHAMPION}/code/taxi_duration")}
+    code = {
+        item.path for item in list_artifacts(artifact_uri=f"{CHAMPION}/code/taxi_duration/model")
+    }
     assert any(path.endswith("bundle.py") for path in code)
     assert not any(path.endswith((".so", ".c", "__pycache__")) for path in code)
 
