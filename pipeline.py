@@ -306,8 +306,8 @@ def monitor(data: str) -> None:
 @cli.command()
 def auto() -> None:
     """One turn of the loop: new month or alarm, train, gate, shadow, A/B-test, promote or drop."""
+    from taxi_duration.loop.pipeline_world import PipelineWorld
     from taxi_duration.loop.turn import take_turn
-    from taxi_duration.loop.world import PipelineWorld
 
     take_turn(PipelineWorld(NOTEBOOKS, say=click.echo), say=click.echo)
 

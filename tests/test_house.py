@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import json
 import shutil
 import subprocess
 import sys
@@ -82,3 +84,42 @@ def test_no_function_is_too_long_to_be_seen_at_once():
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_every_file_says_what_it_is_for(path):
     assert ast.get_docstring(ast.parse(path.read_text())), f"{path.name} has no docstring"
+
+
+def sources() -> dict[str, str]:
+    """Every piece of our Python by its place: files, and the code cells of notebooks."""
+    asides = [*(PROJECT / "tests").rglob("*.py"), *(PROJECT / "benchmarks").glob("*.py")]
+    texts = {str(path.relative_to(PROJECT)): path.read_text() for path in [*CODE, *asides]}
+    for path in (PROJECT / "notebooks").glob("*.ipynb"):
+        for i, cell in enumerate(json.loads(path.read_text())["cells"]):
+            if cell["cell_type"] == "code":
+                texts[f"{path.name}, cell {i}"] = "".join(cell["source"])
+    return texts
+
+
+def imported() -> set[tuple[str, str, str]]:
+    """What is imported from our packages, wherever an import stands: place, module, name."""
+    found = set()
+    for place, text in sources().items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                if node.module.split(".")[0] in ("taxi_duration", "serve"):
+                    found |= {(place, node.module, alias.name) for alias in node.names}
+    return found
+
+
+def is_there(module: str, name: str) -> bool:
+    try:
+        if hasattr(importlib.import_module(module), name):
+            return True
+        importlib.import_module(f"{module}.{name}")
+    except ImportError:
+        return False
+    return True
+
+
+def test_every_import_finds_what_it_names_also_inside_a_function():
+    names = imported()
+    assert len(names) > 500
+    lost = {(p, m, n) for p, m, n in names if n != "_walker" and not is_there(m, n)}
+    assert not lost

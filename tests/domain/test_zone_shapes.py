@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from taxi_duration.domain.limits import UNKNOWN_ZONE
 from taxi_duration.domain.zone_shapes import zone_shapes
-from taxi_duration.domain.zones import UNKNOWN_ZONE, zone_table
 
 
 def area_and_centre(ring: np.ndarray) -> tuple[float, np.ndarray]:
