@@ -102,9 +102,9 @@ def imported() -> set[tuple[str, str, str]]:
     found = set()
     for place, text in sources().items():
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                if node.module.split(".")[0] in ("taxi_duration", "serve"):
-                    found |= {(place, node.module, alias.name) for alias in node.names}
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            if module.split(".")[0] in ("taxi_duration", "serve"):
+                found |= {(place, module, alias.name) for alias in node.names}
     return found
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from taxi_duration.domain.limits import UNKNOWN_ZONE
 from taxi_duration.domain.zone_shapes import zone_shapes
+from taxi_duration.domain.zones import zone_table
 
 
 def area_and_centre(ring: np.ndarray) -> tuple[float, np.ndarray]:
