@@ -107,7 +107,7 @@ def test_winner_that_fails_a_check_is_not_registered(second_run):
     failed = [checks[0]._replace(passed=False, detail="made to fail"), *checks[1:]]
     with pytest.raises(ModelCheckError, match="made to fail"):
         register_winner(second_run, winner, failed)
-    assert [row["version"] for row in list_versions(second_run.client)] == [1]
+    assert [row.number for row in list_versions(second_run.client)] == [1]
 
 
 def test_steps_killed_in_between_and_taken_again_give_one_version(second_run):
@@ -116,7 +116,7 @@ def test_steps_killed_in_between_and_taken_again_give_one_version(second_run):
     again = load_run(second_run.run_id)  # killed before the deployment, and started anew
     released = release_winner(again, *winning_candidate(again))
     assert (released["version"], beats) == (first["version"], True)
-    assert [row["version"] for row in list_versions(again.client)] == [2, 1]
+    assert [row.number for row in list_versions(again.client)] == [2, 1]
 
 
 def test_signing_can_begin_when_unsigned_versions_are_there(second_run, monkeypatch):
