@@ -20,7 +20,18 @@ from serve import create_app
 from serve.bodies import schema
 from taxi_duration.chain.notebooks import notebook_parameters
 
-COMMANDS = pipeline.cli.commands
+
+
+def commands_of(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command with its whole name, such as `auto pause`; a group only where it runs alone."""
+    for name, command in group.commands.items():
+        if not isinstance(command, click.Group) or command.invoke_without_command:
+            yield f"{before}{name}", command
+        if isinstance(command, click.Group):
+            yield from commands_of(command, f"{before}{name} ")
+
+
+COMMANDS = dict(commands_of(pipeline.cli))
 by_page = pytest.mark.parametrize("page", pages(), ids=lambda page: page.path.name)
 
 
@@ -80,10 +91,15 @@ def options_of(command: click.Command) -> set[str]:
     return {max(option.opts, key=len) for option in found}
 
 
+def command_in(words: list[str]) -> str:
+    """The command that these words begin with, also one of a group."""
+    return " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else words[0]
+
+
 def reference_rows() -> dict[str, list[str]]:
     """Rows of the reference's commands, by command."""
     rows = Page(PROJECT / "docs" / "reference.md").rows("command")
-    return {INLINE.findall(row[0])[0].split()[0]: row for row in rows}
+    return {command_in(INLINE.findall(row[0])[0].split()): row for row in rows}
 
 
 def test_every_command_stands_in_the_reference_and_no_other():
@@ -97,7 +113,7 @@ def test_every_option_and_argument_stands_in_the_reference_and_no_other(name):
     assert told == options_of(COMMANDS[name])
     arguments = [p for p in COMMANDS[name].params if isinstance(p, click.Argument)]
     shown = [argument.make_metavar(click.Context(COMMANDS[name])) for argument in arguments]
-    assert INLINE.findall(row[0])[0].split()[1:] == shown
+    assert INLINE.findall(row[0])[0].split()[len(name.split()) :] == shown
 
 
 def told_commands(page: Page) -> Iterator[list[str]]:
@@ -116,9 +132,10 @@ def test_commands_that_are_mentioned_exist_with_their_options(page):
             words = ["run", *words]
         if words[0] in ("…", "--help"):
             continue
-        assert words[0] in COMMANDS, words
+        command = command_in(words)
+        assert command in COMMANDS, words
         options = {word for word in words[1:] if re.match(r"--?[a-z]", word)}
-        assert options <= options_of(COMMANDS[words[0]]) | {"--help"}, words
+        assert options <= options_of(COMMANDS[command]) | {"--help"}, words
 
 
 def test_exit_codes_are_those_of_the_pipeline():
