@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Without it every command compiles its imports where PYTHONDONTWRITEBYTECODE is set.
+BYTECODE := --compile-bytecode
 
 COMPILE := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal \
   --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
@@ -24,7 +26,7 @@ $(STAMP): requirements.txt pyproject.toml setup.py taxi_duration/model/_walker.p
 	  { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); give PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --require-hashes -r requirements.txt
+	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet $(BYTECODE) --require-hashes -r requirements.txt
 	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c 'import taxi_duration.model._walker' 2>/dev/null || echo "$(UNCOMPILED)"
 	touch $@
