@@ -29,10 +29,10 @@ def home() -> Path:
 
 
 @contextmanager
-def temporary_home(folder: Path) -> Iterator[None]:
-    """Use another home for a while; months stay where they are."""
-    before = {name: os.environ.get(name) for name in ("TAXI_HOME", "DATA_DIR")}
-    os.environ |= {"DATA_DIR": str(data_dir()), "TAXI_HOME": str(folder)}
+def temporary(**values: str) -> Iterator[None]:
+    """Set names of the environment for a while; an empty value counts as not set."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ |= values
     try:
         yield
     finally:
@@ -40,6 +40,15 @@ def temporary_home(folder: Path) -> Iterator[None]:
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+@contextmanager
+def temporary_home(folder: Path) -> Iterator[None]:
+    """Use another home for a while; months stay where they are, and nobody is asked there."""
+    # Bundles and deployment are the other home's, also where this one's lie somewhere else.
+    others = {"MODELS_DIR": "", "DEPLOYMENT_DIR": "", "AUTO_APPROVE": ""}
+    with temporary(DATA_DIR=str(data_dir()), TAXI_HOME=str(folder), **others):
+        yield
 
 
 def data_dir() -> Path:
@@ -99,6 +108,18 @@ def tracking_server() -> str | None:
     """
     given = os.environ.get("MLFLOW_TRACKING_URI") or None
     return None if given == local_tracking_uri() else given
+
+
+def needs_approval() -> bool:
+    """`AUTO_APPROVE`: `auto`, or `manual`: a person's word before a challenger meets riders.
+
+    Raises:
+        SettingError: any other value.
+    """
+    choice = (os.environ.get("AUTO_APPROVE") or "auto").lower()
+    if choice not in ("auto", "manual"):
+        raise SettingError(f"AUTO_APPROVE is {choice!r}; allowed are auto, manual")
+    return choice == "manual"
 
 
 def api_key() -> str | None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,19 @@ def test_taxi_home_moves_every_folder(monkeypatch, tmp_path):
     folders = (environment.data_dir, environment.runs_dir, environment.models_dir,
                environment.tracking_dir, environment.deployment_dir)  # fmt: skip
     assert {folder().parent for folder in folders} == {tmp_path}
+
+
+def test_temporary_home_is_another_one_also_where_parts_lie_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("DEPLOYMENT_DIR", str(tmp_path / "volume"))
+    monkeypatch.setenv("AUTO_APPROVE", "manual")
+    data, other = environment.data_dir(), tmp_path / "other"
+    with environment.temporary_home(other):
+        assert environment.deployment_dir() == other / "deployment"
+        assert environment.models_dir() == other / "models"
+        assert environment.data_dir() == data
+        assert not environment.needs_approval()
+    assert environment.deployment_dir() == tmp_path / "volume"
+    assert "MODELS_DIR" not in os.environ
 
 
 def test_data_dir_moves_the_months_alone(nothing_set, monkeypatch, tmp_path):
@@ -56,6 +70,7 @@ def test_tlc_url_is_an_address_or_a_folder(monkeypatch, tmp_path, given, base):
         ("MAX_BAD_SHARE", environment.max_bad_share, 0.2, "0.35", 0.35),
         ("SAMPLE_ROWS", environment.sample_rows, None, "5000", 5000),
         ("MODEL_SIGNING_KEY", environment.signing_key, None, "secret", b"secret"),
+        ("AUTO_APPROVE", environment.needs_approval, False, "Manual", True),
         ("API_KEY", environment.api_key, None, "secret", "secret"),
         ("MLFLOW_TRACKING_URI", environment.tracking_server, None, "http://host", "http://host"),
     ],
@@ -74,6 +89,7 @@ def test_each_variable_has_a_default_which_an_empty_one_means_too(
     ("name", "read", "bad", "allowed"),
     [
         ("DATA", environment.data_mode, "real", "auto, tlc, sample"),
+        ("AUTO_APPROVE", environment.needs_approval, "manul", "auto, manual"),
         ("MAX_BAD_SHARE", environment.max_bad_share, "20 %", "from 0 to 1"),
         ("MAX_BAD_SHARE", environment.max_bad_share, "1.5", "from 0 to 1"),
         ("MAX_BAD_SHARE", environment.max_bad_share, "nan", "from 0 to 1"),
