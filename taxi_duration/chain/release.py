@@ -13,10 +13,15 @@ from taxi_duration.chain.run import Run
 from taxi_duration.data.prepared import concat_trips
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version, model_name
-from taxi_duration.errors import BundleError, TrackingError
+from taxi_duration.errors import BundleError, DeploymentError, TrackingError
 from taxi_duration.evaluation.gate import Check
 from taxi_duration.evaluation.release_checks import check_model, require_passed
-from taxi_duration.live.deployment import deploy_champion, read_deployment, roll_back
+from taxi_duration.live.deployment import (
+    deploy_champion,
+    drop_challenger,
+    read_deployment,
+    roll_back,
+)
 from taxi_duration.model.bundle import load_bundle, reference_of, save_bundle
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.registry import tracking
@@ -117,23 +122,37 @@ def _deploy_first(run: Run, version: Version) -> bool:
     return serves
 
 
-def promote_version(client: Any, reference: str, reason: str) -> Version:
-    """Make a registered version the champion and return it.
+def promote_version(client: Any, reference: str, reason: str) -> tuple[Version, Version | None]:
+    """Make a registered version the champion; it answers every rider then.
+
+    A test ends with that, also when the version was the champion already.
 
     Its bundle is checked as the service would, so that what cannot serve is not promoted.
 
     Args:
         reference: `NAME:VERSION`, `NAME:ALIAS` or `NAME@sha256:…`.
         reason: goes to the history.
+    Returns:
+        The champion, and the other version whose test ended, if there was one.
     Raises:
         NotFoundError, SettingError: there is no such version.
         BundleError: its bundle is damaged or not signed as it must be.
     """
     folder = find_bundle(client, reference)
     _, card = load_bundle(folder, environment.signing_key(), reference_of(folder))
-    champion = deploy_champion(Version.of(card), reason).champion
-    _mirror_or_warn(client)
-    return champion
+    version, tested = Version.of(card), _under_test()
+    if deploy_champion(version, reason).challenger is not None:  # it was the champion already
+        drop_challenger(f"{version.ref} is to answer every rider: {reason}")
+    mirror_or_warn(client)
+    return version, tested if tested != version else None
+
+
+def _under_test() -> Version | None:
+    try:
+        deployment = read_deployment()
+    except DeploymentError:  # a promotion writes it anew
+        return None
+    return deployment.challenger if deployment else None
 
 
 def roll_back_version(client: Any, reason: str) -> Version:
@@ -145,11 +164,11 @@ def roll_back_version(client: Any, reason: str) -> Version:
         NotFoundError: nothing was before it.
     """
     champion = roll_back(reason).champion
-    _mirror_or_warn(client)
+    mirror_or_warn(client)
     return champion
 
 
-def _mirror_or_warn(client: Any) -> None:
+def mirror_or_warn(client: Any) -> None:
     """Mirror the aliases; the deployment is done already, and stands without them."""
     try:
         with tracking.needed():

@@ -192,6 +192,18 @@ def load_run(run_id: str) -> Run:
     return Run(folder, check_settings(**read_json(folder / RUN_FILE)["settings"]))
 
 
+def training_minutes(run_id: str | None) -> float | None:
+    """Return how long a run's notebooks took, also over several tries; None when unknown."""
+    if run_id is None:
+        return None
+    try:
+        notebooks = read_json(environment.runs_dir() / run_id / RUN_FILE)["notebooks"]
+    except (OSError, ValueError, KeyError):
+        return None
+    seconds = [entry["seconds"] for entry in notebooks.values() if "seconds" in entry]
+    return round(sum(seconds) / 60, 2) if seconds else None
+
+
 def git_commit() -> str:
     """Commit of the code, `-dirty` when changed since; `GIT_COMMIT` or `unknown` without git."""
     try:

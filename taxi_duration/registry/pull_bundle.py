@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from taxi_duration import environment
 from taxi_duration.domain.version import Version
-from taxi_duration.errors import BundleError, RegistryError
+from taxi_duration.errors import BundleError, RegistryError, TaxiError
 from taxi_duration.files import sha256_file
 from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card
+from taxi_duration.registry import tracking
 from taxi_duration.registry.versions import find_version, shown_folder, write_numbered
 
 
@@ -58,6 +60,36 @@ def pull_bundle(client: Any, reference: str, folder: Path | None = None) -> Pull
             where = shown_folder(folder)
             raise RegistryError(f"{where} cannot be written: {error.strerror}") from error
     return Pulled(card, folder, is_new=True)
+
+
+def is_gone(version: Version) -> bool:
+    """True when the bundle or a part of it is not where it should lie."""
+    return not all((version.folder / name).exists() for name in (MODEL_FILE, CARD_FILE))
+
+
+def restore_bundle(connect: Callable[[], Any], version: Version) -> bool:
+    """Pull a version whose bundle is gone from disk; True when it was.
+
+    Args:
+        connect: returns an MlflowClient; only called when something has to be pulled.
+    Raises:
+        BundleError: it is gone, and the registry does not give the very same one.
+    """
+    if not is_gone(version):
+        return False
+    try:
+        with tracking.needed():
+            client = connect()
+            found = find_version(client, version.ref).sha256
+            if found != version.sha256:
+                raise RegistryError(f"the registry has sha256:{found[:12]}… under that name")
+            pull_bundle(client, version.ref)
+    except TaxiError as error:
+        raise BundleError(
+            f"the bundle of {version.ref} (sha256:{version.sha256[:12]}…) is gone from disk and "
+            f"cannot be pulled: {error}"
+        ) from error
+    return True
 
 
 def _is_version(card: dict[str, Any], version: Version) -> bool:

@@ -3,6 +3,7 @@ import socket
 
 import pytest
 from mlflow import MlflowClient
+from msgspec.structs import replace
 
 from taxi_duration.chain.candidates import winning_candidate
 from taxi_duration.chain.release import (
@@ -16,9 +17,10 @@ from taxi_duration.chain.release import (
 )
 from taxi_duration.chain.run import load_run, new_run
 from taxi_duration.chain.run_settings import check_settings
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, NotFoundError
 from taxi_duration.evaluation.release_checks import ModelCheckError
-from taxi_duration.live.deployment import read_deployment
+from taxi_duration.live.deployment import read_deployment, read_history, set_challenger
 from taxi_duration.model.bundle import load_bundle, load_card, save_bundle
 from taxi_duration.registry.versions import find_bundle, list_versions
 
@@ -156,6 +158,34 @@ def test_a_version_is_rolled_back_while_the_tracking_server_is_away(
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"  # until it is back
     mirror_aliases(second_run.client)
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
+
+
+def test_promoting_ends_a_test_and_names_what_was_tested(second_run):
+    release_winner(second_run, *winning_candidate(second_run))
+    first = read_deployment().champion
+    second = Version.of(load_card(find_bundle(second_run.client, f"{NAME}:2")))
+    third = replace(second, number=3, sha256="3" * 64)
+    set_challenger(third, "test", ab_share=0.2)
+    assert promote_version(second_run.client, f"{NAME}:2", "better") == (second, third)
+    assert read_deployment().challenger is None
+    set_challenger(first, "test", ab_share=0.2)
+    assert promote_version(second_run.client, f"{NAME}:1", "it is") == (first, None)
+    assert promote_version(second_run.client, f"{NAME}:1", "again") == (first, None)
+
+
+def test_promoting_the_champion_itself_ends_the_test_too(second_run):
+    release_winner(second_run, *winning_candidate(second_run))
+    first = read_deployment().champion
+    second = Version.of(load_card(find_bundle(second_run.client, f"{NAME}:2")))
+    set_challenger(second, "test", ab_share=0.2, shadow=True)
+    mirror_aliases(second_run.client)
+    assert promote_version(second_run.client, f"{NAME}:1", "enough") == (first, second)
+    assert (read_deployment().challenger, read_deployment().ab_share) == (None, 0.0)
+    assert (read_history()[-1].action, read_history()[-1].reason) == (
+        "drop", f"{NAME}:1 is to answer every rider: enough",
+    )  # fmt: skip
+    with pytest.raises(NotFoundError):
+        find_bundle(second_run.client, f"{NAME}:challenger")
 
 
 def test_damaged_version_is_not_promoted(second_run, moved_home):

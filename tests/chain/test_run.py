@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from taxi_duration.chain import run
-from taxi_duration.chain.run import git_commit, load_run, new_run, open_run
+from taxi_duration.chain.run import git_commit, load_run, new_run, open_run, training_minutes
 from taxi_duration.chain.run_settings import check_settings
 from taxi_duration.data import sources
 from taxi_duration.errors import NotFoundError, SettingError, TagError
@@ -49,6 +49,19 @@ def test_run_is_found_again_by_its_id(home):
     run = new_run(check_settings(**SETTINGS))
     again = load_run(run.run_id)
     assert (again.folder, again.settings) == (run.folder, run.settings)
+
+
+def test_cost_of_a_run_is_the_time_of_its_notebooks_over_all_tries(home):
+    run = new_run(check_settings(**SETTINGS))
+    assert training_minutes(run.run_id) is None
+    done = {"status": "done", "seconds": 90.0}
+    run.update(notebooks={"01": done, "02": done, "03": {"status": "failed"}})
+    assert training_minutes(run.run_id) == 3.0
+
+
+@pytest.mark.parametrize("run_id", [None, "gone"])
+def test_cost_of_a_run_that_is_not_there_is_unknown(home, run_id):
+    assert training_minutes(run_id) is None
 
 
 def test_unknown_run_is_refused_with_those_there_are(home):

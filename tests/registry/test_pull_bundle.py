@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from cards import with_another_trip
+from msgspec.structs import replace
 
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, NotFoundError, RegistryError
 from taxi_duration.model.bundle import load_bundle, load_card, save_bundle, write_card
 from taxi_duration.registry import tracking
-from taxi_duration.registry.pull_bundle import pull_bundle
+from taxi_duration.registry.pull_bundle import is_gone, pull_bundle, restore_bundle
 from taxi_duration.registry.versions import register_bundle
 
 NAME = "green-duration"
@@ -260,3 +262,54 @@ def test_version_comes_back_from_a_server_to_an_empty_host(
     pulled = pull_bundle(tracking.connect(), f"{NAME}@sha256:{card['model_sha256']}")
     assert pulled.folder == tmp_path / "host" / "models" / NAME / "1"
     assert contents(pulled.folder) == before
+
+
+# --- what the loop pulls again by itself -------------------------------------------------
+
+
+@pytest.fixture
+def deployed(registered) -> Version:
+    return Version.of(json.loads(registered["card.json"]))
+
+
+@pytest.mark.parametrize("part", ["model.bin", "card.json", None])
+def test_deployed_bundle_that_is_gone_is_restored_to_the_byte(
+    client, deployed, registered, folder, part
+):
+    if part:
+        (folder / part).unlink()
+    else:
+        shutil.rmtree(folder)
+    assert is_gone(deployed)
+    assert restore_bundle(lambda: client, deployed)
+    assert contents(folder) == registered
+    assert not is_gone(deployed)
+
+
+def test_bundle_that_is_there_is_not_asked_for(deployed, folder):
+    (folder / "model.bin").write_bytes(b"damaged, which is another matter")
+    assert not restore_bundle(lambda: pytest.fail("MLflow was asked"), deployed)
+
+
+def test_version_of_another_digest_is_never_put_in_the_deployed_ones_place(
+    client, deployed, lost, moved_home, no_download
+):
+    """The registry was lost and counts from 1 again: its version 1 is another model."""
+    with pytest.raises(BundleError, match=r"is gone .* cannot be pulled: the registry has sha256"):
+        restore_bundle(lambda: client, replace(deployed, sha256="f" * 64))
+    assert not (moved_home / "models").exists()
+
+
+def test_version_that_the_registry_does_not_know_is_one_clear_sentence(client, deployed, lost):
+    with pytest.raises(BundleError) as error:
+        restore_bundle(lambda: client, replace(deployed, number=9))
+    assert str(error.value).startswith(f"the bundle of {NAME}:9 (sha256:{deployed.sha256[:12]}…)")
+    assert "green-duration has 1:champion" in str(error.value)
+
+
+def test_registry_that_is_away_is_one_clear_sentence(deployed, lost, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(BundleError, match="is gone from disk and cannot be pulled") as error:
+        restore_bundle(tracking.connect, deployed)
+    assert "\n" not in str(error.value)
