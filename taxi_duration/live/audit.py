@@ -15,7 +15,11 @@ AUDIT_FILE = "audit.jsonl"
 
 
 def record(
-    what: str, why: str, numbers: dict[str, Any] | None = None, key: str | None = None
+    what: str,
+    why: str,
+    numbers: dict[str, Any] | None = None,
+    key: str | None = None,
+    who: str | None = None,
 ) -> dict[str, Any]:
     """Append a decision and return its line; it is on disk when this returns.
 
@@ -25,6 +29,7 @@ def record(
         numbers: plain JSON types.
         key: names the decision; one that is already in the trail is not written again, so
             that a step repeated after a crash leaves one line.
+        who: decided it; the loop when None.
     """
     if key is not None:
         for line in read_audit():
@@ -32,7 +37,7 @@ def record(
                 return line
     line = {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "who": f"auto ({user_name()})",
+        "who": who or f"auto ({user_name()})",
         "what": what,
         "why": why,
         "numbers": numbers or {},

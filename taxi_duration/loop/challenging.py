@@ -26,7 +26,8 @@ def train(now: Situation) -> Step:
         raise
     except TaxiError as error:
         return _training_failed(now, read_state(), error)
-    after = now.enter("gate", challenger=challenger, champion=now.champion)
+    run_id = read_state().run_id  # what it cost is told beside what it gains
+    after = now.enter("gate", challenger=challenger, champion=now.champion, run_id=run_id)
     why = f"trained on {settings.train_data}, to be judged on {now.month}"
     return Step(f"made {challenger.ref}", why, after, version=challenger)
 

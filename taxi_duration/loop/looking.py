@@ -10,6 +10,7 @@ from taxi_duration.domain.findings import LEVELS
 from taxi_duration.domain.months import Month, parse_month
 from taxi_duration.errors import BundleError, SourceError, SourceUnreachableError
 from taxi_duration.evaluation.health import Health
+from taxi_duration.live.audit import record
 from taxi_duration.loop.situation import Situation, Step, wait
 
 UNKNOWN = Health("live log", "unknown", 0, 0, pd.DataFrame(), [], [])
@@ -43,13 +44,23 @@ def look_at_champion(now: Situation) -> tuple[Health, Step | None]:
         BundleError: the champion or the one before it cannot be used.
     """
     try:
+        _restore(now)
         live = now.world.live_health(now.champion)
     except BundleError as error:
         if now.deployment.previous is None:
             raise
         now.world.check_bundle(now.deployment.previous)
         return UNKNOWN, _distrust(now, str(error), {})
-    return live, _go_back(now, live)
+    return live, go_back(now, live)
+
+
+def _restore(now: Situation) -> None:
+    """Pull the champion's bundle again when it is gone from disk."""
+    if now.world.restore_bundle(now.champion):
+        why = "its bundle was gone from disk; it is that of the deployed digest again"
+        record(
+            f"pull {now.champion.ref}", why, key=f"pull:{now.champion.ref}:{now.world.now():.3f}"
+        )
 
 
 def _adopt(now: Situation) -> Step:
@@ -88,7 +99,7 @@ def _judge_month(now: Situation, month: Month, live: Health) -> Step:
     return Step(f"retrain on the months before {month}", why, after, numbers)
 
 
-def _go_back(now: Situation, live: Health) -> Step | None:
+def go_back(now: Situation, live: Health) -> Step | None:
     """Decide to roll back: the live answers are wrong, and the earlier version's were not."""
     previous = now.deployment.previous
     if not live.is_wrong or previous is None:

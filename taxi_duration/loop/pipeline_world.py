@@ -38,6 +38,7 @@ from taxi_duration.loop.monitor import (
 from taxi_duration.loop.world import World
 from taxi_duration.model.bundle import load_card, reference_of
 from taxi_duration.registry import tracking
+from taxi_duration.registry.pull_bundle import restore_bundle
 from taxi_duration.training.baselines import fit_baselines
 
 
@@ -146,6 +147,9 @@ class PipelineWorld(World):
                     challenger.name, str(challenger.number), tag, value
                 )
         return decision
+
+    def restore_bundle(self, version: Version) -> bool:
+        return restore_bundle(lambda: self.client, version)
 
     def check_bundle(self, version: Version) -> None:
         load_version(version)

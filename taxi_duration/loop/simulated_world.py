@@ -202,6 +202,9 @@ class SimulatedWorld(World):
     def check_bundle(self, version: Version) -> None:
         """Nothing is on disk."""
 
+    def restore_bundle(self, version: Version) -> bool:
+        return False
+
     def mirror(self) -> None:
         """There is no registry."""
 

@@ -15,10 +15,13 @@ from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 from taxi_duration import environment
-from taxi_duration.errors import TaxiError, TrackingError
+from taxi_duration.chain.run import training_minutes
+from taxi_duration.errors import BundleError, TaxiError, TrackingError
 from taxi_duration.live.audit import read_audit, record
 from taxi_duration.live.deployment import read_deployment
 from taxi_duration.loop import acting, challenging, looking, testing
+from taxi_duration.loop.approving import after_decision, before_act
+from taxi_duration.loop.pausing import Pause, read_pause
 from taxi_duration.loop.settings import AutoSettings, auto_settings
 from taxi_duration.loop.situation import Situation, Step, wait
 from taxi_duration.loop.state import Stage, State, Unlogged, read_state, write_state
@@ -70,7 +73,8 @@ def next_step(world: World, settings: AutoSettings, state: State) -> Step:
     if deployment is None:
         return wait("nothing is deployed yet; `pipeline.py run` makes the first")
     try:
-        return STEPS[state.stage](Situation(world, settings, state, deployment))
+        now = Situation(world, settings, state, deployment)
+        return before_act(now) or after_decision(now, STEPS[state.stage](now))
     except TrackingError as error:
         return wait(f"MLflow is needed: {error}")
 
@@ -82,10 +86,13 @@ def _take_steps(
     _log_decisions(world, say)  # what an earlier turn could not
     while True:
         state = read_state()
+        if (pause := read_pause()) is not None:
+            say(_paused(world, settings, state, pause))
+            break
         step = next_step(world, settings, state)
         # A state that stays is looked at again and again: each look is a line of its own.
         key = f"{state.serial}:{state.stage}:{step.what}" if step.state else None
-        lines.append(record(step.what, step.why, step.numbers, key))
+        lines.append(record(step.what, step.why, _with_cost(state, step), key))
         say(f"{step.what}: {step.why}")
         if step.state is None or key is None:
             break
@@ -95,6 +102,30 @@ def _take_steps(
             break  # a month is dealt with; a backlog takes a turn for each
     _log_decisions(world, say)
     return lines
+
+
+def _paused(world: World, settings: AutoSettings, state: State, pause: Pause) -> str:
+    """Look all the same, for the verdict and its alarms; a person decides what to do."""
+    why = f"{pause.text}; `python pipeline.py auto resume` lets it act again"
+    deployment = read_deployment()
+    if deployment is None:
+        return why
+    try:
+        live = world.live_health(deployment.champion)
+    except BundleError as error:
+        return f"{why}; {error}"
+    back = looking.go_back(Situation(world, settings, state, deployment), live)
+    return f"{why}; it would {back.what} as `rollback` does: {back.why}" if back else why
+
+
+def _with_cost(state: State, step: Step) -> dict[str, Any]:
+    """The step's numbers, and the minutes that the training of the challenger took."""
+    for known in filter(None, (state, step.state)):
+        if step.version is not None and known.challenger == step.version:
+            minutes = training_minutes(known.run_id)
+            if minutes is not None:
+                return {**step.numbers, "training_minutes": minutes}
+    return step.numbers
 
 
 def _log_decisions(world: World, say: Callable[[str], None]) -> None:

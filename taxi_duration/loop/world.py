@@ -65,6 +65,13 @@ class World(Protocol):
     def gate(self, champion: Version, challenger: Version, month: Month) -> Decision:
         """Judge the challenger on a month that neither has seen; tag the version."""
 
+    def restore_bundle(self, version: Version) -> bool:
+        """Pull the version's bundle when it is gone from disk; True when it was.
+
+        Raises:
+            BundleError: it is gone, and the registry does not give the very same one.
+        """
+
     def check_bundle(self, version: Version) -> None:
         """Load the version as the service would.
 

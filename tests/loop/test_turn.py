@@ -64,6 +64,7 @@ class FakeWorld:
     live_reasons: tuple[Reason, ...] = ()
     arm_reasons: tuple[Reason, ...] = ()
     damaged: tuple[int, ...] = ()
+    gone: tuple[int, ...] = ()
     gate_passes = True
     shadow_gain, split_gain = 0.5, 0.5
     feedback_days = 12
@@ -152,6 +153,12 @@ class FakeWorld:
                 "shadow_duration": 10 + error - self.shadow_gain * better,
             }
         )
+
+    def restore_bundle(self, model):
+        if model.number not in self.gone:
+            return False
+        self.gone = tuple(n for n in self.gone if n != model.number)
+        return True
 
     def check_bundle(self, model):
         if model.number in self.damaged:
@@ -415,6 +422,26 @@ def test_alarm_that_the_earlier_version_would_share_does_not_roll_back(deployed,
 def test_champion_damaged_on_disk_rolls_back(deployed):
     deploy_champion(version(2), "new")
     take_turn(FakeWorld(damaged=(2,)))
+    assert serving() == 1
+
+
+def test_champion_whose_bundle_is_gone_is_pulled_once_and_said_so(deployed):
+    world = FakeWorld(gone=(1,), published=())
+    for _ in range(2):
+        take_turn(world)
+    pulled = [line for line in read_audit() if line["what"] == "pull green-duration:1"]
+    assert len(pulled) == 1
+    assert "gone from disk" in pulled[0]["why"]
+    assert serving() == 1
+
+
+def test_champion_that_cannot_be_pulled_again_is_rolled_back_from(deployed):
+    deploy_champion(version(2), "new")
+    world = FakeWorld(published=())
+    world.restore_bundle = Mock(side_effect=BundleError("green-duration:2 is gone"))
+    lines = take_turn(world)
+    assert lines[0]["what"] == "distrust green-duration:2"
+    assert lines[0]["why"] == "green-duration:2 is gone"
     assert serving() == 1
 
 
