@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -216,8 +217,9 @@ def promote(reference: str, reason: str) -> None:
     from taxi_duration.chain.release import promote_version
     from taxi_duration.registry import tracking
 
-    champion = promote_version(tracking.connect(), reference, reason)
-    click.echo(f"champion is {champion.ref} (sha256:{champion.sha256[:12]})")
+    champion, tested = promote_version(tracking.connect(), reference, reason)
+    ended = f"; the test of {tested.ref} has ended" if tested else ""
+    click.echo(f"champion is {champion.ref} (sha256:{champion.sha256[:12]}){ended}")
 
 
 @cli.command()
@@ -304,12 +306,78 @@ def monitor(data: str) -> None:
 
 
 @cli.command()
-def auto() -> None:
+@click.option("--reason", default="dropped by hand", show_default=True, help="For the history.")
+def drop(reason: str) -> None:
+    """End the test: the challenger leaves, the champion answers every rider."""
+    from taxi_duration.chain.release import mirror_or_warn
+    from taxi_duration.loop.by_hand import end_test
+    from taxi_duration.registry import tracking
+
+    dropped = end_test(reason)
+    if dropped is None:
+        click.echo("nothing is under test")
+        return
+    click.echo(f"{dropped.ref} is dropped, the champion answers every rider")
+    mirror_or_warn(tracking.connect())
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def status(as_json: bool) -> None:
+    """Who serves, what is under test, what the loop does, and what it would do next and why."""
+    from taxi_duration.loop.status import read_status
+    from taxi_duration.loop.status_text import status_text
+
+    found = read_status()
+    click.echo(json.dumps(found, indent=2) if as_json else status_text(found))
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--dry-run", is_flag=True, help="Say what the turn would do, and change nothing.")
+@click.pass_context
+def auto(context: click.Context, dry_run: bool) -> None:
     """One turn of the loop: new month or alarm, train, gate, shadow, A/B-test, promote or drop."""
+    if context.invoked_subcommand:
+        if dry_run:
+            raise click.UsageError("--dry-run is about a turn; pause and resume are none")
+        return
+    if dry_run:
+        from taxi_duration.loop.dry_run import say_dry_run
+
+        say_dry_run(click.echo)
+        return
     from taxi_duration.loop.pipeline_world import PipelineWorld
     from taxi_duration.loop.turn import take_turn
 
     take_turn(PipelineWorld(NOTEBOOKS, say=click.echo), say=click.echo)
+
+
+@auto.command()
+@click.option("--reason", default="paused by hand", show_default=True, help="Shown in `status`.")
+def pause(reason: str) -> None:
+    """Keep the loop from acting until it is resumed; riders are answered as before."""
+    from taxi_duration.loop import pausing
+
+    paused, is_new = pausing.pause(reason)
+    click.echo(f"the loop {'is' if is_new else 'was already'} {paused.text}")
+
+
+@auto.command()
+def resume() -> None:
+    """Let a paused loop act again, from its next turn on."""
+    from taxi_duration.loop import pausing
+
+    click.echo("the loop acts again" if pausing.resume() else "the loop was not paused")
+
+
+@cli.command()
+@click.argument("reference", required=False, metavar="[NAME:VERSION]")
+def approve(reference: str | None) -> None:
+    """Let the loop's next turn do what waits for a person's word (`AUTO_APPROVE=manual`)."""
+    from taxi_duration.loop.approving import approve as give_word
+
+    asked = give_word(reference)
+    click.echo(f"approved by {asked.who}: {asked.what}; the next turn of `auto` does it")
 
 
 @cli.command()

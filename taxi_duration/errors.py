@@ -67,3 +67,7 @@ class LogError(TaxiError):
 
 class ReplayError(TaxiError):
     """A running service does not answer what is asked of it; says where and why."""
+
+
+class WouldActError(Exception):
+    """Only looking: what would be done now. Not a TaxiError, so that nobody answers it."""

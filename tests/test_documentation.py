@@ -21,7 +21,6 @@ from serve.bodies import schema
 from taxi_duration.chain.notebooks import notebook_parameters
 
 
-
 def commands_of(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
     """Every command with its whole name, such as `auto pause`; a group only where it runs alone."""
     for name, command in group.commands.items():

@@ -13,11 +13,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from commands import PROJECT, run_pipeline
+from msgspec import to_builtins
+from msgspec.structs import replace
 
 import pipeline
 from taxi_duration import environment
 from taxi_duration.data.sources import SAMPLE_BANNER
-from taxi_duration.files import read_json
+from taxi_duration.files import read_json, write_json
+from taxi_duration.live.deployment import read_deployment, set_challenger
+from taxi_duration.loop.approving import Approval
+from taxi_duration.loop.state import State, write_state
 from taxi_duration.model.bundle import load_card
 
 CHAIN = list(pipeline.NOTEBOOKS)
@@ -81,6 +86,69 @@ def test_address_of_the_store_is_printed_for_mlflows_own_commands(home, monkeypa
 def test_registry_without_models_says_how_to_get_one(home, monkeypatch, capsys):
     assert run_here(monkeypatch, "models") == 0
     assert "make run" in capsys.readouterr().out
+
+
+# --- the wheel and the brake --------------------------------------------------------------
+
+
+def test_pause_and_resume_say_what_they_did(home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "auto", "pause", "--reason", "street fair") == 0
+    assert run_here(monkeypatch, "auto", "pause") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("the loop is paused since") and said[0].endswith("street fair")
+    assert said[1].startswith("the loop was already paused") and said[1].endswith("street fair")
+    assert run_here(monkeypatch, "auto") == 0
+    assert "street fair" in capsys.readouterr().out
+    assert run_here(monkeypatch, "auto", "resume") == 0
+    assert run_here(monkeypatch, "auto", "resume") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "the loop acts again",
+        "the loop was not paused",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["approve"], 1, "nothing waits for a person's word"),
+        (["approve", "green-duration:2", "green-duration:3"], 2, "unexpected"),
+        (["drop"], 1, "nothing is deployed"),
+        (["auto", "stop"], 2, "stop"),
+        (["auto", "--dry-run", "resume"], 2, "--dry-run is about a turn"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_why(home, monkeypatch, capsys, args, code, said):
+    assert run_here(monkeypatch, *args) == code
+    assert said in capsys.readouterr().err
+
+
+def test_status_is_one_screen_and_json_for_machines(home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "status") == 0
+    text = capsys.readouterr().out
+    assert "nothing is deployed" in text and len(text.splitlines()) <= 24
+    assert run_here(monkeypatch, "status", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["serving"] is None
+
+
+@pytest.mark.slow
+def test_test_is_dropped_and_what_waits_is_approved_by_command(moved_home, monkeypatch, capsys):
+    champion = read_deployment().champion
+    second = replace(champion, number=2, sha256="2" * 64)
+    assert run_here(monkeypatch, "drop") == 0
+    assert capsys.readouterr().out == "nothing is under test\n"
+    set_challenger(second, "test", shadow=True)
+    write_state(State("shadow", serial=4, challenger=second, champion=champion))
+    write_json(
+        environment.deployment_dir() / "approval.json",
+        to_builtins(Approval("start_ab", 5, second, "nearer", "2026-01-02T03:04:05+00:00")),
+    )
+    assert run_here(monkeypatch, "approve", "green-duration:1") == 1
+    assert "A/B-test green-duration:2" in capsys.readouterr().err
+    assert run_here(monkeypatch, "approve", "green-duration:2") == 0
+    assert "A/B-test green-duration:2; the next turn" in capsys.readouterr().out
+    assert run_here(monkeypatch, "drop", "--reason", "odd") == 0
+    assert "green-duration:2 is dropped" in capsys.readouterr().out
+    assert read_deployment().challenger is None
 
 
 # --- what one chain leaves ---------------------------------------------------------------

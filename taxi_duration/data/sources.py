@@ -8,6 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from taxi_duration.errors import (
     MonthNotPublishedError,
     SourceError,
     SourceUnreachableError,
+    WouldActError,
 )
 from taxi_duration.files import atomic_path, sha256_file, write_bytes
 
@@ -48,6 +50,18 @@ SAMPLE_BANNER = """\
 *  months give TLC_URL (an address or a folder); DATA=tlc forbids    *
 *  the sample.                                                       *
 **********************************************************************"""
+
+_ONLY_LOOKING: ContextVar[bool] = ContextVar("only looking", default=False)
+
+
+@contextlib.contextmanager
+def without_downloads() -> Iterator[None]:
+    """Raise a WouldActError for a while instead of downloading anything."""
+    before = _ONLY_LOOKING.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_LOOKING.reset(before)
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,8 @@ def download(url: str, path: Path) -> bool:
         SourceUnreachableError: no connection, after retries.
         SourceError: the source fails in another way, after retries.
     """
+    if _ONLY_LOOKING.get():
+        raise WouldActError(f"fetch {path.name}, and decide then")
     _remove_leftovers(path)
     retries = Retrying(
         stop=stop_after_attempt(ATTEMPTS),

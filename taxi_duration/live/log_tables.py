@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
     BigInteger,
@@ -88,6 +89,8 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
         lock_seconds: how long SQLite waits for another writer.
     """
     address = make_url(url)
+    if address.query.get("mode") == "ro":
+        return create_engine(address)
     if address.get_backend_name() == "sqlite":
         if address.database:
             Path(address.database).parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +114,22 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
     except DBAPIError:
         metadata.create_all(engine)  # another process made them at the same moment
     return engine
+
+
+def read_only_address(url: str) -> str:
+    """Return an address under which nobody can write to the log; an empty one without a file."""
+    address = make_url(url)
+    if address.query.get("mode") == "ro":
+        return url
+    if address.get_backend_name() != "sqlite":
+        return f"{url}{'&' if address.query else '?'}options=-cdefault_transaction_read_only%3Don"
+    path = Path(address.database or "").resolve()
+    if not path.is_file():
+        return "sqlite://"
+    waiting = Path(f"{path}-wal")
+    # Without a writer beside it, opening the file must not make one's files of it either.
+    alone = not waiting.exists() or waiting.stat().st_size == 0
+    return f"sqlite:///file:{quote(str(path))}?mode=ro{'&immutable=1' * alone}&uri=true"
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -1,0 +1,172 @@
+"""Where everything stands, on one screen: who serves, what the loop does and would do next.
+
+Each part is asked for by itself: one that cannot be read is a problem that is named, and the
+others are shown all the same. Nothing is changed by looking, and MLflow is not asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from msgspec import to_builtins
+
+from taxi_duration import environment
+from taxi_duration.domain.months import format_months, parse_months
+from taxi_duration.errors import TaxiError
+from taxi_duration.evaluation.health import monitor_settings
+from taxi_duration.live.audit import read_audit
+from taxi_duration.live.deployment import Deployment, read_deployment, who_serves
+from taxi_duration.live.prediction_log import open_log
+from taxi_duration.live.verdict import read_verdict
+from taxi_duration.loop.approving import waiting
+from taxi_duration.loop.dry_run import copy_of_home, dry_run
+from taxi_duration.loop.monitor import DAY_SECONDS
+from taxi_duration.loop.pausing import read_pause
+from taxi_duration.loop.state import State, read_state
+from taxi_duration.model.bundle import load_card
+
+T = TypeVar("T")
+
+
+def read_status() -> dict[str, Any]:
+    """Return where everything stands, as plain JSON types.
+
+    A part that there is not, or that cannot be read, is null; `problems` says why, and what to
+    do. Times are ISO, UTC.
+    """
+    problems: list[str] = []
+
+    def ask(get: Callable[[], T]) -> T | None:
+        try:
+            return get()
+        except TaxiError as error:
+            problems.append(str(error))
+            return None
+
+    with copy_of_home():
+        deployment, state, turn = ask(read_deployment), ask(read_state), ask(dry_run)
+        lines = read_audit()
+        found = {
+            "at": _iso(time.time()),
+            "serving": ask(lambda: _serving(deployment)),
+            "loop": _loop(state),
+            "paused": to_builtins(ask(read_pause)),
+            "waiting": to_builtins(ask(waiting)),
+            "test": _test(deployment, [*lines, *(turn.lines if turn else [])]),
+            "feedback": ask(_feedback),
+            "verdict": ask(_verdict),
+            "months": ask(lambda: _months(deployment, state)),
+            "training": _training(lines),
+            "next_turn": turn.said if turn else None,
+        }
+    return {**found, "problems": list(dict.fromkeys(problems)), "commands": _commands(found)}
+
+
+def _serving(deployment: Deployment | None) -> dict[str, Any] | None:
+    if deployment is None:
+        return None
+    found: dict[str, Any] = {"champion": None, "challenger": None, "previous": None}
+    told = who_serves()
+    for role in found:
+        version = getattr(deployment, role)
+        if version is not None:
+            does, _, since = told.get(version.ref, "").rpartition(" since ")
+            found[role] = {"version": version.ref, "sha256": version.sha256, "does": does,
+                           "since": since, "data_source": version.data_source}  # fmt: skip
+    return {**found, "ab_share": deployment.ab_share, "shadow": deployment.shadow}
+
+
+def _loop(state: State | None) -> dict[str, Any] | None:
+    if state is None:
+        return None
+    return {
+        "stage": state.stage, "since": _iso(state.since) if state.since else None,
+        "month": state.month, "why": state.why, "not_in_mlflow": len(state.unlogged),
+    }  # fmt: skip
+
+
+def _test(deployment: Deployment | None, lines: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the newest look at the challenger's feedback said, and when."""
+    challenger = deployment.challenger if deployment else None
+    for line in reversed(lines):
+        test = line["numbers"].get("test")
+        words = f"{line['what']} {line['why']}".replace(";", " ").split()
+        if challenger and isinstance(test, dict) and challenger.ref in words:
+            return {**test, "at": line["at"]}
+    return None
+
+
+def _feedback() -> dict[str, Any]:
+    """How many of the rides of the last days have their true duration."""
+    days, rides, last = monitor_settings().live_days, 0, None
+    told = 0
+    log = open_log()
+    try:
+        for row in log.answered(since=time.time() - days * DAY_SECONDS):
+            rides += 1
+            told += row["true_duration"] is not None
+            last = max(last or 0.0, row["received_at"] or 0.0)
+    finally:
+        log.close()
+    return {
+        "days": days, "rides": rides, "with_truth": told,
+        "share": told / rides if rides else None, "last_at": _iso(last) if last else None,
+    }  # fmt: skip
+
+
+def _verdict() -> dict[str, Any] | None:
+    verdict = read_verdict()
+    if verdict is None:
+        return None
+    return {
+        "level": verdict.verdict, "source": verdict.source, "model": verdict.model,
+        "at": verdict.at, "age_hours": round(verdict.age_seconds / 3600, 1),
+        "reasons": [reason.text for reason in verdict.reasons],
+    }  # fmt: skip
+
+
+def _months(deployment: Deployment | None, state: State | None) -> dict[str, Any] | None:
+    """What the champion learned from, and the newest month that was decided on."""
+    if deployment is None:
+        return None
+    version = deployment.champion
+    card = load_card(version.folder, environment.signing_key(), version.ref)
+    known = parse_months(f"{card['train_data']},{card['val_data']}")
+    looked_at = state.looked_at if state else None
+    return {"champion": format_months(known), "looked_at": looked_at}
+
+
+def _training(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the last training cost in minutes, and what was said of its gain since."""
+    for line in reversed(lines):
+        if "training_minutes" in line["numbers"]:
+            return {"minutes": line["numbers"]["training_minutes"], "what": line["what"],
+                    "gain": line["why"], "at": line["at"]}  # fmt: skip
+    return None
+
+
+def _commands(found: dict[str, Any]) -> dict[str, str]:
+    """What a person can do now, by command."""
+    serving = found["serving"] or {}
+    commands = {}
+    if found["waiting"] and not found["waiting"]["who"]:
+        commands["approve"] = "let the loop do what waits"
+    if serving.get("challenger"):
+        commands["drop"] = f"end the test of {serving['challenger']['version']}"
+    if serving.get("previous"):
+        commands["rollback"] = f"{serving['previous']['version']} serves again"
+    if found["serving"] is None:
+        commands["run"] = "train and deploy the first model"
+    commands["auto"] = "take the next turn now"
+    if found["paused"]:
+        commands["auto resume"] = "let the loop act again"
+    else:
+        commands["auto pause"] = "keep the loop from acting"
+    return commands
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
