@@ -1,22 +1,23 @@
-"""Where months come from: data/raw first, then `TLC_URL`, and the sample only without network."""
+"""Where months come from: data/raw first, then `TLC_URL`, and the sample only without network.
+
+A file in data/raw is never edited. When the source has published a month anew, its new bytes
+are kept beside the old ones (`….v2.parquet`), and the newest edition is the one that is read.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import socket
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import fsspec
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from taxi_duration import environment
 from taxi_duration.data import sample
+from taxi_duration.data.remote import Stamp, ask_source, open_source, with_retries
 from taxi_duration.domain.months import Month
 from taxi_duration.errors import (
     MonthNotPublishedError,
@@ -24,25 +25,12 @@ from taxi_duration.errors import (
     SourceUnreachableError,
     WouldActError,
 )
-from taxi_duration.files import atomic_path, sha256_file, write_bytes
+from taxi_duration.files import atomic_path, read_json, sha256_file, typed, write_bytes, write_json
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".parquet", ".csv.gz", ".csv")
-ATTEMPTS = 4
-CONNECT_S, SILENCE_S = 10, 60  # seconds to wait for a connection, and for the next bytes
-NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
 LEFTOVER_S = 3600  # a part that has not grown for so long belongs to nobody
-# By name, so that neither aiohttp nor botocore is imported for months that lie in a folder.
-NO_CONNECTION = {
-    "ClientConnectorDNSError",
-    "ClientHttpProxyError",
-    "ClientProxyConnectionError",
-    "ConnectTimeoutError",
-    "ConnectionTimeoutError",
-    "EndpointConnectionError",
-    "ProxyConnectionError",
-}
 SAMPLE_BANNER = """\
 **********************************************************************
 *  SAMPLE: no network, or DATA=sample. This trains on generated      *
@@ -105,26 +93,87 @@ def fetch_months(service: str, months: list[Month], mode: str | None = None) -> 
 
 
 def fetch_month(service: str, month: Month) -> RawMonth:
-    """Return a real month from data/raw, downloading it when it is not there.
+    """Return a real month from data/raw, its newest edition; downloaded when it is not there.
 
     Raises:
         MonthNotPublishedError, SourceUnreachableError, SourceError: as `fetch_months`.
     """
-    folder = environment.data_dir() / "raw"
-    stem = f"{service}_tripdata_{month}"
+    stored = newest_edition(service, month)
+    if stored is not None:
+        return stored
     for suffix in SUFFIXES:
-        path = folder / (stem + suffix)
-        if path.exists():
-            return RawMonth(service, month, path, _checked_sha256(path), "tlc", _source_of(path))
-    for suffix in SUFFIXES:
-        url = f"{environment.tlc_url()}/trip-data/{stem}{suffix}"
-        path = folder / (stem + suffix)
-        if download(url, path):
-            return RawMonth(service, month, path, _checked_sha256(path), "tlc", url)
+        name = f"{_stem(service, month)}{suffix}"
+        path = _raw_dir() / name
+        if download(_address(name), path):
+            return _stored(service, month, path)
     raise MonthNotPublishedError(
-        f"{service} {month} is not published yet: {environment.tlc_url()} has no {stem}"
-        f"{{{','.join(SUFFIXES)}}} (TLC publishes a month about two months later)"
+        f"{service} {month} is not published yet: {environment.tlc_url()} has no "
+        f"{_stem(service, month)}{{{','.join(SUFFIXES)}}} (TLC publishes a month about two "
+        "months later)"
     )
+
+
+def newest_edition(service: str, month: Month) -> RawMonth | None:
+    """Return the month's newest file in data/raw, None when there is none.
+
+    Raises:
+        SourceError: the file is not what was stored.
+    """
+    editions = _editions(service, month)
+    return _stored(service, month, editions[-1]) if editions else None
+
+
+def published_months(service: str, months: Iterable[Month]) -> Iterator[Month]:
+    """Yield those of the months that can be had, in their order; nothing is downloaded.
+
+    Each is asked for only when the one before it was taken. Without network those in data/raw
+    can be had.
+
+    Raises:
+        SourceUnreachableError: no network, and none of them is in data/raw.
+        SourceError: the source does not say whether it has a month.
+    """
+    unreachable, found = None, False
+    for month in months:
+        try:
+            there = bool(_editions(service, month)) or (
+                unreachable is None and _is_at_source(service, month)
+            )
+        except SourceUnreachableError as error:
+            unreachable, there = error, False
+        if there:
+            found = True
+            yield month
+    if unreachable is not None and not found:
+        raise unreachable
+
+
+def fetch_republished(service: str, month: Month) -> RawMonth | None:
+    """Fetch a stored month again when the source has other bytes now; they are kept beside.
+
+    Returns:
+        The new edition; None when the bytes are the same, when the source has the month no
+        more, or when it is the user's own file.
+    Raises:
+        SourceUnreachableError, SourceError: as `fetch_months`.
+    """
+    newest = newest_edition(service, month)
+    if newest is None or newest.url is None:
+        return None
+    stamp = ask_source(_address(f"{_stem(service, month)}{_suffix(newest.path)}"))
+    if stamp is None or not _may_differ(newest, stamp):
+        return None
+    path = _next_edition(newest)
+    if not download(stamp.url, path):
+        return None
+    found = _stored(service, month, path)
+    if found.sha256 != newest.sha256:
+        return found
+    # Uploaded again, byte for byte: the marks of the new upload belong to the old file.
+    write_json(_beside(newest.path, STAMP), asdict(stamp))
+    for left in (path, _beside(path, CHECKSUM), _beside(path, STAMP)):
+        left.unlink(missing_ok=True)
+    return None
 
 
 def download(url: str, path: Path) -> bool:
@@ -137,36 +186,25 @@ def download(url: str, path: Path) -> bool:
     if _ONLY_LOOKING.get():
         raise WouldActError(f"fetch {path.name}, and decide then")
     _remove_leftovers(path)
-    retries = Retrying(
-        stop=stop_after_attempt(ATTEMPTS),
-        wait=wait_exponential_jitter(multiplier=0.2, max=5),
-        retry=retry_if_exception(_is_worth_retrying),
-        reraise=True,
-    )
-    try:
-        retries(_download_once, url, path)
-    except Exception as error:
-        if _is_absent(error):
-            _check_source_exists(url)
-            return False
-        if _is_unreachable(error):
-            raise SourceUnreachableError(f"no connection to {url}: {error}") from error
-        raise SourceError(f"{url} could not be downloaded: {error!r}") from error
-    return True
+    # Asked for before the bytes: marks older than the bytes make them fetched once too often,
+    # younger ones would hide a change for ever.
+    stamp = ask_source(url)
+    return stamp is not None and bool(with_retries(url, _download_once, stamp, path))
 
 
-def _download_once(url: str, path: Path) -> None:
-    files, remote = fsspec.url_to_fs(url, **_options(url))
-    # Over HTTP aiohttp compares the body with its Content-Length itself, and fsspec's `info`
-    # would turn every failure, no network included, into "file not found".
-    size = None if url.startswith("http") else files.info(remote)["size"]
+def _download_once(stamp: Stamp, path: Path) -> bool:
+    files, remote = open_source(stamp.url)
+    # Over HTTP aiohttp compares the body with its Content-Length itself.
+    size = None if stamp.url.startswith("http") else stamp.size
     with atomic_path(path) as part:
         files.get_file(remote, str(part), callback=_progress(path.name))
         if size is not None and part.stat().st_size != size:
             raise OSError(f"got {part.stat().st_size:,} of {size:,} bytes")
-        _check_content(part, url)
+        _check_content(part, stamp.url)
         # Before the rename: a month under its final name always has its checksum.
-        _record_checksum(path, sha256_file(part), url)
+        write_json(_beside(path, STAMP), asdict(stamp))
+        _record_checksum(path, sha256_file(part), stamp.url)
+    return True
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -190,17 +228,6 @@ def _check_content(part: Path, url: str) -> None:
         raise OSError(f"got half a Parquet file, it ends in {tail!r}")
 
 
-def _options(url: str) -> dict[str, object]:
-    # A kept file system would also keep its listings, and never see a month appear.
-    if not url.startswith("http"):
-        return {"skip_instance_cache": True}
-    from aiohttp import ClientTimeout
-
-    # A large month may take long; only silence is an error.
-    timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
-    return {"client_kwargs": {"trust_env": True, "timeout": timeout}, "skip_instance_cache": True}
-
-
 def _progress(name: str):
     from fsspec.callbacks import TqdmCallback
 
@@ -209,74 +236,85 @@ def _progress(name: str):
     )
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and what it was raised from, down to the first cause."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+# --- editions in data/raw --------------------------------------------------------------------
+
+CHECKSUM, STAMP = ".sha256", ".source.json"  # kept beside each file, after its whole name
+EDITION = re.compile(r"\.v(\d+)\.")
 
 
-def _status(error: BaseException) -> int | None:
-    """HTTP status behind an error, also from inside an S3 response; not a proxy's own."""
-    for cause in _causes(error):
-        response = getattr(cause, "response", None)
-        if isinstance(response, dict):
-            return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if type(cause).__name__ != "ClientHttpProxyError" and hasattr(cause, "status"):
-            return cause.status
-    return None
+def _raw_dir() -> Path:
+    return environment.data_dir() / "raw"
 
 
-def _is_absent(error: BaseException) -> bool:
-    # The public bucket answers 403, not 404, for a month that is not there.
-    return isinstance(error, FileNotFoundError) or _status(error) in (403, 404)
+def _stem(service: str, month: Month) -> str:
+    return f"{service}_tripdata_{month}"
 
 
-def _is_unreachable(error: BaseException) -> bool:
-    """No name, no route, refused, or a proxy that lets nothing out; an answer is not this."""
-    return any(
-        isinstance(cause, (ConnectionRefusedError, socket.gaierror))
-        or getattr(cause, "errno", None) in NO_ROUTE
-        or type(cause).__name__ in NO_CONNECTION
-        for cause in _causes(error)
-    )
+def _address(name: str) -> str:
+    return f"{environment.tlc_url()}/trip-data/{name}"
 
 
-def _is_worth_retrying(error: BaseException) -> bool:
-    if _is_absent(error) or isinstance(
-        error, (ValueError, ImportError, PermissionError, SourceError)
-    ):
-        return False
-    status = _status(error)
-    return status is None or status >= 500 or status in (408, 429)
+def _is_at_source(service: str, month: Month) -> bool:
+    stem = _stem(service, month)
+    return any(ask_source(_address(stem + suffix)) is not None for suffix in SUFFIXES)
 
 
-def _check_source_exists(url: str) -> None:
-    """A folder that is not there is a mistake in `TLC_URL`, not an unpublished month."""
-    base = url.rsplit("/trip-data/", 1)[0].removeprefix("file://")
-    if "://" not in base and not Path(base).is_dir():
-        raise SourceError(f"TLC_URL names a folder that does not exist: {base}")
+def _editions(service: str, month: Month) -> list[Path]:
+    """The month's files in data/raw, the newest last; empty when there are none."""
+    stem = _stem(service, month)
+    first = [_raw_dir() / (stem + suffix) for suffix in SUFFIXES]
+    later = [path for suffix in SUFFIXES for path in _raw_dir().glob(f"{stem}.v*{suffix}")]
+    numbered = {int(match[1]): path for path in later if (match := EDITION.search(path.name))}
+    return [path for path in first if path.exists()][:1] + [numbered[i] for i in sorted(numbered)]
+
+
+def _suffix(path: Path) -> str:
+    return next(suffix for suffix in SUFFIXES if path.name.endswith(suffix))
+
+
+def _next_edition(newest: RawMonth) -> Path:
+    match = EDITION.search(newest.path.name)
+    number = int(match[1]) + 1 if match else 2
+    stem = _stem(newest.service, newest.month)
+    return newest.path.with_name(f"{stem}.v{number}{_suffix(newest.path)}")
+
+
+def _stored(service: str, month: Month, path: Path) -> RawMonth:
+    return RawMonth(service, month, path, _checked_sha256(path), "tlc", _source_of(path))
+
+
+def _may_differ(newest: RawMonth, stamp: Stamp) -> bool:
+    """True when a mark of the source's file is another, or when none was kept to compare."""
+    if stamp.size not in (None, newest.path.stat().st_size):
+        return True
+    kept = _beside(newest.path, STAMP)
+    if not kept.exists():
+        return True
+    known = typed(read_json(kept), Stamp, kept.name)
+    pairs = zip(known.marks(), stamp.marks(), strict=True)
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 # --- checksums beside raw files --------------------------------------------------------------
 
 
-def _checksum_path(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
 
 
 def _record_checksum(path: Path, digest: str, url: str | None) -> None:
     # The format of `sha256sum`; the address is in a comment line, which `sha256sum -c` skips.
     lines = ([f"# {url}"] if url else []) + [f"{digest}  {path.name}", ""]
-    write_bytes(_checksum_path(path), "\n".join(lines).encode())
+    write_bytes(_beside(path, CHECKSUM), "\n".join(lines).encode())
 
 
 def _checked_sha256(path: Path) -> str:
     """Digest of a raw file; raw files are never edited, so a changed one is an error."""
     found = sha256_file(path)
-    if not _checksum_path(path).exists():
+    checksum = _beside(path, CHECKSUM)
+    if not checksum.exists():
         _record_checksum(path, found, None)
-    lines = _checksum_path(path).read_text().splitlines()
+    lines = checksum.read_text().splitlines()
     recorded = next((line.split()[0] for line in lines if line.strip() and line[0] != "#"), "none")
     if found != recorded:
         raise SourceError(
@@ -287,7 +325,8 @@ def _checked_sha256(path: Path) -> str:
 
 
 def _source_of(path: Path) -> str | None:
-    first = _checksum_path(path).read_text().split("\n", 1)[0]
+    """Where a file came from; None for one that the user put there."""
+    first = _beside(path, CHECKSUM).read_text().split("\n", 1)[0]
     return first.removeprefix("# ") if first.startswith("# ") else None
 
 

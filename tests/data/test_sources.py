@@ -8,21 +8,29 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import fsspec
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from tenacity import wait_none
 
-from taxi_duration.data import sources
-from taxi_duration.data.sources import fetch_month, fetch_months
+from taxi_duration.data import remote, sources
+from taxi_duration.data.sources import (
+    fetch_month,
+    fetch_months,
+    fetch_republished,
+    newest_edition,
+    published_months,
+)
 from taxi_duration.data.trips import read_dataframe
 from taxi_duration.domain.months import Month
 from taxi_duration.errors import MonthNotPublishedError, SourceError, SourceUnreachableError
 from taxi_duration.files import sha256_file
 
-JANUARY, FEBRUARY = Month(2021, 1), Month(2021, 2)
+JANUARY, FEBRUARY, MARCH = Month(2021, 1), Month(2021, 2), Month(2021, 3)
 NAME = "green_tripdata_2021-01.parquet"
 
 
@@ -33,7 +41,8 @@ class FakeTlc:
     """
 
     def __init__(self):
-        self.answers, self.asked = {}, []
+        self.answers, self.asked, self.methods = {}, [], []
+        self.modified, self.says = "Fri, 01 Jan 2021 00:00:00 GMT", {"ETag", "Last-Modified"}
         self.released = threading.Event()
         self.default = (404, b"not here")
         fake = self
@@ -54,14 +63,17 @@ class FakeTlc:
 
     def answer(self, request):
         self.asked.append(request.path)
+        self.methods.append(request.command)
         answer = self.answers.get(request.path, self.default)
         if isinstance(answer, list):
-            answer = answer.pop(0) if len(answer) > 1 else answer[0]
+            looks = request.command == "HEAD" and answer[0][0] == 200  # the bytes are yet to come
+            answer = answer[0] if looks or len(answer) == 1 else answer.pop(0)
         status, body, *how = answer
         request.send_response(status)
         request.send_header("Content-Length", str(len(body)))
-        request.send_header("Last-Modified", "Fri, 01 Jan 2021 00:00:00 GMT")
-        request.send_header("ETag", '"1"')
+        marks = {"Last-Modified": self.modified, "ETag": f'"{hashlib.md5(body).hexdigest()}"'}
+        for name in self.says:
+            request.send_header(name, marks[name])
         request.end_headers()
         if request.command == "GET":
             request.wfile.write(body[: len(body) // 2] if how else body)
@@ -92,7 +104,7 @@ def quick_home(tmp_path, monkeypatch):
     """An empty home, and no waiting between attempts."""
     monkeypatch.setenv("TAXI_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SAMPLE_ROWS", "300")
-    monkeypatch.setattr(sources, "wait_exponential_jitter", lambda **_: wait_none())
+    monkeypatch.setattr(remote, "wait_exponential_jitter", lambda **_: wait_none())
 
 
 @pytest.fixture
@@ -271,6 +283,21 @@ def test_half_a_body_never_has_the_final_name(fake_tlc, month_bytes, raw_dir):
     assert list(raw_dir.iterdir()) == []
 
 
+def test_file_shorter_than_its_source_says_is_refused(monkeypatch, raw_dir):
+    """A CSV cut in the middle is still a CSV: only its size tells."""
+    files = fsspec.filesystem("memory")
+    files.pipe("/cut/trip-data/green_tripdata_2021-01.csv", b"a,b\n1,2\n3,4\n")
+    monkeypatch.setenv("TLC_URL", "memory://cut")
+
+    def cut(self, remote, local, **_):
+        Path(local).write_bytes(b"a,b\n1,2\n")
+
+    monkeypatch.setattr(type(files), "get_file", cut)
+    with pytest.raises(SourceError, match="got 8 of 12 bytes"):
+        fetch_month("green", JANUARY)
+    assert list(raw_dir.iterdir()) == []
+
+
 def test_parquet_cut_short_by_the_server_itself_is_refused(fake_tlc, month_bytes, raw_dir):
     fake_tlc.put(month_bytes[:-10])
     with pytest.raises(SourceError, match="half a Parquet file"):
@@ -315,6 +342,149 @@ def test_part_of_a_dead_download_is_removed_and_that_of_a_live_one_stays(
     fake_tlc.put(month_bytes)
     fetch_month("green", JANUARY)
     assert (dead.exists(), live.exists()) == (False, True)
+
+
+# --- asking without downloading ----------------------------------------------------------
+
+
+def test_published_months_are_asked_for_one_by_one_and_nothing_is_downloaded(
+    fake_tlc, month_bytes, raw_dir
+):
+    fake_tlc.put(month_bytes)
+    fake_tlc.put(b"a,b", "green_tripdata_2021-03.csv")
+    found = published_months("green", [MARCH, FEBRUARY, JANUARY])
+    assert next(found) == MARCH
+    assert not any("2021-01" in path or "2021-02" in path for path in fake_tlc.asked)
+    assert list(found) == [JANUARY]
+    assert set(fake_tlc.methods) == {"HEAD"}
+    assert list(raw_dir.iterdir()) == []
+
+
+def test_server_that_knows_no_head_is_asked_with_get(fake_tlc, month_bytes, raw_dir):
+    fake_tlc.server.RequestHandlerClass.do_HEAD = lambda request: request.send_error(405)
+    fake_tlc.put(month_bytes)
+    assert list(published_months("green", [FEBRUARY, JANUARY])) == [JANUARY]
+    assert list(raw_dir.iterdir()) == []
+
+
+def test_folder_says_what_it_has(tmp_path, monkeypatch, month_bytes):
+    folder = tmp_path / "public" / "trip-data"
+    folder.mkdir(parents=True)
+    (folder / NAME).write_bytes(month_bytes)
+    monkeypatch.setenv("TLC_URL", str(folder.parent))
+    assert list(published_months("green", [FEBRUARY, JANUARY])) == [JANUARY]
+
+
+def test_without_network_stored_months_can_be_had(monkeypatch, dead_port, month_bytes, raw_dir):
+    monkeypatch.setenv("TLC_URL", f"http://127.0.0.1:{dead_port}")
+    with pytest.raises(SourceUnreachableError):
+        list(published_months("green", [FEBRUARY, JANUARY]))
+    (raw_dir / NAME).write_bytes(month_bytes)
+    assert list(published_months("green", [FEBRUARY, JANUARY])) == [JANUARY]
+
+
+def test_failing_server_does_not_say_that_a_month_is_missing(fake_tlc):
+    fake_tlc.default = (500, b"")
+    with pytest.raises(SourceError, match="500"):
+        list(published_months("green", [JANUARY]))
+
+
+# --- published anew ----------------------------------------------------------------------
+
+
+@pytest.fixture(params=["http", "folder", "memory"])
+def publish(request, fake_tlc, tmp_path, monkeypatch):
+    """Puts bytes for January at a source of each kind."""
+    folder = tmp_path / "public" / "trip-data"
+    folder.mkdir(parents=True)
+    if request.param == "folder":
+        monkeypatch.setenv("TLC_URL", str(folder.parent))
+    if request.param == "memory":
+        monkeypatch.setenv("TLC_URL", "memory://anew")
+
+    def put(body: bytes) -> None:
+        fake_tlc.put(body)
+        (folder / NAME).write_bytes(body)
+        fsspec.filesystem("memory").pipe(f"/anew/trip-data/{NAME}", body)
+
+    return put
+
+
+@pytest.fixture
+def other_bytes(raw_month, tmp_path) -> bytes:
+    pq.write_table(raw_month.slice(0, 4), tmp_path / "other.parquet")
+    return (tmp_path / "other.parquet").read_bytes()
+
+
+def test_month_published_anew_is_kept_beside_the_old_bytes(
+    publish, month_bytes, other_bytes, raw_dir
+):
+    publish(month_bytes)
+    old = fetch_month("green", JANUARY)
+    before = {path.name: path.read_bytes() for path in raw_dir.iterdir()}
+    assert fetch_republished("green", JANUARY) is None
+    publish(other_bytes)
+    new = fetch_republished("green", JANUARY)
+    assert new.path.read_bytes() == other_bytes
+    assert new.path.name == "green_tripdata_2021-01.v2.parquet"
+    assert {name: (raw_dir / name).read_bytes() for name in before} == before
+    assert newest_edition("green", JANUARY) == new == fetch_month("green", JANUARY)
+    assert (new.url, new.data_source) == (old.url, "tlc")
+    assert fetch_republished("green", JANUARY) is None
+    publish(month_bytes)  # back to what it was
+    assert fetch_republished("green", JANUARY).path.name == "green_tripdata_2021-01.v3.parquet"
+    assert fetch_month("green", JANUARY).sha256 == old.sha256
+
+
+@pytest.mark.parametrize("says", ["ETag", "Last-Modified"])
+def test_one_mark_of_as_many_other_bytes_is_enough(fake_tlc, month_bytes, says):
+    fake_tlc.says = {says}
+    fake_tlc.put(month_bytes)
+    fetch_month("green", JANUARY)
+    middle = len(month_bytes) // 2
+    same_size = month_bytes[:middle] + bytes([month_bytes[middle] ^ 1]) + month_bytes[middle + 1 :]
+    fake_tlc.put(same_size)
+    fake_tlc.modified = "Mon, 01 Feb 2021 00:00:00 GMT"
+    assert fetch_republished("green", JANUARY).path.read_bytes() == same_size
+
+
+def test_same_bytes_uploaded_again_are_fetched_once_and_no_new_edition(
+    fake_tlc, month_bytes, raw_dir
+):
+    fake_tlc.put(month_bytes)
+    fetch_month("green", JANUARY)
+    files = {path.name for path in raw_dir.iterdir()}
+    fake_tlc.modified = "Mon, 01 Feb 2021 00:00:00 GMT"
+    for _ in range(2):
+        assert fetch_republished("green", JANUARY) is None
+    assert fake_tlc.methods.count("GET") == 2
+    assert {path.name for path in raw_dir.iterdir()} == files
+
+
+def test_month_stored_before_marks_were_kept_is_compared_by_its_bytes(
+    fake_tlc, month_bytes, other_bytes, raw_dir
+):
+    fake_tlc.put(month_bytes)
+    fetch_month("green", JANUARY)
+    (raw_dir / f"{NAME}.source.json").unlink()
+    assert fetch_republished("green", JANUARY) is None
+    (raw_dir / f"{NAME}.source.json").unlink()
+    fake_tlc.put(other_bytes)
+    assert fetch_republished("green", JANUARY).path.read_bytes() == other_bytes
+
+
+def test_users_own_file_and_a_month_that_is_gone_stay_as_they_are(
+    fake_tlc, month_bytes, other_bytes, raw_dir
+):
+    (raw_dir / NAME).write_bytes(month_bytes)
+    fake_tlc.put(other_bytes)
+    assert fetch_republished("green", JANUARY) is None
+    assert fetch_republished("green", FEBRUARY) is None
+    (raw_dir / NAME).unlink()
+    (raw_dir / f"{NAME}.sha256").unlink()
+    fetch_month("green", JANUARY)
+    fake_tlc.answers.clear()
+    assert fetch_republished("green", JANUARY) is None
 
 
 # --- no network at all -------------------------------------------------------------------

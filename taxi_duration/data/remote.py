@@ -1,0 +1,181 @@
+"""Asking a source for a file: whether it is there and what marks it, without its bytes."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from taxi_duration.errors import SourceError, SourceUnreachableError
+
+T = TypeVar("T")
+
+ATTEMPTS = 4
+CONNECT_S, SILENCE_S = 10, 60  # seconds to wait for a connection, and for the next bytes
+NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
+NO_HEAD = (405, 501)  # of servers that answer GET alone
+# By name, so that neither aiohttp nor botocore is imported for months that lie in a folder.
+NO_CONNECTION = {
+    "ClientConnectorDNSError",
+    "ClientHttpProxyError",
+    "ClientProxyConnectionError",
+    "ConnectTimeoutError",
+    "ConnectionTimeoutError",
+    "EndpointConnectionError",
+    "ProxyConnectionError",
+    "ProxyError",
+}
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What a source says of a file without sending it; None where it does not say.
+
+    Args:
+        url: of the file.
+        size: bytes.
+        etag, modified: as the source writes them.
+    """
+
+    url: str
+    size: int | None = None
+    etag: str | None = None
+    modified: str | None = None
+
+    def marks(self) -> tuple[int | str | None, ...]:
+        """Size, ETag and time of change: what differs when the bytes do."""
+        return self.size, self.etag, self.modified
+
+
+def ask_source(url: str) -> Stamp | None:
+    """Return what the source says of a file, None when it has none.
+
+    Raises:
+        SourceUnreachableError, SourceError: as `with_retries`.
+    """
+    return with_retries(url, _ask_http if url.startswith("http") else _ask_files, url)
+
+
+def with_retries(url: str, get: Callable[..., T], *args: Any) -> T | None:
+    """Return what a request to a source returns, None when the source has no such file.
+
+    Raises:
+        SourceUnreachableError: no connection, after retries.
+        SourceError: the source fails in another way, after retries.
+    """
+    retries = Retrying(
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_exponential_jitter(multiplier=0.2, max=5),
+        retry=retry_if_exception(_is_worth_retrying),
+        reraise=True,
+    )
+    try:
+        return retries(get, *args)
+    except Exception as error:
+        if _is_absent(error):
+            _check_source_exists(url)
+            return None
+        if _is_unreachable(error):
+            raise SourceUnreachableError(f"no connection to {url}: {error}") from error
+        raise SourceError(f"{url} could not be had: {error!r}") from error
+
+
+def open_source(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system of an address, and the file's name in it."""
+    # A kept file system would also keep its listings, and never see a month appear.
+    if not url.startswith("http"):
+        return fsspec.url_to_fs(url, skip_instance_cache=True)
+    from aiohttp import ClientTimeout
+
+    # A large month may take long; only silence is an error.
+    timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
+    options = {"trust_env": True, "timeout": timeout}
+    return fsspec.url_to_fs(url, client_kwargs=options, skip_instance_cache=True)
+
+
+def _ask_files(url: str) -> Stamp:
+    files, name = open_source(url)
+    info = files.info(name)
+    etag = info.get("ETag") or info.get("etag")
+    changed = (info[key] for key in ("LastModified", "mtime", "updated", "created") if key in info)
+    return Stamp(url, info.get("size"), etag, next(map(str, changed), None))
+
+
+def _ask_http(url: str) -> Stamp:
+    # fsspec's `info` would turn every failure, no network included, into "file not found".
+    import requests
+
+    for method in ("HEAD", "GET"):
+        with requests.request(
+            method, url, timeout=(CONNECT_S, SILENCE_S), stream=True, allow_redirects=True,
+            headers={"Accept-Encoding": "identity"},  # the size of the file, not of its packing
+        ) as response:  # fmt: skip
+            if method == "HEAD" and response.status_code in NO_HEAD:
+                continue
+            response.raise_for_status()
+            size = response.headers.get("Content-Length", "")
+            return Stamp(
+                url, int(size) if size.isdecimal() else None,
+                response.headers.get("ETag"), response.headers.get("Last-Modified"),
+            )  # fmt: skip
+    raise AssertionError("GET returns or raises")
+
+
+# --- kinds of failure --------------------------------------------------------------------
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it was raised from, down to the first cause."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _status(error: BaseException) -> int | None:
+    """HTTP status behind an error, also from inside an S3 response; not a proxy's own."""
+    for cause in _causes(error):
+        response: Any = getattr(cause, "response", None)
+        if isinstance(response, dict):
+            return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if hasattr(response, "status_code"):
+            return response.status_code
+        if type(cause).__name__ != "ClientHttpProxyError" and hasattr(cause, "status"):
+            return cause.status
+    return None
+
+
+def _is_absent(error: BaseException) -> bool:
+    # The public bucket answers 403, not 404, for a month that is not there.
+    return isinstance(error, FileNotFoundError) or _status(error) in (403, 404)
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    """No name, no route, refused, or a proxy that lets nothing out; an answer is not this."""
+    return any(
+        isinstance(cause, (ConnectionRefusedError, socket.gaierror))
+        or getattr(cause, "errno", None) in NO_ROUTE
+        or type(cause).__name__ in NO_CONNECTION
+        for cause in _causes(error)
+    )
+
+
+def _is_worth_retrying(error: BaseException) -> bool:
+    if _is_absent(error) or isinstance(
+        error, (ValueError, ImportError, PermissionError, SourceError)
+    ):
+        return False
+    status = _status(error)
+    return status is None or status >= 500 or status in (408, 429)
+
+
+def _check_source_exists(url: str) -> None:
+    """A folder that is not there is a mistake in `TLC_URL`, not an unpublished month."""
+    base = url.rsplit("/trip-data/", 1)[0].removeprefix("file://")
+    if "://" not in base and not Path(base).is_dir():
+        raise SourceError(f"TLC_URL names a folder that does not exist: {base}")
