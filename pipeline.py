@@ -404,24 +404,43 @@ def replay(data: str, service: str, url: str, days: int | None, rides: int | Non
 @cli.command()
 @click.option("--months", required=True, help="Months to live through, as --train-data.")
 @click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
+@click.option(
+    "--delay-months",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 12),
+    help="From a month's end to its publication; TLC takes about two.",
+)
+@click.option("--share", default=1.0, show_default=True, help="Of each month's trips.")
+@click.option("--table", type=click.Path(dir_okay=False), help="File to write: .md or .csv.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="PNG file to write.")
-def backtest(months: str, service: str, plot: str | None) -> None:
-    """Time travel: live through months with the model frozen, retrained monthly, or by auto."""
+def backtest(
+    months: str, service: str, delay_months: int, share: float, table: str | None, plot: str | None
+) -> None:
+    """Time travel: live through months with the model frozen, retrained monthly, or by auto.
+
+    A killed backtest goes on at the month it was in when the same command is given again.
+    """
     from taxi_duration.domain.months import check_service, parse_months
-    from taxi_duration.loop.backtest import run_backtest, summarize
+    from taxi_duration.loop.backtest import run_backtest, summarize, write_table
     from taxi_duration.plots.backtest import save_plot
 
-    result = run_backtest(check_service(service), parse_months(months), say=click.echo)
+    result = run_backtest(
+        check_service(service), parse_months(months), click.echo,
+        delay_months=delay_months, share=share,
+    )  # fmt: skip
     for decision in result.decisions.itertuples():
         click.echo(f"{decision.day:%Y-%m-%d} {decision.what}: {decision.why}")
     for alarm in result.alarms[result.alarms["level"] == "alarm"].itertuples():
         click.echo(f"{alarm.day:%Y-%m-%d} ALARM: {alarm.why}")
-    table = result.table.round(3)
-    rows = [[month, *row] for month, row in zip(table.index, table.to_numpy(), strict=True)]
-    _print_table(f"Backtest of {service}, minutes", ["month", *table.columns], rows)
+    shown = result.table.round(3)
+    rows = [[month, *row] for month, row in zip(shown.index, shown.to_numpy(), strict=True)]
+    _print_table(f"Backtest of {service}, minutes", ["month", *shown.columns], rows)
     click.echo(", ".join(f"{name} {value:.3f}" for name, value in summarize(result).items()))
+    if table:
+        write_table(result, table)
     if plot:
-        save_plot(result, plot, f"{service} {months}")
+        save_plot(result, plot, f"{service} {months}, published after {delay_months} months")
 
 
 @cli.command()

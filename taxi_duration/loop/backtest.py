@@ -1,13 +1,14 @@
 """Time travel: real months answered day by day as if live, with the loop taking its turns.
 
 Three ways to live through the same months start with the same model: never retrain (frozen),
-retrain every month and always deploy (monthly), or let `auto` decide. `auto` is the real one,
-with its gate, monitor, shadow and A/B test; only notebooks, MLflow and the clock are left out.
+retrain with every published month and always deploy (monthly), or let `auto` decide. `auto` is
+the real one, with its gate, monitor, shadow and A/B test; only notebooks, MLflow and the clock
+are left out.
 """
 
 from __future__ import annotations
 
-import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +18,20 @@ import numpy as np
 import pandas as pd
 
 from taxi_duration import environment
-from taxi_duration.data.prepared import prepare_months
-from taxi_duration.domain.months import Month
-from taxi_duration.domain.rides import Rides
-from taxi_duration.errors import SettingError
+from taxi_duration.data.prepared import PreparedMonth, prepare_months
+from taxi_duration.data.sources import published_months
+from taxi_duration.domain.months import Month, format_months
+from taxi_duration.errors import SettingError, SourceUnreachableError
+from taxi_duration.files import write_bytes
 from taxi_duration.live.deployment import deploy_champion
+from taxi_duration.loop.backtest_state import Keeper, backtest_key
 from taxi_duration.loop.monitor import serving
 from taxi_duration.loop.settings import AutoSettings, auto_settings
-from taxi_duration.loop.simulated_world import Fit, Fitted, SimulatedWorld, start_of
+from taxi_duration.loop.simulated_world import Fit, Fitted, Measure, SimulatedWorld, start_of
 from taxi_duration.training.fit import fit_model
+from taxi_duration.training.refit import with_shown_intervals
 
-MIN_MONTHS = 4  # to train, to validate, and two to live through
-ALARM_NAME_DAYS = pd.Timedelta(days=9)
+MIN_LIVED = 2  # months to live through; fewer say nothing of a loop
 STRATEGIES = ("frozen", "monthly", "auto")
 
 
@@ -54,65 +57,131 @@ def run_backtest(
     say: Callable[[str], None] = lambda _: None,
     settings: AutoSettings | None = None,
     fit: Fit = fit_model,
+    measure: Measure = with_shown_intervals,
+    delay_months: int = 0,
+    share: float = 1.0,
 ) -> Backtest:
     """Live through months: the first trains the model, the second validates it.
 
+    Riders come from the first month on in which both are published. What is fitted and lived
+    through is kept in data/backtest/, so that a killed backtest goes on where it was.
+
     Args:
         service: green, yellow, …
-        months: in time order; at least MIN_MONTHS.
+        months: in time order; those that are missing for good are left out.
         say: prints a line of progress.
         settings: of `auto`; the package's own when None.
-        fit: fits a model, `training.fit.fit_model`.
+        fit, measure: as `SimulatedWorld`.
+        delay_months: from a month's end to its publication.
+        share: of the trips of each month, evenly spread.
     Raises:
         TaxiError: a month cannot be had, or there are too few.
     """
-    if len(months) < MIN_MONTHS:
+    settings = settings or auto_settings()
+    if not 0 < share <= 1 or delay_months < 0:
         raise SettingError(
-            f"{len(months)} months are too few to live through; at least {MIN_MONTHS}"
+            f"share is {share:g} and delay {delay_months} months; a share is above 0 and at most "
+            "1, a delay is not negative"
         )
-    trips = {month.raw.month: month.trips() for month in prepare_months(service, months)}
-    world = SimulatedWorld(service, trips, settings or auto_settings(), fit)
+    months = _existing(service, months, say)
+    lived = [m for m in months[2:] if m.shift(-1 - delay_months) >= months[1]]
+    if len(lived) < MIN_LIVED:
+        raise SettingError(
+            f"of {len(months)} months {len(lived)} can be lived through, at least {MIN_LIVED} "
+            f"are needed: one trains, one validates, and {delay_months} pass until both are known"
+        )
+    prepared = prepare_months(service, months)
+    digests = (month.raw.sha256 for month in prepared)
+    key = backtest_key(digests, settings, service, format_months(months), delay_months, share)
+    keeper = Keeper(environment.data_dir() / "backtest", key, say)
+    world = SimulatedWorld(
+        service, _by_month(prepared, share, PreparedMonth.trips),
+        _by_month(prepared, share, PreparedMonth.trips), settings, keeper.keeping(fit),
+        measure, delay_months,
+    )  # fmt: skip
     # The loop keeps its state in a deployment folder: one of its own, not the real one.
-    with tempfile.TemporaryDirectory() as folder, environment.temporary_home(Path(folder)):
-        return _live_through(world, months, say)
+    with environment.temporary_home(keeper.home):
+        return _live_through(world, months, lived, keeper)
+
+
+def write_table(result: Backtest, path: str | Path) -> None:
+    """Write the months with a last row for all of them; as Markdown for `.md`, else as CSV."""
+    table = pd.concat([result.table, pd.DataFrame([_all_months(result.table)], index=["all"])])
+    table = table.rename_axis("month").round(3).reset_index()
+    if Path(path).suffix == ".md":
+        lines = [table.columns, ["---"] * table.shape[1], *table.astype(str).to_numpy()]
+        text = "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+    else:
+        text = table.to_csv(index=False)
+    write_bytes(path, text.encode())
+
+
+def summarize(result: Backtest) -> dict[str, float]:
+    """Return each strategy's MAE over all rides (minutes), and what the others save of frozen's."""
+    every = _all_months(result.table)
+    means = {name: float(every[f"{name}_mae"]) for name in STRATEGIES}
+    saved = {f"{name}_saves": means["frozen"] - means[name] for name in STRATEGIES[1:]}
+    return {**means, **saved}
+
+
+def _existing(service: str, months: list[Month], say: Callable[[str], None]) -> list[Month]:
+    """The months that the source has; all of them when they will come from the sample."""
+    if environment.data_mode() == "sample":
+        return months
+    try:
+        found = list(published_months(service, months))
+    except SourceUnreachableError:
+        if environment.data_mode() == "tlc":
+            raise
+        return months
+    if missing := sorted({*months} - {*found}):
+        say(f"not published: {format_months(missing)}")
+    return found
+
+
+def _by_month(
+    prepared: list[PreparedMonth], share: float, read: Callable[[PreparedMonth], pd.DataFrame]
+) -> dict[Month, pd.DataFrame]:
+    """Each month's trips, every 1/share-th of them."""
+    trips = {}
+    for month in prepared:
+        frame = read(month)
+        kept = np.arange(0, len(frame), 1 / share).astype("int64")
+        trips[month.raw.month] = frame.iloc[kept].reset_index(drop=True)
+    return trips
 
 
 def _live_through(
-    world: SimulatedWorld, months: list[Month], say: Callable[[str], None]
+    world: SimulatedWorld, months: list[Month], lived: list[Month], keeper: Keeper
 ) -> Backtest:
+    rows = keeper.load(world)
     first = world.make_version(months[:1], months[1])
-    deploy_champion(first.version, "the first model")
-    world.serving_since = start_of(months[2])
-    rows = []
-    for i, month in enumerate(months[2:], 2):
-        window = months[max(i - 1 - world.settings.window_months, 0) : i - 1]
-        monthly = world.make_version(window, months[i - 1])
-        truth = world.trips[month]["duration"].to_numpy()
+    if rows:
+        keeper.say(f"going on after {rows[-1]['month']}")
+    else:
+        deploy_champion(first.version, "the first model")
+        world.serving_since = start_of(lived[0])
+    for i, month in enumerate(lived[len(rows) :], len(rows) + 1):
+        began = time.perf_counter()
         errors = {
-            "frozen": _errors(first, world.trips[month], truth),
-            "monthly": _errors(monthly, world.trips[month], truth),
+            "frozen": world.errors_of(first, month),
+            "monthly": world.errors_of(_monthly(world, months, month), month),
             "auto": world.live_month(month),
         }
         rows.append(_row(month, errors, world.worst_level, serving().champion.number))
-        say(_in_words(rows[-1]))
+        keeper.save(world, rows)
+        seconds = time.perf_counter() - began
+        keeper.say(f"[{i}/{len(lived)}] {_in_words(rows[-1])}, {seconds:.0f} s")
     decisions = pd.DataFrame(world.decisions, columns=["day", "what", "why"])
     alarms = pd.DataFrame(world.alarms, columns=["day", "level", "why"])
     return Backtest(pd.DataFrame(rows).set_index("month"), decisions, alarms)
 
 
-def summarize(result: Backtest) -> dict[str, float]:
-    """Return each strategy's MAE over all rides (minutes), and what the others save of frozen's."""
-    weights = result.table["rows"]
-    means = {
-        name: float(np.average(result.table[f"{name}_mae"], weights=weights)) for name in STRATEGIES
-    }
-    saved = {f"{name}_saves": means["frozen"] - means[name] for name in STRATEGIES[1:]}
-    return {**means, **saved}
-
-
-def _errors(fitted: Fitted, trips: pd.DataFrame, truth: np.ndarray) -> np.ndarray:
-    error: np.ndarray = fitted.model.answer(Rides.from_frame(trips)).duration - truth
-    return error
+def _monthly(world: SimulatedWorld, months: list[Month], month: Month) -> Fitted:
+    """Who answers a month when every published month makes a new version at once."""
+    published = [m for m in months if m.shift(1 + world.delay_months) <= month]
+    window = published[-1 - world.settings.window_months : -1]
+    return world.make_version(window, published[-1])
 
 
 def _row(month: Month, errors: dict[str, np.ndarray], level: str, version: int) -> dict[str, Any]:
@@ -121,6 +190,17 @@ def _row(month: Month, errors: dict[str, np.ndarray], level: str, version: int) 
         row[f"{name}_mae"] = float(np.abs(error).mean())
         row[f"{name}_rmse"] = float(np.sqrt(np.mean(error.astype("float64") ** 2)))
     return {**row, "level": level, "serves": version}
+
+
+def _all_months(table: pd.DataFrame) -> dict[str, Any]:
+    """The row over all rides."""
+    weights = table["rows"]
+    row: dict[str, Any] = {"rows": int(weights.sum())}
+    for name in STRATEGIES:
+        row[f"{name}_mae"] = float(np.average(table[f"{name}_mae"], weights=weights))
+        squares = np.average(table[f"{name}_rmse"] ** 2, weights=weights)
+        row[f"{name}_rmse"] = float(np.sqrt(squares))
+    return {**row, "level": "", "serves": ""}
 
 
 def _in_words(row: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ from msgspec import to_builtins
 from taxi_duration.chain.candidates import score_model
 from taxi_duration.chain.run_settings import RunSettings, check_settings
 from taxi_duration.domain.findings import Level, worst
-from taxi_duration.domain.months import Month
+from taxi_duration.domain.limits import TRIP_MINUTES
+from taxi_duration.domain.months import Month, format_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version, model_name
 from taxi_duration.evaluation.bootstrap import Estimate
@@ -32,16 +33,22 @@ from taxi_duration.live.deployment import Deployment
 from taxi_duration.loop.monitor import DAY_SECONDS, answer_trips, make_sample, serving
 from taxi_duration.loop.settings import AutoSettings
 from taxi_duration.loop.turn import take_turn
-from taxi_duration.loop.world import World
+from taxi_duration.loop.world import Republished, World
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.training.baselines import fit_baselines
 
 Fit = Callable[[str, Rides, np.ndarray], DurationModel]
+Measure = Callable[[DurationModel, DurationModel, Rides, np.ndarray], DurationModel]
+KEPT_ANSWERS = 6  # whole months of answers in memory, about 10 MB each
+STATE = ("time", "serving_since", "log_days", "decisions", "alarms", "worst_level")
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A version with its model and what its card would say, kept in memory."""
+    """A version with its model and what its card would say, kept in memory.
+
+    `judged` is the number of the version that it is a refit of.
+    """
 
     version: Version
     model: DurationModel
@@ -49,6 +56,7 @@ class Fitted:
     train: list[Month]
     validation: Month
     reference: Sample
+    judged: int | None = None
 
     @property
     def card(self) -> dict[str, Any]:
@@ -60,13 +68,23 @@ class Fitted:
 class SimulatedWorld(World):
     """What each method is for stands at `World`; how it is played from memory, here.
 
-    A month is published when it is over, and a ride's truth is known at the end of its day.
+    A month is published `delay_months` after it is over, and a ride's truth is known at the end
+    of its day.
+
+    Args:
+        trips: by month, to learn from and to judge by.
+        rides: by month, what riders ask: also rides that no score counts.
+        fit: as `training.fit.fit_model`.
+        measure: as `training.refit.with_shown_intervals`.
     """
 
     service: str
     trips: dict[Month, pd.DataFrame]
+    rides: dict[Month, pd.DataFrame]
     settings: AutoSettings
     fit: Fit
+    measure: Measure
+    delay_months: int = 0
     time: float = 0.0
     serving_since: float = 0.0
     versions: list[Fitted] = field(default_factory=list)
@@ -74,28 +92,32 @@ class SimulatedWorld(World):
     decisions: list[tuple[Any, str, str]] = field(default_factory=list)
     alarms: list[tuple[Any, str, str]] = field(default_factory=list)
     worst_level: Level = "ok"
+    answers: dict[tuple[int, Month], pd.DataFrame] = field(default_factory=dict)
 
     def live_month(self, month: Month) -> np.ndarray:
         """Answer a month day by day, with a turn of the loop each night.
 
         Returns:
-            Errors (answered - actual, minutes) of what riders got, shape (rides,).
+            Errors (answered - actual, minutes) of the scored rides, shape (rides,).
         """
         self.worst_level = "ok"
-        trips = self.trips[month].sort_values("pickup_at", kind="stable")
-        day = trips["pickup_at"].to_numpy().astype("datetime64[D]")
+        day = self.rides[month]["pickup_at"].to_numpy().astype("datetime64[D]")
         start, end = _first_day(month), _first_day(month.shift(1))
         errors = []
         for today in np.arange(start, end):
             # A few trips are dated outside their month: the first and last day take them.
             rows = (day == today) | ((today == start) & (day < start))
             rows |= (today == end - 1) & (day >= end)
-            errors.append(self._live_day(trips[rows], today))
+            errors.append(self._live_day(month, rows, today))
         return np.concatenate(errors)
 
-    def _live_day(self, trips: pd.DataFrame, today: np.datetime64) -> np.ndarray:
+    def errors_of(self, fitted: Fitted, month: Month) -> np.ndarray:
+        """Errors (minutes) of a version that answers a whole month, as `live_month`."""
+        return _scored_errors(self._answered(fitted.version, month))
+
+    def _live_day(self, month: Month, rows: np.ndarray, today: np.datetime64) -> np.ndarray:
         before = serving()
-        frame = self._answer(before, trips, _seconds(today)) if len(trips) else pd.DataFrame()
+        frame = self._answer(before, month, rows, _seconds(today))
         if len(frame):
             self.log_days = [*self.log_days[-self.settings.max_test_days :], frame]
         self.time = _seconds(today + 1)
@@ -104,34 +126,57 @@ class SimulatedWorld(World):
                 self.decisions.append((today, line["what"], line["why"]))
         if serving().champion != before.champion:
             self.serving_since = self.time
-        if not len(frame):
-            return np.zeros(0)
-        error: np.ndarray = (frame["duration"] - frame["true_duration"]).to_numpy()
-        return error
+        return _scored_errors(frame)
 
-    def _answer(self, deployment: Deployment, trips: pd.DataFrame, asked_at: float) -> pd.DataFrame:
-        """Answer a day's rides as the service would, by arms and with shadow answers."""
-        frame = self._arm("champion", deployment.champion, trips, asked_at)
+    def _answer(
+        self, deployment: Deployment, month: Month, rows: np.ndarray, asked_at: float
+    ) -> pd.DataFrame:
+        """Answer a day's rides as the service would: by arms, each with the other's answers."""
+        frame = self._arm("champion", deployment.champion, month, rows, asked_at)
         challenger = deployment.challenger
         if challenger is None:
             return frame
-        other = self._arm("challenger", challenger, trips, asked_at)
-        shadowed = frame.assign(
-            shadow_model_sha256=challenger.sha256, shadow_duration=other["duration"]
-        )
-        keys = [f"{asked_at:.0f}-{i}" for i in range(len(trips))]
+        other = self._arm("challenger", challenger, month, rows, asked_at)
+        keys = [f"{asked_at:.0f}-{i}" for i in range(len(frame))]
         arms = [arm_of(key, deployment.ab_share, challenger.sha256) for key in keys]
-        theirs = np.array(arms) == "challenger"
-        return pd.concat([shadowed[~theirs], other[theirs]]).sort_index()
+        theirs = np.array(arms, dtype="U10") == "challenger"
+        frame, other = _beside(frame, other), _beside(other, frame)
+        return pd.concat([frame[~theirs], other[theirs]]).sort_index()
 
     def _arm(
-        self, arm: str, version: Version, trips: pd.DataFrame, asked_at: float
+        self, arm: str, version: Version, month: Month, rows: np.ndarray, asked_at: float
     ) -> pd.DataFrame:
-        fitted = self._fitted(version)
-        return answer_trips(fitted.model, fitted.card, trips).assign(
-            asked_at=asked_at, model_sha256=version.sha256, arm=arm,
-            shadow_model_sha256=None, shadow_duration=np.nan,
+        return self._answered(version, month)[rows].assign(
+            asked_at=asked_at, model_sha256=version.sha256, arm=arm, shadow_model_sha256=None,
+            shadow_duration=np.nan, shadow_p10=np.nan, shadow_p90=np.nan,
         )  # fmt: skip
+
+    def _answered(self, version: Version, month: Month) -> pd.DataFrame:
+        """A version's answers to all rides of a month, made once."""
+        key = (version.number, month)
+        if key not in self.answers:
+            fitted = self._fitted(version)
+            kept = list(self.answers.items())[-KEPT_ANSWERS + 1 :]
+            frame = answer_trips(fitted.model, fitted.card, self.rides[month])
+            self.answers = {**dict(kept), key: frame}
+        return self.answers[key]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return where this world stands, without months and models."""
+        state = {name: getattr(self, name) for name in STATE}
+        return {**state, "versions": [{**vars(f), "model": None} for f in self.versions]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where a world stood; models are fitted again, or looked up by `fit`."""
+        for name in STATE:
+            setattr(self, name, state[name])
+        self.versions = []
+        for entry in state["versions"]:
+            model = self._fit(self._joined(entry["train"]))
+            if entry["judged"] is not None:
+                judged = self.versions[entry["judged"] - 1]
+                model = self._measured(model, judged, entry["validation"])
+            self.versions.append(Fitted(**{**entry, "model": model}))
 
     # --- months -------------------------------------------------------------------------
 
@@ -141,10 +186,15 @@ class SimulatedWorld(World):
 
     def months_of(self, version: Version) -> list[Month]:
         fitted = self._fitted(version)
-        return [*fitted.train, fitted.validation]
+        return sorted({*fitted.train, fitted.validation})
 
-    def is_published(self, version: Version, month: Month) -> bool:
-        return month in self.trips and self.time >= start_of(month.shift(1))
+    def find_published(self, version: Version, months: Iterable[Month]) -> Iterator[Month]:
+        delay = 1 + self.delay_months
+        return (m for m in months if m in self.trips and self.time >= start_of(m.shift(delay)))
+
+    def fetch_republished(self, version: Version, months: Iterable[Month]) -> list[Republished]:
+        """Months do not change here."""
+        return []
 
     def month_health(self, version: Version, month: Month) -> Health:
         fitted = self._fitted(version)
@@ -191,13 +241,30 @@ class SimulatedWorld(World):
         """Fit on the window; the second month given is the one that judges."""
         return self.make_version(settings.train_months, settings.val_months[0]).version
 
-    def gate(self, champion: Version, challenger: Version, month: Month) -> Decision:
-        ours, theirs = self._fitted(challenger), self._fitted(champion)
+    def gate(self, champion: Version | None, challenger: Version, month: Month) -> Decision:
+        ours = self._fitted(challenger)
+        theirs = None if champion is None else self._fitted(champion).model
         train = pd.concat([self.trips[m] for m in ours.train])
         lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
         trips = self.trips[month]
         rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
-        return compare_models(theirs.model, ours.model, lookups, rides, actual)
+        return compare_models(theirs, ours.model, lookups, rides, actual)
+
+    def refit(
+        self,
+        judged: Version,
+        months: list[Month],
+        run_id: str | None,
+        remember: Callable[[str], None],
+    ) -> Version:
+        fitted = self._fitted(judged)
+        for known in self.versions:
+            if (known.train, known.validation) == (months, months[-1]):
+                return known.version
+        trips = self._joined(months)
+        model = self._measured(self._fit(trips), fitted, months[-1])
+        made = self._keep(model, fitted.metrics, months, months[-1], trips, judged.number)
+        return made.version
 
     def check_bundle(self, version: Version) -> None:
         """Nothing is on disk."""
@@ -220,20 +287,56 @@ class SimulatedWorld(World):
                 return fitted
         tags = {"TRAIN_DATA": ",".join(map(str, train)), "VAL_DATA": str(validation)}
         check_settings(**tags, SERVICE=self.service)
-        trips = pd.concat([self.trips[month] for month in train], ignore_index=True)
-        duration = trips["duration"].to_numpy()
-        model = self.fit(self.settings.model, Rides.from_frame(trips), duration)
-        metrics, digest = score_model(model, self.trips[validation])
+        trips = self._joined(train)
+        model = self._fit(trips)
+        metrics, _ = score_model(model, self.trips[validation])
+        return self._keep(model, metrics, train, validation, trips)
+
+    def _measured(self, model: DurationModel, judged: Fitted, month: Month) -> DurationModel:
+        shown = self.trips[month]
+        actual = shown["duration"].to_numpy()
+        return self.measure(model, judged.model, Rides.from_frame(shown), actual)
+
+    def _joined(self, months: list[Month]) -> pd.DataFrame:
+        return pd.concat([self.trips[month] for month in months], ignore_index=True)
+
+    def _fit(self, trips: pd.DataFrame) -> DurationModel:
+        return self.fit(self.settings.model, Rides.from_frame(trips), trips["duration"].to_numpy())
+
+    def _keep(
+        self,
+        model: DurationModel,
+        metrics: dict[str, Any],
+        train: list[Month],
+        validation: Month,
+        trips: pd.DataFrame,
+        judged: int | None = None,
+    ) -> Fitted:
         number = len(self.versions) + 1
-        # Two versions that answer alike are still two.
-        sha256 = hashlib.sha256(f"{number}-{digest}".encode()).hexdigest()
+        sha256 = hashlib.sha256(f"{number} {format_months(train)}".encode()).hexdigest()
         version = Version(model_name(self.service), number, sha256, "tlc")
         reference = make_sample(model, trips, self.trips[validation])
-        self.versions.append(Fitted(version, model, metrics, train, validation, reference))
-        return self.versions[-1]
+        made = Fitted(version, model, metrics, train, validation, reference, judged)
+        self.versions.append(made)
+        return made
 
     def _fitted(self, version: Version) -> Fitted:
         return self.versions[version.number - 1]
+
+
+def _beside(frame: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The same rides with what another version answered to each."""
+    return frame.assign(
+        shadow_model_sha256=other["model_sha256"], shadow_duration=other["duration"],
+        shadow_p10=other["p10"], shadow_p90=other["p90"],
+    )  # fmt: skip
+
+
+def _scored_errors(frame: pd.DataFrame) -> np.ndarray:
+    """Answered - actual (minutes) of the rides that the course rule scores."""
+    rows = frame["true_duration"].between(*TRIP_MINUTES).to_numpy()
+    error: np.ndarray = (frame["duration"] - frame["true_duration"]).to_numpy()[rows]
+    return error
 
 
 def start_of(month: Month) -> float:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from taxi_duration import environment
 from taxi_duration.data.prepared import PreparedMonth
 from taxi_duration.domain.months import Month, parse_months
 from taxi_duration.domain.rides import Answers
-from taxi_duration.errors import SettingError
+from taxi_duration.errors import SettingError, SourceUnreachableError
 from taxi_duration.loop import backtest
 from taxi_duration.loop.backtest import (
     STRATEGIES,
+    Backtest,
     run_backtest,
     summarize,
+    write_table,
 )
+from taxi_duration.loop.settings import auto_settings
+from taxi_duration.loop.simulated_world import SimulatedWorld, start_of
 
 MONTHS = parse_months("2021-01:2021-06")
 CHANGE = Month(2021, 4)
@@ -41,6 +48,11 @@ class Slope:
         return Answers(minutes, low, middle, high, np.full(len(rides), 50), known)
 
 
+def same_intervals(model, judged, rides, actual):
+    """A line has no intervals to measure anew."""
+    return model
+
+
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory):
     """Six sample months; from April on every trip takes a third less: the streets are empty."""
@@ -57,7 +69,7 @@ def lived(tmp_path_factory):
 
     patch.setattr(PreparedMonth, "trips", trips)
     home = environment.home()
-    result = run_backtest("green", MONTHS, fit=Slope)
+    result = run_backtest("green", MONTHS, fit=Slope, measure=same_intervals)
     yield result, home
     patch.undo()
 
@@ -115,6 +127,160 @@ def test_summary_weighs_months_by_their_trips(lived):
     assert summarize(result)["frozen"] == pytest.approx(expected)
 
 
-def test_too_few_months_to_live_through_are_refused(home):
-    with pytest.raises(SettingError, match="at least 4"):
-        run_backtest("green", MONTHS[: backtest.MIN_MONTHS - 1])
+@pytest.mark.parametrize(("months", "delay"), [(3, 0), (5, 2)])
+def test_too_few_months_to_live_through_are_refused(home, months, delay):
+    with pytest.raises(SettingError, match="1 can be lived through, at least 2"):
+        run_backtest("green", MONTHS[:months], delay_months=delay)
+
+
+@pytest.mark.parametrize(("share", "delay"), [(0.0, 0), (1.1, 0), (1.0, -1)])
+def test_share_and_delay_that_cannot_be_are_refused(home, share, delay):
+    with pytest.raises(SettingError, match="share"):
+        run_backtest("green", MONTHS, share=share, delay_months=delay)
+
+
+# --- killed, and going on ----------------------------------------------------------------
+
+
+class KilledError(Exception):
+    """Stands for any death."""
+
+
+class Mortal:
+    """Fits lines, counts them, and dies before one of them."""
+
+    def __init__(self, dies_at=None):
+        self.fits, self.dies_at = 0, dies_at
+
+    def __call__(self, *args):
+        self.fits += 1
+        if self.fits == self.dies_at:
+            raise KilledError
+        return Slope(*args)
+
+
+@pytest.fixture
+def small(home, monkeypatch):
+    monkeypatch.setenv("SAMPLE_ROWS", "500")
+
+    def run(fit, say=lambda _: None, **choices):
+        months = MONTHS[:5]
+        return run_backtest("green", months, say, fit=fit, measure=same_intervals, **choices)
+
+    return run
+
+
+def assert_same(one: Backtest, other: Backtest) -> None:
+    pd.testing.assert_frame_equal(one.table, other.table)
+    pd.testing.assert_frame_equal(one.decisions, other.decisions)
+    pd.testing.assert_frame_equal(one.alarms, other.alarms)
+
+
+def test_killed_backtest_goes_on_and_ends_as_one_that_was_not(small, home, tmp_path, monkeypatch):
+    mortal, said = Mortal(dies_at=3), []
+    with pytest.raises(KilledError):
+        small(mortal)
+    again = Mortal()
+    resumed = small(again, said.append)
+    assert any(line.startswith("going on after 2021-0") for line in said)
+    monkeypatch.setenv("TAXI_HOME", str(tmp_path / "undisturbed"))
+    whole = Mortal()
+    assert_same(resumed, small(whole))
+    assert mortal.fits - 1 + again.fits == whole.fits  # none is fitted twice
+
+
+def test_finished_backtest_is_read_back_and_changed_choices_begin_anew(small):
+    first = small(Mortal())
+    again, half = Mortal(), Mortal()
+    assert_same(first, small(again))
+    assert again.fits == 0
+    halved = small(half, share=0.5)
+    assert half.fits > 0
+    assert (halved.table["rows"] < 0.6 * first.table["rows"]).all()
+
+
+def test_backtest_never_touches_the_folders_of_the_real_deployment(small, tmp_path, monkeypatch):
+    folder = tmp_path / "real"
+    folder.mkdir()
+    (folder / "deployment.json").write_text("{}")
+    monkeypatch.setenv("DEPLOYMENT_DIR", str(folder))
+    small(Mortal())
+    assert [path.name for path in folder.iterdir()] == ["deployment.json"]
+    assert environment.deployment_dir() == folder
+
+
+# --- the calendar ------------------------------------------------------------------------
+
+
+def test_riders_come_when_the_first_two_months_are_published(small):
+    table = small(Mortal(), delay_months=1).table
+    assert list(table.index) == ["2021-04", "2021-05"]
+
+
+@pytest.mark.parametrize(
+    ("delay", "window", "judge"),
+    [(0, "2021-02:2021-04", "2021-05"), (2, "2021-01:2021-02", "2021-03")],
+)
+def test_monthly_knows_what_is_published_when_the_month_begins(delay, window, judge):
+    made = SimpleNamespace(delay_months=delay, settings=auto_settings(), make_version=lambda *a: a)
+    months = [*MONTHS[:5], Month(2021, 6)]
+    assert backtest._monthly(made, months, Month(2021, 6)) == (
+        parse_months(window), parse_months(judge)[0],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("delay", [0, 2])
+def test_month_is_published_when_it_is_over_and_the_delay_has_passed(delay):
+    world = SimulatedWorld("green", dict.fromkeys(MONTHS), {}, auto_settings(), None, None, delay)
+    march = Month(2021, 3)
+    world.time = start_of(march.shift(1 + delay))
+    assert list(world.find_published(None, [march.shift(1), march])) == [march]
+    world.time -= 1
+    assert list(world.find_published(None, [march])) == []
+
+
+def test_months_that_are_missing_for_good_are_left_out_and_named(monkeypatch):
+    monkeypatch.setenv("DATA", "auto")
+    said, there = [], [m for m in MONTHS if m.month != 4]
+    monkeypatch.setattr(backtest, "published_months", lambda *_: iter(there))
+    assert backtest._existing("green", MONTHS, said.append) == there
+    assert said == ["not published: 2021-04"]
+
+    def unreachable(*_):
+        raise SourceUnreachableError("no route")
+
+    monkeypatch.setattr(backtest, "published_months", unreachable)
+    assert backtest._existing("green", MONTHS, said.append) == MONTHS
+    monkeypatch.setenv("DATA", "tlc")
+    with pytest.raises(SourceUnreachableError):
+        backtest._existing("green", MONTHS, said.append)
+
+
+def test_rides_outside_the_rule_are_asked_and_not_scored(lived):
+    """Riders tell all durations; the table counts the course rule's, as every card does."""
+    result, _ = lived
+    month = backtest.prepare_months("green", [Month(2021, 3)])[0]
+    assert len(month.every_ride()) > len(month.trips())
+    scored = month.every_ride()["duration"].between(1, 60).sum()
+    assert result.table.loc["2021-03", "rows"] == scored
+
+
+# --- what is written ---------------------------------------------------------------------
+
+
+def test_table_is_written_with_a_row_for_all_months(tmp_path):
+    columns = {f"{name}_{error}": [i + 1.0, i + 3.0]
+               for i, name in enumerate(STRATEGIES) for error in ("mae", "rmse")}  # fmt: skip
+    columns |= {"level": ["ok", "watch"], "serves": [1, 2]}
+    months = pd.Index(["2021-03", "2021-04"], name="month")
+    table = pd.DataFrame({"rows": [300, 100], **columns}, index=months)
+    result = Backtest(table, pd.DataFrame(), pd.DataFrame())
+    for name in ("table.csv", "table.md"):
+        write_table(result, tmp_path / name)
+    kept = pd.read_csv(tmp_path / "table.csv", index_col="month")
+    assert list(kept.index) == ["2021-03", "2021-04", "all"]
+    assert kept.loc["all", ["rows", "frozen_mae", "monthly_mae"]].tolist() == [400, 1.5, 2.5]
+    assert kept.loc["all", "frozen_rmse"] == pytest.approx(np.sqrt(3), abs=1e-3)
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[0].startswith("| month | rows | frozen_mae |")
+    assert lines[-1].startswith("| all | 400 | 1.5 |")
