@@ -67,9 +67,7 @@ def run_backtest(
     through is kept in data/backtest/, so that a killed backtest goes on where it was.
 
     Args:
-        service: green, yellow, …
         months: in time order; those that are missing for good are left out.
-        say: prints a line of progress.
         settings: of `auto`; the package's own when None.
         fit, measure: as `SimulatedWorld`.
         delay_months: from a month's end to its publication.
@@ -78,18 +76,9 @@ def run_backtest(
         TaxiError: a month cannot be had, or there are too few.
     """
     settings = settings or auto_settings()
-    if not 0 < share <= 1 or delay_months < 0:
-        raise SettingError(
-            f"share is {share:g} and delay {delay_months} months; a share is above 0 and at most "
-            "1, a delay is not negative"
-        )
+    _check(share, delay_months)
     months = _existing(service, months, say)
-    lived = [m for m in months[2:] if m.shift(-1 - delay_months) >= months[1]]
-    if len(lived) < MIN_LIVED:
-        raise SettingError(
-            f"of {len(months)} months {len(lived)} can be lived through, at least {MIN_LIVED} "
-            f"are needed: one trains, one validates, and {delay_months} pass until both are known"
-        )
+    lived = _lived(months, delay_months)
     prepared = prepare_months(service, months)
     digests = (month.raw.sha256 for month in prepared)
     key = backtest_key(digests, settings, service, format_months(months), delay_months, share)
@@ -102,6 +91,25 @@ def run_backtest(
     # The loop keeps its state in a deployment folder: one of its own, not the real one.
     with environment.temporary_home(keeper.home):
         return _live_through(world, months, lived, keeper)
+
+
+def _check(share: float, delay_months: int) -> None:
+    if not 0 < share <= 1 or delay_months < 0:
+        raise SettingError(
+            f"share is {share:g} and delay {delay_months} months; a share is above 0 and at most "
+            "1, a delay is not negative"
+        )
+
+
+def _lived(months: list[Month], delay_months: int) -> list[Month]:
+    """The months in which riders come: once the first two are published."""
+    lived = [m for m in months[2:] if m.shift(-1 - delay_months) >= months[1]]
+    if len(lived) < MIN_LIVED:
+        raise SettingError(
+            f"of {len(months)} months {len(lived)} can be lived through, at least {MIN_LIVED} "
+            f"are needed: one trains, one validates, and {delay_months} pass until both are known"
+        )
+    return lived
 
 
 def write_table(result: Backtest, path: str | Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from taxi_duration import environment
 from taxi_duration.chain.run_settings import RunSettings
 from taxi_duration.data.sources import without_downloads
-from taxi_duration.domain.months import Month
+from taxi_duration.domain.months import Month, format_months
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import WouldActError
 from taxi_duration.evaluation.gate import Decision
@@ -54,8 +54,18 @@ class DryWorld(PipelineWorld):
         how = f"go on with run {run_id}" if run_id else f"train {settings.model}"
         raise WouldActError(f"{how}: on {settings.train_data}, to be judged on {settings.val_data}")
 
-    def gate(self, champion: Version, challenger: Version, month: Month) -> Decision:
-        raise WouldActError(f"judge {challenger.ref} against {champion.ref} on {month}")
+    def gate(self, champion: Version | None, challenger: Version, month: Month) -> Decision:
+        against = f" against {champion.ref}" if champion else ""
+        raise WouldActError(f"judge {challenger.ref}{against} on {month}")
+
+    def refit(
+        self,
+        judged: Version,
+        months: list[Month],
+        run_id: str | None,
+        remember: Callable[[str], None],
+    ) -> Version:
+        raise WouldActError(f"fit {judged.ref} again, on {format_months(months)}")
 
     def restore_bundle(self, version: Version) -> bool:
         if is_gone(version):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
 
 from taxi_duration.domain.findings import LEVELS
-from taxi_duration.domain.months import Month, parse_month
+from taxi_duration.domain.months import Month, format_months, parse_month
 from taxi_duration.errors import BundleError, SourceError, SourceUnreachableError
 from taxi_duration.evaluation.health import Health
 from taxi_duration.live.audit import record
+from taxi_duration.loop.challenging import training_window
 from taxi_duration.loop.situation import Situation, Step, wait
+from taxi_duration.loop.world import Republished
 
 UNKNOWN = Health("live log", "unknown", 0, 0, pd.DataFrame(), [], [])
 
@@ -23,18 +26,10 @@ def idle(now: Situation) -> Step:
     live, back = look_at_champion(now)
     if back is not None:
         return back
-    looked_at = [parse_month(now.state.looked_at)] if now.state.looked_at else []
-    newest = max([*now.world.months_of(now.champion), *looked_at])
-    ahead = (newest.shift(i + 1) for i in range(now.settings.look_ahead_months))
     try:
-        month = next((m for m in ahead if now.world.is_published(now.champion, m)), None)
+        return _look_at_months(now, live)
     except (SourceUnreachableError, SourceError) as error:
         return wait(f"the source of months cannot be used: {error}")
-    if month is None:
-        worry = f"; the live log says {live.level}" if live.level != "ok" else ""
-        why = f"no month after {newest} is published{worry}"
-        return Step("nothing", why, None, {"live": live.overall()})
-    return _judge_month(now, month, live)
 
 
 def look_at_champion(now: Situation) -> tuple[Health, Step | None]:
@@ -74,6 +69,54 @@ def _adopt(now: Situation) -> Step:
     )
     why = "somebody else made it challenger; it is judged like any other"
     return Step(f"adopt {challenger.ref}", why, after)
+
+
+def _look_at_months(now: Situation, live: Health) -> Step:
+    """Is a month published that nobody has seen, or one published anew?"""
+    known = now.world.months_of(now.champion)
+    looked_at = [parse_month(now.state.looked_at)] if now.state.looked_at else []
+    newest = max([*known, *looked_at])
+    anew = now.world.fetch_republished(now.champion, known)
+    anew = [found for found in anew if found.after not in now.state.republished]
+    month = judging_month(now, newest)
+    if anew:
+        return _learn_anew(now, anew, month or max(known))
+    if month is None:
+        worry = f"; the live log says {live.level}" if live.level != "ok" else ""
+        why = f"no month after {newest} is published{worry}"
+        return Step("nothing", why, None, {"live": live.overall()})
+    return _judge_month(now, month, live)
+
+
+def judging_month(now: Situation, after: Month) -> Month | None:
+    """The newest published month after one, if there is a month to learn from before it.
+
+    A backlog of older months is learned from, not judged one by one; months that are missing
+    for good hide nothing that follows.
+    """
+    today = datetime.fromtimestamp(now.world.now(), UTC)
+    last = Month(today.year, today.month).shift(-1)  # a month is published when it is over
+    count = (last.year - after.year) * 12 + last.month - after.month
+    newest_first = (last.shift(-i) for i in range(count))
+    found = now.world.find_published(now.champion, newest_first)
+    return next((month for month in found if training_window(now, month, 1)), None)
+
+
+def _learn_anew(now: Situation, anew: list[Republished], month: Month) -> Step:
+    """Months that the champion knows have other bytes now: one that learned from them goes."""
+    names = format_months([found.month for found in anew])
+    done = (*now.state.republished, *(found.after for found in anew))
+    numbers = {"republished": {str(f.month): [f.before, f.after] for f in anew}}
+    what = f"the source has published {names} anew"
+    if not any(found.learned for found in anew):
+        why = f"{what}; {now.champion.ref} only judged by it: the next version learns from it"
+        return Step(f"keep {names} anew", why, now.enter("idle", republished=done), numbers)
+    after = now.enter(
+        "train", month=str(month), window=now.settings.window_months, champion=now.champion,
+        republished=done,
+    )  # fmt: skip
+    why = f"{what}; {now.champion.ref} learned from the old bytes"
+    return Step(f"retrain on {names} anew", why, after, numbers)
 
 
 def _judge_month(now: Situation, month: Month, live: Health) -> Step:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -13,17 +13,18 @@ import pandas as pd
 
 from taxi_duration import environment
 from taxi_duration.chain.chain import run_chain
+from taxi_duration.chain.refit import refit_version
 from taxi_duration.chain.release import mirror_aliases
 from taxi_duration.chain.run import load_run, new_run
-from taxi_duration.chain.run_settings import RunSettings
+from taxi_duration.chain.run_settings import RunSettings, check_settings
 from taxi_duration.data.prepared import concat_trips, prepare_months
-from taxi_duration.data.sources import fetch_month, fetch_months
+from taxi_duration.data.sources import fetch_republished, newest_edition, published_months
 from taxi_duration.domain.months import Month, parse_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version, bundle_folder
-from taxi_duration.errors import MonthNotPublishedError, PipelineError
+from taxi_duration.errors import PipelineError, SourceUnreachableError
 from taxi_duration.evaluation.bootstrap import Estimate
-from taxi_duration.evaluation.gate import Decision, check_unseen, compare_models
+from taxi_duration.evaluation.gate import Decision, check_unseen, compare_models, fitted_months
 from taxi_duration.evaluation.health import Health, draws_for, with_truth
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 from taxi_duration.live.verdict import write_verdict
@@ -35,7 +36,7 @@ from taxi_duration.loop.monitor import (
     make_verdict,
     recent_rides,
 )
-from taxi_duration.loop.world import World
+from taxi_duration.loop.world import Republished, World
 from taxi_duration.model.bundle import load_card, reference_of
 from taxi_duration.registry import tracking
 from taxi_duration.registry.pull_bundle import restore_bundle
@@ -73,22 +74,39 @@ class PipelineWorld(World):
         card = load_card(version.folder, environment.signing_key(), version.ref)
         return parse_months(f"{card['train_data']},{card['val_data']}")
 
-    def is_published(self, version: Version, month: Month) -> bool:
-        """Whether it can be had; it is in data/raw then.
-
-        A version that learned from real trips is never followed by one from the sample.
-        """
+    def find_published(self, version: Version, months: Iterable[Month]) -> Iterator[Month]:
+        """A version that learned from real trips is never followed by one from the sample."""
         today = datetime.now(UTC)
-        if (today.year, today.month) <= month:
-            return False
+        past = [month for month in months if month < (today.year, today.month)]
+        generated, mode = version.data_source == "sample", environment.data_mode()
+        if generated and mode == "sample":
+            yield from past
+            return
         try:
-            if version.data_source == "sample":
-                fetch_months(version.service, [month])
-            else:
-                fetch_month(version.service, month)
-        except MonthNotPublishedError:
-            return False
-        return True
+            yield from published_months(version.service, past)
+        except SourceUnreachableError:
+            if not generated or mode == "tlc":
+                raise
+            yield from past
+
+    def fetch_republished(self, version: Version, months: Iterable[Month]) -> list[Republished]:
+        if version.data_source == "sample":
+            return []
+        card = load_card(version.folder, environment.signing_key(), version.ref)
+        lineage = [entry for role in card["months"].values() for entry in role]
+        known = {entry["month"]: entry["sha256"] for entry in lineage}
+        learned = fitted_months(card)
+        found = []
+        try:
+            for month in months:
+                stored = newest_edition(version.service, month)
+                anew = fetch_republished(version.service, month) or stored
+                before = known.get(str(month), stored and stored.sha256)
+                if anew is not None and before not in (None, anew.sha256):
+                    found.append(Republished(month, before, anew.sha256, str(month) in learned))
+        except SourceUnreachableError as error:
+            self._say(f"whether months were published anew is not known: {error}")
+        return found
 
     def month_health(self, version: Version, month: Month) -> Health:
         return check_month(version, month)
@@ -131,8 +149,9 @@ class PipelineWorld(World):
         folder = bundle_folder(released["name"], released["version"])
         return Version.of(load_card(folder, environment.signing_key(), reference_of(folder)))
 
-    def gate(self, champion: Version, challenger: Version, month: Month) -> Decision:
-        (ours, our_card), (theirs, their_card) = map(load_version, (challenger, champion))
+    def gate(self, champion: Version | None, challenger: Version, month: Month) -> Decision:
+        ours, our_card = load_version(challenger)
+        theirs, their_card = load_version(champion) if champion else (None, our_card)
         check_unseen(str(month), our_card, their_card)
         train, trips = (
             concat_trips(prepare_months(our_card["service"], months, mode=our_card["data_source"]))
@@ -150,6 +169,20 @@ class PipelineWorld(World):
 
     def restore_bundle(self, version: Version) -> bool:
         return restore_bundle(lambda: self.client, version)
+
+    def refit(
+        self,
+        judged: Version,
+        months: list[Month],
+        run_id: str | None,
+        remember: Callable[[str], None],
+    ) -> Version:
+        model, card = load_version(judged)
+        given = {"TRAIN_DATA": card["train_data"], "VAL_DATA": card["val_data"]}
+        settings = check_settings(**given, MODEL=card["model_kind"], SERVICE=card["service"])
+        run = new_run(settings) if run_id is None else load_run(run_id)
+        remember(run.run_id)
+        return Version.of(refit_version(run, model, card, months))
 
     def check_bundle(self, version: Version) -> None:
         load_version(version)

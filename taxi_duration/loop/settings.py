@@ -20,7 +20,7 @@ class AutoSettings(Struct, frozen=True, forbid_unknown_fields=True):
     alarm_window_months: Count
     model: str
     max_age_months: Count
-    look_ahead_months: Count
+    window_reach_months: Count
     alpha: Share
     shadow_blocks: Count
     max_shadow_blocks: Count

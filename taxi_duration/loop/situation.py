@@ -78,7 +78,10 @@ class Situation:
     def done(self) -> State:
         """Idle again, with the month behind us."""
         looked_at = self.state.month or self.state.looked_at
-        return State("idle", self.state.serial, self.world.now(), looked_at=looked_at)
+        return State(
+            "idle", self.state.serial, self.world.now(), looked_at=looked_at,
+            republished=self.state.republished,
+        )  # fmt: skip
 
     def leave(self) -> Step:
         """The step for a test that somebody else ended."""

@@ -14,7 +14,7 @@ from taxi_duration.files import read_json, typed, write_json
 STATE_FILE = "auto.json"
 # Names of the steps, see `turn.STEPS`.
 Stage = Literal[
-    "idle", "train", "gate", "start_shadow", "shadow", "start_ab", "ab", "promote", "drop",
+    "idle", "train", "gate", "refit", "start_shadow", "shadow", "start_ab", "ab", "promote", "drop",
     "roll_back",
 ]  # fmt: skip
 
@@ -44,6 +44,7 @@ class State(Struct, frozen=True):
         attempts: trainings of this month that failed.
         challenger, champion: under test; what deployment.json must still say when a step acts.
         looked_at: newest month that was decided on.
+        republished: digests of months published anew that were dealt with.
         proven: the challenger was better in the shadow, so that riders need only not object.
         why: the reason of the present step, for the line that says it is done.
         unlogged: decisions that MLflow does not have yet.
@@ -59,6 +60,7 @@ class State(Struct, frozen=True):
     challenger: Version | None = None
     champion: Version | None = None
     looked_at: str | None = None
+    republished: tuple[str, ...] = ()
     proven: bool = False
     why: str = ""
     unlogged: tuple[Unlogged, ...] = field(default=(), name="untold")

@@ -33,6 +33,7 @@ STEPS: dict[Stage, Callable[[Situation], Step]] = {
     "idle": looking.idle,
     "train": challenging.train,
     "gate": challenging.gate,
+    "refit": challenging.refit,
     "start_shadow": testing.start_shadow,
     "shadow": testing.shadow,
     "start_ab": testing.start_ab,
@@ -99,7 +100,7 @@ def _take_steps(
         unlogged = (*state.unlogged, Unlogged(key, step.version))
         write_state(replace(step.state, serial=state.serial + 1, unlogged=unlogged))
         if step.state.stage == "idle" != state.stage:
-            break  # a month is dealt with; a backlog takes a turn for each
+            break  # a month is dealt with
     _log_decisions(world, say)
     return lines
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
@@ -13,6 +13,20 @@ from taxi_duration.domain.version import Version
 from taxi_duration.evaluation.bootstrap import Estimate
 from taxi_duration.evaluation.gate import Decision
 from taxi_duration.evaluation.health import Health
+
+
+class Republished(NamedTuple):
+    """A month that the source published anew.
+
+    Args:
+        before, after: SHA-256 of the old bytes and of the new ones.
+        learned: the version in question was fitted on the old ones.
+    """
+
+    month: Month
+    before: str
+    after: str
+    learned: bool
 
 
 class World(Protocol):
@@ -26,11 +40,22 @@ class World(Protocol):
     def months_of(self, version: Version) -> list[Month]:
         """Months that a version was trained and validated on."""
 
-    def is_published(self, version: Version, month: Month) -> bool:
-        """Whether a month of the version's service can be had.
+    def find_published(self, version: Version, months: Iterable[Month]) -> Iterator[Month]:
+        """Those months of the version's service that can be had, in their order.
+
+        Each is asked for when the one before it was taken; nothing is downloaded.
 
         Raises:
             SourceUnreachableError, SourceError: the source does not say.
+        """
+
+    def fetch_republished(self, version: Version, months: Iterable[Month]) -> list[Republished]:
+        """Months of which the source has other bytes than the version knows; fetched beside.
+
+        Of a month that the version does not know, other bytes than lie here.
+
+        Raises:
+            SourceError: the source cannot be used; one that cannot be reached says nothing.
         """
 
     def month_health(self, version: Version, month: Month) -> Health:
@@ -62,8 +87,24 @@ class World(Protocol):
             TaxiError: the chain failed, or its model was not good enough to be registered.
         """
 
-    def gate(self, champion: Version, challenger: Version, month: Month) -> Decision:
-        """Judge the challenger on a month that neither has seen; tag the version."""
+    def gate(self, champion: Version | None, challenger: Version, month: Month) -> Decision:
+        """Judge the challenger on a month that neither has seen; tag the version.
+
+        Without a champion there is nobody to be worse than.
+        """
+
+    def refit(
+        self,
+        judged: Version,
+        months: list[Month],
+        run_id: str | None,
+        remember: Callable[[str], None],
+    ) -> Version:
+        """Fit the version anew on months that end with the one that judged it; register that.
+
+        Raises:
+            TrackingError, TaxiError: as `train`.
+        """
 
     def restore_bundle(self, version: Version) -> bool:
         """Pull the version's bundle when it is gone from disk; True when it was.

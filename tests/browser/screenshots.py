@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,8 @@ def judge() -> None:
     class World(PipelineWorld):
         """Looks and judges; trains nothing, and has no registry to keep up to date."""
 
-        def is_published(self, version: Version, month: Month) -> bool:
-            return False
+        def find_published(self, version: Version, months: Iterable[Month]) -> Iterator[Month]:
+            return iter(())
 
         def mirror(self) -> None:
             pass

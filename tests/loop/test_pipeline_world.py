@@ -93,7 +93,7 @@ def live(days=15, a_day=40, split=0.0, spoiled=False):
         if deployment.shadow and arm == "champion":
             other = minutes["challenger"]
             shadows.append({
-                "prediction_id": key, "model": f"{NAME}:2",
+                "prediction_id": key, "model": deployment.challenger.ref,
                 "model_sha256": deployment.challenger.sha256,
                 **{k: float(getattr(other, k)[i]) for k in ("duration", "p10", "p50", "p90")},
             })  # fmt: skip
@@ -109,30 +109,31 @@ def whats(lines):
 
 def test_story_from_gate_to_promotion_to_rollback(world, challenger, monkeypatch):
     """Version 2 passes the gate, shadows, is A/B-tested, serves; is spoiled, and goes."""
-    monkeypatch.setattr(world, "is_published", lambda version, month: month <= MARCH)
+    published = lambda version, months: (m for m in months if m <= MARCH)  # noqa: E731
+    monkeypatch.setattr(world, "find_published", published)
     write_state(State("gate", month=str(MARCH), challenger=challenger, champion=champion()))
     lines = take_turn(world)
-    assert whats(lines)[:2] == [f"pass {NAME}:2", f"shadow {NAME}:2"]
-    assert aliases(world.client) == {"champion": 1, "challenger": 2}
+    assert whats(lines)[:3] == [f"pass {NAME}:2", f"refit {NAME}:3", f"shadow {NAME}:3"]
+    assert aliases(world.client) == {"champion": 1, "challenger": 3}
     tags = world.client.get_model_version(NAME, "2").tags
     assert tags["gate"] == "passed"
-    assert float(tags["gate.better.gain_min"]) > 0
+    assert float(tags["gate.error.gain_min"]) > 0
 
     live()
-    assert f"A/B-test {NAME}:2" in whats(take_turn(world))
+    assert f"A/B-test {NAME}:3" in whats(take_turn(world))
     live(split=0.5)
-    assert f"promote {NAME}:2" in whats(take_turn(world))
-    assert champion() == challenger
-    assert aliases(world.client) == {"champion": 2}
+    assert f"promote {NAME}:3" in whats(take_turn(world))
+    assert champion().number == 3
+    assert aliases(world.client) == {"champion": 3}
 
     live(spoiled=True)
-    assert f"roll back {NAME}:2 to {NAME}:1" in whats(take_turn(world))
+    assert f"roll back {NAME}:3 to {NAME}:1" in whats(take_turn(world))
     assert champion().number == 1
     assert aliases(world.client) == {"champion": 1}
     assert read_json(environment.live_dir() / "monitor.json")["verdict"] in ("ok", "watch", "alarm")
     runs = world.client.search_runs([tracking.experiment_id(world.client)], max_results=200)
     decided = {run.data.tags.get("decision") for run in runs}
-    assert {f"pass {NAME}:2", f"promote {NAME}:2"} <= decided
+    assert {f"pass {NAME}:2", f"promote {NAME}:3"} <= decided
 
 
 def test_alias_that_nobody_deploys_any_more_is_removed(world, challenger):
@@ -142,15 +143,15 @@ def test_alias_that_nobody_deploys_any_more_is_removed(world, challenger):
 
 
 def test_month_that_is_not_over_is_not_published(world):
-    assert not world.is_published(champion(), Month(2999, 1))
+    assert list(world.find_published(champion(), [Month(2999, 1), MARCH])) == [MARCH]
 
 
 def test_real_trips_are_never_followed_by_the_sample(world, monkeypatch):
     monkeypatch.setenv("DATA", "auto")
     monkeypatch.setenv("TLC_URL", "http://127.0.0.1:9")  # nobody listens there
-    monkeypatch.setattr("taxi_duration.data.sources.ATTEMPTS", 1)
+    monkeypatch.setattr("taxi_duration.data.remote.ATTEMPTS", 1)
     with pytest.raises(SourceUnreachableError):
-        world.is_published(replace(champion(), data_source="tlc"), MARCH)
+        list(world.find_published(replace(champion(), data_source="tlc"), [MARCH]))
 
 
 def test_earlier_version_is_asked_again_what_this_one_answered(world, challenger):

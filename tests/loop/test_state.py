@@ -31,6 +31,7 @@ STATE = State(
     challenger=CHALLENGER,
     champion=CHAMPION,
     looked_at="2021-02",
+    republished=("d" * 64,),
     proven=True,
     why="nearer by 0.5 min",
     unlogged=(Unlogged("5:gate:pass green-duration:2", CHALLENGER), Unlogged("4:train:x", None)),
@@ -47,6 +48,7 @@ CONTENT = {
     "challenger": ENTRIES[1],
     "champion": ENTRIES[0],
     "looked_at": "2021-02",
+    "republished": ["d" * 64],
     "proven": True,
     "why": "nearer by 0.5 min",
     "untold": [

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from importlib.resources import files
 from unittest.mock import Mock
 
@@ -43,6 +44,7 @@ from taxi_duration.live.deployment import (
 from taxi_duration.loop.settings import auto_settings
 from taxi_duration.loop.state import State, read_state, write_state
 from taxi_duration.loop.turn import LOCK_FILE, BusyError, take_turn
+from taxi_duration.loop.world import Republished
 
 JANUARY, FEBRUARY, MARCH, APRIL = (Month(2021, month) for month in (1, 2, 3, 4))
 PATIENT = replace(auto_settings(), max_age_months=3)
@@ -71,13 +73,18 @@ class FakeWorld:
     rollback_gain = 1.0
     new_source = "tlc"
     broken: Exception | None = None
+    broken_refit: Exception | None = None
+    republished: tuple[Republished, ...] = ()
+    refit_adds = 0  # to the number: 0 lets a test follow one version all the way
     outage: TrackingError | None = None
 
     def __init__(self, **fields) -> None:
         self.__dict__.update(fields)
-        self.time = 1_000_000.0
+        self.time = datetime(2021, 12, 2, tzinfo=UTC).timestamp()
         self.trained: list = []
         self.logged: list = []
+        self.asked: list = []
+        self.refitted: list = []
 
     def now(self):
         return self.time
@@ -85,10 +92,23 @@ class FakeWorld:
     def months_of(self, model):
         return [JANUARY, FEBRUARY] if model.number == 1 else [FEBRUARY, MARCH]
 
-    def is_published(self, model, month):
-        if isinstance(self.broken, SourceUnreachableError):
-            raise self.broken
-        return month in self.published
+    def find_published(self, model, months):
+        for month in months:
+            self.asked.append(month)
+            if isinstance(self.broken, SourceUnreachableError):
+                raise self.broken
+            if month in self.published:
+                yield month
+
+    def fetch_republished(self, model, months):
+        return [found for found in self.republished if found.month in months]
+
+    def refit(self, judged, months, run_id, remember):
+        remember(run_id or f"refit-{time.time_ns()}")
+        self.refitted.append((judged.number, months))
+        if self.broken_refit:
+            raise self.broken_refit
+        return version(judged.number + self.refit_adds)
 
     def _health(self, source, model, reasons):
         table = pd.DataFrame([{"by": "overall", "group": "all", "rows": 500, "mae": 3.0}])
@@ -123,7 +143,8 @@ class FakeWorld:
         return version(versions[run_id], self.new_source)
 
     def gate(self, champion, challenger, month):
-        if champion.number == 9:
+        self.opponents = [*getattr(self, "opponents", []), champion]
+        if champion is not None and champion.number == 9:
             raise SettingError("the champion was trained on this month")
         check = Check("better", self.gate_passes, "nearer by 0.5 min", {"gain_min": 0.5})
         return Decision(self.gate_passes, 5000, 28, (check,))
@@ -224,6 +245,76 @@ def test_month_that_is_missing_for_good_is_stepped_over(deployed):
     assert whats(lines)[0] == "retrain on the months before 2021-04"
 
 
+def test_gap_of_any_length_hides_nothing_that_follows(deployed):
+    months = (JANUARY, FEBRUARY, Month(2021, 9), Month(2021, 10), Month(2021, 11))
+    world = FakeWorld(published=months, feedback_days=0)
+    take_turn(world)
+    assert world.trained[0][:2] == ("2021-02,2021-09:2021-10", "2021-11")
+
+
+def test_backlog_is_learned_from_and_its_newest_month_judges(deployed):
+    world = FakeWorld(published=tuple(JANUARY.shift(i) for i in range(9)), gate_passes=False)
+    take_turn(world)
+    assert world.trained == [("2021-06:2021-08", "2021-09", auto_settings().model)]
+    assert read_state().looked_at == "2021-09"
+    assert whats(take_turn(world)) == ["nothing"]  # none of the older ones is tried after it
+
+
+def test_only_months_that_are_over_and_that_nobody_has_seen_are_asked_for(deployed):
+    world = FakeWorld(published=())
+    take_turn(world)
+    assert (max(world.asked), min(world.asked)) == (Month(2021, 11), MARCH)
+    assert len(world.asked) == 9
+
+
+def test_month_without_any_to_learn_from_does_not_judge(deployed):
+    far = Month(2021, 3).shift(auto_settings().window_reach_months + 1)
+    world = FakeWorld(published=(MARCH, far), feedback_days=0)
+    world.time = datetime(2022, 6, 1, tzinfo=UTC).timestamp()
+    world.months_of = lambda model: [JANUARY, FEBRUARY]
+    assert whats(take_turn(world)) == ["nothing"]
+    world.published = (MARCH, far.shift(-1), far)
+    take_turn(world)
+    assert world.trained[0][:2] == (str(far.shift(-1)), str(far))
+
+
+def anew(month, learned=True):
+    return Republished(month, "0" * 64, "1" * 64, learned)
+
+
+def test_version_whose_training_month_was_published_anew_gets_a_successor(deployed):
+    world = FakeWorld(published=(JANUARY, FEBRUARY), republished=(anew(JANUARY),))
+    lines = take_turn(world)
+    assert whats(lines)[:2] == ["retrain on 2021-01 anew", "made green-duration:2"]
+    assert lines[0]["numbers"]["republished"] == {"2021-01": ["0" * 64, "1" * 64]}
+    assert world.trained[0][:2] == ("2021-01", "2021-02")
+    assert world.opponents == [None]  # the champion knows the month
+    assert serving() == 2
+
+
+def test_months_published_anew_are_judged_by_a_newer_one_where_there_is_one(deployed):
+    world = FakeWorld(republished=(anew(FEBRUARY),))
+    take_turn(world)
+    assert world.trained[0][:2] == ("2021-01:2021-02", "2021-03")
+    assert world.opponents == [version(1)]
+
+
+def test_months_published_anew_are_dealt_with_once(deployed):
+    world = FakeWorld(
+        published=(JANUARY, FEBRUARY), republished=(anew(JANUARY),), gate_passes=False
+    )
+    take_turn(world)
+    assert whats(take_turn(world)) == ["nothing"]
+    world.republished = (anew(JANUARY)._replace(after="2" * 64),)
+    assert whats(take_turn(world))[0] == "retrain on 2021-01 anew"
+
+
+def test_validation_month_published_anew_is_noted_and_makes_no_successor(deployed):
+    world = FakeWorld(published=(JANUARY, FEBRUARY), republished=(anew(FEBRUARY, False),))
+    assert whats(take_turn(world)) == ["keep 2021-02 anew", "nothing"]
+    assert whats(take_turn(world)) == ["nothing"]
+
+
 # --- making a challenger ---------------------------------------------------------------------
 
 
@@ -286,14 +377,44 @@ def test_alarm_shortens_the_window_to_what_the_new_world_looks_like(deployed):
     assert world.trained[0][:2] == ("2021-02", "2021-03")
 
 
+def test_challenger_that_passed_learns_from_the_month_that_judged_it(deployed):
+    world = FakeWorld(feedback_days=0, refit_adds=3)
+    lines = take_turn(world)
+    assert world.refitted == [(2, [FEBRUARY, MARCH])]
+    assert whats(lines)[-3:] == ["refit green-duration:5", "shadow green-duration:5", "wait"]
+    assert read_deployment().challenger == version(5)
+
+
+def test_refit_after_an_alarm_learns_from_the_newest_month_alone(deployed):
+    world = FakeWorld(feedback_days=0, month_reasons=(WRONG,))
+    take_turn(world)
+    assert world.refitted == [(2, [MARCH])]
+
+
+def test_refit_that_fails_is_tried_again_and_then_given_up(deployed):
+    world = FakeWorld(broken_refit=PipelineError("disk full"))
+    turns = [whats(take_turn(world))[-1] for _ in range(auto_settings().max_attempts)]
+    assert turns == ["wait", "wait", "give up on 2021-03"]
+    assert len(world.trained) == 1
+    assert read_deployment().challenger is None
+
+
+def test_refit_is_left_when_somebody_changed_the_champion(deployed):
+    write_state(State("refit", month="2021-03", challenger=version(2), champion=version(1)))
+    deploy_champion(version(9), "by hand")
+    world = FakeWorld()
+    assert whats(take_turn(world)) == ["leave green-duration:2"]
+    assert world.refitted == []
+
+
 # --- testing it ------------------------------------------------------------------------------
 
 
 def test_whole_way_from_a_month_to_a_promotion(deployed):
     assert whats(take_turn(FakeWorld())) == [
         "retrain on the months before 2021-03", "made green-duration:2", "pass green-duration:2",
-        "shadow green-duration:2", "try green-duration:2", "A/B-test green-duration:2",
-        "trust green-duration:2", "promote green-duration:2",
+        "refit green-duration:2", "shadow green-duration:2", "try green-duration:2",
+        "A/B-test green-duration:2", "trust green-duration:2", "promote green-duration:2",
     ]  # fmt: skip
     assert serving() == 2
 
@@ -503,7 +624,7 @@ def test_mlflow_that_is_back_gets_everything_once(deployed):
     assert world.logged[-1] == ("promote green-duration:2", 2)
 
 
-@pytest.mark.parametrize("stage", ["train", "gate"])
+@pytest.mark.parametrize("stage", ["train", "gate", "refit"])
 def test_step_that_needs_mlflow_waits_for_it_and_does_not_give_up(deployed, stage):
     write_state(State(stage, month="2021-03", challenger=version(2), champion=version(1)))
     world = FakeWorld()
@@ -520,12 +641,6 @@ def test_step_that_needs_mlflow_waits_for_it_and_does_not_give_up(deployed, stag
 def test_second_turn_at_the_same_time_is_refused(deployed):
     with FileLock(deployed / "deployment" / LOCK_FILE), pytest.raises(BusyError):
         take_turn(FakeWorld())
-
-
-def test_backlog_of_months_takes_a_turn_for_each(deployed):
-    world = FakeWorld(gate_passes=False, published=(JANUARY, FEBRUARY, MARCH, APRIL))
-    months = [take_turn(world) and read_state().looked_at for _ in range(2)]
-    assert months == ["2021-03", "2021-04"]
 
 
 def test_turn_after_everything_is_done_changes_nothing(deployed):

@@ -1,0 +1,76 @@
+"""Registers a judged version once more, fitted also on the month that judged it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from taxi_duration import environment
+from taxi_duration.chain.card import make_card
+from taxi_duration.chain.run import Run
+from taxi_duration.data.prepared import PreparedMonth, concat_trips
+from taxi_duration.domain.months import Month, format_months
+from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.version import Version
+from taxi_duration.evaluation.metrics import predictions_digest
+from taxi_duration.evaluation.release_checks import check_model, require_passed
+from taxi_duration.model.bundle import CARD_FILE, save_bundle
+from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.registry import tracking
+from taxi_duration.registry.versions import register_bundle
+from taxi_duration.training.baselines import fit_baselines
+from taxi_duration.training.refit import refit_model
+
+FOLDER = "refit"  # in the run's
+
+
+def refit_version(
+    run: Run, judged: DurationModel, card: dict[str, Any], months: list[Month]
+) -> dict[str, Any]:
+    """Fit a judged version's model on months that end with the one that judged; return the card.
+
+    The new version's card keeps the errors of the judged one, which had not seen that month,
+    and says in `refit` what the model itself was fitted on and whose errors they are.
+    Safe to repeat after a crash: the run keeps its version.
+
+    Args:
+        run: with the judged version's settings, made for this.
+        judged, card: of the version that passed the gate.
+        months: to fit on, all of the judged version's own.
+    Raises:
+        ModelCheckError: the new model fails a check; nothing is registered.
+    """
+    folder = run.folder / FOLDER
+    if not (folder / CARD_FILE).exists():
+        _fit(run, judged, card, months, folder)
+    registered = register_bundle(run.client, run.parent_run(), run.settings.service, folder)
+    version = Version.of(registered)
+    run.update(
+        status="done",
+        model={"name": version.name, "version": version.number, "path": str(version.folder)},
+    )
+    run.client.set_terminated(run.parent_run())
+    return registered
+
+
+def _fit(
+    run: Run, judged: DurationModel, card: dict[str, Any], months: list[Month], folder: Path
+) -> None:
+    started = time.perf_counter()
+    window = [m for m in run.train_months + run.val_months if m.raw.month in months]
+    model = refit_model(judged, _inputs(window), _inputs(run.val_months))
+    seconds = time.perf_counter() - started
+    trips = concat_trips(run.val_months)
+    rides, duration = _inputs(run.train_months)
+    require_passed(check_model(model, trips, fit_baselines(rides, duration), judged))
+    digest = predictions_digest(model.answer(Rides.from_frame(trips)))
+    refit = {"months": format_months(months), "judged": Version.of(card).ref}
+    new = make_card(run, model, card["metrics"], digest, seconds) | {"refit": refit}
+    tracking.log_run(run.client, run.parent_run(), params=model.parameters, tags=refit)
+    save_bundle(folder, model, new, environment.signing_key())
+
+
+def _inputs(months: list[PreparedMonth]) -> tuple[Rides, Any]:
+    trips = concat_trips(months)
+    return Rides.from_frame(trips), trips["duration"].to_numpy()
