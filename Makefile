@@ -13,7 +13,7 @@ UNCOMPILED := Note: no C compiler with Python's headers was found, so the tree w
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab serve image mlflow test test-long test-fast lint format \
-  lock plots bench-read bench-chain bench-model bench-serve bench-predictor screenshots clean \
+  lock plots bench-read bench-chain bench-model bench-serve bench-predictor bench-test screenshots clean \
   clean-all
 
 help: ## Print this help
@@ -92,6 +92,9 @@ bench-serve: $(STAMP) ## Measure the service, against an empty view, the course'
 
 bench-predictor: $(STAMP) ## Measure one answer inside the process
 	$(BIN)/python benchmarks/predictor.py
+
+bench-test: $(STAMP) ## Simulate the sequential test of a challenger: false verdicts and power
+	$(BIN)/python benchmarks/sequential_test.py
 
 plots: ## Copy the newest run's plots into docs/
 	mkdir -p docs && cd "$$(ls -dt runs/*/plots | head -n 1)" && cp leaderboard.png residuals.png "$(CURDIR)/docs/"

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from benchmarks.sequential_test import (
+    PAIRS,
+    PROMISED,
+    lognormal,
+    normal,
+    paired,
+    simulate,
+    verdicts,
+)
 from taxi_duration.evaluation.sequential_test import (
-    confidence_half_width,
-    e_values,
+    confidence_bounds,
+    evidence,
     judge,
     paired_gains,
     split_gains,
-    variance_inflation,
 )
 from taxi_duration.live.arms import arm_of
 
@@ -54,71 +64,40 @@ def test_next_experiment_draws_other_rides():
 
 ALPHA = 0.05
 TESTS = 4000
-DAYS = 60
 
 
-def ever_promoted(gains, min_blocks=7):
-    """Share of tests in which some look, after any day, says the challenger is better."""
-    n = np.arange(1, gains.shape[1] + 1)
-    mean = np.cumsum(gains, axis=1) / n
-    says_better = (e_values(gains) >= 1 / ALPHA) & (mean > 0) & (n >= min_blocks)
-    return says_better.any(axis=1).mean()
-
-
-def equal_days(kind, rng):
-    """Daily gains of a challenger that is truly no better, in minutes, one row per test."""
-    shape = (TESTS, DAYS)
-    if kind == "normal":
-        return rng.normal(0, 0.1, shape)
-    if kind == "heavy tails":
-        return 0.1 * rng.standard_t(3, shape)
-    if kind == "days of unlike size":
-        return rng.normal(0, 0.1, shape) * np.where(np.arange(DAYS) % 7 < 2, 3.0, 1.0)
-    if kind == "weekends go the other way":
-        return rng.normal(0, 0.1, shape) + np.where(np.arange(DAYS) % 7 < 2, -0.15, 0.06)
-    return correlated_days(0.1, float(kind.removeprefix("correlated ")), rng)
-
-
-def correlated_days(spread, correlation, rng):
-    """Daily gains around zero, each like the day before: a first-order autoregression."""
-    news = rng.normal(0, spread, (TESTS, DAYS))
-    gains = news.copy()
-    for day in range(1, DAYS):
-        carried = (1 - correlation**2) ** 0.5 * news[:, day]
-        gains[:, day] = correlation * gains[:, day - 1] + carried
-    return gains
+def shares(make, gain=0.0, days=60):
+    """Shares of tests that some look, after any day, ends in `better` and in `worse`."""
+    return [(first <= days).mean() for first in simulate(make, TESTS, gain)]
 
 
 def test_correlated_days_are_as_correlated_as_said():
-    gains = correlated_days(0.1, 0.4, np.random.default_rng(1))
-    assert np.corrcoef(gains[:, :-1].ravel(), gains[:, 1:].ravel())[0, 1] == pytest.approx(
-        0.4, 0.05
-    )
+    for make in (normal(0.4), lognormal(1.0, -1, 0.4)):
+        gains = make(np.random.default_rng(1), TESTS)
+        assert np.corrcoef(gains[:, :-1].ravel(), gains[:, 1:].ravel())[0, 1] == pytest.approx(
+            0.4, 0.05
+        )
 
 
-# Real green months had a correlation of 0.2 to 0.6 from day to day; see USUAL_CORRELATION.
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "normal", "heavy tails", "days of unlike size", "weekends go the other way",
-        "correlated 0.2", "correlated 0.3", "correlated 0.4", "correlated 0.5",
-    ],
-)  # fmt: skip
-def test_peeking_every_day_promotes_an_equal_challenger_at_most_one_time_in_twenty(kind):
-    assert ever_promoted(equal_days(kind, np.random.default_rng(1))) <= ALPHA
+@pytest.mark.parametrize("make", PROMISED.values(), ids=PROMISED)
+def test_equal_models_have_no_gain_on_average(make):
+    gains = make(np.random.default_rng(1), 1000)
+    first = gains[:, :7]  # a split's later blocks are not there for every test
+    first = first[np.isfinite(first)]
+    assert abs(first.mean()) < 4 * 3 * first.std() / len(first) ** 0.5  # days of a test are alike
 
 
-def test_longer_memory_than_any_month_showed_is_not_promoted_much_more_often():
-    gains = correlated_days(0.1, 0.6, np.random.default_rng(1))
-    assert ever_promoted(gains) <= 1.6 * ALPHA
+# The whole simulation is benchmarks/sequential_test.py; docs/loop.md has its table.
+@pytest.mark.parametrize("make", PROMISED.values(), ids=PROMISED)
+def test_peeking_every_day_calls_an_equal_challenger_better_or_worse_one_time_in_twenty(make):
+    assert max(shares(make)) <= ALPHA
 
 
-def test_correlated_days_count_for_less_than_independent_ones():
-    rng = np.random.default_rng(7)
-    alone = variance_inflation(rng.normal(0, 0.1, (TESTS, DAYS)))[:, -1]
-    alike = variance_inflation(correlated_days(0.1, 0.5, rng))[:, -1]
-    assert 1 <= np.median(alone) < 1.5
-    assert 2.2 < np.median(alike) < 3.2
+@pytest.mark.parametrize("make", [normal(0.4), lognormal(0.5, -1)])
+def test_looking_from_the_second_day_on_keeps_the_promise_too(make):
+    gains = make(np.random.default_rng(1), TESTS)
+    better, worse = (np.isfinite(first).mean() for first in verdicts(gains, min_blocks=2))
+    assert max(better, worse) <= ALPHA
 
 
 def test_peeking_at_trips_promotes_an_equal_challenger_at_most_one_time_in_twenty():
@@ -134,32 +113,63 @@ def test_peeking_at_trips_promotes_an_equal_challenger_at_most_one_time_in_twent
 
 
 def test_ordinary_t_test_under_the_same_peeking_would_promote_far_more():
-    gains = equal_days("normal", np.random.default_rng(1))
-    n = np.arange(1, DAYS + 1)
+    gains = normal()(np.random.default_rng(1), TESTS)
+    n = np.arange(1, 61)
     mean = np.cumsum(gains, axis=1) / n
     sd = np.sqrt(np.maximum(np.cumsum(gains**2, axis=1) / n - mean**2, 1e-12))
     naive = (mean / sd * np.sqrt(n) > 2.0)[:, 6:].any(axis=1).mean()
     assert naive > 2 * ALPHA
 
 
+@pytest.mark.parametrize("r", [0.0, 0.6])
+def test_correlated_days_count_for_less_than_independent_ones(r):
+    """The interval is as wide as the days' own correlation asks for, and not much wider."""
+    gains = normal(r)(np.random.default_rng(7), 200)
+    low, high = (bounds[:, -1] for bounds in confidence_bounds(gains, ALPHA))
+    spread = ((1 + r) / (1 - r) / 60) ** 0.5  # of the mean of 60 days
+    assert 2 < np.median(high - low) / 2 / spread < 5
+
+
+# Gains in spreads of a day. A test that trusted the days to be alike less (its promise broken
+# in 12 % at lag-1 0.6) found 66, 91 and 82 %: a correlation of 0.6 looks like a gain for 10
+# days, a slow walk for 60.
 @pytest.mark.parametrize(
-    ("effect", "days", "power"), [(0.5, 60, 0.6), (1.0, 28, 0.85), (2.0, 10, 0.8)]
+    ("effect", "days", "power"), [(0.5, 60, 0.35), (1.0, 28, 0.8), (2.0, 10, 0.4), (2.0, 14, 0.75)]
 )
 def test_truly_better_challenger_is_found(effect, days, power):
-    gains = np.random.default_rng(3).normal(effect, 1.0, (TESTS, days))
-    assert ever_promoted(gains) >= power
+    assert shares(normal(), effect, days)[0] >= power
 
 
-def test_truly_worse_challenger_is_called_worse():
-    gains = np.random.default_rng(4).normal(-0.2, 0.1, 14)
-    assert judge(gains, np.full(14, 100), ALPHA, 7).verdict == "worse"
+# Minutes; the spreads of real pairs of models, see PAIRS.
+@pytest.mark.parametrize(("rides", "gain", "power"), [(300, 0.1, 0.9), (2700, 0.2, 0.97)])
+def test_gain_between_like_models_is_found_within_four_weeks(rides, gain, power):
+    assert shares(paired(rides, *PAIRS["like models"]), gain, 28)[0] >= power
 
 
-def test_verdict_that_fell_early_stays():
+def test_truly_worse_challenger_is_called_worse_as_soon_as_a_better_one_better():
+    gains = normal(0.4)(np.random.default_rng(4), 200)
+    better, worse = verdicts(gains + 2)
+    assert verdicts(-gains - 2)[1].tolist() == better.tolist()
+    assert np.isfinite(better).mean() > 0.9
+    assert not np.isfinite(worse).any()
+
+
+def test_verdict_that_fell_early_stays_with_the_numbers_of_its_day():
     rng = np.random.default_rng(5)
     early = rng.normal(1.0, 0.2, 10)
     outcome = judge(np.append(early, rng.normal(-1.0, 0.2, 10)), np.full(20, 50), ALPHA, 7)
-    assert (outcome.verdict, outcome.decided_at) == ("better", 7)
+    first = judge(early[:7], np.full(7, 50), ALPHA, 7)
+    assert outcome == replace(first, blocks=20, trips=1000)
+    assert (outcome.verdict, outcome.decided_at, outcome.gain_min) == (
+        "better", 7, pytest.approx(early[:7].mean()),
+    )  # fmt: skip
+    assert 0 < outcome.low_min < outcome.gain_min < outcome.high_min
+
+
+def test_no_verdict_falls_before_the_least_number_of_blocks():
+    gains = np.random.default_rng(4).normal(-1.0, 0.05, 14)
+    assert judge(gains[:6], np.full(6, 50), ALPHA, 7).verdict == "undecided"
+    assert judge(gains, np.full(14, 50), ALPHA, 9).decided_at == 9
 
 
 def test_models_that_answer_alike_are_never_told_apart():
@@ -171,16 +181,36 @@ def test_no_feedback_is_undecided():
     assert (outcome.verdict, outcome.high_min) == ("undecided", float("inf"))
 
 
+@pytest.mark.parametrize("gains", [np.zeros(6), np.full(6, 0.1), np.array([1.0, -2, 1, 0, 3, 2])])
+def test_interval_is_a_number_from_the_second_day_on(gains):
+    low, high = confidence_bounds(gains, ALPHA)
+    assert (low[0], high[0]) == (-np.inf, np.inf)
+    assert np.isfinite([low[1:], high[1:]]).all()
+    mean = np.cumsum(gains) / np.arange(1, 7)
+    assert (low <= mean + 1e-12).all()
+    assert (high >= mean - 1e-12).all()
+
+
+@pytest.mark.parametrize("shift", [-0.7, 0.0, 0.7])
+def test_interval_leaves_out_no_difference_exactly_when_the_evidence_reaches_the_boundary(shift):
+    tests = lognormal(0.5, -1, 0.3)(np.random.default_rng(6), 300) + shift
+    better, worse = evidence(tests)
+    low, high = confidence_bounds(tests, ALPHA)
+    assert ((low > 0) == (better >= 1 / ALPHA)).all()
+    assert ((high < 0) == (worse >= 1 / ALPHA)).all()
+
+
 def test_confidence_sequence_misses_the_true_gain_rarely_at_any_look():
-    gains = np.random.default_rng(6).normal(0.3, 0.1, (300, 40))
-    missed = [
-        any(
-            abs(test[:n].mean() - 0.3) > confidence_half_width(test[:n], ALPHA)
-            for n in range(2, 41)
-        )
-        for test in gains
-    ]
-    assert np.mean(missed) <= ALPHA
+    gains = np.random.default_rng(6).normal(0.3, 0.1, (TESTS, 40))
+    low, high = confidence_bounds(gains, ALPHA)
+    assert ((low > 0.3) | (high < 0.3)).any(axis=1).mean() <= ALPHA
+
+
+def test_interval_moves_with_the_gains_and_turns_over_with_them():
+    gains = np.random.default_rng(6).normal(0.3, 0.1, 20)
+    low, high = confidence_bounds(gains, ALPHA)
+    assert np.allclose(confidence_bounds(gains + 2, ALPHA), (low + 2, high + 2))
+    assert np.allclose(confidence_bounds(-gains, ALPHA), (-high, -low))
 
 
 # --- blocks ----------------------------------------------------------------------------------
@@ -208,6 +238,36 @@ def test_split_arms_are_compared_within_a_day():
     gains, trips = split_gains(days(0, 0, 1, 1, 2), error, challenger, 1)
     assert gains.tolist() == [2.0, 1.0]
     assert trips.tolist() == [2, 2]
+
+
+def test_freak_ride_counts_ten_minutes_and_a_habit_counts_in_full():
+    day = np.repeat(days(*range(21)), 100)
+    good, bad = np.full(2100, 5.0), np.full(2100, 5.0)
+    bad[50], bad[150] = 45.0, 11.0  # two of two thousand: one beyond the limit by 30 minutes
+    assert paired_gains(day, bad, good, 20)[0][:3] == pytest.approx([0.1, 0.06, 0])
+    assert paired_gains(day, good, bad, 20)[0][:3] == pytest.approx([-0.1, -0.06, 0])
+    bad[:300:50] = 45.0  # six of two thousand, two a day
+    assert paired_gains(day, good, bad, 20)[0][:3] == pytest.approx([-0.8, -0.8, -0.8])
+
+
+def test_one_freak_ride_hides_no_better_challenger():
+    rng = np.random.default_rng(9)
+    day = np.repeat(days(*range(15)), 100)
+    gain = rng.normal(0.3, 0.6, len(day))
+    gain[250] = -50.0
+    in_full = judge(gain[:1400].reshape(14, 100).mean(axis=1), np.full(14, 100), ALPHA, 7)
+    counted = judge(*paired_gains(day, 60 + gain, np.full(len(day), 60.0), 20), ALPHA, 7)
+    assert (in_full.verdict, counted.verdict) == ("undecided", "better")
+
+
+def test_loss_that_hides_in_rare_rides_is_no_gain():
+    rng = np.random.default_rng(9)
+    day, promoted = np.repeat(days(*range(29)), 300), 0
+    for _ in range(100):
+        gain = np.where(rng.random(len(day)) < 0.01, -29.7, 0.3)  # nothing on average
+        gains, trips = paired_gains(day, gain + 40, np.full(len(day), 40.0), 20)
+        promoted += judge(gains, trips, ALPHA, 7).verdict == "better"
+    assert promoted / 100 <= ALPHA
 
 
 def test_order_in_which_feedback_arrives_changes_nothing():
