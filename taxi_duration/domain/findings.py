@@ -12,7 +12,10 @@ LEVELS: tuple[Level, ...] = ("ok", "watch", "alarm")  # rising
 
 
 class Reason(Struct, frozen=True):
-    """Why the verdict is not `ok`; `kind` is error, bias, coverage, drift or data."""
+    """Why the verdict is not `ok`.
+
+    `kind` is error, bias, coverage, drift, data, truth (some cannot be) or outside (1-60 min).
+    """
 
     kind: str
     level: Level
