@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -12,8 +13,18 @@ import pandas as pd
 from msgspec import Struct
 
 from taxi_duration.domain.findings import LEVELS, Drift, Level, Reason, level_of, worst
+from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.domain.pickup_calendar import window_days
-from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.rides import NEW_YORK, Rides
+from taxi_duration.domain.truths import (
+    OUTSIDE,
+    QUARANTINED,
+    SCORED,
+    UNKNOWN,
+    count_of,
+    count_truths,
+    judge_truths,
+)
 from taxi_duration.domain.version import Version
 from taxi_duration.evaluation.bootstrap import DayBootstrap
 from taxi_duration.evaluation.drift import Sample, measure_drift
@@ -34,6 +45,9 @@ class MonitorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     bias_share_alarm: float
     coverage_watch: float
     coverage_alarm: float
+    outside_ratio_watch: float
+    outside_ratio_alarm: float
+    max_quarantined_share: float
 
 
 @dataclass(frozen=True)
@@ -43,10 +57,12 @@ class Health:
     Args:
         source: `live log` or the month, such as `green 2021-03`.
         model: `name:version`.
-        rides: answered; `answered` of them have their true duration.
+        rides: answered; `answered` of them have a true duration that is scored.
         errors: as `live_errors`; empty when nothing has come true.
         drifts: as `drift.measure_drift`.
         reasons: worst first.
+        truths: number of true durations of each code of `domain.truths`.
+        hold: why no decision may rest on these rides, None when one may.
     """
 
     source: str
@@ -56,6 +72,8 @@ class Health:
     errors: pd.DataFrame
     drifts: list[Drift]
     reasons: list[Reason]
+    truths: dict[str, int] = field(default_factory=dict)
+    hold: str | None = None
 
     @property
     def level(self) -> Level:
@@ -173,11 +191,16 @@ def check_health(
     """
     settings = settings or monitor_settings()
     model = Version.of(card).ref
-    frame = frame[frame["model"] == model] if len(frame) else frame
-    answered = with_truth(frame)
-    drifts = _drifts(reference, frame, whole_month) if reference is not None and len(frame) else []
-    reasons = []
-    errors = live_errors(answered, None if beside is None else with_truth(beside))
+    verdicts = judge_frame(frame)  # with everybody's rides: a day is judged as a whole
+    if len(frame):
+        own = (frame["model"] == model).to_numpy()
+        frame, verdicts = frame[own], verdicts[own]
+    answered = frame[verdicts == SCORED]
+    drifts = []
+    if reference is not None and len(frame):
+        drifts = _drifts(reference, frame, verdicts, whole_month)
+    errors = live_errors(answered, None if beside is None else scored(beside))
+    reasons = _truth_reasons(frame, verdicts, card, settings)
     if len(answered) >= settings.min_answered:
         expected = expected_error(card, answered["used_distance"].to_numpy())
         reasons += _error_reasons(errors.iloc[0], expected, answered, settings)
@@ -185,21 +208,102 @@ def check_health(
     if reference is None:
         reasons.append(Reason("data", "watch", "the training months cannot be read: no drift"))
     reasons.sort(key=lambda reason: -LEVELS.index(reason.level))
-    return Health(source, model, len(frame), len(answered), errors, drifts, reasons)
+    return Health(
+        source, model, len(frame), len(answered), errors, drifts, reasons,
+        count_truths(verdicts), hold_reason(frame, verdicts, settings),
+    )  # fmt: skip
 
 
-def with_truth(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rides whose true duration is known."""
-    return frame[frame["true_duration"].notna()] if len(frame) else frame
+def judge_frame(frame: pd.DataFrame) -> np.ndarray:
+    """Return what the true duration of each ride is, a code of `domain.truths`, shape (n,).
+
+    Args:
+        frame: as `log_frame`; `received_at` may be missing.
+    """
+    if frame.empty:
+        return np.zeros(0, dtype="U1")
+    received_at = frame["received_at"].to_numpy("float64") if "received_at" in frame else None
+    minutes = frame["true_duration"].to_numpy("float64")
+    return judge_truths(minutes, Rides.from_frame(frame), received_at)
 
 
-def _drifts(reference: Sample, frame: pd.DataFrame, whole_month: bool) -> list[Drift]:
-    actual = frame["true_duration"]
-    current = Sample(
-        Rides.from_frame(frame),
-        frame["duration"].to_numpy(),
-        actual.to_numpy() if actual.notna().all() else None,
+def scored(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rides whose true duration counts: what every error and test rests on."""
+    return frame[judge_frame(frame) == SCORED] if len(frame) else frame
+
+
+def hold_reason(
+    frame: pd.DataFrame,
+    verdicts: np.ndarray | None = None,
+    settings: MonitorSettings | None = None,
+) -> str | None:
+    """Say why no decision may rest on these rides, and what to do; None when one may.
+
+    Args:
+        frame: as `log_frame`.
+        verdicts: as `judge_frame`, which is asked when None.
+        settings: the package's own when None.
+    """
+    verdicts = judge_frame(frame) if verdicts is None else verdicts
+    counts = count_truths(verdicts)
+    bad, told = count_of(counts, QUARANTINED), sum(counts.values())
+    if bad <= (settings or monitor_settings()).max_quarantined_share * told:
+        return None
+    reasons = ", ".join(f"{counts[code]:,} {code}" for code in QUARANTINED if code in counts)
+    text = f"{bad:,} of {told:,} true durations cannot be their rides' ({reasons})"
+    if "received_at" not in frame:
+        return text
+    times = frame["received_at"].to_numpy("float64")[np.isin(verdicts, QUARANTINED)]
+    first, last = (
+        datetime.fromtimestamp(at, NEW_YORK).isoformat(timespec="seconds")
+        for at in (np.floor(times.min()), np.floor(times.max()) + 1)
     )
+    return (
+        f"{text}; `python pipeline.py feedback void --from {first} --to {last}` takes out what "
+        "was received then, and the right ones may be sent again"
+    )
+
+
+def outside_share(card: Mapping[str, Any]) -> float | None:
+    """Return the share of the training months' rides outside the scored minutes.
+
+    None when the card has no accounting. A ride with a bad time cannot come as feedback.
+    """
+    months = card.get("months", {}).get("train", [])
+    count = sum(m["reasons"].get(r, 0) for m in months for r in ("too_short", "too_long"))
+    rides = sum(m["rows_read"] - m["reasons"].get("bad_time", 0) for m in months)
+    return max(count, 1) / rides if rides else None
+
+
+def _truth_reasons(
+    frame: pd.DataFrame, verdicts: np.ndarray, card: Mapping[str, Any], settings: MonitorSettings
+) -> list[Reason]:
+    """Judge which true durations came: how many lie outside 1-60 min, or cannot be."""
+    hold = hold_reason(frame, verdicts, settings)
+    found = [Reason("truth", "watch", hold)] if hold else []
+    usual, outside = outside_share(card), np.isin(verdicts, OUTSIDE)
+    believable = outside | (verdicts == SCORED)
+    if usual is None or believable.sum() < settings.min_answered:
+        return found
+    days = draws_for(frame["pickup_at"].to_numpy())
+    share, low, _ = days.ratio(outside.astype("float64"), believable.astype("float64"))
+    level = level_of(low / usual, settings.outside_ratio_watch, settings.outside_ratio_alarm)
+    if level != "ok":
+        text = (
+            f"{share:.1%} of the true durations lie outside "
+            f"{SHORTEST_MINUTES:g}-{LONGEST_MINUTES:g} min, {usual:.1%} did in the training months"
+        )
+        found.append(Reason("outside", level, text))
+    return found
+
+
+def _drifts(
+    reference: Sample, frame: pd.DataFrame, verdicts: np.ndarray, whole_month: bool
+) -> list[Drift]:
+    minutes = frame["true_duration"].to_numpy("float64")
+    # The training months' durations are scored ones too.
+    actual = np.where(verdicts == SCORED, minutes, np.nan) if (verdicts != UNKNOWN).all() else None
+    current = Sample(Rides.from_frame(frame), frame["duration"].to_numpy(), actual)
     return measure_drift(reference, current, whole_month)
 
 

@@ -29,10 +29,11 @@ class Verdict(Struct, frozen=True):
         verdict: the level.
         source: `live log` or the month, such as `green 2021-03`.
         model: `name:version`.
-        rides: answered; `answered` of them have their true duration.
+        rides: answered; `answered` of them have a true duration that is scored.
         reasons: worst first.
         errors: a row for each group of rides; a figure that is not known is null.
         drift: every measure.
+        truths: number of true durations of each code of `domain.truths`.
     """
 
     at: str
@@ -44,6 +45,7 @@ class Verdict(Struct, frozen=True):
     reasons: list[Reason]
     errors: list[dict[str, str | int | float | None]]
     drift: list[Drift]
+    truths: dict[str, int] = {}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of the file."""

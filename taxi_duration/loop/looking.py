@@ -33,7 +33,7 @@ def idle(now: Situation) -> Step:
 
 
 def look_at_champion(now: Situation) -> tuple[Health, Step | None]:
-    """Look at the champion's live answers; the step is to go back, None to go on.
+    """Look at the champion's live answers; the step is to go back or to wait, None to go on.
 
     Raises:
         BundleError: the champion or the one before it cannot be used.
@@ -46,6 +46,8 @@ def look_at_champion(now: Situation) -> tuple[Health, Step | None]:
             raise
         now.world.check_bundle(now.deployment.previous)
         return UNKNOWN, _distrust(now, str(error), {})
+    if live.hold is not None:
+        return live, wait(live.hold)
     return live, go_back(now, live)
 
 

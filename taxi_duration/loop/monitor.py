@@ -49,7 +49,8 @@ def log_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame.from_records(list(rows))
     if frame.empty:
         return frame
-    numbers = ("trip_distance", "true_duration", "shadow_duration", "shadow_p10", "shadow_p90")
+    numbers = ("trip_distance", "true_duration", "received_at",
+               "shadow_duration", "shadow_p10", "shadow_p90")  # fmt: skip
     return frame.assign(
         pickup_at=frame["pickup_at"].to_numpy().astype("datetime64[s]"),
         **{name: frame[name].astype("float64") for name in numbers},
@@ -237,6 +238,7 @@ def make_verdict(health: Health) -> Verdict:
         reasons=health.reasons,
         errors=json.loads(health.errors.to_json(orient="records")),
         drift=health.drifts,
+        truths=health.truths,
     )
 
 

@@ -25,7 +25,7 @@ from taxi_duration.domain.version import Version, bundle_folder
 from taxi_duration.errors import PipelineError, SourceUnreachableError
 from taxi_duration.evaluation.bootstrap import Estimate
 from taxi_duration.evaluation.gate import Decision, check_unseen, compare_models, fitted_months
-from taxi_duration.evaluation.health import Health, draws_for, with_truth
+from taxi_duration.evaluation.health import Health, draws_for, scored
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 from taxi_duration.live.verdict import write_verdict
 from taxi_duration.loop.monitor import (
@@ -126,7 +126,7 @@ class PipelineWorld(World):
 
     def compare_live(self, champion: Version, earlier: Version) -> tuple[Estimate, int]:
         """Let the earlier version answer again what the champion answered in the last days."""
-        rows = with_truth(recent_rides(champion, self.prediction_log))
+        rows = scored(recent_rides(champion, self.prediction_log))
         model, _ = load_version(earlier)
         true = rows["true_duration"].to_numpy()
         theirs = np.abs(model.answer(Rides.from_frame(rows)).duration - true)

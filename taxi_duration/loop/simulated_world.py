@@ -26,7 +26,7 @@ from taxi_duration.evaluation.health import (
     check_health,
     draws_for,
     monitor_settings,
-    with_truth,
+    scored,
 )
 from taxi_duration.live.arms import arm_of
 from taxi_duration.live.deployment import Deployment
@@ -226,7 +226,7 @@ class SimulatedWorld(World):
         return pd.concat(days, ignore_index=True) if days else pd.DataFrame()
 
     def compare_live(self, champion: Version, earlier: Version) -> tuple[Estimate, int]:
-        rows = with_truth(self._recent_rides())
+        rows = scored(self._recent_rides())
         rows = rows[rows["model_sha256"] == champion.sha256]
         true = rows["true_duration"].to_numpy()
         theirs = self._fitted(earlier).model.answer(Rides.from_frame(rows)).duration

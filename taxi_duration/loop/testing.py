@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from taxi_duration.evaluation.health import with_truth
+from taxi_duration.evaluation.health import hold_reason, scored
 from taxi_duration.evaluation.sequential_test import Outcome, judge, paired_gains, split_gains
 from taxi_duration.live.deployment import set_challenger
 from taxi_duration.loop.looking import look_at_champion
@@ -33,6 +33,8 @@ def shadow(now: Situation) -> Step:
     live, back = look_at_champion(now)
     if back is not None:
         return back
+    if hold := hold_reason(now.world.live_rows(now.state.since)):
+        return _wait_for_feedback(now, hold, {})
     outcome = _paired(now)
     why, numbers = _in_words(outcome), {"test": asdict(outcome)}
     if outcome.verdict == "better" and live.is_wrong:
@@ -63,6 +65,8 @@ def ab(now: Situation) -> Step:
     live, back = look_at_champion(now)
     if back is not None:
         return back
+    if hold := hold_reason(now.world.live_rows(now.state.since)):
+        return _wait_for_feedback(now, hold, {})
     outcome = _split(now)
     why, numbers = _in_words(outcome), {"test": asdict(outcome)}
     health = now.world.arm_health(now.challenger)
@@ -132,8 +136,8 @@ def _split(now: Situation) -> Outcome:
 
 
 def _known(now: Situation) -> pd.DataFrame:
-    """Rides since the stage began whose truth is known; without columns when there are none."""
-    return with_truth(now.world.live_rows(now.state.since))
+    """Rides since the stage began whose truth is scored; without columns when there are none."""
+    return scored(now.world.live_rows(now.state.since))
 
 
 def _nothing(now: Situation) -> Outcome:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from taxi_duration.evaluation.health import scored
 from taxi_duration.plots.look import (
     BLUE,
     GREY,
@@ -62,11 +63,11 @@ def plot_days(answered: pd.DataFrame, about: str = "") -> Figure:
     """MAE and bias (minutes) of each pickup day.
 
     Args:
-        answered: rides as `monitor.log_frame`, those without a truth are left out.
+        answered: rides as `monitor.log_frame`, those without a scored truth are left out.
     """
     figure, axes = new_figure(size=(11, 3.8), about=about)
     axes.set_title("Error by day of pickup")
-    known = answered[answered["true_duration"].notna()] if len(answered) else answered
+    known = scored(answered)
     if not len(known):
         write_instead(axes, NO_TRUTH)
         return figure

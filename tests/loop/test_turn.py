@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -167,6 +168,10 @@ class FakeWorld:
         return pd.DataFrame(
             {
                 "pickup_at": noon + (day * 86400).astype("m8[s]"),
+                "PULocationID": 74,
+                "DOLocationID": 75,
+                "trip_distance": 1.5,
+                "received_at": np.arange(n) * 60.0,
                 "duration": 10 + error - np.where(ours, self.split_gain * better, 0.0),
                 "true_duration": 10.0,
                 "model_sha256": np.where(ours, challenger, champion),
@@ -520,6 +525,57 @@ def test_test_that_an_operator_ended_is_left(deployed):
     take_turn(world)
     drop_challenger("by hand")
     assert whats(take_turn(world)) == ["leave green-duration:2"]
+
+
+# --- feedback that cannot be -----------------------------------------------------------------
+
+SECONDS = "1,200 of 1,200 true durations cannot be"
+
+
+class WrongUnit(FakeWorld):
+    """Clients send seconds, and the answers look wrong for it."""
+
+    factor = 60.0
+
+    def live_rows(self, since):
+        rows = super().live_rows(since)
+        return rows.assign(true_duration=10.0 * self.factor) if len(rows) else rows
+
+
+@pytest.mark.parametrize("ab_share", [0.0, 0.2], ids=["shadow", "A/B"])
+@pytest.mark.parametrize("gain", [0.5, -3.0], ids=["better", "worse"])
+def test_test_on_truths_that_cannot_be_waits_and_says_what_to_do(deployed, ab_share, gain):
+    """Neither promoted nor dropped; with the right durations it goes on."""
+    set_challenger(version(7), "by hand", ab_share=ab_share, shadow=True)
+    world = WrongUnit(published=(), shadow_gain=gain, split_gain=gain)
+    *_, line = take_turn(world)
+    assert line["what"] == "wait"
+    assert SECONDS in line["why"] and "pipeline.py feedback void --from" in line["why"]
+    world.factor = 1.0
+    take_turn(world)
+    assert serving() == (7 if gain > 0 else 1)
+
+
+def test_champion_is_neither_rolled_back_nor_retrained_on_truths_that_cannot_be(deployed):
+    deploy_champion(version(2), "new")
+
+    class Held(FakeWorld):
+        def live_health(self, model):
+            return dataclasses.replace(super().live_health(model), hold="seconds; void them")
+
+    held = Held(live_reasons=(WRONG,))
+    (line,) = take_turn(held)
+    assert (line["what"], line["why"]) == ("wait", "seconds; void them")
+    assert (serving(), held.trained) == (2, [])
+
+
+def test_test_whose_truths_stay_impossible_is_dropped_in_the_end(deployed):
+    world = WrongUnit()
+    take_turn(world)
+    world.time += 61 * 86400
+    lines = take_turn(world)
+    assert "drop green-duration:2" in whats(lines)
+    assert any(SECONDS in line["why"] for line in lines)
 
 
 # --- going back ------------------------------------------------------------------------------
