@@ -380,22 +380,70 @@ def approve(reference: str | None) -> None:
     click.echo(f"approved by {asked.who}: {asked.what}; the next turn of `auto` does it")
 
 
+@cli.group(context_settings={"help_option_names": ["-h", "--help"]})
+def feedback() -> None:
+    """What riders told: take bad feedback out."""
+
+
+@feedback.command()
+@click.option("--from", "since", required=True, metavar="TIME", help="First moment of receipt.")
+@click.option("--to", "until", required=True, metavar="TIME",
+              help="First moment after it; not ahead.")  # fmt: skip
+@click.option("--reason", default="voided by hand", show_default=True, help="For the audit trail.")
+@click.option("--dry-run", is_flag=True, help="Only say how many.")
+def void(since: str, until: str, reason: str, dry_run: bool) -> None:
+    """Take the feedback that was received in a time out of every judgement; it is kept.
+
+    The right durations may then be given for the same predictions. TIME is ISO, New York local
+    unless it has an offset, and says when feedback came, not when people rode.
+    """
+    from taxi_duration.live.prediction_log import open_log
+    from taxi_duration.live.voiding import void_feedback
+
+    log = open_log()
+    try:
+        click.echo(void_feedback(log, since, until, reason, dry_run))
+    finally:
+        log.close()
+
+
 @cli.command()
 @click.option("--data", required=True, help="Month, range or list to play, as --train-data.")
 @click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
 @click.option("--url", default="http://127.0.0.1:9696", show_default=True, help="Of the service.")
 @click.option("--days", type=int, help="Only so many, from the first on.")
 @click.option("--rides", type=int, help="At most so many, evenly spread.")
-def replay(data: str, service: str, url: str, days: int | None, rides: int | None) -> None:
+@click.option("--only-scored", is_flag=True, help="Leave out rides outside 1 to 60 minutes.")
+def replay(
+    data: str, service: str, url: str, days: int | None, rides: int | None, only_scored: bool
+) -> None:
     """Let the rides of a month ask the running service, and give it their true durations."""
     from taxi_duration.loop.replay import replay_months
 
-    answers = replay_months(data, url, service, days, rides, say=click.echo)
+    answers = replay_months(data, url, service, days, rides, only_scored, say=click.echo)
     _print_table(
         f"Rides of {service} {data}",
-        ["model", "arm", "rides", "MAE min", "P10-P90 holds"],
         [
-            [row.model, row.arm, f"{row.rides:,}", f"{row.mae:.3f}", f"{row.coverage:.1%}"]
+            "model",
+            "arm",
+            "rides",
+            "scored",
+            "outside 1-60 min",
+            "quarantined",
+            "MAE min",
+            "P10-P90 holds",
+        ],
+        [
+            [
+                row.model,
+                row.arm,
+                f"{row.rides:,}",
+                f"{row.scored:,}",
+                f"{row.outside:.1%}",
+                f"{row.quarantined:,}",
+                f"{row.mae:.3f}",
+                f"{row.coverage:.1%}",
+            ]
             for row in answers.itertuples()
         ],
     )

@@ -148,8 +148,7 @@ class LogStore:
         first: dict[str, dict[str, Any]] = {}
         for row in rows:
             prediction_id = row["prediction_id"]
-            kept = {"prediction_id": prediction_id, "duration": row["duration"],
-                    "received_at": row.get("received_at") or time.time()}  # fmt: skip
+            kept = {name: row[name] for name in ("prediction_id", "duration", "received_at")}
             first.setdefault(prediction_id, kept)
         with self._begin() as connection:
             there = set(log_tables.known_ids(connection, list(first)))
@@ -167,6 +166,18 @@ class LogStore:
             else:
                 duplicate.append(prediction_id)
         return FeedbackResult(known, unknown, duplicate)
+
+    def count_feedback(self, since: float, until: float) -> int:
+        from taxi_duration.live import log_tables
+
+        with self._begin() as connection:
+            return log_tables.count_feedback(connection, since, until)
+
+    def void_feedback(self, since: float, until: float, by: str, why: str) -> int:
+        from taxi_duration.live import log_tables
+
+        with self._begin() as connection:
+            return log_tables.void_feedback(connection, since, until, time.time(), by, why)
 
     def find_many(self, prediction_ids: Sequence[str]) -> list[dict[str, Any]]:
         from taxi_duration.live.log_tables import joined, predictions
@@ -196,7 +207,7 @@ class LogStore:
                 yield dict(row)
 
     def summary(self, since: float | None) -> list[dict[str, Any]]:
-        from taxi_duration.live.log_tables import summed
+        from taxi_duration.live.log_summary import summed
 
         with self._begin() as connection:
             return list(map(dict, connection.execute(summed(since)).mappings()))

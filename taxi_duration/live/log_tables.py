@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Double,
     Engine,
@@ -20,7 +21,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
-    case,
+    and_,
     create_engine,
     event,
     func,
@@ -71,6 +72,17 @@ feedback = Table(
     Column("prediction_id", Text, primary_key=True),
     Column("duration", Double, nullable=False),  # true minutes
     Column("received_at", Double, nullable=False),
+)
+# Feedback that an operator took out of every judgement; what came after it is judged.
+voided_feedback = Table(
+    "voided_feedback",
+    metadata,
+    Column("prediction_id", Text, primary_key=True),
+    Column("duration", Double, nullable=False),
+    Column("received_at", Double, nullable=False),
+    Column("voided_at", Double, primary_key=True),
+    Column("voided_by", Text, nullable=False),
+    Column("why", Text, nullable=False),
 )
 # How far each spool file was read; written in the transaction of its rows.
 spool_offsets = Table(
@@ -169,6 +181,36 @@ def insert_feedback(connection: Connection, rows: Sequence[dict[str, Any]]) -> s
     return set(connection.scalars(statement.returning(feedback.c.prediction_id)))
 
 
+def count_feedback(
+    connection: Connection, since: float, until: float, table: Table = feedback
+) -> int:
+    """Return how many true durations were received since <= received_at < until."""
+    query = select(func.count()).select_from(table).where(_received(table, since, until))
+    return int(connection.execute(query).scalar_one())
+
+
+def void_feedback(
+    connection: Connection, since: float, until: float, voided_at: float, by: str, why: str
+) -> int:
+    """Move what was received since <= received_at < until to the voided.
+
+    Returns:
+        How many of that time are voided now, those of an earlier call among them.
+    """
+    kept = (feedback.c.prediction_id, feedback.c.duration, feedback.c.received_at)
+    # Deleted first: what another host adds meanwhile is never deleted without being kept.
+    gone = feedback.delete().where(_received(feedback, since, until)).returning(*kept)
+    note = {"voided_at": voided_at, "voided_by": by, "why": why}
+    rows = [{**row, **note} for row in connection.execute(gone).mappings()]
+    if rows:
+        connection.execute(voided_feedback.insert(), rows)
+    return count_feedback(connection, since, until, voided_feedback)
+
+
+def _received(table: Table, since: float, until: float) -> ColumnElement[bool]:
+    return and_(table.c.received_at >= since, table.c.received_at < until)
+
+
 def save_offset(connection: Connection, name: str, offset: int) -> None:
     """Remember how far a spool file was read."""
     statement = _insert(connection, spool_offsets).values(name=name, bytes=offset)
@@ -202,32 +244,6 @@ def joined() -> Select[Any]:
         .outerjoin(feedback, feedback.c.prediction_id == predictions.c.prediction_id)
         .outerjoin(shadow_answers, shadow_answers.c.prediction_id == predictions.c.prediction_id)
     )
-
-
-def summed(since: float | None) -> Select[Any]:
-    """Select what became of the predictions of each model and arm, the latest first."""
-    answered, true = predictions.c, feedback.c.duration
-    covered = case(
-        (true.is_(None), None), (true.between(answered.p10, answered.p90), 1.0), else_=0.0
-    )
-    last = func.max(answered.asked_at)
-    query = (
-        select(
-            answered.model,
-            answered.arm,
-            func.count().label("predictions"),
-            func.count(true).label("feedback"),
-            func.avg(func.abs(true - answered.duration)).label("mean_error"),
-            func.avg((true - answered.duration) * (true - answered.duration)).label("mean_square"),
-            func.avg(covered).label("coverage"),
-            func.avg(answered.latency_ms).label("latency_ms"),
-            last.label("last_asked_at"),
-        )
-        .outerjoin(feedback, feedback.c.prediction_id == answered.prediction_id)
-        .group_by(answered.model, answered.arm)
-        .order_by(last.desc())
-    )
-    return query if since is None else query.where(answered.asked_at >= since)
 
 
 def _insert(connection: Connection, table: Table) -> Any:

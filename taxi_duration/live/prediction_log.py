@@ -95,12 +95,15 @@ class PredictionLog:
     def add_feedback(self, rows: Iterable[Mapping[str, Any]]) -> FeedbackResult:
         """Keep true durations; on disk when this returns. Safe to repeat.
 
+        All of a call are received at one moment: they are one sender's, and are judged as such.
+
         Args:
             rows: `prediction_id` and `duration` (minutes), optionally `received_at`.
         Raises:
             LogError: the store cannot be written; nothing of the call was kept.
         """
-        rows = list(rows)
+        now = time.time()
+        rows = [{"received_at": now, **row} for row in rows]
         self.drain()
         result = self._store.add_feedback(rows)
         if result.unknown and not self._store.is_local:
@@ -112,6 +115,22 @@ class PredictionLog:
                 result.known + later.known, later.unknown, result.duplicate + later.duplicate
             )
         return result
+
+    def count_feedback(self, since: float, until: float) -> int:
+        """Return how many true durations were received since <= received_at < until."""
+        return self._store.count_feedback(since, until)
+
+    def void_feedback(self, since: float, until: float, by: str, why: str) -> int:
+        """Take the same out of every judgement, into a table of its own; others may then be given.
+
+        Returns how many of that time are voided now: a repeat says the same.
+
+        Args:
+            by, why: are kept with them.
+        Raises:
+            LogError: the store cannot be written; nothing was moved.
+        """
+        return self._store.void_feedback(since, until, by, why)
 
     def check_writable(self) -> None:
         """Try both steps of a write.
@@ -162,9 +181,10 @@ class PredictionLog:
     def summary(self, since: float | None = None) -> list[dict[str, Any]]:
         """Return a dict for each model and arm that answered, the latest first.
 
-        `model`, `arm`, `predictions`, `feedback` (counts), `mean_error` (absolute, minutes),
-        `mean_square` (of the error), `coverage` (share of true durations within P10-P90),
-        `latency_ms`, `last_asked_at`; error and coverage are None without feedback.
+        `model`, `arm`, `predictions`, `feedback` (counts), a count for each code of
+        `domain.truths`, and over the scored ones `mean_error` (absolute, minutes), `mean_square`
+        (of the error), `coverage` (share within P10-P90), None without any; `latency_ms`,
+        `last_asked_at`.
         """
         self.drain()
         return self._store.summary(since)

@@ -13,17 +13,24 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from truth_sets import changed, feedback_rows, log_rows, told_rides, with_outside
 
 from taxi_duration import environment
+from taxi_duration.domain.truths import NO_TIME, OUTSIDE, QUARANTINED, SCORED
 from taxi_duration.errors import LogError
+from taxi_duration.evaluation.health import judge_frame
 from taxi_duration.live.log_rows import PredictionColumns, PredictionRow, ShadowRow
 from taxi_duration.live.log_store import REJECTED_FILE
-from taxi_duration.live.prediction_log import PredictionLog, open_log
+from taxi_duration.live.log_tables import make_engine, voided_feedback
+from taxi_duration.live.prediction_log import MIN_FREE_BYTES, PredictionLog, open_log
+from taxi_duration.loop.monitor import log_frame
 
 
 def row(prediction_id: str, asked_at: float = 100.0, model: str = "green-duration:1", **other):
@@ -364,7 +371,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from taxi_duration.live.prediction_log import open_log
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from test_prediction_log import row
 log = open_log({url!r}, Path({spool!r}))
 log.start()
@@ -401,7 +408,9 @@ def test_a_line_still_being_written_is_never_read_as_two(tmp_path, url):
 def test_what_was_written_before_kill_9_is_in_the_log(tmp_path):
     store = f"sqlite:///{tmp_path / 'live' / 'predictions.db'}"
     spool = tmp_path / "live" / "spool"
-    script = WRITER.format(tests=str(Path(__file__).parent), url=store, spool=str(spool))
+    script = WRITER.format(
+        tests=[str(folder) for folder in Path(__file__).parents[:2]], url=store, spool=str(spool)
+    )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     last = -1
     while last < 3000:
@@ -465,3 +474,152 @@ def test_columns_of_several_lengths_are_set_aside(local, tmp_path):
     local.add([row("c")])
     assert [r["prediction_id"] for r in local.answered()] == ["c"]
     assert (tmp_path / "live" / "spool" / REJECTED_FILE).exists()
+
+
+# --- what the summary counts -------------------------------------------------------------
+
+
+def mixed_rides():
+    """Three days as they come: odd durations, late ones, a call in seconds, a day doubled."""
+    frame = with_outside(told_rides(a_day=150))
+    n = np.arange(len(frame))
+    frame = changed(frame, n // 25 == 2, 60.0)
+    frame = changed(frame, (n >= 300) & (n % 3 < 2), 5.0)
+    frame.loc[n % 11 == 0, "true_duration"] = np.nan
+    frame.loc[n % 37 == 5, "PULocationID"] = 264
+    far = n % 41 == 7
+    frame.loc[far, ["PULocationID", "DOLocationID", "true_duration"]] = [132, 259, 2.0]
+    frame.loc[np.isin(n, (20, 210)), "true_duration"] = 2000.0
+    return frame
+
+
+def expected_summary(frame):
+    """Figures of each model and arm, from the rule in numpy."""
+    frame = frame.assign(verdict=judge_frame(frame))
+    for (model, arm), rows in frame.groupby(["model", "arm"]):
+        right = rows[rows["verdict"] == SCORED]
+        error = right["duration"] - right["true_duration"]
+        yield {
+            "model": model, "arm": arm, "predictions": len(rows),
+            "feedback": int(rows["true_duration"].notna().sum()),
+            **{code: int((rows["verdict"] == code).sum()) for code in
+               (SCORED, *OUTSIDE, *QUARANTINED)},
+            "mean_error": pytest.approx(error.abs().mean()),
+            "mean_square": pytest.approx((error**2).mean()),
+            "coverage": pytest.approx(
+                right["true_duration"].between(right["p10"], right["p90"]).mean()),
+            "latency_ms": pytest.approx(0.5), "last_asked_at": rows["asked_at"].max(),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("since", [None, 250.0])
+def test_summary_counts_by_the_rule_of_numpy(log, since):
+    frame = mixed_rides()
+    log.add(log_rows(frame))
+    log.add_feedback(feedback_rows(frame))
+    logged = log_frame(log.answered(since=since))
+    by_name = lambda row: (row["model"], row["arm"])  # noqa: E731
+    found = sorted(log.summary(since), key=by_name)
+    assert found == sorted(expected_summary(logged), key=by_name)
+    total = Counter({code: sum(row[code] for row in found) for code in (*OUTSIDE, *QUARANTINED)})
+    assert total.pop(NO_TIME) == 0
+    assert min(total.values()) > 0, total  # the set has something of everything
+
+
+def test_first_in_the_summary_is_who_answered_last(log):
+    log.add([row("a", 300.0), row("b", 500.0, model="green-duration:2")])
+    assert [found["model"] for found in log.summary()] == ["green-duration:2", "green-duration:1"]
+
+
+# --- voiding -----------------------------------------------------------------------------
+
+
+def tell(log, name, minutes, received_at):
+    told = {"prediction_id": name, "duration": minutes, "received_at": received_at}
+    return log.add_feedback([told])
+
+
+def test_all_feedback_of_a_call_has_one_time_of_receipt(log):
+    log.add([row("a"), row("b")])
+    log.add_feedback([{"prediction_id": name, "duration": 9.0} for name in ("a", "b")])
+    first, second = log.find_many(["a", "b"])
+    assert first["received_at"] == second["received_at"] == pytest.approx(time.time(), abs=60)
+
+
+def test_voided_feedback_is_kept_and_may_be_given_again(log, url):
+    log.add([row(name) for name in "abcd"])
+    for name, received_at in zip("abcd", (99.0, 100.0, 199.0, 200.0), strict=True):
+        tell(log, name, 600.0, received_at)
+    assert log.count_feedback(100.0, 200.0) == 2
+    assert log.void_feedback(100.0, 200.0, "ann", "seconds") == 2
+    truths = {name: log.find(name)["true_duration"] for name in "abcd"}
+    assert truths == {"a": 600.0, "b": None, "c": None, "d": 600.0}
+    assert tell(log, "b", 10.0, 300.0) == (["b"], [], [])
+    assert tell(log, "b", 11.0, 301.0) == ([], [], ["b"])
+    assert log.void_feedback(100.0, 200.0, "bob", "again") == 2  # says the same, moves nothing
+    assert log.find("b")["true_duration"] == 10.0
+    assert log.void_feedback(300.0, 301.0, "ann", "wrong again") == 1
+    kept = [[*kept[:3], *kept[4:]] for kept in voided_rows(url)]
+    assert kept == [["b", 600.0, 100.0, "ann", "seconds"], ["b", 10.0, 300.0, "ann", "wrong again"],
+                    ["c", 600.0, 199.0, "ann", "seconds"]]  # fmt: skip
+
+
+def voided_rows(url):
+    engine = make_engine(url, 5.0)
+    with engine.connect() as connection:
+        query = voided_feedback.select().order_by("prediction_id", "received_at")
+        rows = [list(row) for row in connection.execute(query)]
+    engine.dispose()
+    return rows
+
+
+def test_a_log_from_before_there_was_voiding_goes_on(log, url):
+    log.add([row("a")])
+    tell(log, "a", 600.0, 100.0)
+    log.close()
+    engine = make_engine(url, 5.0)
+    voided_feedback.drop(engine)
+    engine.dispose()
+    assert log.void_feedback(0.0, 200.0, "ann", "seconds") == 1
+    assert log.find("a")["true_duration"] is None
+
+
+# --- another host, a full disk, a spool that is read once --------------------------------
+
+
+def test_feedback_on_a_ride_that_another_host_answered_a_moment_ago_is_kept(postgres, tmp_path):
+    """Its row is on its way: what nobody knows yet is asked for again."""
+    here, there = (open_log(postgres, tmp_path / host) for host in ("here", "there"))
+    here.add([row("ours")])
+    there.add([row("theirs", ride_id="late")])
+    later = threading.Timer(0.3, there.drain)
+    later.start()
+    told = [{"prediction_id": name, "duration": 9.0} for name in ("theirs", "ours", "nobody")]
+    result = here.add_feedback(told)
+    later.join()
+    assert (sorted(result.known), result.unknown) == (["ours", "theirs"], ["nobody"])
+    assert here.find("theirs")["true_duration"] == 9.0
+    here.close()
+    there.close()
+
+
+def test_what_was_moved_is_not_read_again(local):
+    """Its writer lives on, so that the file stays."""
+    local.add([row("a"), row("b")])
+    assert local.drain() == 2
+    assert local.drain() == 0
+    local.add([row("c")])
+    assert local.drain() == 1
+
+
+@pytest.mark.parametrize(
+    ("free", "writable"), [(MIN_FREE_BYTES, True), (MIN_FREE_BYTES - 1, False)]
+)
+def test_a_disk_without_space_is_said_before_a_ride_is_lost(local, monkeypatch, free, writable):
+    usage = shutil.disk_usage("/")._replace(free=free)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    if writable:
+        local.check_writable()
+    else:
+        with pytest.raises(LogError, match="the disk of spool/ is full"):
+            local.check_writable()

@@ -1,0 +1,58 @@
+"""Voiding: an operator takes bad feedback out of every judgement; nothing is deleted."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from taxi_duration.domain.rides import NEW_YORK
+from taxi_duration.errors import SettingError
+from taxi_duration.live.audit import record, user_name
+from taxi_duration.live.prediction_log import PredictionLog
+
+
+def void_feedback(
+    log: PredictionLog, since: str, until: str, why: str, dry_run: bool = False
+) -> str:
+    """Void the feedback received in a time; return what was done in words. Safe to repeat.
+
+    The right durations may then be given for the same predictions.
+
+    Args:
+        since, until: when it was received, not when people rode: ISO, New York local unless
+            there is an offset; `until` itself is not in it.
+        why: for the log and the audit trail.
+        dry_run: only count.
+    Raises:
+        SettingError: a time cannot be read, they are in the wrong order, or lie ahead.
+        LogError: the log cannot be written; nothing was voided.
+    """
+    start, end = _seconds("--from", since), _seconds("--to", until)
+    if start >= end:
+        raise SettingError(f"--from {since} is not before --to {until}")
+    if end > time.time():  # a repeat would take what was given instead
+        raise SettingError(f"--to {until} lies ahead: feedback to come cannot be voided")
+    when = f"received from {_iso(start)} until {_iso(end)}"
+    if dry_run:
+        return f"{log.count_feedback(start, end):,} true durations {when} would be voided"
+    count = log.void_feedback(start, end, user_name(), why)
+    if count:  # the key leaves one line, also when a crash came before it
+        numbers = {"from": start, "to": end, "voided": count}
+        key = f"void:{start}:{end}:{count}"
+        record(f"void {count} true durations", f"{why}; {when}", numbers, key, user_name())
+    return f"{count:,} true durations {when} are voided"
+
+
+def _seconds(name: str, given: str) -> float:
+    try:
+        at = datetime.fromisoformat(given.strip())
+    except ValueError as error:
+        raise SettingError(
+            f"{name} {given!r} is no time; such as 2021-03-01T14:30 (New York), "
+            "2021-03-01T19:30:00+00:00 or 2021-03-01"
+        ) from error
+    return (at if at.tzinfo else at.replace(tzinfo=NEW_YORK)).timestamp()
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
