@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from serve import settings
+from taxi_duration.domain.truths import OUTSIDE, SCORED
 
 ARM = ("version", "arm")
 LATENCY_SECONDS = (
@@ -33,6 +34,7 @@ class ArmMetrics:
     shadow: Counter
     failures: Counter
     feedback: Counter
+    outside: Counter
     error: Histogram
     covered: Counter
 
@@ -48,12 +50,21 @@ class ArmMetrics:
         _observe_many(self.minutes, minutes)
         self.latency.observe(seconds)
 
-    def measured(self, true_minutes: float, answered: dict[str, Any]) -> None:
-        """Count the feedback on an answer (a row of the log)."""
+    def measured(self, verdict: str, answered: dict[str, Any]) -> None:
+        """Count the feedback on an answer (a row of the log) by what it is.
+
+        Args:
+            verdict: a code of `domain.truths`; only a scored one has an error.
+            answered: with its `true_duration`.
+        """
         self.feedback.inc()
-        self.error.observe(abs(true_minutes - answered["duration"]))
-        if answered["p10"] <= true_minutes <= answered["p90"]:
-            self.covered.inc()
+        if verdict in OUTSIDE:
+            self.outside.inc()
+        if verdict == SCORED:
+            true = answered["true_duration"]
+            self.error.observe(abs(true - answered["duration"]))
+            if answered["p10"] <= true <= answered["p90"]:
+                self.covered.inc()
 
 
 class Instruments:
@@ -65,13 +76,7 @@ class Instruments:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-
-        def counter(name: str, text: str, labels: Iterable[str] = ()) -> Counter:
-            return Counter(name, text, labels, registry=self.registry)
-
-        def histogram(name: str, text: str, bounds: tuple[float, ...]) -> Histogram:
-            return Histogram(name, text, ARM, registry=self.registry, buckets=bounds)
-
+        counter, histogram = self._counter, self._histogram
         self._requests = counter(
             "taxi_requests_total", "HTTP requests answered.", ("endpoint", "status")
         )
@@ -83,16 +88,6 @@ class Instruments:
         self._minutes = histogram("taxi_predicted_minutes", "Durations answered.", MINUTES)
         self._shadow = counter("taxi_shadow_answers_total", "Answers logged, not given.", ARM)
         self._failures = counter("taxi_model_failures_total", "Rides a model failed at.", ARM)
-        self._feedback = counter("taxi_feedback_total", "True durations received.", ARM)
-        self._error = histogram(
-            "taxi_absolute_error_minutes", "Answer against true duration.", ERROR_MINUTES
-        )
-        self._covered = counter(
-            "taxi_interval_covered_total", "True durations within P10-P90.", ARM
-        )
-        self.unknown_feedback = counter(
-            "taxi_feedback_unknown_total", "Feedback on predictions nobody knows."
-        )
         self.reloads = counter("taxi_reloads_total", "Deployments taken into service.")
         self.reload_failures = counter(
             "taxi_reload_failures_total", "Models of a deployment refused; the old one serves on."
@@ -100,8 +95,36 @@ class Instruments:
         self.log_failures = counter(
             "taxi_log_failures_total", "Predictions answered but not logged."
         )
+        self._add_feedback()
         self._seen: dict[tuple[str, int], Counter] = {}
         self._arms: dict[tuple[str, str], ArmMetrics] = {}
+
+    def _add_feedback(self) -> None:
+        counter = self._counter
+        self._feedback = counter("taxi_feedback_total", "True durations received.", ARM)
+        self._outside = counter(
+            "taxi_feedback_outside_total", "True durations outside the scored minutes.", ARM
+        )
+        self._error = self._histogram(
+            "taxi_absolute_error_minutes", "Answer against scored true duration.", ERROR_MINUTES
+        )
+        self._covered = counter(
+            "taxi_interval_covered_total", "Scored true durations within P10-P90.", ARM
+        )
+        self.quarantined_feedback = counter(
+            "taxi_feedback_quarantined_total",
+            "True durations that cannot be their ride's, as far as their own call tells.",
+            ("reason",),
+        )
+        self.unknown_feedback = counter(
+            "taxi_feedback_unknown_total", "Feedback on predictions nobody knows."
+        )
+
+    def _counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, bounds: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, ARM, registry=self.registry, buckets=bounds)
 
     def arm(self, version: str, arm: str) -> ArmMetrics:
         """Return the metrics of one model (`name:version`) in one arm."""
@@ -112,7 +135,8 @@ class Instruments:
                 self._predictions.labels(*labels), self._latency.labels(*labels),
                 self._minutes.labels(*labels), self._shadow.labels(*labels),
                 self._failures.labels(*labels), self._feedback.labels(*labels),
-                self._error.labels(*labels), self._covered.labels(*labels),
+                self._outside.labels(*labels), self._error.labels(*labels),
+                self._covered.labels(*labels),
             )  # fmt: skip
             self._arms[version, arm] = found
         return found

@@ -17,6 +17,7 @@ from serve.core.answering import Answering
 from serve.core.served_models import LoadedModel
 from taxi_duration import environment
 from taxi_duration.domain.findings import LEVELS
+from taxi_duration.domain.truths import QUARANTINED
 from taxi_duration.errors import ContentError, LogError
 from taxi_duration.live.audit import read_audit
 from taxi_duration.live.deployment import read_history
@@ -89,12 +90,12 @@ class LivePage:
             models, problem = self._answering.deadline.call(log.summary, since), None
         except LogError as error:
             models, problem = [], str(error)
-        rows = [{**row, **_error_interval(row)} for row in models]
+        rows = [{**row, **_error_interval(row), **_quarantined(row)} for row in models]
         return {"days": WINDOW_DAYS, "models": rows, "trouble": problem}
 
 
 def verdict_gauges() -> Iterator[GaugeMetricFamily]:
-    """Yield the verdict, its age and the drift of each feature; nothing without a verdict."""
+    """Yield the verdict, what it rests on and each drift; nothing without a verdict."""
     try:
         verdict = read_verdict()
     except ContentError:  # the page says so
@@ -104,6 +105,11 @@ def verdict_gauges() -> Iterator[GaugeMetricFamily]:
     model = ("version",)
     level = GaugeMetricFamily("taxi_verdict", "0 ok, 1 watch, 2 alarm.", labels=model)
     age = GaugeMetricFamily("taxi_verdict_age_seconds", "Since the monitor looked.", labels=model)
+    told = GaugeMetricFamily(
+        "taxi_truths", "True durations by what they are.", labels=("version", "truth")
+    )
+    for code, count in verdict.truths.items():
+        told.add_metric([verdict.model, code], count)
     feature = ("feature", "measure")
     drift = GaugeMetricFamily("taxi_drift", "Distance from the training months.", labels=feature)
     drift_level = GaugeMetricFamily("taxi_drift_level", "0 ok, 1 watch, 2 alarm.", labels=feature)
@@ -113,7 +119,7 @@ def verdict_gauges() -> Iterator[GaugeMetricFamily]:
         labels = [one.feature, one.measure]
         drift.add_metric(labels, one.value)
         drift_level.add_metric(labels, LEVELS.index(one.level))
-    yield from (level, age, drift, drift_level)
+    yield from (level, age, told, drift, drift_level)
 
 
 def _facts(loaded: LoadedModel) -> dict[str, Any]:
@@ -128,11 +134,16 @@ def _error_interval(row: dict[str, Any]) -> dict[str, float | None]:
     Rides of one day share its traffic, so it is too narrow over few days; the verdict's
     intervals, drawn over days, are not.
     """
-    n, mean, square = row["feedback"], row["mean_error"], row["mean_square"]
+    n, mean, square = row["scored"], row["mean_error"], row["mean_square"]
     if n < 2 or mean is None or square is None:
         return {"error_low": None, "error_high": None}
     half = NORMAL_95 * (max(square - mean**2, 0.0) / (n - 1)) ** 0.5
     return {"error_low": max(mean - half, 0.0), "error_high": mean + half}
+
+
+def _quarantined(row: dict[str, Any]) -> dict[str, Any]:
+    """How many true durations of each reason cannot be their ride's; those that there are."""
+    return {"quarantined": {code: row[code] for code in QUARANTINED if row[code]}}
 
 
 def _newest_test(decisions: list[dict[str, Any]]) -> dict[str, Any] | None:

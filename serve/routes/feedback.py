@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import numpy as np
 from flask import Blueprint, Response, request
 
 from serve.bodies.errors import ApiError, json_response
@@ -13,6 +14,9 @@ from serve.bodies.reading import check_count
 from serve.bodies.ride_body import check
 from serve.bodies.schema import Feedback, FeedbackAnswer
 from serve.core.answering import Answering
+from serve.core.instruments import Instruments
+from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.truths import QUARANTINED, judge_truths
 from taxi_duration.errors import LogError
 from taxi_duration.live.log_rows import FeedbackResult
 from taxi_duration.live.prediction_log import PredictionLog
@@ -40,12 +44,7 @@ def feedback_blueprint(answering: Answering) -> Blueprint:
                 503, "log_unavailable", f"it may not be kept; send it again, safely: {error}"
             ) from error
         instruments.unknown_feedback.inc(len(result.unknown))
-        first: dict[str, float] = {}
-        for row in rows:
-            first.setdefault(row["prediction_id"], row["duration"])
-        for row in answered:
-            arm = instruments.arm(row["model"], row["arm"])
-            arm.measured(first[row["prediction_id"]], row)
+        _measure(instruments, answered)
         return json_response(FeedbackAnswer(*result))
 
     return blueprint
@@ -57,3 +56,19 @@ def _keep(
     """Keep feedback; return what became of it and the predictions that it was the first on."""
     result = log.add_feedback(rows)
     return result, log.find_many(result.known)
+
+
+def _measure(instruments: Instruments, answered: list[dict[str, Any]]) -> None:
+    """Count the first true durations of one call (rows of the log) by what they are."""
+    if not answered:
+        return
+    rides = Rides.from_dicts({**row, "pickup_datetime": row["pickup_at"]} for row in answered)
+    minutes, received_at = (
+        np.array([row[name] for row in answered], dtype="float64")
+        for name in ("true_duration", "received_at")
+    )
+    verdicts = judge_truths(minutes, rides, received_at).tolist()
+    for row, verdict in zip(answered, verdicts, strict=True):
+        instruments.arm(row["model"], row["arm"]).measured(verdict, row)
+        if verdict in QUARANTINED:
+            instruments.quarantined_feedback.labels(verdict).inc()

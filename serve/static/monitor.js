@@ -100,9 +100,14 @@ function showServing({ serving, trouble }) {
     ...(challenger ? [", challenger ", html("b", {}, challenger.model), ` (${challenger.model_kind ?? "?"})`] : []), ".");
 }
 
+const toldOf = (one) => [one.feedback.toLocaleString("en"),
+  one.short + one.long ? `${percent((one.short + one.long) / one.feedback)} outside 1–60 min` : null,
+  ...Object.entries(one.quarantined).map(([reason, n]) => `${n.toLocaleString("en")} ${reason.replaceAll("_", " ")}`),
+].filter(Boolean).join(", ");
+
 function showLog({ log, serving }) {
   const rows = log.models.map((one) => row(
-    one.model, one.arm, one.predictions.toLocaleString("en"), one.feedback.toLocaleString("en"),
+    one.model, one.arm, one.predictions.toLocaleString("en"), toldOf(one),
     within(one.mean_error, one.error_low, one.error_high), percent(one.coverage), fixed(one.latency_ms, 2)));
   fillTable("versions", 7, rows, log.trouble ?? "No ride was asked for yet.");
   byId("window").textContent = `Last ${log.days} days of the prediction log. The interval takes rides as ` +
@@ -117,7 +122,7 @@ function showVerdict({ verdict }) {
   byId("level").className = `level ${verdict.verdict}`;
   byId("level").textContent = verdict.verdict;
   byId("verdict-about").textContent = `${verdict.model} on the ${verdict.source}: ${verdict.rides.toLocaleString("en")} ` +
-    `rides, ${verdict.answered.toLocaleString("en")} with their true duration; made at ${clock(verdict.at)} UTC.`;
+    `rides, ${verdict.answered.toLocaleString("en")} with a true duration that counts; made at ${clock(verdict.at)} UTC.`;
   byId("reasons").replaceChildren(...verdict.reasons.map(({ kind, level, text }) =>
     html("li", {}, badge(level), ` ${kind}: ${text}`)));
   fillTable("segments", 4, verdict.errors.map((one) => row(

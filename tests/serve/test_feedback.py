@@ -120,3 +120,41 @@ def test_feedback_that_cannot_be_kept_is_not_acknowledged(make_app, models, tmp_
     assert response.status_code == 503
     assert response.json["error"]["code"] == "log_unavailable"
     assert response.headers["Retry-After"]
+
+
+# --- which truths count ---------------------------------------------------------------------
+
+
+def asked(client, n: int) -> list[dict]:
+    return client.post("/predict", json=[RIDE] * n).json
+
+
+def test_only_scored_durations_have_an_error(client, metric):
+    """One of each kind; the error and the coverage are the first one's alone."""
+    first, *others = asked(client, 5)
+    minutes = [first["interval"]["p50"], 0.5, 90.0, 2000.0, 60.5]
+    told = zip([first, *others], minutes, strict=True)
+    give(client, [about(answer["prediction_id"], true) for answer, true in told])
+    assert metric(f"taxi_feedback_total{{{ARM}}}") == 5
+    assert metric(f"taxi_feedback_outside_total{{{ARM}}}") == 3
+    assert metric('taxi_feedback_quarantined_total{reason="whole_day"}') == 1
+    assert metric(f"taxi_absolute_error_minutes_count{{{ARM}}}") == 1
+    error = abs(first["duration"] - first["interval"]["p50"])
+    assert metric(f"taxi_absolute_error_minutes_sum{{{ARM}}}") == pytest.approx(error, abs=1e-3)
+    assert metric(f"taxi_interval_covered_total{{{ARM}}}") == 1
+
+
+def test_a_call_in_hours_is_counted_as_such(client, metric):
+    answers = asked(client, 25)
+    give(client, [about(a["prediction_id"], a["duration"] / 60) for a in answers])
+    assert metric('taxi_feedback_quarantined_total{reason="off_by_factor"}') == 25
+    assert metric(f"taxi_feedback_outside_total{{{ARM}}}") == 0
+
+
+def test_voided_feedback_is_gone_and_given_again(client, log, prediction, metric):
+    name = prediction["prediction_id"]
+    give(client, about(name, 50.0))
+    assert log.void_feedback(0.0, 1e12, "ann", "wrong") == 1
+    assert log.find(name)["true_duration"] is None
+    assert give(client, about(name, 20.0)).json["known"] == [name]
+    assert log.find(name)["true_duration"] == 20.0

@@ -119,6 +119,22 @@ def test_error_has_the_interval_of_independent_rides(home, client, data):
     assert row["error_high"] == pytest.approx(2 + half, abs=1e-4)
 
 
+def test_log_shows_which_durations_count(home, client, data):
+    answers = client.post("/predict", json=[RIDE] * 4).json
+    minutes = [answers[0]["duration"] + 2, 0.5, 90.0, 2000.0]
+    told = [
+        {"prediction_id": answer["prediction_id"], "duration": true}
+        for answer, true in zip(answers, minutes, strict=True)
+    ]
+    client.post("/feedback", json=told)
+    (row,) = data()["log"]["models"]
+    counts = {name: row[name] for name in ("feedback", "scored", "short", "long")}
+    assert counts == {"feedback": 4, "scored": 1, "short": 1, "long": 1}
+    assert row["quarantined"] == {"whole_day": 1}
+    assert row["mean_error"] == pytest.approx(2.0)
+    assert row["error_low"] is None
+
+
 def test_the_log_is_asked_once_for_many_pages(home, app, monkeypatch):
     log = app.extensions["taxi"].log
     asked = []
@@ -134,8 +150,8 @@ def test_the_log_is_asked_once_for_many_pages(home, app, monkeypatch):
 
 
 DRIFT = Drift("hour", "psi", 0.06, "", "alarm", 0.015, 0.05)
-HEALTH = Health("live log", "green-duration:1", 40, 0, pd.DataFrame(), [DRIFT],
-                [Reason("drift", "alarm", DRIFT.text)])  # fmt: skip
+HEALTH = Health("live log", "green-duration:1", 40, 12, pd.DataFrame(), [DRIFT],
+                [Reason("drift", "alarm", DRIFT.text)], {"scored": 12, "too_fast": 3})  # fmt: skip
 
 
 def test_the_monitors_verdict_is_shown(home, data):
@@ -171,6 +187,8 @@ def test_the_verdict_is_among_the_metrics(home, metric):
     assert metric('taxi_verdict{version="green-duration:1"}') == 0
     write_verdict(make_verdict(HEALTH))
     assert metric('taxi_verdict{version="green-duration:1"}') == 2
+    told = 'taxi_truths{{truth="{}",version="green-duration:1"}}'
+    assert [metric(told.format(code)) for code in ("scored", "too_fast", "long")] == [12, 3, 0]
     assert metric('taxi_drift{feature="hour",measure="psi"}') == 0.06
     assert metric('taxi_drift_level{feature="hour",measure="psi"}') == 2
     assert metric('taxi_verdict_age_seconds{version="green-duration:1"}') < 60
