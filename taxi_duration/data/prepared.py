@@ -47,6 +47,13 @@ class PreparedMonth:
         """Return the dropped rows with their `reason`."""
         return pd.read_parquet(self.quarantine_path)
 
+    def every_ride(self) -> pd.DataFrame:
+        """Return the kept trips and those outside the rules' minutes, in the order of pickups."""
+        outside = self.quarantine()
+        outside = outside[outside["reason"] != "bad_time"].drop(columns="reason")
+        every = pd.concat([self.trips(), outside])
+        return every.sort_values("pickup_at", kind="stable", ignore_index=True)
+
     def lineage(self) -> dict[str, object]:
         """Return what the card keeps of this month, as plain JSON types."""
         return {

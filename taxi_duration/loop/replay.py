@@ -1,7 +1,8 @@
 """Plays a month of real trips to a running service: riders ask, then say how long it took.
 
 What takes weeks in life takes seconds here: the live log fills with a month's questions, answers
-and true durations, on which `monitor`, `auto` and the A/B test then work as on any others.
+and true durations, on which `monitor`, `auto` and the A/B test then work as on any others. Like
+riders, it tells durations outside 1 to 60 minutes too.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import requests
 
 from taxi_duration import environment
 from taxi_duration.data.prepared import concat_trips, prepare_months
 from taxi_duration.domain.months import Month, check_available, check_service, parse_months
+from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.truths import OUTSIDE, QUARANTINED, SCORED, judge_truths
 from taxi_duration.errors import ReplayError, SettingError
 
 RIDES_AT_ONCE = 1_000  # of one request
 SECONDS = 60.0  # that one request may take
+LONGEST_TOLD = 10_000.0  # minutes that /feedback takes; it refuses 0 as well
 
 
 def replay_months(
@@ -27,6 +32,7 @@ def replay_months(
     service: str = "green",
     days: int | None = None,
     rides: int | None = None,
+    only_scored: bool = False,
     say: Callable[[str], None] = print,
 ) -> pd.DataFrame:
     """Ask a service every ride of some months in the order of time, and feed the truth back.
@@ -37,10 +43,12 @@ def replay_months(
         service: green, yellow, fhv or fhvhv.
         days: of the first month on; all when None.
         rides: at most so many, evenly spread over those days; all when None.
+        only_scored: leave out rides outside 1 to 60 minutes.
         say: gets a line for each day.
     Returns:
-        A row for each model and arm that answered: `model`, `arm`, `rides`, `mae` (minutes),
-        `coverage` (share within P10-P90).
+        A row for each model and arm that answered: `model`, `arm`, `rides`, `scored` and
+        `quarantined` (counts), `outside` (share of the true durations outside 1 to 60 minutes),
+        and over the scored ones `mae` (minutes) and `coverage` (share within P10-P90).
     Raises:
         ReplayError: no service answers there, or it refuses; says why.
         TaxiError: a month cannot be had.
@@ -50,7 +58,9 @@ def replay_months(
     for name, number in (("days", days), ("rides", rides)):
         if number is not None and number < 1:
             raise SettingError(f"{name} is {number}; it must be at least 1")
-    trips = _chosen(concat_trips(prepare_months(service, months)), months, days, rides)
+    prepared = prepare_months(service, months)
+    every = [concat_trips(prepared)] if only_scored else [month.every_ride() for month in prepared]
+    trips = _chosen(pd.concat(every, ignore_index=True), months, days, rides)
     with requests.Session() as session:
         if key := environment.api_key():
             session.headers["X-API-Key"] = key
@@ -87,29 +97,40 @@ def _play_day(
     say: Callable[[str], None],
 ) -> pd.DataFrame:
     """Ask a day's rides, give their durations; return who answered and how far off it was."""
-    parts = []
-    for start in range(0, len(trips), RIDES_AT_ONCE):
-        part = trips.iloc[start : start + RIDES_AT_ONCE]
-        # The same trip always has the same id, so that it meets the same arm.
-        asked = [
-            {**ride_of(trip), "ride_id": f"{service}-{trip.pickup_at:%Y-%m}-{trip.Index}"}
-            for trip in part.itertuples()
-        ]
-        answers = _post(session, f"{url}/predict", asked)
-        truth = [float(minutes) for minutes in part["duration"]]
-        feedback = [
-            {"prediction_id": answer["prediction_id"], "duration": minutes}
-            for answer, minutes in zip(answers, truth, strict=True)
-        ]
-        _post(session, f"{url}/feedback", feedback)
-        parts += [
-            (answer["model"], answer["arm"], abs(answer["duration"] - minutes),
-             answer["interval"]["p10"] <= minutes <= answer["interval"]["p90"])
-            for answer, minutes in zip(answers, truth, strict=True)
-        ]  # fmt: skip
-    frame = pd.DataFrame(parts, columns=["model", "arm", "error", "covered"])
-    say(f"{day}: {len(frame):,} rides, MAE {frame['error'].mean():.2f} min")
+    parts = [
+        _play(session, url, service, trips.iloc[start : start + RIDES_AT_ONCE])
+        for start in range(0, len(trips), RIDES_AT_ONCE)
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    frame["truth"] = judge_truths(frame.pop("minutes").to_numpy(), Rides.from_frame(trips))
+    error = frame["error"][frame["truth"] == SCORED]
+    say(f"{day}: {len(frame):,} rides, {len(error):,} scored, MAE {error.mean():.2f} min")
     return frame
+
+
+def _play(session: requests.Session, url: str, service: str, trips: pd.DataFrame) -> pd.DataFrame:
+    """Ask rides in one request and give their durations in another; NaN where none can be."""
+    # The same trip always has the same id, so that it meets the same arm.
+    asked = [
+        {**ride_of(trip), "ride_id": f"{service}-{trip.pickup_at:%Y-%m}-{trip.Index}"}
+        for trip in trips.itertuples()
+    ]
+    answers = _post(session, f"{url}/predict", asked)
+    minutes = trips["duration"].to_numpy("float64")
+    minutes = np.where((minutes > 0) & (minutes <= LONGEST_TOLD), minutes, np.nan)
+    feedback = [
+        {"prediction_id": answer["prediction_id"], "duration": true}
+        for answer, true in zip(answers, minutes.tolist(), strict=True)
+        if true == true
+    ]
+    if feedback:
+        _post(session, f"{url}/feedback", feedback)
+    rows = [
+        (answer["model"], answer["arm"], true, abs(answer["duration"] - true),
+         answer["interval"]["p10"] <= true <= answer["interval"]["p90"])
+        for answer, true in zip(answers, minutes.tolist(), strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["model", "arm", "minutes", "error", "covered"])
 
 
 def ride_of(trip: Any) -> dict[str, Any]:
@@ -134,7 +155,16 @@ def _post(session: requests.Session, address: str, content: list[dict[str, Any]]
 
 
 def _summary(answers: pd.DataFrame) -> pd.DataFrame:
-    groups = answers.groupby(["model", "arm"])
+    scored = answers["truth"] == SCORED
+    outside = answers["truth"].isin(OUTSIDE)
+    groups = answers.assign(
+        scored=scored,
+        outside=outside.astype("float64").where(scored | outside),
+        quarantined=answers["truth"].isin(QUARANTINED),
+        error=answers["error"].where(scored),
+        covered=answers["covered"].astype("float64").where(scored),
+    ).groupby(["model", "arm"])
     return groups.agg(
-        rides=("error", "size"), mae=("error", "mean"), coverage=("covered", "mean")
-    ).reset_index()
+        rides=("error", "size"), scored=("scored", "sum"), quarantined=("quarantined", "sum"),
+        outside=("outside", "mean"), mae=("error", "mean"), coverage=("covered", "mean"),
+    ).reset_index()  # fmt: skip

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,6 +58,25 @@ def test_dropped_rows_are_in_quarantine_with_their_reason(raw):
     assert month.quarantine()[["duration", "reason"]].to_numpy().tolist() == [
         [45, "too_long"], [60, "too_long"],
     ]  # fmt: skip
+
+
+def test_every_ride_is_the_kept_and_those_outside_the_minutes_in_order(
+    raw, raw_month, write_month, monkeypatch
+):
+    """Not one whose clocks disagree."""
+    monkeypatch.setenv("MAX_BAD_SHARE", "0.5")
+    at = raw_month.column_names.index("lpep_dropoff_datetime")
+    dropoff = raw_month["lpep_dropoff_datetime"].to_numpy().copy()
+    dropoff[2] -= np.timedelta64(30, "m")
+    table = raw_month.set_column(at, "lpep_dropoff_datetime", pa.array(dropoff))
+    month = prepare_month(
+        as_raw(write_month(table)), replace(COURSE_RULES, min_minutes=5, max_minutes=50)
+    )
+    assert month.trips()["duration"].tolist() == [10, 45]
+    every = month.every_ride()
+    assert every["duration"].tolist() == [1, 10, 45, 60]
+    assert list(every.columns) == list(month.trips().columns)
+    assert every["pickup_at"].is_monotonic_increasing
 
 
 def test_unchanged_month_comes_from_the_cache(raw, reads):
