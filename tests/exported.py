@@ -27,6 +27,7 @@ VERDICT = Verdict(
     reasons=[],
     errors=[],
     drift=[Drift("hour", "psi", 0.01, "", "ok", 0.015, 0.05)],
+    truths={"scored": 1},
 )
 
 
@@ -52,8 +53,11 @@ def metrics_text(folder: Path) -> str:
         write_verdict(VERDICT)
         app = a_service(folder)
         client = app.test_client()
-        answer = client.post("/predict", json=RIDE).json
-        told = {"prediction_id": answer["prediction_id"], "duration": answer["duration"]}
+        right, odd = client.post("/predict", json=[RIDE, RIDE]).json
+        told = [
+            {"prediction_id": answer["prediction_id"], "duration": minutes}
+            for answer, minutes in ((right, right["duration"]), (odd, 9999.0))
+        ]
         client.post("/feedback", json=told)
         client.post("/predict", json={})
         text = client.get("/metrics").text

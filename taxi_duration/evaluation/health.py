@@ -192,13 +192,10 @@ def check_health(
     settings = settings or monitor_settings()
     model = Version.of(card).ref
     verdicts = judge_frame(frame)  # with everybody's rides: a day is judged as a whole
-    if len(frame):
-        own = (frame["model"] == model).to_numpy()
-        frame, verdicts = frame[own], verdicts[own]
+    own = (frame["model"] == model).to_numpy() if len(frame) else np.zeros(0, dtype=bool)
+    frame, verdicts = frame[own], verdicts[own]
     answered = frame[verdicts == SCORED]
-    drifts = []
-    if reference is not None and len(frame):
-        drifts = _drifts(reference, frame, verdicts, whole_month)
+    drifts = _drifts(reference, frame, verdicts, whole_month)
     errors = live_errors(answered, None if beside is None else scored(beside))
     reasons = _truth_reasons(frame, verdicts, card, settings)
     if len(answered) >= settings.min_answered:
@@ -298,8 +295,10 @@ def _truth_reasons(
 
 
 def _drifts(
-    reference: Sample, frame: pd.DataFrame, verdicts: np.ndarray, whole_month: bool
+    reference: Sample | None, frame: pd.DataFrame, verdicts: np.ndarray, whole_month: bool
 ) -> list[Drift]:
+    if reference is None or frame.empty:
+        return []
     minutes = frame["true_duration"].to_numpy("float64")
     # The training months' durations are scored ones too.
     actual = np.where(verdicts == SCORED, minutes, np.nan) if (verdicts != UNKNOWN).all() else None

@@ -15,7 +15,7 @@ import pandas as pd
 import requests
 
 from taxi_duration import environment
-from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.data.prepared import prepare_months
 from taxi_duration.domain.months import Month, check_available, check_service, parse_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.truths import OUTSIDE, QUARANTINED, SCORED, judge_truths
@@ -46,9 +46,8 @@ def replay_months(
         only_scored: leave out rides outside 1 to 60 minutes.
         say: gets a line for each day.
     Returns:
-        A row for each model and arm that answered: `model`, `arm`, `rides`, `scored` and
-        `quarantined` (counts), `outside` (share of the true durations outside 1 to 60 minutes),
-        and over the scored ones `mae` (minutes) and `coverage` (share within P10-P90).
+        A row for each model and arm that answered: `rides`, `scored`, `quarantined` (counts),
+        `outside` (share), and over the scored ones `mae` (minutes) and `coverage` (share).
     Raises:
         ReplayError: no service answers there, or it refuses; says why.
         TaxiError: a month cannot be had.
@@ -59,15 +58,14 @@ def replay_months(
         if number is not None and number < 1:
             raise SettingError(f"{name} is {number}; it must be at least 1")
     prepared = prepare_months(service, months)
-    every = [concat_trips(prepared)] if only_scored else [month.every_ride() for month in prepared]
+    every = [month.trips() if only_scored else month.every_ride() for month in prepared]
     trips = _chosen(pd.concat(every, ignore_index=True), months, days, rides)
     with requests.Session() as session:
         if key := environment.api_key():
             session.headers["X-API-Key"] = key
-        answers = [
-            _play_day(session, url.rstrip("/"), service, day, of_day, say)
-            for day, of_day in trips.groupby(trips["pickup_at"].dt.date)
-        ]
+        by_day = trips.groupby(trips["pickup_at"].dt.date)
+        base = url.rstrip("/")
+        answers = [_play_day(session, base, service, day, some, say) for day, some in by_day]
     return _summary(pd.concat(answers, ignore_index=True))
 
 
