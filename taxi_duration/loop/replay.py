@@ -57,15 +57,14 @@ def replay_months(
     for name, number in (("days", days), ("rides", rides)):
         if number is not None and number < 1:
             raise SettingError(f"{name} is {number}; it must be at least 1")
-    prepared = prepare_months(service, months)
+    url, prepared = url.rstrip("/"), prepare_months(service, months)
     every = [month.trips() if only_scored else month.every_ride() for month in prepared]
     trips = _chosen(pd.concat(every, ignore_index=True), months, days, rides)
     with requests.Session() as session:
         if key := environment.api_key():
             session.headers["X-API-Key"] = key
         by_day = trips.groupby(trips["pickup_at"].dt.date)
-        base = url.rstrip("/")
-        answers = [_play_day(session, base, service, day, some, say) for day, some in by_day]
+        answers = [_play_day(session, url, service, day, some, say) for day, some in by_day]
     return _summary(pd.concat(answers, ignore_index=True))
 
 
