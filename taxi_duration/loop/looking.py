@@ -9,7 +9,14 @@ import pandas as pd
 
 from taxi_duration.domain.findings import LEVELS
 from taxi_duration.domain.months import Month, format_months, parse_month
-from taxi_duration.errors import BundleError, SourceError, SourceUnreachableError
+from taxi_duration.errors import (
+    BadMonthError,
+    BundleError,
+    MonthNotPublishedError,
+    SourceError,
+    SourceUnreachableError,
+    TripFileError,
+)
 from taxi_duration.evaluation.health import Health
 from taxi_duration.live.audit import record
 from taxi_duration.loop.challenging import training_window
@@ -28,7 +35,7 @@ def idle(now: Situation) -> Step:
         return back
     try:
         return _look_at_months(now, live)
-    except (SourceUnreachableError, SourceError) as error:
+    except (SourceUnreachableError, SourceError, MonthNotPublishedError) as error:
         return wait(f"the source of months cannot be used: {error}")
 
 
@@ -124,7 +131,10 @@ def _learn_anew(now: Situation, anew: list[Republished], month: Month) -> Step:
 def _judge_month(now: Situation, month: Month, live: Health) -> Step:
     """A new month is there: is a new version worth it?"""
     champion, settings = now.champion, now.settings
-    health = now.world.month_health(champion, month)
+    try:
+        health = now.world.month_health(champion, month)
+    except (BadMonthError, TripFileError) as error:  # it stays bad: the next one is waited for
+        return Step(f"give up on {month}", str(error), now.enter("idle", looked_at=str(month)))
     last = max(now.world.months_of(champion))
     age = (month.year - last.year) * 12 + month.month - last.month
     numbers = {"month": health.overall(), "live": live.overall(), "age_months": age}

@@ -24,11 +24,14 @@ from taxi_duration.domain.findings import Reason
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import (
+    BadMonthError,
     BundleError,
+    MonthNotPublishedError,
     PipelineError,
     SettingError,
     SourceUnreachableError,
     TrackingError,
+    TripFileError,
 )
 from taxi_duration.evaluation.bootstrap import Estimate
 from taxi_duration.evaluation.gate import Check, Decision
@@ -281,6 +284,21 @@ def test_month_without_any_to_learn_from_does_not_judge(deployed):
     world.published = (MARCH, far.shift(-1), far)
     take_turn(world)
     assert world.trained[0][:2] == (str(far.shift(-1)), str(far))
+
+
+@pytest.mark.parametrize("error", [BadMonthError("40 % are bad"), TripFileError("half a file")])
+def test_month_that_cannot_be_read_is_given_up_and_not_tried_for_ever(deployed, error):
+    world = FakeWorld()
+    world.month_health = Mock(side_effect=error)
+    assert whats(take_turn(world)) == ["give up on 2021-03", "nothing"]
+    assert whats(take_turn(world)) == ["nothing"]
+
+
+def test_month_that_its_source_takes_back_is_waited_for(deployed):
+    world = FakeWorld()
+    world.month_health = Mock(side_effect=MonthNotPublishedError("gone again"))
+    assert take_turn(world)[0]["what"] == "wait"
+    assert read_state().looked_at is None
 
 
 def anew(month, learned=True):
