@@ -85,7 +85,7 @@ def run_backtest(
     keeper = Keeper(environment.data_dir() / "backtest", key, say)
     world = SimulatedWorld(
         service, _by_month(prepared, share, PreparedMonth.trips),
-        _by_month(prepared, share, PreparedMonth.trips), settings, keeper.keeping(fit),
+        _by_month(prepared, share, PreparedMonth.every_ride), settings, keeper.keeping(fit),
         measure, delay_months,
     )  # fmt: skip
     # The loop keeps its state in a deployment folder: one of its own, not the real one.
