@@ -18,6 +18,7 @@ from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, DeploymentError, NotFoundError
 from taxi_duration.live.deployment import DEPLOYMENT_FILE, Deployment, read_deployment
+from taxi_duration.live.refusals import note_refusal, note_served
 from taxi_duration.model.bundle import CARD_FILE, load_bundle, load_card, reference_of
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.ride_predictor import RidePredictor
@@ -121,6 +122,7 @@ class ModelHolder:
             self._refuse("; ".join(problems))
         else:
             self.problem = None
+            note_served()
 
     # --- one deployment -----------------------------------------------------------------
 
@@ -197,6 +199,7 @@ class ModelHolder:
 
     def _refuse(self, problem: str) -> None:
         if problem != self.problem:  # logged once, not at every look
+            note_refusal(problem)
             self._instruments.reload_failures.inc()
             logger.error("%s; %s", problem, "what serves goes on" if self.serving else "no model")
         self.problem = problem

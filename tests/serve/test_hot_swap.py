@@ -26,6 +26,7 @@ from taxi_duration.live.deployment import (
     roll_back,
     set_challenger,
 )
+from taxi_duration.live.refusals import read_refusals
 from taxi_duration.model.bundle import write_card
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.intervals import Intervals
@@ -285,6 +286,20 @@ def test_a_refused_bundle_serves_once_it_is_mended(client, look, metric, registe
     look()
     assert served(client) == "green-duration:2"
     assert metric("taxi_deployment_refused") == 0
+
+
+def test_a_refusal_is_noted_for_the_loop_with_its_end(client, look, registered):
+    content = (folder(2) / "model.bin").read_bytes()
+    flip_a_bit(2)
+    deploy_champion(registered[2], "bad")
+    for _ in range(3):
+        look()
+    (refusal,) = read_refusals()
+    assert refusal.problem == client.get("/model").json["trouble"]
+    assert refusal.until is None
+    (folder(2) / "model.bin").write_bytes(content)
+    look()
+    assert read_refusals()[0].until is not None
 
 
 def test_an_unsigned_bundle_is_refused_where_signatures_are_asked(
