@@ -227,9 +227,8 @@ def promote(reference: str, reason: str) -> None:
 def rollback(reason: str) -> None:
     """Let the champion before the present one serve again."""
     from taxi_duration.chain.release import roll_back_version
-    from taxi_duration.registry import tracking
 
-    champion = roll_back_version(tracking.connect(), reason)
+    champion = roll_back_version(reason)
     click.echo(f"champion is {champion.ref} again")
 
 
@@ -311,14 +310,13 @@ def drop(reason: str) -> None:
     """End the test: the challenger leaves, the champion answers every rider."""
     from taxi_duration.chain.release import mirror_or_warn
     from taxi_duration.loop.by_hand import end_test
-    from taxi_duration.registry import tracking
 
     dropped = end_test(reason)
     if dropped is None:
         click.echo("nothing is under test")
         return
     click.echo(f"{dropped.ref} is dropped, the champion answers every rider")
-    mirror_or_warn(tracking.connect())
+    mirror_or_warn()
 
 
 @cli.command()

@@ -53,6 +53,10 @@ class TrackingError(TaxiError):
     """MLflow's store does not answer, or not as it should; says why."""
 
 
+class DeletedError(TrackingError):
+    """MLflow's store answers, and the run, experiment or version asked about was deleted."""
+
+
 class PipelineError(TaxiError):
     """A notebook of the chain failed; names the notebook, the cell and the error."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # Libraries that talk about themselves at INFO and bury what we say.
-QUIET = ("alembic", "botocore", "papermill.translators", "mlflow.store.db", "matplotlib", "asyncio")
+QUIET = ("alembic", "botocore", "papermill.translators", "matplotlib", "asyncio")
 
 
 def log_to_stdout() -> None:

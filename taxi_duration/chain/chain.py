@@ -12,12 +12,16 @@ from taxi_duration.chain.notebooks import NotebookError, execute
 from taxi_duration.chain.report import write_report
 from taxi_duration.chain.run import Run
 from taxi_duration.data.sources import SAMPLE_BANNER
-from taxi_duration.errors import MonthNotPublishedError
+from taxi_duration.errors import DeletedError, MonthNotPublishedError, TrackingError
 from taxi_duration.files import read_json, sha256_file
 from taxi_duration.logs import log_to_file
 from taxi_duration.registry import tracking
 
 log = logging.getLogger(__name__)
+
+# Errors that are not the notebook's: they mean the same to who asked for the run as without one.
+STORE_ERRORS = {kind.__name__: kind for kind in (TrackingError, DeletedError)}
+KEPT = {MonthNotPublishedError.__name__: MonthNotPublishedError, **STORE_ERRORS}
 
 
 def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) -> None:
@@ -63,8 +67,8 @@ def _run_one(run: Run, name: str, label: str, say: Callable[[str], None]) -> Non
         execute(name, executed, parameters, WarmKernelManager)
     except NotebookError as error:
         _fail(run, name, error)
-        if error.ename == MonthNotPublishedError.__name__:
-            raise MonthNotPublishedError(error.evalue) from error
+        if kind := KEPT.get(error.ename):
+            raise kind(error.evalue) from error
         raise
     seconds = round(time.perf_counter() - started, 2)
     entry = {"status": "done", "seconds": seconds, "sha256": sha256_file(executed)}
@@ -81,17 +85,21 @@ def _finish(run: Run, notebooks: list[str]) -> None:
 
 
 def _fail(run: Run, name: str, error: NotebookError) -> None:
-    entry = {"status": "failed", "cell": error.cell, "error": f"{error.ename}: {error.evalue}"}
-    info = run.read()
-    run.update(status="failed", notebooks={**info["notebooks"], name: entry})
-    if "mlflow_run_id" in info:
-        call_warm(_mark_failed, run, name)
+    """Keep what failed; whatever fails beside it is logged, so that the first error is shown."""
     log.error("%s", error)
+    entry = {"status": "failed", "cell": error.cell, "error": f"{error.ename}: {error.evalue}"}
+    try:
+        info = run.read()
+        run.update(status="failed", notebooks={**info["notebooks"], name: entry})
+        if "mlflow_run_id" in info and error.ename not in STORE_ERRORS:
+            call_warm(_mark_failed, run, name, info["mlflow_run_id"])
+    except Exception as another:
+        log.warning("the failure could not be written down everywhere: %s", another)
 
 
-def _mark_failed(run: Run, name: str) -> None:
-    tracking.log_run(run.client, run.parent_run(), tags={"failed_notebook": name})
-    run.client.set_terminated(run.parent_run(), "FAILED")
+def _mark_failed(run: Run, name: str, mlflow_run_id: str) -> None:
+    tracking.log_run(run.client, mlflow_run_id, tags={"failed_notebook": name})
+    run.client.set_terminated(mlflow_run_id, "FAILED")
 
 
 def _say_result(run: Run, say: Callable[[str], None], seconds: float) -> None:

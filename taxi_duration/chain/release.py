@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from taxi_duration.chain.run import Run
 from taxi_duration.data.prepared import concat_trips
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version, model_name
-from taxi_duration.errors import BundleError, DeploymentError, TrackingError
+from taxi_duration.errors import BundleError, DeletedError, DeploymentError, TrackingError
 from taxi_duration.evaluation.gate import Check
 from taxi_duration.evaluation.release_checks import check_model, require_passed
 from taxi_duration.live.deployment import (
@@ -155,11 +154,14 @@ def _under_test() -> Version | None:
     return deployment.challenger if deployment else None
 
 
-def roll_back_version(client: Any, reason: str) -> Version:
+def roll_back_version(reason: str, client: Any = None) -> Version:
     """Put the champion before the present one back and return it.
 
     It needs no registry: a bad model can be taken back while the tracking server is away.
 
+    Args:
+        reason: goes to the history.
+        client: MlflowClient; connected to after the deed when None.
     Raises:
         NotFoundError: nothing was before it.
     """
@@ -168,11 +170,11 @@ def roll_back_version(client: Any, reason: str) -> Version:
     return champion
 
 
-def mirror_or_warn(client: Any) -> None:
+def mirror_or_warn(client: Any = None) -> None:
     """Mirror the aliases; the deployment is done already, and stands without them."""
     try:
         with tracking.needed():
-            mirror_aliases(client)
+            mirror_aliases(client or tracking.connect())
     except TrackingError as error:
         log.warning(
             "deployment.json is changed and serves; the registry's aliases are not, the next "
@@ -182,20 +184,28 @@ def mirror_or_warn(client: Any) -> None:
 
 
 def mirror_aliases(client: Any) -> None:
-    """Point `champion` and `challenger` at what deployment.json names; remove what it does not."""
-    from mlflow.exceptions import MlflowException
+    """Point `champion` and `challenger` at what deployment.json names; remove what it does not.
 
+    A version that was deleted in MLflow serves on from its bundle, and has no alias there.
+    """
     deployment = read_deployment()
     if deployment is None:
         return
-    name = deployment.champion.name
-    aliases = client.get_registered_model(name).aliases
     for role in ("champion", "challenger"):
-        version: Version | None = getattr(deployment, role)
-        if str(aliases.get(role)) == str(version and version.number):
-            continue
-        if version is not None:
-            set_alias(client, name, role, version.number)
-        else:
-            with suppress(MlflowException):  # it may be gone already
-                set_alias(client, name, role, None)
+        try:
+            _mirror_alias(client, deployment.champion.name, role, getattr(deployment, role))
+        except DeletedError as error:
+            log.warning("there is no alias %s: %s", role, error)
+
+
+def _mirror_alias(client: Any, name: str, role: str, version: Version | None) -> None:
+    number = version.number if version else None
+    if str(client.get_registered_model(name).aliases.get(role)) == str(number):
+        return
+    try:
+        if number is not None:
+            client.get_model_version(name, str(number))  # raises before the change is noted
+    except DeletedError:
+        set_alias(client, name, role, None)  # better none than that of another version
+        raise
+    set_alias(client, name, role, number)

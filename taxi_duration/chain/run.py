@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import subprocess
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.errors import NotFoundError
 from taxi_duration.files import read_json, write_json
 from taxi_duration.registry import tracking
+
+log = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
 
@@ -86,6 +89,20 @@ class Run:
         """A person's own folder may go from the sample to real months: another parent then."""
         return info["interactive"] and info["data_source"] != self.data_source
 
+    def _is_deleted(self, mlflow_run_id: str) -> bool:
+        """Whether somebody deleted the parent in MLflow; asked once, then it is known."""
+        if mlflow_run_id not in self._seen:
+            if not tracking.is_active(self.client, mlflow_run_id):
+                log.warning("MLflow's run %s was deleted; a new one is begun", mlflow_run_id)
+                return True
+            self._seen.add(mlflow_run_id)
+        return False
+
+    @cached_property
+    def _seen(self) -> set[str]:
+        """Parent runs that MLflow was seen to have."""
+        return set()
+
     def _data_mode(self) -> str | None:
         """A chain stays with the data it began with, also when the network comes or goes."""
         info = self.read()
@@ -110,7 +127,8 @@ class Run:
         """Return the id of the MLflow parent run, made on first use."""
         with FileLock(self.folder / ".lock"):
             info = self.read()
-            if "mlflow_run_id" not in info or self._changed_data(info):
+            known = info.get("mlflow_run_id")
+            if known is None or self._changed_data(info) or self._is_deleted(known):
                 run_id = self._left_behind(info) or tracking.start_run(
                     self.client, self.run_id, self.tags
                 )
@@ -118,9 +136,12 @@ class Run:
                 tracking.log_months(self.client, run_id, self.val_months, "validation")
                 if info["interactive"]:  # nobody will come back to end it
                     self.client.set_terminated(run_id)
-                info = self._write(
-                    {**info, "mlflow_run_id": run_id, "data_source": self.data_source}
-                )
+                changes: dict[str, Any] = {
+                    "mlflow_run_id": run_id, "data_source": self.data_source,
+                }  # fmt: skip
+                if known is not None:  # its children belong to another parent
+                    changes["logged"] = {}
+                info = self._write({**info, **changes})
             return info["mlflow_run_id"]
 
     def keep_figure(self, figure: Any, name: str) -> Any:

@@ -22,7 +22,7 @@ from taxi_duration.data.sources import fetch_republished, newest_edition, publis
 from taxi_duration.domain.months import Month, parse_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version, bundle_folder
-from taxi_duration.errors import PipelineError, SourceUnreachableError
+from taxi_duration.errors import NotFoundError, PipelineError, SourceUnreachableError
 from taxi_duration.evaluation.bootstrap import Estimate
 from taxi_duration.evaluation.gate import Decision, check_unseen, compare_models, fitted_months
 from taxi_duration.evaluation.health import Health, draws_for, scored
@@ -138,9 +138,11 @@ class PipelineWorld(World):
     def train(
         self, settings: RunSettings, run_id: str | None, remember: Callable[[str], None]
     ) -> Version:
-        with tracking.needed():
-            tracking.experiment_id(self.client)
-        run = new_run(settings) if run_id is None else load_run(run_id)
+        tracking.experiment_id(self.client)
+        try:
+            run = load_run(run_id) if run_id else new_run(settings)
+        except NotFoundError:  # its folder was cleared away
+            run = new_run(settings)
         remember(run.run_id)
         run_chain(run, self._notebooks, self._say)
         released = run.read().get("model")
@@ -160,11 +162,7 @@ class PipelineWorld(World):
         lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
         rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
         decision = compare_models(theirs, ours, lookups, rides, actual)
-        with tracking.needed():
-            for tag, value in decision.as_tags().items():
-                self.client.set_model_version_tag(
-                    challenger.name, str(challenger.number), tag, value
-                )
+        tracking.set_version_tags(self.client, challenger, decision.as_tags())
         return decision
 
     def restore_bundle(self, version: Version) -> bool:
@@ -190,9 +188,7 @@ class PipelineWorld(World):
     # --- MLflow -------------------------------------------------------------------------
 
     def mirror(self) -> None:
-        with tracking.needed():
-            mirror_aliases(self.client)
+        mirror_aliases(self.client)
 
     def log(self, line: dict[str, Any], version: Version | None) -> None:
-        with tracking.needed():
-            tracking.log_decision(self.client, line, version)
+        tracking.log_decision(self.client, line, version)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from taxi_duration import environment
 from taxi_duration.domain.version import Version
-from taxi_duration.errors import BundleError, RegistryError, TaxiError
+from taxi_duration.errors import BundleError, RegistryError, TaxiError, TrackingError
 from taxi_duration.files import sha256_file
 from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card
 from taxi_duration.registry import tracking
@@ -124,13 +124,13 @@ def _refuse_another_model(folder: Path, version: Version) -> None:
 def _download_bundle(version: Version, target: Path) -> Path:
     """Fetch what a version was registered with; return the folder of its bundle."""
     import mlflow
-    from mlflow.exceptions import MlflowException
 
     # MLflow keeps the bundle of `_log_version` in this folder, under the name that it had.
     address = f"models:/{version.name}/{version.number}/artifacts"
     try:
-        mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(target))
-    except (MlflowException, OSError) as error:
+        with tracking.needed():
+            mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(target))
+    except TrackingError as error:
         raise RegistryError(f"{version.ref} cannot be fetched: {error}") from error
     found = [card.parent for card in target.rglob(CARD_FILE)]
     if len(found) != 1:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,13 @@ from filelock import FileLock
 from taxi_duration import environment
 from taxi_duration.data.prepared import PreparedMonth
 from taxi_duration.domain.version import Version
-from taxi_duration.errors import TrackingError
+from taxi_duration.errors import DeletedError, TrackingError
+
+log = logging.getLogger(__name__)
 
 EXPERIMENT = "taxi-duration"
 LOCATION_FILE = "location.txt"
+LOCK_SECONDS = 20.0  # as long as MLflow itself waits for a locked database
 # Every column of MLflow's own schema in which it keeps an absolute artifact address.
 ADDRESS_COLUMNS = (
     ("experiments", "artifact_location"),
@@ -34,8 +39,9 @@ ADDRESS_COLUMNS = (
 
 
 def connect() -> Any:
-    """Return an MlflowClient on the configured store, made ready when it is the local one.
+    """Return a client of the configured store, made ready when it is the local one.
 
+    Its methods are those of an MlflowClient, and raise as `needed`.
     `MLFLOW_TRACKING_URI` names a server; without it runs go to SQLite and a folder in
     tracking/, which may be moved as a whole.
     """
@@ -45,13 +51,35 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
     import mlflow
 
+    # What failed is in the error that is raised; these would say it too, at every try.
+    for talker in ("urllib3.connectionpool", "mlflow.store.db"):
+        logging.getLogger(talker).setLevel(logging.CRITICAL)
     server = environment.tracking_server()
     mlflow.set_tracking_uri(store_uri())
     if not server:
         # MLflow puts its choice into the environment, where it would pass for the user's.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-        _prepare_local_store()
-    return mlflow.MlflowClient()
+        with needed():
+            _prepare_local_store()
+    return _Client(mlflow.MlflowClient())
+
+
+class _Client:
+    """An MlflowClient that raises what its store does not do as our own errors."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # also asked for while this is unpickled, before it has any
+            raise AttributeError(name)
+        method = getattr(self._client, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with needed():
+                return method(*args, **kwargs)
+
+        return call if callable(method) else method
 
 
 def store_uri() -> str:
@@ -64,30 +92,59 @@ def needed() -> Iterator[None]:
     """Raise what MLflow's store does not do in the block as our own error.
 
     Raises:
-        TrackingError: names the store, and says why.
+        DeletedError: what the block asks about was deleted in MLflow.
+        TrackingError: anything else; names the store, and says why in one line.
     """
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except MlflowException as error:
-        store = environment.tracking_server() or f"{environment.tracking_dir().name}/"
-        why = str(error).splitlines()[0]
-        raise TrackingError(f"MLflow's store {store} does not do it: {why}") from error
+    except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError) as error:
+        kind = DeletedError if _is_deleted(error) else TrackingError
+        raise kind(_in_one_line(error)) from error
+
+
+def _is_deleted(error: Exception) -> bool:
+    """True for a thing that is not there, and for one that lies in MLflow's bin."""
+    code = getattr(error, "error_code", None)
+    return code == "RESOURCE_DOES_NOT_EXIST" or "Current state is deleted" in str(error)
+
+
+def _in_one_line(error: Exception) -> str:
+    store = environment.tracking_server() or f"{environment.tracking_dir().name}/"
+    why = (str(error) or type(error).__name__).splitlines()[0]
+    said = f"MLflow's store {store} does not do it: {why}"
+    # A server's address may hold a password; one in this process's memory is another every time.
+    return re.sub(r"(?<=//)[^/\s@]+@|(?: object)? at 0x[0-9a-f]+", "", said)
 
 
 def experiment_id(client: Any) -> str:
-    """Return our experiment's id, making the experiment when it is not there."""
-    from mlflow.exceptions import MlflowException
+    """Return our experiment's id; made when it is not there, restored when it was deleted.
 
+    A deleted experiment keeps its name, so that no other can take its place.
+    """
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
-        try:
-            artifacts = None if environment.tracking_server() else _artifacts_uri()
+        artifacts = None if environment.tracking_server() else _artifacts_uri()
+        # Another pipeline may make or restore it in the same moment.
+        with suppress(TrackingError):
             return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
-        except MlflowException:  # another pipeline made it in the meantime
-            experiment = client.get_experiment_by_name(EXPERIMENT)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+    elif experiment.lifecycle_stage == "deleted":
+        log.warning("MLflow's experiment %s was deleted; it is restored", EXPERIMENT)
+        with suppress(DeletedError):
+            client.restore_experiment(experiment.experiment_id)
     return experiment.experiment_id
+
+
+def is_active(client: Any, run_id: str) -> bool:
+    """True while MLflow has a run that was not deleted."""
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == "active"
+    except DeletedError:
+        return False
 
 
 def start_run(client: Any, name: str, tags: Mapping[str, str], parent: str | None = None) -> str:
@@ -175,8 +232,16 @@ def log_decision(client: Any, line: dict[str, Any], version: Version | None = No
         log_run(client, run_id, metrics=numbers)
         client.set_terminated(run_id)
     if version is not None:
-        said = f"{line['what']}: {line['why']}"
-        client.set_model_version_tag(version.name, str(version.number), "auto", said)
+        set_version_tags(client, version, {"auto": f"{line['what']}: {line['why']}"})
+
+
+def set_version_tags(client: Any, version: Version, tags: Mapping[str, str]) -> None:
+    """Tag a registered version; one that was deleted in MLflow is left out with a warning."""
+    try:
+        for name, value in tags.items():
+            client.set_model_version_tag(version.name, str(version.number), name, value)
+    except DeletedError as error:
+        log.warning("%s gets no tags: %s", version.ref, error)
 
 
 def serve_pages(port: int) -> int:
@@ -204,17 +269,30 @@ def _artifacts_uri() -> str:
 def _prepare_local_store() -> None:
     """Create or migrate the database once, whoever comes first, and follow a moved folder."""
     folder = environment.tracking_dir()
-    location = folder / LOCATION_FILE
-    if location.exists() and location.read_text() == str(folder):
+    location, database = folder / LOCATION_FILE, folder / "mlflow.db"
+    if _is_prepared(location, database):
         return
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock", timeout=120):
-        if location.exists() and location.read_text() == str(folder):
+        if _is_prepared(location, database):
             return
-        _create(folder / "mlflow.db")
+        _create(database)
         if location.exists():
-            _relocate(folder / "mlflow.db", location.read_text(), str(folder))
+            _relocate(database, location.read_text(), str(folder))
         location.write_text(str(folder))
+
+
+def _is_prepared(location: Path, database: Path) -> bool:
+    """True when the database is there and knows where it lies.
+
+    Raises:
+        sqlite3.Error: it is no database, or locked. MLflow would try ten times, over minutes.
+    """
+    if not database.exists():
+        return False
+    with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    return location.exists() and location.read_text() == str(location.parent)
 
 
 def _create(database: Path) -> None:
@@ -224,6 +302,8 @@ def _create(database: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)  # of a killed process; the caller holds the lock
         part.mkdir()
         _make_tables(part / database.name)
+        for ending in ("-wal", "-shm"):  # of a database that was removed; not this one's changes
+            Path(f"{database}{ending}").unlink(missing_ok=True)
         (part / database.name).replace(database)
         shutil.rmtree(part)
     connection = sqlite3.connect(database)

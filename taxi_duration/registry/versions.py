@@ -20,6 +20,7 @@ from taxi_duration.model.bundle import (
     reference_of,
     write_card,
 )
+from taxi_duration.registry.tracking import needed
 
 log = logging.getLogger(__name__)
 
@@ -79,16 +80,10 @@ def list_versions(client: Any, name: str | None = None) -> list[Registered]:
     """Return all registered versions, by name, newest first.
 
     Raises:
-        RegistryError: the store or the tracking server does not answer.
+        TrackingError: the store or the tracking server does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        models = client.search_registered_models()
-    except MlflowException as error:
-        raise RegistryError(f"the registry cannot be read: {error}") from error
     rows = []
-    for model in models:
+    for model in client.search_registered_models():
         if name not in (None, model.name):
             continue
         aliases = client.get_registered_model(model.name).aliases
@@ -195,7 +190,7 @@ def _log_version(client: Any, run_id: str, name: str, bundle: Path) -> str:
 
     from taxi_duration.registry.pyfunc import input_example, requirements, signature
 
-    with mlflow.start_run(run_id=run_id):
+    with needed(), mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(MODEL_SCRIPT),

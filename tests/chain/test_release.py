@@ -22,6 +22,7 @@ from taxi_duration.errors import BundleError, NotFoundError
 from taxi_duration.evaluation.release_checks import ModelCheckError
 from taxi_duration.live.deployment import read_deployment, read_history, set_challenger
 from taxi_duration.model.bundle import load_bundle, load_card, save_bundle
+from taxi_duration.registry.aliases import read_alias_history
 from taxi_duration.registry.versions import find_bundle, list_versions
 
 NAME = "green-duration"
@@ -133,7 +134,7 @@ def test_promoted_version_serves_and_has_the_alias_until_rolled_back(second_run)
     promote_version(second_run.client, f"{NAME}:2", "test")
     assert read_deployment().champion.number == 2
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"
-    assert roll_back_version(second_run.client, "test").number == 1
+    assert roll_back_version("test", second_run.client).number == 1
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
 
 
@@ -152,7 +153,7 @@ def test_a_version_is_rolled_back_while_the_tracking_server_is_away(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     release_winner(second_run, *winning_candidate(second_run))
     promote_version(second_run.client, f"{NAME}:2", "test")
-    assert roll_back_version(away, "test").number == 1
+    assert roll_back_version("test", away).number == 1
     assert read_deployment().champion.number == 1
     assert "aliases are not" in caplog.text
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"  # until it is back
@@ -186,6 +187,38 @@ def test_promoting_the_champion_itself_ends_the_test_too(second_run):
     )  # fmt: skip
     with pytest.raises(NotFoundError):
         find_bundle(second_run.client, f"{NAME}:challenger")
+
+
+def test_version_deleted_in_mlflow_serves_on_without_an_alias(second_run, caplog):
+    release_winner(second_run, *winning_candidate(second_run))
+    promote_version(second_run.client, f"{NAME}:2", "test")
+    second_run.client.delete_model_version(NAME, "2")
+    second_run.client.set_registered_model_alias(NAME, "champion", "1")  # somebody mends it wrongly
+    for _ in range(2):
+        mirror_aliases(second_run.client)
+    assert second_run.client.get_registered_model(NAME).aliases == {}
+    assert read_deployment().champion.number == 2
+    assert "there is no alias champion" in caplog.text
+    assert [line["version"] for line in read_alias_history()][-2:] == [2, None]
+    assert roll_back_version("test", second_run.client).number == 1
+    assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
+
+
+def test_name_deleted_in_mlflow_serves_on(second_run, caplog):
+    second_run.client.delete_registered_model(NAME)
+    mirror_aliases(second_run.client)
+    assert read_deployment().champion.number == 1
+    assert "there is no alias champion" in caplog.text
+
+
+def test_a_version_is_rolled_back_though_the_store_is_no_database(second_run, moved_home, caplog):
+    release_winner(second_run, *winning_candidate(second_run))
+    promote_version(second_run.client, f"{NAME}:2", "test")
+    for path in (moved_home / "tracking").glob("mlflow.db*"):
+        path.write_bytes(b"no database" * 1000)
+    assert roll_back_version("test").number == 1
+    assert read_deployment().champion.number == 1
+    assert "file is not a database" in caplog.text
 
 
 def test_damaged_version_is_not_promoted(second_run, moved_home):

@@ -172,6 +172,32 @@ def test_parent_run_made_by_a_killed_process_is_taken_over(home):
     assert new_run(check_settings(**SETTINGS)).parent_run() != first
 
 
+@pytest.mark.slow
+def test_parent_run_deleted_in_mlflow_is_followed_by_another_that_gets_everything(home, caplog):
+    run = new_run(check_settings(**SETTINGS))
+    first = run.parent_run()
+    run.update(logged={"a fingerprint": "a child"})
+    run.client.delete_run(first)
+    again = load_run(run.run_id)
+    second = again.parent_run()
+    assert second != first
+    assert "was deleted; a new one is begun" in caplog.text
+    assert again.parent_run() == load_run(run.run_id).parent_run() == second
+    assert (again.read()["mlflow_run_id"], again.read()["logged"]) == (second, {})
+    parent = again.client.get_run(second)
+    assert len(parent.inputs.dataset_inputs) == 2
+    assert parent.data.tags["run_id"] == run.run_id
+
+
+@pytest.mark.slow
+def test_parent_run_deleted_with_its_experiment_goes_on_when_that_is_restored(home):
+    run = new_run(check_settings(**SETTINGS))
+    first = run.parent_run()
+    run.client.delete_experiment(tracking.experiment_id(run.client))
+    tracking.experiment_id(run.client)  # as a turn of the loop begins
+    assert load_run(run.run_id).parent_run() == first
+
+
 def test_commit_comes_from_git_and_else_from_the_environment(monkeypatch, tmp_path):
     assert len(git_commit().removesuffix("-dirty")) == 40
     monkeypatch.setattr(run.environment, "PROJECT_ROOT", tmp_path)

@@ -15,17 +15,19 @@ from msgspec.structs import replace
 
 from taxi_duration import environment
 from taxi_duration.chain.release import mirror_aliases
+from taxi_duration.chain.run_settings import check_settings
 from taxi_duration.data.prepared import concat_trips, prepare_months
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version
-from taxi_duration.errors import SourceUnreachableError
+from taxi_duration.errors import PipelineError, SourceUnreachableError
 from taxi_duration.files import read_json
 from taxi_duration.live.audit import read_audit
 from taxi_duration.live.deployment import deploy_champion, read_deployment
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.loop.monitor import load_version
 from taxi_duration.loop.pipeline_world import PipelineWorld
+from taxi_duration.loop.settings import auto_settings
 from taxi_duration.loop.state import State, read_state, write_state
 from taxi_duration.loop.turn import take_turn
 from taxi_duration.model.bundle import load_card, save_bundle
@@ -134,6 +136,74 @@ def test_story_from_gate_to_promotion_to_rollback(world, challenger, monkeypatch
     runs = world.client.search_runs([tracking.experiment_id(world.client)], max_results=200)
     decided = {run.data.tags.get("decision") for run in runs}
     assert {f"pass {NAME}:2", f"promote {NAME}:3"} <= decided
+
+
+def test_challenger_deleted_in_mlflow_is_tested_and_promoted_all_the_same(
+    world, challenger, monkeypatch, caplog
+):
+    """deployment.json says who serves, from bundles that lie here."""
+    monkeypatch.setattr(world, "is_published", lambda version, month: month <= MARCH)
+    write_state(State("gate", month=str(MARCH), challenger=challenger, champion=champion()))
+    world.client.delete_model_version(NAME, "2")
+    take_turn(world)
+    live()
+    take_turn(world)
+    live(split=0.5)
+    assert f"promote {NAME}:2" in whats(take_turn(world))
+    assert champion() == challenger
+    assert read_state().unlogged == ()
+    assert "green-duration:2 gets no tags" in caplog.text
+    runs = world.client.search_runs([tracking.experiment_id(world.client)], max_results=200)
+    assert f"promote {NAME}:2" in {run.data.tags.get("decision") for run in runs}
+
+
+def spoil_the_store(home):
+    for path in (home / "tracking").glob("mlflow.db*"):
+        path.write_bytes(b"no database" * 1000)
+
+
+def test_training_without_mlflows_store_waits_and_counts_as_no_failure(world, moved_home):
+    write_state(State("train", month=str(MARCH), champion=champion()))
+    spoil_the_store(moved_home)
+    for _ in range(auto_settings().max_attempts + 1):
+        (line,) = take_turn(PipelineWorld((), say=print))
+        assert line["what"] == "wait"
+        assert line["why"].startswith("MLflow is needed: MLflow's store tracking/ does not do it")
+    assert (read_state().stage, read_state().attempts, read_state().run_id) == ("train", 0, None)
+
+
+def test_rollback_without_mlflows_store_is_done_and_mirrored_later(world, challenger, moved_home):
+    kept = {p: p.read_bytes() for p in (moved_home / "tracking").glob("mlflow.db*")}
+    deploy_champion(challenger, "better")
+    write_state(State("roll_back", champion=challenger, challenger=version_one(), why="wrong"))
+    spoil_the_store(moved_home)
+    said = []
+    take_turn(PipelineWorld((), say=print), say=said.append)
+    assert champion().number == 1
+    assert any(line.startswith("MLflow gets this with a later turn: ") for line in said)
+    assert read_state().unlogged
+    for path, content in kept.items():
+        path.write_bytes(content)
+    take_turn(PipelineWorld((), say=print))
+    assert read_state().unlogged == ()
+
+
+def version_one():
+    return Version.of(load_card(environment.models_dir() / NAME / "1"))
+
+
+def test_training_whose_folder_was_cleared_away_begins_a_new_run(world, monkeypatch):
+    remembered = []
+
+    def no_chain(run, *_):
+        raise PipelineError(f"run {run.run_id} came so far")
+
+    monkeypatch.setattr("taxi_duration.loop.pipeline_world.run_chain", no_chain)
+    with pytest.raises(PipelineError):
+        world.train(check_settings("2021-01", "2021-02"), "20210101-000000-beef", remembered.append)
+    (run_id,) = remembered
+    assert run_id != "20210101-000000-beef"
+    assert (environment.runs_dir() / run_id / "run.json").exists()
 
 
 def test_alias_that_nobody_deploys_any_more_is_removed(world, challenger):

@@ -6,7 +6,13 @@ from msgspec.structs import replace
 from servers import free_port
 
 from taxi_duration.domain.rides import Rides
-from taxi_duration.errors import BundleError, NotFoundError, RegistryError, SettingError
+from taxi_duration.errors import (
+    BundleError,
+    NotFoundError,
+    RegistryError,
+    SettingError,
+    TrackingError,
+)
 from taxi_duration.model.bundle import load_bundle, load_card, save_bundle
 from taxi_duration.registry import tracking
 from taxi_duration.registry.versions import (
@@ -168,7 +174,7 @@ def test_card_of_another_model_is_not_taken_for_the_versions(client, first, bund
 def test_server_that_does_not_answer_is_told(moved_home, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(RegistryError, match="the registry cannot be read"):
+    with pytest.raises(TrackingError, match="Connection refused"):
         list_versions(tracking.connect())
 
 

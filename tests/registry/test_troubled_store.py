@@ -1,0 +1,217 @@
+"""MLflow's store with something deleted, locked, damaged or away: told in one line."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+from servers import free_port
+
+from taxi_duration import environment
+from taxi_duration.domain.version import Version
+from taxi_duration.errors import DeletedError, TrackingError
+from taxi_duration.registry import tracking
+
+pytestmark = pytest.mark.slow  # MLflow alone takes seconds to import
+
+LINE = {"key": "5:promote", "what": "promote green-duration:1", "why": "nearer", "who": "auto",
+        "numbers": {"gain": 0.2}}  # fmt: skip
+FIRST = Version("green-duration", 1, "1" * 64, "sample")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A tracking folder with its tables; making them takes seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    with environment.temporary_home(folder):
+        tracking.connect()
+    return folder / "tracking"
+
+
+@pytest.fixture
+def store(made, home):
+    """A tracking folder of the test's own."""
+    shutil.copytree(made, home / "tracking")
+    return home / "tracking"
+
+
+@pytest.fixture
+def client(store):
+    return tracking.connect()
+
+
+@pytest.fixture
+def version(client):
+    """Version 1, registered."""
+    client.create_registered_model(FIRST.name)
+    client.create_model_version(FIRST.name, "models/1")
+    return FIRST
+
+
+def bin_of(client):
+    """Name of the experiment and whether it is deleted."""
+    found = client.search_experiments(view_type=3, filter_string=f"name = '{tracking.EXPERIMENT}'")
+    return [(e.name, e.lifecycle_stage) for e in found]
+
+
+# --- deleted -----------------------------------------------------------------------------
+
+
+def test_experiment_that_was_deleted_is_restored_and_takes_the_next_run(client, caplog):
+    before = tracking.start_run(client, "before", {})
+    client.delete_experiment(tracking.experiment_id(client))
+    assert bin_of(client) == [(tracking.EXPERIMENT, "deleted")]
+    after = tracking.start_run(client, "after", {})
+    assert bin_of(client) == [(tracking.EXPERIMENT, "active")]
+    assert "was deleted; it is restored" in caplog.text
+    assert all(tracking.is_active(client, run) for run in (before, after))
+
+
+def test_experiment_that_another_restored_meanwhile_is_used(client, monkeypatch):
+    tracking.start_run(client, "before", {})
+    number = tracking.experiment_id(client)
+    client.delete_experiment(number)
+    stale = client.get_experiment_by_name(tracking.EXPERIMENT)
+    client.restore_experiment(number)
+    monkeypatch.setattr(client, "get_experiment_by_name", lambda _: stale, raising=False)
+    assert tracking.experiment_id(client) == number
+
+
+def test_experiment_that_another_made_meanwhile_is_used(client, monkeypatch):
+    number = tracking.experiment_id(client)
+    real = client.get_experiment_by_name(tracking.EXPERIMENT)
+    answers = iter([None, real])
+    monkeypatch.setattr(client, "get_experiment_by_name", lambda _: next(answers), raising=False)
+    assert tracking.experiment_id(client) == number
+
+
+@pytest.mark.parametrize("gone", ["deleted", "never there"])
+def test_run_that_is_gone_is_not_active_and_writing_to_it_says_so(client, gone):
+    run = tracking.start_run(client, "a run", {}) if gone == "deleted" else "0" * 32
+    if gone == "deleted":
+        assert tracking.is_active(client, run)
+        client.delete_run(run)
+    assert not tracking.is_active(client, run)
+    with pytest.raises(DeletedError):
+        tracking.log_run(client, run, tags={"a": "b"})
+
+
+def test_decision_about_a_deleted_version_is_logged_once_without_its_tag(client, version, caplog):
+    client.delete_model_version(version.name, "1")
+    for _ in range(2):
+        tracking.log_decision(client, LINE, version)
+    runs = client.search_runs([tracking.experiment_id(client)])
+    assert [run.data.tags["audit_key"] for run in runs] == ["5:promote"]
+    assert "green-duration:1 gets no tags" in caplog.text
+
+
+def test_decision_about_a_version_that_is_there_gets_its_tag(client, version):
+    tracking.log_decision(client, LINE, version)
+    tags = client.get_model_version(version.name, "1").tags
+    assert tags == {"auto": "promote green-duration:1: nearer"}
+
+
+# --- locked, damaged, away -----------------------------------------------------------------
+
+
+def lock(store) -> sqlite3.Connection:
+    """Take the whole database, as a program does that mends it."""
+    connection = sqlite3.connect(store / "mlflow.db", isolation_level=None)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("BEGIN EXCLUSIVE")
+    return connection
+
+
+def damage(store) -> None:
+    for path in store.glob("mlflow.db*"):
+        path.unlink()
+    (store / "mlflow.db").write_bytes(b"this is not a database, but long enough to be one " * 90)
+
+
+def replace_by_folder(store) -> None:
+    for path in store.glob("mlflow.db*"):
+        path.unlink()
+    (store / "mlflow.db").mkdir()
+
+
+def replace_by_file(store) -> None:
+    shutil.rmtree(store)
+    store.write_text("a file where the folder should be")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [(lock, "database is locked"), (damage, "file is not a database"),
+     (replace_by_folder, "unable to open database file"), (replace_by_file, "")],
+)  # fmt: skip
+def test_store_that_cannot_be_used_is_told_at_once_in_one_line(
+    store, monkeypatch, caplog, capfd, spoil, why
+):
+    monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.1)
+    held = spoil(store)
+    with pytest.raises(TrackingError, match=f"^MLflow's store tracking/ does not do it: .*{why}"
+                       ) as error:  # fmt: skip
+        tracking.connect()
+    assert "\n" not in str(error.value)
+    assert capfd.readouterr() == ("", "")
+    if held:
+        held.close()
+
+
+def test_store_that_is_locked_for_writing_is_told_in_one_line(client, store, monkeypatch, capfd):
+    """Readers go on beside a writer; MLflow itself waits twenty seconds for its turn to write."""
+    run = tracking.start_run(client, "a run", {})
+    monkeypatch.setattr("mlflow.store.db.utils.sql.text", short_wait)
+    with closing(sqlite3.connect(store / "mlflow.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TrackingError, match="database is locked") as error:
+            tracking.log_run(client, run, tags={"a": "b"})
+    assert "\n" not in str(error.value)
+    assert "Traceback" not in "".join(capfd.readouterr())
+    tracking.log_run(client, run, tags={"a": "b"})
+
+
+def short_wait(statement: str):
+    from sqlalchemy import text
+
+    return text(statement.replace("busy_timeout = 20000", "busy_timeout = 100"))
+
+
+def test_database_that_was_removed_is_made_again_without_what_was_left_of_it(client, store):
+    tracking.start_run(client, "lost", {})
+    (store / "mlflow.db").unlink()
+    leftover = store / "mlflow.db-wal"
+    leftover.write_bytes(leftover.read_bytes() if leftover.exists() else b"left over")
+    again = tracking.connect()
+    run = tracking.start_run(again, "found", {})
+    assert again.get_run(run).info.run_name == "found"
+    with closing(sqlite3.connect(store / "mlflow.db")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_server_that_is_away_is_told_without_its_password(home, monkeypatch, capfd):
+    address = f"http://me:s3cret@127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingError, match="Connection refused") as error:
+        tracking.experiment_id(tracking.connect())
+    said = str(error.value)
+    assert said.startswith("MLflow's store http://127.0.0.1:") and "\n" not in said
+    assert "s3cret" not in said and "0x" not in said
+    assert capfd.readouterr() == ("", "")
+
+
+def test_client_is_handed_to_another_process_whole(client):
+    again = pickle.loads(pickle.dumps(client))
+    assert again.search_experiments()
+    with pytest.raises(DeletedError):
+        again.get_run("0" * 32)
+
+
+def test_mistake_in_a_call_stays_a_mistake(client):
+    with pytest.raises(TypeError):
+        client.get_run()
