@@ -344,10 +344,35 @@ def auto(context: click.Context, dry_run: bool) -> None:
 
         say_dry_run(click.echo)
         return
+    from taxi_duration.loop.notify import telling
     from taxi_duration.loop.pipeline_world import PipelineWorld
     from taxi_duration.loop.turn import take_turn
 
-    take_turn(PipelineWorld(NOTEBOOKS, say=click.echo), say=click.echo)
+    with telling(click.echo) as heard:
+        take_turn(PipelineWorld(NOTEBOOKS, say=click.echo), say=click.echo, heard=heard)
+
+
+@cli.command()
+@click.option("--test", is_flag=True, help="Send each of them a message now.")
+def notify(test: bool) -> None:
+    """List whom NOTIFY_URLS names, and how many messages wait for each.
+
+    Exit code 1 when an address is not understood, or does not take the test message.
+    """
+    from taxi_duration.loop.notify import send_test, waiting_messages
+    from taxi_duration.loop.targets import read_targets
+
+    targets, problems = read_targets()
+    if not targets and not problems:
+        click.echo("NOTIFY_URLS names nobody; docs/loop.md says what to write there")
+    waiting = [key for message in waiting_messages() for key in message.waits]
+    for target in targets:
+        click.echo(f"{target.name}: {waiting.count(target.key)} messages wait")
+    for target, problem in send_test() if test else ():
+        click.echo(f"{target.name}: {problem or 'took the test message'}")
+        problems += [f"{target.name}: {problem}"] if problem else []
+    if problems:
+        raise TaxiError("; ".join(problems))
 
 
 @auto.command()

@@ -6,6 +6,7 @@ What only the service needs to know (port, workers, limits) is read in `serve/se
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,6 +121,22 @@ def needs_approval() -> bool:
     if choice not in ("auto", "manual"):
         raise SettingError(f"AUTO_APPROVE is {choice!r}; allowed are auto, manual")
     return choice == "manual"
+
+
+def notify_urls() -> list[str]:
+    """`NOTIFY_URLS`: who is told of alarms and decisions; addresses as apprise takes them.
+
+    Between them stand commas, spaces or new lines. A comma inside one (the recipients of a
+    mail) is followed by no new address.
+    """
+    text = os.environ.get("NOTIFY_URLS") or ""
+    parts = re.split(r"\s+|,(?=[A-Za-z][A-Za-z0-9]*://)", text)
+    return [url for part in parts if (url := part.strip(","))]
+
+
+def public_url() -> str:
+    """`PUBLIC_URL`: where people reach the service's pages, without a trailing slash."""
+    return (os.environ.get("PUBLIC_URL") or "http://127.0.0.1:9696").rstrip("/")
 
 
 def api_key() -> str | None:

@@ -104,3 +104,28 @@ def test_bad_value_is_refused_by_name_with_what_is_allowed(monkeypatch, name, re
         read()
     message = str(error.value)
     assert name in message and repr(bad) in message and allowed in message
+
+
+@pytest.mark.parametrize(
+    ("given", "urls"),
+    [
+        ("", []),
+        ("json://a", ["json://a"]),
+        ("json://a,slack://b", ["json://a", "slack://b"]),
+        (" json://a , slack://b,\n\tmsteams://c,", ["json://a", "slack://b", "msteams://c"]),
+        ("mailto://u:p@h?to=a@h,b@h, json://a", ["mailto://u:p@h?to=a@h,b@h", "json://a"]),
+        ("json://a, nonsense, json://b", ["json://a", "nonsense", "json://b"]),
+    ],
+)
+def test_notify_urls_are_addresses_between_commas_or_spaces(monkeypatch, given, urls):
+    monkeypatch.setenv("NOTIFY_URLS", given)
+    assert environment.notify_urls() == urls
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [("", "http://127.0.0.1:9696"), ("https://taxi.example/", "https://taxi.example")],
+)
+def test_public_url_has_no_slash_at_its_end(monkeypatch, given, url):
+    monkeypatch.setenv("PUBLIC_URL", given)
+    assert environment.public_url() == url

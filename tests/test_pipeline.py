@@ -15,6 +15,8 @@ import pytest
 from commands import PROJECT, run_pipeline
 from msgspec import to_builtins
 from msgspec.structs import replace
+from receiver import receiving
+from servers import free_port
 
 import pipeline
 from taxi_duration import environment
@@ -151,6 +153,35 @@ def test_test_is_dropped_and_what_waits_is_approved_by_command(moved_home, monke
     assert read_deployment().challenger is None
 
 
+def test_people_to_tell_are_listed_and_tried(home, monkeypatch, capsys):
+    with receiving() as receiver:
+        monkeypatch.setenv("NOTIFY_URLS", receiver.url)
+        assert run_here(monkeypatch, "notify") == 0
+        assert (capsys.readouterr().out, receiver.letters) == (
+            "address 1 (JSON): 0 messages wait\n", [],
+        )  # fmt: skip
+        assert run_here(monkeypatch, "notify", "--test") == 0
+        assert "address 1 (JSON): took the test message" in capsys.readouterr().out
+    assert [letter["title"] for letter in receiver.letters] == ["Taxi trip duration: test"]
+
+
+def test_address_that_does_not_take_the_test_and_one_that_is_none_fail_it(
+    home, monkeypatch, capsys
+):
+    monkeypatch.setattr("taxi_duration.loop.targets.PAUSES", (0.0,))
+    monkeypatch.setenv("NOTIFY_URLS", f"json://127.0.0.1:{free_port()}/t0ken s3cret")
+    assert run_here(monkeypatch, "notify", "--test") == 1
+    out, err = capsys.readouterr()
+    assert "address 1 (JSON): it did not answer, or refused" in err
+    assert "address 2 of 2" in err
+    assert "s3cret" not in out + err and "t0ken" not in out + err
+
+
+def test_nobody_to_tell_is_said_with_how_to_name_somebody(home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "notify", "--test") == 0
+    assert "NOTIFY_URLS names nobody" in capsys.readouterr().out
+
+
 # --- what one chain leaves ---------------------------------------------------------------
 
 
@@ -281,6 +312,39 @@ def test_score_by_an_unknown_version_names_those_there_are(moved_home, monkeypat
 
 
 # --- failures ----------------------------------------------------------------------------
+
+
+def no_database(home: Path, monkeypatch) -> None:
+    for path in (home / "tracking").glob("mlflow.db*"):
+        path.write_bytes(b"no database" * 1000)
+
+
+def no_server(home: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spoil", [no_database, no_server])
+def test_commands_without_mlflows_store_end_in_one_line(moved_home, monkeypatch, capsys, spoil):
+    spoil(moved_home, monkeypatch)
+    for args in (["models"], ["promote", "green-duration:1"], ["pull", "green-duration:1"],
+                 ["tag", "green-duration:1", "stable"], ["untag", "green-duration:stable"],
+                 ["score", "--data", "2021-03"]):  # fmt: skip
+        assert run_here(monkeypatch, *args) == 1, args
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: MLflow's store "), args
+    assert run_here(monkeypatch, "rollback") == 1
+    assert capsys.readouterr().err == "error: there is no earlier champion to roll back to\n"
+
+
+@pytest.mark.slow
+def test_run_without_mlflows_store_ends_in_one_line(moved_home):
+    no_database(moved_home, None)
+    done = run_pipeline(moved_home, MODEL="LR")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: MLflow's store tracking/ does not do it")
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 @pytest.mark.slow

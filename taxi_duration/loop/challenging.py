@@ -121,6 +121,7 @@ def _training_failed(now: Situation, state: State, error: TaxiError) -> Step:
     attempts = state.attempts + 1
     if attempts < now.settings.max_attempts:
         write_state(replace(state, attempts=attempts))
-        return wait(f"training for {state.month} failed, once more next turn: {error}")
+        why = f"training for {state.month} failed, once more next turn: {error}"
+        return wait(why, is_problem=True)
     why = f"failed {attempts} times, last with: {error}"
     return Step(f"give up on {state.month}", why, now.done())

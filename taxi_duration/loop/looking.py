@@ -36,7 +36,7 @@ def idle(now: Situation) -> Step:
     try:
         return _look_at_months(now, live)
     except (SourceUnreachableError, SourceError, MonthNotPublishedError) as error:
-        return wait(f"the source of months cannot be used: {error}")
+        return wait(f"the source of months cannot be used: {error}", is_problem=True)
 
 
 def look_at_champion(now: Situation) -> tuple[Health, Step | None]:

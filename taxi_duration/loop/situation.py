@@ -22,7 +22,8 @@ T = TypeVar("T")
 class Step:
     """What one step decided: `what` and `why` for the audit trail, and the state after it.
 
-    `state` is None when nothing changes and the turn is over; `version` is what it is about.
+    `state` is None when nothing changes and the turn is over; `version` is what it is about;
+    `is_problem` when the loop cannot go on, so that somebody is told though nothing changes.
     """
 
     what: str
@@ -30,6 +31,7 @@ class Step:
     state: State | None
     numbers: dict[str, Any] = field(default_factory=dict)
     version: Version | None = None
+    is_problem: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,6 @@ class Situation:
         return value
 
 
-def wait(why: str, numbers: dict[str, Any] | None = None) -> Step:
+def wait(why: str, numbers: dict[str, Any] | None = None, is_problem: bool = False) -> Step:
     """The step that changes nothing; the next turn looks again."""
-    return Step("wait", why, None, numbers or {})
+    return Step("wait", why, None, numbers or {}, is_problem=is_problem)

@@ -52,9 +52,15 @@ def take_turn(
     world: World,
     say: Callable[[str], None] = lambda _: None,
     settings: AutoSettings | None = None,
+    heard: Callable[[Step], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Take steps until feedback is waited for or a month is dealt with; return the decisions.
 
+    Args:
+        world: what is decided on and acted in.
+        say: prints a line of progress.
+        settings: those of the package when None.
+        heard: called with each step when it is written down.
     Raises:
         BusyError: another turn is under way.
         TaxiError: a step failed; the next turn tries it again.
@@ -63,7 +69,7 @@ def take_turn(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK_FILE, timeout=0):
-            return _take_steps(world, settings or auto_settings(), say)
+            return _take_steps(world, settings or auto_settings(), say, heard)
     except Timeout as error:
         raise BusyError("another `auto` is at work on this deployment") from error
 
@@ -72,16 +78,20 @@ def next_step(world: World, settings: AutoSettings, state: State) -> Step:
     """Do what the stage asks for and return what was decided."""
     deployment = read_deployment()
     if deployment is None:
-        return wait("nothing is deployed yet; `pipeline.py run` makes the first")
+        why = "nothing is deployed yet; `pipeline.py run` makes the first"
+        return wait(why, is_problem=True)
     try:
         now = Situation(world, settings, state, deployment)
         return before_act(now) or after_decision(now, STEPS[state.stage](now))
     except TrackingError as error:
-        return wait(f"MLflow is needed: {error}")
+        return wait(f"MLflow is needed: {error}", is_problem=True)
 
 
 def _take_steps(
-    world: World, settings: AutoSettings, say: Callable[[str], None]
+    world: World,
+    settings: AutoSettings,
+    say: Callable[[str], None],
+    heard: Callable[[Step], None],
 ) -> list[dict[str, Any]]:
     lines = []
     _log_decisions(world, say)  # what an earlier turn could not
@@ -96,9 +106,11 @@ def _take_steps(
         lines.append(record(step.what, step.why, _with_cost(state, step), key))
         say(f"{step.what}: {step.why}")
         if step.state is None or key is None:
+            heard(step)
             break
         unlogged = (*state.unlogged, Unlogged(key, step.version))
         write_state(replace(step.state, serial=state.serial + 1, unlogged=unlogged))
+        heard(step)
         if step.state.stage == "idle" != state.stage:
             break  # a month is dealt with
     _log_decisions(world, say)

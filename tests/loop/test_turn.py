@@ -712,6 +712,37 @@ def test_step_that_needs_mlflow_waits_for_it_and_does_not_give_up(deployed, stag
 # --- turns -----------------------------------------------------------------------------------
 
 
+def test_every_step_is_heard_once_it_is_written_down(deployed):
+    heard = []
+    lines = take_turn(FakeWorld(), heard=lambda step: heard.append((step.what, read_audit()[-1])))
+    assert [what for what, _ in heard] == whats(lines)
+    assert [line for _, line in heard] == lines
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_problem"),
+    [
+        ({"broken": SourceUnreachableError("no route")}, True),
+        ({"broken": PipelineError("disk full")}, True),
+        ({"broken": TrackingError("no connection")}, True),
+        ({"feedback_days": 0}, False),
+        ({"published": ()}, False),
+    ],
+)
+def test_step_that_cannot_go_on_is_a_problem_and_one_that_waits_is_none(
+    deployed, fields, is_problem
+):
+    heard = []
+    take_turn(FakeWorld(**fields), heard=heard.append)
+    assert [step.is_problem for step in heard] == [False] * (len(heard) - 1) + [is_problem]
+
+
+def test_nothing_deployed_is_a_problem(home):
+    heard = []
+    take_turn(FakeWorld(), heard=heard.append)
+    assert [step.is_problem for step in heard] == [True]
+
+
 def test_second_turn_at_the_same_time_is_refused(deployed):
     with FileLock(deployed / "deployment" / LOCK_FILE), pytest.raises(BusyError):
         take_turn(FakeWorld())
