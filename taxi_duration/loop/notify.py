@@ -32,6 +32,7 @@ from taxi_duration.loop.turn import BusyError
 NOTIFY_FILE = "notify.json"
 LOCK_FILE = ".notify.lock"
 SECONDS = 20.0  # of a turn, for all targets together; a turn that trains takes minutes
+TRAINS = ("train", "refit")  # stages that take minutes to hours
 UNKNOWN_DAYS = 3  # a weekend without feedback, or a new version's first days, are no news
 KEPT_DAYS = 7  # who was away for longer reads the audit trail
 KEPT_MESSAGES = 100  # some weeks of decisions
@@ -120,7 +121,7 @@ class Notifier:
     def hear(self, step: Step) -> None:
         """Take note of a step; before one that takes long, tell what is known so far."""
         self.problem = step.why if step.is_problem else ""
-        if step.state is not None and step.state.stage == "train":
+        if step.state is not None and step.state.stage in TRAINS:
             self.tell()
 
     def tell(self, problem: str | None = None) -> None:

@@ -121,10 +121,11 @@ def test_decisions_before_anybody_was_to_be_told_are_no_news(home, monkeypatch):
     assert "drop green-duration:3" in receiver.text and "promote" not in receiver.text
 
 
-def test_what_was_decided_is_told_before_a_training_begins(receiver):
+@pytest.mark.parametrize("stage", ["train", "refit"])
+def test_what_was_decided_is_told_before_a_training_begins(receiver, stage):
     with telling(print) as hear:
         decide("retrain on the months before 2021-03", "alarm", "1:idle")
-        hear(Step("retrain on the months before 2021-03", "alarm", State("train")))
+        hear(Step("retrain on the months before 2021-03", "alarm", State(stage)))
         assert "retrain" in receiver.text
         decide("made green-duration:2", "trained", "2:train")
         hear(Step("made green-duration:2", "trained", State("gate")))
