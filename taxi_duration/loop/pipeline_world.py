@@ -15,7 +15,7 @@ from taxi_duration import environment
 from taxi_duration.chain.chain import run_chain
 from taxi_duration.chain.refit import refit_version
 from taxi_duration.chain.release import mirror_aliases
-from taxi_duration.chain.run import load_run, new_run
+from taxi_duration.chain.run import Run, load_run, new_run
 from taxi_duration.chain.run_settings import RunSettings, check_settings
 from taxi_duration.data.prepared import concat_trips, prepare_months
 from taxi_duration.data.sources import fetch_republished, newest_edition, published_months
@@ -138,11 +138,7 @@ class PipelineWorld(World):
     def train(
         self, settings: RunSettings, run_id: str | None, remember: Callable[[str], None]
     ) -> Version:
-        tracking.experiment_id(self.client)
-        try:
-            run = load_run(run_id) if run_id else new_run(settings)
-        except NotFoundError:  # its folder was cleared away
-            run = new_run(settings)
+        run = self._begin(settings, run_id)
         remember(run.run_id)
         run_chain(run, self._notebooks, self._say)
         released = run.read().get("model")
@@ -150,6 +146,14 @@ class PipelineWorld(World):
             raise PipelineError(f"run {run.run_id} registered no model")
         folder = bundle_folder(released["name"], released["version"])
         return Version.of(load_card(folder, environment.signing_key(), reference_of(folder)))
+
+    def _begin(self, settings: RunSettings, run_id: str | None) -> Run:
+        """The run to go on with, or a new one; none is begun while MLflow's store is away."""
+        tracking.experiment_id(self.client)
+        try:
+            return load_run(run_id) if run_id else new_run(settings)
+        except NotFoundError:  # its folder was cleared away
+            return new_run(settings)
 
     def gate(self, champion: Version | None, challenger: Version, month: Month) -> Decision:
         ours, our_card = load_version(challenger)
@@ -178,7 +182,7 @@ class PipelineWorld(World):
         model, card = load_version(judged)
         given = {"TRAIN_DATA": card["train_data"], "VAL_DATA": card["val_data"]}
         settings = check_settings(**given, MODEL=card["model_kind"], SERVICE=card["service"])
-        run = new_run(settings) if run_id is None else load_run(run_id)
+        run = self._begin(settings, run_id)
         remember(run.run_id)
         return Version.of(refit_version(run, model, card, months))
 
