@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from filelock import FileLock
+from msgspec.structs import replace
 from test_turn import FakeWorld, serving, version, whats
 
 from taxi_duration.errors import ContentError, DeploymentError, NotFoundError
@@ -17,7 +18,7 @@ from taxi_duration.live.deployment import (
 )
 from taxi_duration.loop import by_hand
 from taxi_duration.loop.by_hand import end_test
-from taxi_duration.loop.state import State, read_state, write_state
+from taxi_duration.loop.state import State, Unlogged, read_state, write_state
 from taxi_duration.loop.turn import LOCK_FILE, take_turn
 
 
@@ -56,6 +57,14 @@ def test_next_turn_does_not_begin_the_test_again_and_mlflow_hears_of_the_drop(te
     assert whats(take_turn(world)) == ["nothing"]
     assert ("drop green-duration:2", 2) in world.logged
     assert read_deployment().challenger is None
+
+
+def test_what_the_loop_knows_of_months_outlives_a_test(tested):
+    write_state(replace(read_state(), republished=("a" * 64,), unlogged=(Unlogged("k", None),)))
+    end_test("odd answers")
+    state = read_state()
+    assert state.republished == ("a" * 64,)
+    assert len(state.unlogged) == 2 and state.unlogged[0] == Unlogged("k", None)
 
 
 def test_second_drop_changes_nothing(tested):

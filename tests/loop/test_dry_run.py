@@ -12,6 +12,8 @@ import pytest
 
 import pipeline
 from taxi_duration import environment
+from taxi_duration.data.sources import fetch_month
+from taxi_duration.domain.months import Month
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import ContentError
 from taxi_duration.live.deployment import deploy_champion, read_deployment, set_challenger
@@ -99,20 +101,38 @@ def test_every_stage_says_what_comes_and_changes_no_byte(moved_home, first, seco
     assert any(words in line for line in said for words in WOULD[stage].split("|")), said
 
 
-@pytest.mark.slow
-def test_nothing_is_downloaded_and_the_month_is_named(moved_home, first, tmp_path, monkeypatch):
-    """A month is published that is not in data/raw."""
-    tlc = tmp_path / "tlc" / "trip-data"
-    tlc.mkdir(parents=True)
-    (tlc / "green_tripdata_2021-03.parquet").write_bytes(b"PAR1 never read PAR1")
-    monkeypatch.setenv("TLC_URL", str(tlc.parent))
+@pytest.fixture
+def tlc(moved_home, first, tmp_path, monkeypatch) -> Path:
+    """A source of real months, empty; the champion learned from real ones."""
+    months = tmp_path / "tlc" / "trip-data"
+    months.mkdir(parents=True)
+    monkeypatch.setenv("TLC_URL", str(months.parent))
     monkeypatch.setenv("DATA", "tlc")
     model, card = load_bundle(first.folder)
     card = {**card, "version": 2, "data_source": "tlc"}
     real = Version.of(save_bundle(environment.models_dir() / NAME / "2", model, card, None))
     deploy_champion(real, "of real trips")
+    return months
+
+
+@pytest.mark.slow
+def test_month_that_is_published_is_named_and_not_downloaded(tlc, tmp_path):
+    (tlc / "green_tripdata_2021-02.parquet").write_bytes(b"PAR1 to learn from PAR1")
+    assert dry_run().said[-1].startswith("nothing: no month after 2021-02 is published")
+    (tlc / "green_tripdata_2021-03.parquet").write_bytes(b"PAR1 never read PAR1")
     before = digest(tmp_path)
     assert dry_run().said == ["fetch green_tripdata_2021-03.parquet, and decide then"]
+    assert digest(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_month_that_is_published_anew_is_named_and_not_downloaded(tlc, tmp_path):
+    name = "green_tripdata_2021-01.parquet"
+    (tlc / name).write_bytes(b"PAR1 the old bytes PAR1")
+    fetch_month("green", Month(2021, 1))
+    (tlc / name).write_bytes(b"PAR1 the new bytes, more of them PAR1")
+    before = digest(tmp_path)
+    assert dry_run().said == ["fetch green_tripdata_2021-01.v2.parquet, and decide then"]
     assert digest(tmp_path) == before
 
 
