@@ -212,6 +212,12 @@ class LogStore:
         with self._begin() as connection:
             return list(map(dict, connection.execute(summed(since)).mappings()))
 
+    def feedback_rate(self, since: float) -> dict[str, Any]:
+        from taxi_duration.live.log_tables import feedback_rate
+
+        with self._begin() as connection:
+            return dict(connection.execute(feedback_rate(since)).mappings().one())
+
     def counts(self) -> dict[str, int]:
         from sqlalchemy import func, select
 

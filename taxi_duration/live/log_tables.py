@@ -246,6 +246,18 @@ def joined() -> Select[Any]:
     )
 
 
+def feedback_rate(since: float) -> Select[Any]:
+    """Select the rides asked for, those of them with their truth, and when the last one came."""
+    figures: list[ColumnElement[Any]] = [
+        func.count().label("rides"),
+        func.count(feedback.c.duration).label("with_truth"),
+        func.max(feedback.c.received_at).label("last_at"),
+    ]
+    told = feedback.c.prediction_id == predictions.c.prediction_id
+    query = select(*figures).select_from(predictions).outerjoin(feedback, told)
+    return query.where(predictions.c.asked_at >= since)
+
+
 def _insert(connection: Connection, table: Table) -> Any:
     """An INSERT of the dialect at hand, which knows ON CONFLICT."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite

@@ -189,6 +189,11 @@ class PredictionLog:
         self.drain()
         return self._store.summary(since)
 
+    def feedback_rate(self, since: float) -> dict[str, Any]:
+        """Return `rides` asked for since then, `with_truth` of them, and the truth's `last_at`."""
+        self.drain()
+        return self._store.feedback_rate(since)
+
     # --- moving -------------------------------------------------------------------------
 
     def drain(self, wait: bool = True) -> int:

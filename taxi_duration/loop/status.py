@@ -101,20 +101,15 @@ def _test(deployment: Deployment | None, lines: list[dict[str, Any]]) -> dict[st
 
 def _feedback() -> dict[str, Any]:
     """How many of the rides of the last days have their true duration."""
-    days, rides, last = monitor_settings().live_days, 0, None
-    told = 0
-    log = open_log()
+    days, log = monitor_settings().live_days, open_log()
     try:
-        for row in log.answered(since=time.time() - days * DAY_SECONDS):
-            rides += 1
-            told += row["true_duration"] is not None
-            last = max(last or 0.0, row["received_at"] or 0.0)
+        found = log.feedback_rate(time.time() - days * DAY_SECONDS)
     finally:
         log.close()
-    return {
-        "days": days, "rides": rides, "with_truth": told,
-        "share": told / rides if rides else None, "last_at": _iso(last) if last else None,
-    }  # fmt: skip
+    rides, told, last = found["rides"], found["with_truth"], found["last_at"]
+    share = told / rides if rides else None
+    last_at = _iso(last) if last else None
+    return {"days": days, "rides": rides, "with_truth": told, "share": share, "last_at": last_at}
 
 
 def _verdict() -> dict[str, Any] | None:
