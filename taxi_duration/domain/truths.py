@@ -27,7 +27,7 @@ QUARANTINED = (NO_TIME, WHOLE_DAY, TOO_FAST, OFF_BY_FACTOR)
 
 DAY_MINUTES = 1440.0
 # No car in the city keeps this up over the ground between two zones. Of 2.6 million real rides of
-# 1 to 60 minutes 38 were faster; by the meter's distance, whose own faults are many, 3,200 were.
+# 1 to 60 minutes 38 were faster; by the meter's distance, whose own faults are many, 3,200.
 FASTEST_KM_A_MINUTE = 160 / 60
 # Of each zone's radius (as a disc of its area): a ride may begin and end at the near edges.
 EDGE_RADII = 2.0
@@ -91,6 +91,8 @@ def judge_truths(
     if received_at is not None:
         groups.insert(0, (received_at, OF_A_CALL))
     for group, bounds in groups:
+        if len(minutes) < bounds.fewest:
+            continue
         left = known & (verdict != OFF_BY_FACTOR)
         verdict[left & _off_by_factor(minutes, rides, group, left, bounds)] = OFF_BY_FACTOR
     return verdict

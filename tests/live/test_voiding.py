@@ -6,8 +6,10 @@ import time
 from datetime import datetime
 
 import pytest
+from click.testing import CliRunner
 from truth_sets import log_rows, told_rides
 
+import pipeline
 from taxi_duration.domain.rides import NEW_YORK
 from taxi_duration.errors import SettingError
 from taxi_duration.live.audit import read_audit, user_name
@@ -100,3 +102,14 @@ def test_feedback_of_the_day_that_is_not_over_can_be_voided_until_now(log):
     now = datetime.now(NEW_YORK).isoformat()
     void_feedback(log, "2021-04-01", now, "seconds")
     assert log.find("c")["true_duration"] is None
+
+
+def test_the_command_voids_what_its_options_say(log):
+    asked = ["feedback", "void", "--from", "2021-03-01T12:00", "--to", "2021-03-01T12:01"]
+    reason = ["--reason", "app 4.2"]
+    said = CliRunner().invoke(pipeline.cli, [*asked, *reason, "--dry-run"])
+    assert (said.exit_code, said.output[:16]) == (0, "1 true durations")
+    assert truths(log) == {"a": 600.0, "b": 9.0}
+    assert CliRunner().invoke(pipeline.cli, [*asked, *reason]).exit_code == 0
+    assert truths(log) == {"a": None, "b": 9.0}
+    assert [line["why"].split(";")[0] for line in read_audit()] == ["app 4.2"]
