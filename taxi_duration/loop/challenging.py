@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from itertools import islice
 
 from msgspec.structs import replace
 
+from taxi_duration.chain.run import training_minutes
 from taxi_duration.chain.run_settings import RunSettings, check_settings
 from taxi_duration.domain.months import Month, format_months
 from taxi_duration.domain.version import Version
@@ -33,8 +35,10 @@ def train(now: Situation) -> Step:
         raise
     except TaxiError as error:
         return _training_failed(now, read_state(), error)
-    run_id = read_state().run_id  # what it cost is told beside what it gains
-    after = now.enter("gate", challenger=challenger, champion=now.champion, run_id=run_id)
+    minutes = training_minutes(read_state().run_id) or 0.0  # told beside what it gains
+    after = now.enter(
+        "gate", challenger=challenger, champion=now.champion, training_minutes=minutes
+    )
     why = f"trained on {settings.train_data}, to be judged on {now.month}"
     numbers = {"republished": {str(f.month): [f.before, f.after] for f in anew}} if anew else {}
     return Step(f"made {challenger.ref}", why, after, numbers, challenger)
@@ -69,13 +73,17 @@ def refit(now: Situation) -> Step:
         return now.leave()
     size = now.state.window or now.settings.window_months
     months = now.world.months_of(judged)[-size:]
+    started = time.perf_counter()
     try:
         version = now.world.refit(judged, months, now.state.run_id, _remember)
     except TrackingError:  # as in `train`
         raise
     except TaxiError as error:
         return _training_failed(now, read_state(), error)
-    after = now.enter("start_shadow", challenger=version, champion=now.champion)
+    minutes = now.state.training_minutes + (time.perf_counter() - started) / 60
+    after = now.enter(
+        "start_shadow", challenger=version, champion=now.champion, training_minutes=minutes
+    )
     learned = format_months(months)
     why = f"{judged.ref} fitted on {learned}, with the intervals that {now.month} showed"
     return Step(f"refit {version.ref}", why, after, version=version)

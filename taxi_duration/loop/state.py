@@ -42,6 +42,7 @@ class State(Struct, frozen=True):
         window: months before it to learn from; 0 for the usual number.
         run_id: of the training run.
         attempts: trainings of this month that failed.
+        training_minutes: that making the challenger took.
         challenger, champion: under test; what deployment.json must still say when a step acts.
         looked_at: newest month that was decided on.
         republished: digests of months published anew that were dealt with.
@@ -57,6 +58,7 @@ class State(Struct, frozen=True):
     window: int = 0
     run_id: str | None = None
     attempts: int = 0
+    training_minutes: float = 0.0
     challenger: Version | None = None
     champion: Version | None = None
     looked_at: str | None = None

@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 from taxi_duration import environment
-from taxi_duration.chain.run import training_minutes
 from taxi_duration.errors import BundleError, TaxiError, TrackingError
 from taxi_duration.live.audit import read_audit, record
 from taxi_duration.live.deployment import read_deployment
@@ -132,12 +131,10 @@ def _paused(world: World, settings: AutoSettings, state: State, pause: Pause) ->
 
 
 def _with_cost(state: State, step: Step) -> dict[str, Any]:
-    """The step's numbers, and the minutes that the training of the challenger took."""
-    for known in filter(None, (state, step.state)):
-        if step.version is not None and known.challenger == step.version:
-            minutes = training_minutes(known.run_id)
-            if minutes is not None:
-                return {**step.numbers, "training_minutes": minutes}
+    """The step's numbers, and the minutes that making the version took."""
+    for known in filter(None, (step.state, state)):
+        if known.training_minutes and known.challenger == step.version:
+            return {**step.numbers, "training_minutes": round(known.training_minutes, 2)}
     return step.numbers
 
 

@@ -118,7 +118,7 @@ def test_promotion_that_was_done_is_not_undone(deployed):
     assert read_state().stage == "promote"
 
 
-@pytest.mark.parametrize("stage", ["train", "gate", "roll_back"])
+@pytest.mark.parametrize("stage", ["train", "gate", "refit", "roll_back"])
 def test_what_is_no_test_goes_on(deployed, stage):
     state = State(stage, month="2021-03", challenger=version(2), champion=version(1))
     write_state(state)

@@ -22,6 +22,7 @@ from taxi_duration.live.prediction_log import open_log
 from taxi_duration.loop.dry_run import dry_run
 from taxi_duration.loop.pausing import pause
 from taxi_duration.loop.state import State, write_state
+from taxi_duration.loop.turn import STEPS
 from taxi_duration.model.bundle import load_bundle, load_card, save_bundle
 
 NAME = "green-duration"
@@ -74,6 +75,7 @@ WOULD = {
     "idle": "judge|train XGB|retrain on the months before",
     "train": "train XGB: on 2021-02, to be judged on 2021-03",
     "gate": f"judge {NAME}:2 against {NAME}:1 on 2021-03",
+    "refit": f"fit {NAME}:2 again, on 2021-02",
     "start_shadow": f"shadow {NAME}:2",
     "shadow": f"wait: {NAME}:2 is being tested",
     "start_ab": f"A/B-test {NAME}:2",
@@ -82,6 +84,10 @@ WOULD = {
     "drop": f"drop {NAME}:2: nearer",
     "roll_back": f"roll back {NAME}:1 to {NAME}:2",
 }
+
+
+def test_every_stage_is_tried():
+    assert WOULD.keys() == STEPS.keys()
 
 
 @pytest.mark.slow

@@ -394,6 +394,25 @@ def test_training_goes_on_with_the_run_it_began(deployed):
     assert list(read_json(environment.runs_dir() / "versions.json")) == [began]
 
 
+def test_cost_of_making_a_challenger_stands_beside_its_gain(deployed):
+    world = FakeWorld()
+    train = world.train
+
+    def train_for_three_minutes(settings, run_id, remember):
+        made = train(settings, run_id, remember)
+        notebooks = {"01": {"seconds": 60.0}, "02": {"seconds": 120.0}}
+        write_json(
+            environment.runs_dir() / read_state().run_id / "run.json", {"notebooks": notebooks}
+        )
+        return made
+
+    world.train = train_for_three_minutes
+    lines = {line["what"].split()[0]: line["numbers"] for line in take_turn(world)}
+    cost = {what: numbers.get("training_minutes") for what, numbers in lines.items()}
+    assert cost["retrain"] is None
+    assert {cost[what] for what in ("made", "pass", "refit", "shadow", "trust", "promote")} == {3.0}
+
+
 def test_alarm_shortens_the_window_to_what_the_new_world_looks_like(deployed):
     world = FakeWorld(feedback_days=0, month_reasons=(WRONG,))
     take_turn(world)
