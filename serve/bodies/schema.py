@@ -156,7 +156,8 @@ class Served(msgspec.Struct):
     champion: dict[str, Any]
     challenger: dict[str, Any] | None
     ab_share: float
-    shadow: bool
+    shadow: Annotated[bool, Meta(description="both answer every ride, one for the log alone")]
+    baking: Annotated[bool, Meta(description="the challenger is the champion before")]
     trouble: Annotated[str | None, Meta(description="why a newer deployment was refused")]
 
 

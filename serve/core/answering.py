@@ -22,10 +22,13 @@ from serve.core.served_models import HOW_TO_DEPLOY, LoadedModel, ModelHolder, Se
 from taxi_duration.domain.rides import Answer, Answers
 from taxi_duration.errors import LogError
 from taxi_duration.live.arms import arm_of
-from taxi_duration.live.log_rows import PredictionColumns, PredictionRow, ShadowRow
+from taxi_duration.live.log_rows import FailureRow, PredictionColumns, PredictionRow, ShadowRow
 from taxi_duration.live.prediction_log import PredictionLog
 
 logger = logging.getLogger(__name__)
+
+ERROR_LETTERS = 300  # kept of a failing model's error: enough to know it again
+NONE: Sequence[FailureRow] = ()
 
 
 class Answering:
@@ -76,19 +79,20 @@ class Answering:
         started = time.perf_counter()
         serving = self.serving()
         prediction_id = new_ids(1)[0]
-        loaded = _arm(serving, ride.ride_id, prediction_id)
+        loaded, failures = _arm(serving, ride.ride_id, prediction_id), NONE
         question = (ride.PULocationID, ride.DOLocationID, pickup_at, ride.trip_distance)
         try:
             answer = loaded.predictor.answer(*question)
         except Exception as error:
-            loaded = self._stand_in(serving, loaded, error)
+            failures = self._stand_in(serving, loaded, [prediction_id], error)
+            loaded = serving.champion
             answer = loaded.predictor.answer(*question)
         seconds = time.perf_counter() - started
         row = _row(ride, pickup_at, answer, loaded, prediction_id, 1000 * seconds)
-        shadow: tuple[ShadowRow, ...] = ()
-        if serving.shadow and serving.challenger and loaded is serving.champion:
-            shadow = self._shadow_one(serving.challenger, prediction_id, question)
-        logged = self._keep(row, shadow)
+        beside = Beside((), failures)
+        if serving.shadow and not failures:
+            beside = self._shadow_one(_other(serving, loaded), prediction_id, question)
+        logged = self._keep(row, beside)
         loaded.metrics.predicted(answer.duration, seconds)
         answered = _answer(ride, answer, loaded, prediction_id, logged)
         if explain:
@@ -102,17 +106,11 @@ class Answering:
         serving = self.serving()
         if not len(rides):
             return []
-        started = time.perf_counter()
-        ids = new_ids(len(rides))
-        parts = self._by_arm(serving, rides, ids)
-        seconds = time.perf_counter() - started
-        latency_ms = 1000 * seconds / len(rides)
-        logged = self._keep_many(
-            [_as_logged(part, latency_ms) for part in parts],
-            [row for part in parts for row in self._shadow_many(serving, part)],
-        )
+        parts = self._by_arm(serving, rides, new_ids(len(rides)))
+        beside = [self._shadow_many(serving, part) for part in parts]
+        logged = self._keep_many([_as_logged(part) for part in parts], beside)
         for part in parts:
-            part.loaded.metrics.predicted_many(part.answers.duration, seconds)
+            part.loaded.metrics.predicted_many(part.answers.duration, part.seconds)
         answered = [answer for part in parts for answer in _as_answers(part, logged)]
         if len(parts) > 1:
             order = np.argsort(np.concatenate([part.positions for part in parts]))
@@ -144,65 +142,70 @@ class Answering:
         ids: list[str],
         positions: np.ndarray | None,
     ) -> _Part:
+        started, failures = time.perf_counter(), NONE
         try:
             answers = loaded.model.answer(rides.columns)
         except Exception as error:
-            loaded = self._stand_in(serving, loaded, error)
+            failures = self._stand_in(serving, loaded, ids, error)
+            loaded = serving.champion
             answers = loaded.model.answer(rides.columns)
-        return _Part(loaded, rides, ids, answers, positions)
+        seconds = time.perf_counter() - started
+        return _Part(loaded, rides, ids, answers, positions, seconds, failures)
 
-    def _stand_in(self, serving: Serving, failed: LoadedModel, error: Exception) -> LoadedModel:
-        """Return the champion, where the challenger failed.
+    def _stand_in(
+        self, serving: Serving, failed: LoadedModel, ids: list[str], error: Exception
+    ) -> Sequence[FailureRow]:
+        """Count and return the failures of the challenger: the champion answers its rides.
 
         Raises:
             Exception: the error, where there is nobody to stand in.
         """
-        failed.metrics.failures.inc()
+        failures = _failures(failed, ids, failed.arm, error)
         if failed is serving.champion:
             raise error
         logger.error("the challenger %s failed, the champion answers: %r", failed.version, error)
-        return serving.champion
+        return failures
 
     def _shadow_one(
-        self, challenger: LoadedModel, prediction_id: str, question: tuple[Any, ...]
-    ) -> tuple[ShadowRow, ...]:
+        self, other: LoadedModel, prediction_id: str, question: tuple[Any, ...]
+    ) -> Beside:
         try:
-            answer = challenger.predictor.answer(*question)
-        except Exception:  # nobody waits for a shadow; it must not cost an answer
-            challenger.metrics.failures.inc()
-            logger.exception("the challenger %s failed in the shadow", challenger.version)
-            return ()
-        challenger.metrics.shadow.inc()
-        return (_shadow(challenger, prediction_id, answer),)
+            answer = other.predictor.answer(*question)
+        except Exception as error:  # nobody waits for a shadow; it must not cost an answer
+            logger.exception("the %s %s failed in the shadow", other.arm, other.version)
+            return Beside((), _failures(other, [prediction_id], "shadow", error))
+        other.metrics.shadow.inc()
+        return Beside((_shadow(other, prediction_id, answer),), ())
 
-    def _shadow_many(self, serving: Serving, part: _Part) -> list[ShadowRow]:
-        challenger = serving.challenger
-        if challenger is None or not serving.shadow or part.loaded is not serving.champion:
-            return []
+    def _shadow_many(self, serving: Serving, part: _Part) -> Beside:
+        if not serving.shadow or part.failures:
+            return Beside((), part.failures)
+        other = _other(serving, part.loaded)
         try:
-            answers = challenger.model.answer(part.rides.columns)
-        except Exception:  # as above
-            challenger.metrics.failures.inc()
-            logger.exception("the challenger %s failed in the shadow", challenger.version)
-            return []
-        challenger.metrics.shadow.inc(len(part.ids))
+            answers = other.model.answer(part.rides.columns)
+        except Exception as error:  # as above
+            logger.exception("the %s %s failed in the shadow", other.arm, other.version)
+            return Beside((), _failures(other, part.ids, "shadow", error))
+        other.metrics.shadow.inc(len(part.ids))
         pairs = zip(part.ids, _as_tuples(answers), strict=True)
-        return [_shadow(challenger, prediction_id, answer) for prediction_id, answer in pairs]
+        return Beside([_shadow(other, prediction_id, answer) for prediction_id, answer in pairs], ())
 
     # --- the log ------------------------------------------------------------------------
 
-    def _keep(self, row: PredictionRow, shadow: Sequence[ShadowRow]) -> bool:
+    def _keep(self, row: PredictionRow, beside: Beside) -> bool:
         """Log; False when it cannot be done: the rider gets the answer all the same."""
         try:
-            self.log.add((row,), shadow)
+            self.log.add((row,), *beside)
         except LogError as error:
             return self._not_kept(error, 1)
         self.log_problem = None
         return True
 
-    def _keep_many(self, parts: list[PredictionColumns], shadow: Sequence[ShadowRow]) -> bool:
+    def _keep_many(self, parts: list[PredictionColumns], beside: list[Beside]) -> bool:
+        shadow = [row for one in beside for row in one.shadow]
+        failures = [row for one in beside for row in one.failures]
         try:
-            self.log.add_many(parts, shadow)
+            self.log.add_many(parts, shadow, failures)
         except LogError as error:
             return self._not_kept(error, sum(len(part.prediction_id) for part in parts))
         self.log_problem = None
@@ -216,10 +219,18 @@ class Answering:
         return False
 
 
-class _Part(NamedTuple):
-    """The rides of one request that one model answered.
+class Beside(NamedTuple):
+    """What is logged beside the answers that riders got, while a test runs."""
 
-    `positions` are theirs in the request, None when they are all of it.
+    shadow: Sequence[ShadowRow]
+    failures: Sequence[FailureRow]
+
+
+class _Part(NamedTuple):
+    """The rides of one request that one model answered, and how long that took.
+
+    `positions` are theirs in the request, None when they are all of it; `failures` are the
+    challenger's, where the champion stood in.
     """
 
     loaded: LoadedModel
@@ -227,6 +238,8 @@ class _Part(NamedTuple):
     ids: list[str]
     answers: Answers
     positions: np.ndarray | None
+    seconds: float
+    failures: Sequence[FailureRow]
 
 
 def new_ids(n: int) -> list[str]:
@@ -245,6 +258,21 @@ def _arm(serving: Serving, ride_id: str | int | None, prediction_id: str) -> Loa
     key = prediction_id if ride_id is None else str(ride_id)
     arm = arm_of(key, serving.ab_share, challenger.sha256)
     return challenger if arm == "challenger" else serving.champion
+
+
+def _other(serving: Serving, loaded: LoadedModel) -> LoadedModel:
+    """The version of a test that does not answer the rider."""
+    assert serving.challenger is not None
+    return serving.challenger if loaded is serving.champion else serving.champion
+
+
+def _failures(
+    failed: LoadedModel, ids: list[str], asked_as: str, error: Exception
+) -> Sequence[FailureRow]:
+    """Count the rides that a model could not answer, and return their rows."""
+    failed.metrics.failures.inc(len(ids))
+    text = repr(error)[:ERROR_LETTERS]
+    return [FailureRow(i, failed.version, failed.sha256, asked_as, text) for i in ids]
 
 
 def _as_tuples(answers: Answers) -> list[Answer]:
@@ -296,9 +324,9 @@ def _answer(
     )
 
 
-def _as_logged(part: _Part, latency_ms: float) -> PredictionColumns:
+def _as_logged(part: _Part) -> PredictionColumns:
     """The columns of a part for the log."""
-    loaded, rides, ids, answers, _ = part
+    loaded, rides, ids, answers, _, seconds, _ = part
     columns, ride_ids = rides.columns, rides.ride_ids
     duration, p10, p50, p90, support, used_distance = _lists(answers)
     return PredictionColumns(
@@ -318,13 +346,13 @@ def _as_logged(part: _Part, latency_ms: float) -> PredictionColumns:
         loaded.version,
         loaded.sha256,
         loaded.arm,
-        latency_ms,
+        1000 * seconds / len(ids),
     )
 
 
 def _as_answers(part: _Part, logged: bool) -> list[RideAnswer]:
     """What the riders of a part get."""
-    loaded, rides, ids, answers, _ = part
+    loaded, rides, ids, answers, *_ = part
     version, arm, kept = loaded.version, loaded.arm, UNSET if logged else False
     ride_ids = rides.ride_ids or [None] * len(ids)
     return [
@@ -351,8 +379,8 @@ def _lists(answers: Answers) -> list[list[Any]]:
     return [getattr(answers, name).tolist() for name in Answer._fields]
 
 
-def _shadow(challenger: LoadedModel, prediction_id: str, answer: Answer) -> ShadowRow:
+def _shadow(other: LoadedModel, prediction_id: str, answer: Answer) -> ShadowRow:
     return ShadowRow(
-        prediction_id, challenger.version, challenger.sha256,
+        prediction_id, other.version, other.sha256,
         answer.duration, answer.p10, answer.p50, answer.p90,
     )  # fmt: skip

@@ -74,6 +74,7 @@ class LivePage:
             "challenger": serving.challenger and _facts(serving.challenger),
             "ab_share": serving.ab_share,
             "shadow": serving.shadow,
+            "baking": serving.baking,
         }
 
     def _log(self) -> dict[str, Any]:

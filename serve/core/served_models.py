@@ -55,6 +55,7 @@ class Serving:
     challenger: LoadedModel | None = None
     ab_share: float = 0.0
     shadow: bool = False
+    baking: bool = False
 
 
 class ModelHolder:
@@ -191,7 +192,7 @@ class ModelHolder:
         share = deployment.ab_share if challenger else 0.0
         shadow = deployment.shadow and challenger is not None
         before = self.serving
-        self.serving = Serving(champion, challenger, share, shadow)
+        self.serving = Serving(champion, challenger, share, shadow, deployment.is_baking)
         names = [(m.version, m.sha256) for m in _models(self.serving)]
         if before is None or names != [(m.version, m.sha256) for m in _models(before)]:
             self._instruments.reloads.inc()

@@ -24,6 +24,7 @@ def model_blueprint(answering: Answering) -> Blueprint:
                 challenger.card if challenger else None,
                 serving.ab_share,
                 serving.shadow,
+                serving.baking,
                 answering.holder.problem,
             )
         )

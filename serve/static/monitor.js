@@ -97,7 +97,7 @@ function showServing({ serving, trouble }) {
     "Champion ", html("b", {}, champion.model), ` (${champion.model_kind ?? "?"}`,
     champion.train_data ? `, learned from ${champion.train_data}` : "",
     champion.run_id ? `, run ${champion.run_id}` : "", ")",
-    ...(challenger ? [", challenger ", html("b", {}, challenger.model), ` (${challenger.model_kind ?? "?"})`] : []), ".");
+    ...(challenger ? [serving.baking ? ", before it " : ", challenger ", html("b", {}, challenger.model), ` (${challenger.model_kind ?? "?"})`] : []), ".");
 }
 
 const toldOf = (one) => [one.feedback.toLocaleString("en"),
@@ -135,9 +135,9 @@ function showVerdict({ verdict }) {
 
 function showTest({ serving, test }) {
   const on = serving?.challenger;
-  byId("ab").textContent = on
-    ? `${on.model} answers ${percent(serving.ab_share, 0)} of the rides; shadow answers are ${serving.shadow ? "on" : "off"}.`
-    : "No challenger.";
+  byId("ab").textContent = !on ? "No challenger."
+    : serving.baking ? `${serving.champion.model} bakes: ${on.model}, the champion before, answers every ride in the shadow and takes over again if it is nearer.`
+      : `${on.model} answers ${percent(serving.ab_share, 0)} of the rides; shadow answers are ${serving.shadow ? "on" : "off"}.`;
   byId("evidence").replaceChildren();
   if (!on || !test) return;
   byId("ab").textContent += ` Last look (${clock(test.at)} UTC): ${test.verdict} after ${test.blocks} days and ` +

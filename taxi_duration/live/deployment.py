@@ -37,7 +37,7 @@ class Deployment(Struct, frozen=True):
         champion: answers every ride that the challenger does not.
         challenger: the version under test, if there is one.
         ab_share: the share of rides that the challenger answers, 0 to 1.
-        shadow: it also answers the champion's rides, for the log alone.
+        shadow: both answer every ride; what the rider does not get is for the log alone.
         earlier: champions before the present one, oldest first.
         updated: when the file was written, ISO.
     """
@@ -53,6 +53,12 @@ class Deployment(Struct, frozen=True):
     def previous(self) -> Version | None:
         """The champion that a rollback puts back."""
         return self.earlier[-1] if self.earlier else None
+
+    @property
+    def is_baking(self) -> bool:
+        """True while the champion before answers in the shadow, to take over if it is nearer."""
+        is_earlier = self.challenger is not None and self.challenger == self.previous
+        return is_earlier and self.shadow and self.ab_share == 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of deployment.json."""
@@ -103,7 +109,7 @@ def read_deployment(folder: Path | None = None) -> Deployment | None:
         ) from error
 
 
-def deploy_champion(champion: Version, reason: str) -> Deployment:
+def deploy_champion(champion: Version, reason: str, bake: bool = False) -> Deployment:
     """Make a registered version the champion, effective as soon as the service looks.
 
     A challenger was tested against the old champion, so its test ends here. Promoting what
@@ -112,6 +118,7 @@ def deploy_champion(champion: Version, reason: str) -> Deployment:
     Args:
         champion: the version.
         reason: goes to the history.
+        bake: let the champion before answer in the shadow, until the loop has seen enough.
     """
 
     def change(now: Deployment | None) -> Deployment:
@@ -119,13 +126,14 @@ def deploy_champion(champion: Version, reason: str) -> Deployment:
             return _alone(champion, ())
         if now.champion == champion:
             return now
-        return _alone(champion, (*now.earlier, now.champion))
+        alone = _alone(champion, (*now.earlier, now.champion))
+        return replace(alone, challenger=now.champion, shadow=True) if bake else alone
 
     return _apply("promote", reason, change)
 
 
 def set_challenger(
-    challenger: Version, reason: str, ab_share: float = 0.0, shadow: bool = False
+    challenger: Version, reason: str, ab_share: float = 0.0, shadow: bool = True
 ) -> Deployment:
     """Test a version beside the champion; replaces another challenger and its shares.
 
@@ -133,7 +141,8 @@ def set_challenger(
         challenger: the version.
         reason: goes to the history.
         ab_share: share of rides that it answers, 0 to 1.
-        shadow: let it answer the champion's rides too, for the log alone.
+        shadow: let both answer every ride, one of them for the log alone; without it the loop
+            cannot judge, and turns it on.
     Raises:
         NotFoundError: there is no champion to test it against.
         SettingError: the share is outside 0 to 1, or it is the champion itself.
@@ -199,11 +208,13 @@ def who_serves() -> dict[str, str]:
     if deployment is None:
         return {}
     share = deployment.ab_share if deployment.challenger else 0.0
-    parts = {deployment.champion: f"champion, {1 - share:.0%}"}
+    bakes = deployment.is_baking
+    parts = {deployment.champion: f"champion, {1 - share:.0%}{' (baking)' if bakes else ''}"}
     if deployment.challenger:
         does = [f"{share:.0%}"] if share or not deployment.shadow else []
         does += ["shadow"] if deployment.shadow else []
-        parts[deployment.challenger] = f"challenger, {' and '.join(does)}"
+        role = "earlier champion" if bakes else "challenger"
+        parts[deployment.challenger] = f"{role}, {' and '.join(does)}"
     return {
         version.ref: f"{part} since {_since(version, deployment)}"
         for version, part in parts.items()

@@ -1,4 +1,4 @@
-"""What the prediction log keeps: answered predictions, shadow answers, feedback."""
+"""What the prediction log keeps: answered predictions, shadow answers, failures, feedback."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class PredictionColumns(msgspec.Struct):
 
 
 class ShadowRow(msgspec.Struct):
-    """What the challenger would have answered; the columns of `shadow_answers`."""
+    """What the other version of a test would have answered; the columns of `shadow_answers`."""
 
     prediction_id: str
     model: str
@@ -85,6 +85,19 @@ class ShadowRow(msgspec.Struct):
     p10: float
     p50: float
     p90: float
+
+
+class FailureRow(msgspec.Struct):
+    """A ride that a version could not answer; the columns of `model_failures`.
+
+    `asked_as` is the arm that should have answered the rider, or `shadow`.
+    """
+
+    prediction_id: str
+    model: str
+    model_sha256: str
+    asked_as: str
+    error: str
 
 
 class FeedbackResult(NamedTuple):

@@ -17,7 +17,13 @@ from taxi_duration.errors import LogError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
-from taxi_duration.live.log_rows import FeedbackResult, PredictionColumns, PredictionRow, ShadowRow
+from taxi_duration.live.log_rows import (
+    FailureRow,
+    FeedbackResult,
+    PredictionColumns,
+    PredictionRow,
+    ShadowRow,
+)
 from taxi_duration.live.spool import folder_lock, is_free, spool_files, whole_lines
 
 logger = logging.getLogger(__name__)
@@ -25,7 +31,7 @@ LOCK_SECONDS = 5.0  # how long a writer waits for another one of SQLite
 IDS_AT_ONCE = 500
 REJECTED_FILE = "rejected.jsonl"
 # The first byte of a spool line says which row follows.
-_ROW_OF_TAG = {b"p": PredictionRow, b"m": PredictionColumns, b"s": ShadowRow}
+_ROW_OF_TAG = {b"p": PredictionRow, b"m": PredictionColumns, b"s": ShadowRow, b"f": FailureRow}
 _DECODERS = {tag: msgspec.json.Decoder(row) for tag, row in _ROW_OF_TAG.items()}
 
 
@@ -124,7 +130,11 @@ class LogStore:
                 if line.strip():
                     rejected.append(line)
         with self._begin() as connection:
-            for tag, table in ((b"p", log_tables.predictions), (b"s", log_tables.shadow_answers)):
+            for tag, table in (
+                (b"p", log_tables.predictions),
+                (b"s", log_tables.shadow_answers),
+                (b"f", log_tables.model_failures),
+            ):
                 names = _ROW_OF_TAG[tag].__struct_fields__
                 log_tables.insert_new(connection, table, names, rows[tag])
             log_tables.save_offset(connection, name, offset)
@@ -190,11 +200,16 @@ class LogStore:
         return found
 
     def answered(
-        self, since: float | None, until: float | None, model: str | None
+        self,
+        since: float | None,
+        until: float | None,
+        model: str | None,
+        pair: tuple[str, str] | None,
     ) -> Iterator[dict[str, Any]]:
-        from taxi_duration.live.log_tables import joined, predictions
+        from taxi_duration.live.log_tables import joined, predictions, tested
 
-        query = joined().order_by(predictions.c.asked_at, predictions.c.prediction_id)
+        query = joined() if pair is None else tested(pair)
+        query = query.order_by(predictions.c.asked_at, predictions.c.prediction_id)
         if since is not None:
             query = query.where(predictions.c.asked_at >= since)
         if until is not None:

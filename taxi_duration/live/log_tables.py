@@ -66,6 +66,16 @@ shadow_answers = Table(
     Column("p50", Double, nullable=False),
     Column("p90", Double, nullable=False),
 )
+# A version of a test that could not answer: the rider got the champion's answer all the same.
+model_failures = Table(
+    "model_failures",
+    metadata,
+    Column("prediction_id", Text, primary_key=True),
+    Column("model_sha256", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("asked_as", Text, nullable=False),  # the arm, or `shadow`
+    Column("error", Text, nullable=False),
+)
 feedback = Table(
     "feedback",
     metadata,
@@ -230,7 +240,47 @@ def known_ids(connection: Connection, ids: Sequence[str], at_once: int = 500) ->
 
 
 def joined() -> Select[Any]:
-    """Select predictions with their feedback and shadow answer, None where there is none."""
+    """Select predictions with their feedback and shadow answer, None where there is none.
+
+    Each comes once. Of several shadow answers, of tests that followed each other, it has one;
+    whoever judges a test asks for its own with `tested`.
+    """
+    other = shadow_answers.alias()
+    first = (
+        select(func.min(other.c.model_sha256))
+        .where(other.c.prediction_id == predictions.c.prediction_id)
+        .correlate(predictions)
+        .scalar_subquery()
+    )
+    return _with_shadow(shadow_answers.c.model_sha256 == first)
+
+
+def tested(pair: tuple[str, str]) -> Select[Any]:
+    """Select the rides that one of two versions answered, as `joined`, with the other's answer.
+
+    `failed_as` is how the other was asked where it failed: an arm, or `shadow`; else None.
+
+    Args:
+        pair: the digests of the two.
+    """
+    def of_other(table: Table) -> ColumnElement[bool]:
+        digest = table.c.model_sha256
+        return digest.in_(pair) & (digest != predictions.c.model_sha256)
+
+    return (
+        _with_shadow(of_other(shadow_answers))
+        .add_columns(model_failures.c.asked_as.label("failed_as"))
+        .outerjoin(
+            model_failures,
+            (model_failures.c.prediction_id == predictions.c.prediction_id)
+            & of_other(model_failures),
+        )
+        .where(predictions.c.model_sha256.in_(pair))
+    )
+
+
+def _with_shadow(wanted: ColumnElement[bool]) -> Select[Any]:
+    """Select predictions with their feedback and the shadow answer that is wanted."""
     return (
         select(
             predictions,
@@ -242,7 +292,10 @@ def joined() -> Select[Any]:
             ),
         )
         .outerjoin(feedback, feedback.c.prediction_id == predictions.c.prediction_id)
-        .outerjoin(shadow_answers, shadow_answers.c.prediction_id == predictions.c.prediction_id)
+        .outerjoin(
+            shadow_answers,
+            (shadow_answers.c.prediction_id == predictions.c.prediction_id) & wanted,
+        )
     )
 
 

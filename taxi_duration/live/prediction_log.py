@@ -23,7 +23,13 @@ import msgspec
 
 from taxi_duration import environment
 from taxi_duration.errors import LogError
-from taxi_duration.live.log_rows import FeedbackResult, PredictionColumns, PredictionRow, ShadowRow
+from taxi_duration.live.log_rows import (
+    FailureRow,
+    FeedbackResult,
+    PredictionColumns,
+    PredictionRow,
+    ShadowRow,
+)
 from taxi_duration.live.log_store import LogStore
 from taxi_duration.live.spool import DRAIN_ROWS, SpoolWriter, spool_files
 
@@ -64,20 +70,25 @@ class PredictionLog:
         self,
         rows: Iterable[PredictionRow | Mapping[str, Any]],
         shadow: Iterable[ShadowRow | Mapping[str, Any]] = (),
+        failures: Iterable[FailureRow] = (),
     ) -> None:
         """Keep answered predictions; when this returns, killing the process loses nothing.
+
+        Args:
+            rows: what riders got.
+            shadow: what the other version of a test would have answered.
+            failures: of a version of the test.
 
         Raises:
             LogError: they could not be written, all or in part.
         """
-        lines = [b"p%b\n" % _encode(row) for row in rows]
-        lines += [b"s%b\n" % _encode(row) for row in shadow]
-        self._spool.write(b"".join(lines))
+        self._write([b"p%b\n" % _encode(row) for row in rows], shadow, failures)
 
     def add_many(
         self,
         parts: Iterable[PredictionColumns],
         shadow: Iterable[ShadowRow | Mapping[str, Any]] = (),
+        failures: Iterable[FailureRow] = (),
     ) -> None:
         """Keep many answered predictions; as `add`, at a fraction of its price for each."""
         lines = []
@@ -85,12 +96,17 @@ class PredictionLog:
             for start in range(0, len(columns.prediction_id), DRAIN_ROWS):
                 part = columns.part(start, start + DRAIN_ROWS)
                 lines.append(b"m%b\n" % _encode(part))
-        lines += [b"s%b\n" % _encode(row) for row in shadow]
-        self._spool.write(b"".join(lines))
+        self._write(lines, shadow, failures)
 
-    def add_shadow(self, rows: Iterable[ShadowRow | Mapping[str, Any]]) -> None:
-        """Keep the challenger's answers to predictions that the champion answered."""
-        self.add((), rows)
+    def _write(
+        self,
+        lines: list[bytes],
+        shadow: Iterable[ShadowRow | Mapping[str, Any]],
+        failures: Iterable[FailureRow],
+    ) -> None:
+        lines += [b"s%b\n" % _encode(row) for row in shadow]
+        lines += [b"f%b\n" % _encode(row) for row in failures]
+        self._spool.write(b"".join(lines))
 
     def add_feedback(self, rows: Iterable[Mapping[str, Any]]) -> FeedbackResult:
         """Keep true durations; on disk when this returns. Safe to repeat.
@@ -159,6 +175,7 @@ class PredictionLog:
         since: float | None = None,
         until: float | None = None,
         model: str | None = None,
+        pair: tuple[str, str] | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Yield predictions in the order asked, joined with feedback and shadow answer.
 
@@ -169,9 +186,11 @@ class PredictionLog:
         Args:
             since, until: unix seconds, since <= asked_at < until.
             model: `name:version` of the model that answered.
+            pair: digests of a test's two versions: only the rides that one of them answered,
+                with the other's shadow answer, and `failed_as`, see `log_tables.tested`.
         """
         self.drain()
-        yield from self._store.answered(since, until, model)
+        yield from self._store.answered(since, until, model, pair)
 
     def counts(self) -> dict[str, int]:
         """Return the rows of `predictions`, `shadow_answers` and `feedback`."""

@@ -212,8 +212,13 @@ def test_setting_the_same_challenger_again_changes_nothing():
 def test_share_of_a_challenger_can_be_changed():
     deploy_champion(version(1), "first")
     set_challenger(version(2), "shadow first", shadow=True)
-    assert set_challenger(version(2), "now A/B", ab_share=0.5).ab_share == 0.5
+    assert set_challenger(version(2), "now A/B", ab_share=0.5, shadow=False).ab_share == 0.5
     assert read_history()[-1].shadow is False
+
+
+def test_both_versions_of_a_test_answer_every_ride_unless_told_otherwise():
+    deploy_champion(version(1), "first")
+    assert set_challenger(version(2), "test", ab_share=0.5).shadow is True
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
@@ -311,7 +316,7 @@ def test_both_have_their_shares_since_the_challenger_took_its_own():
     assert promoted < set_at
     assert who_serves() == {
         "green-duration:1": f"champion, 75% since {set_at}",
-        "green-duration:2": f"challenger, 25% since {set_at}",
+        "green-duration:2": f"challenger, 25% and shadow since {set_at}",
     }
 
 
@@ -319,9 +324,9 @@ def test_both_have_their_shares_since_the_challenger_took_its_own():
     ("test", "does"),
     [
         ({"shadow": True}, "challenger, shadow"),
-        ({"ab_share": 0.2}, "challenger, 20%"),
+        ({"ab_share": 0.2, "shadow": False}, "challenger, 20%"),
         ({"ab_share": 0.2, "shadow": True}, "challenger, 20% and shadow"),
-        ({}, "challenger, 0%"),
+        ({"shadow": False}, "challenger, 0%"),
     ],
 )
 def test_share_and_shadow_of_a_challenger_are_told_apart(test, does):
@@ -331,6 +336,54 @@ def test_share_and_shadow_of_a_challenger_are_told_apart(test, does):
     serving = who_serves()
     assert serving["green-duration:2"] == f"{does} since {at}"
     assert serving["green-duration:1"].startswith(f"champion, {1 - share:.0%} since ")
+
+
+def test_new_champion_bakes_beside_the_one_before():
+    deploy_champion(version(1), "first")
+    set_challenger(version(2), "test", ab_share=0.5)
+    deployment = deploy_champion(version(2), "won", bake=True)
+    assert (deployment.champion, deployment.challenger) == (version(2), version(1))
+    assert (deployment.ab_share, deployment.shadow, deployment.is_baking) == (0.0, True, True)
+    assert deployment.earlier == (version(1),)
+    at = deployment.updated[:19]
+    assert who_serves() == {
+        "green-duration:2": f"champion, 100% (baking) since {at}",
+        "green-duration:1": f"earlier champion, shadow since {at}",
+    }
+    assert [line.action for line in read_history()] == ["promote", "challenge", "promote"]
+
+
+def test_first_champion_has_nothing_to_bake_beside():
+    assert deploy_champion(version(1), "first", bake=True).challenger is None
+
+
+def test_promoting_the_baking_champion_again_changes_nothing():
+    deploy_champion(version(1), "first")
+    first = deploy_champion(version(2), "won", bake=True)
+    assert deploy_champion(version(2), "again", bake=True) == first
+    assert drop_challenger("baked").is_baking is False
+    assert deploy_champion(version(2), "again", bake=True).challenger is None
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        {"challenger": version(3)},  # not the one before
+        {"challenger": version(1), "ab_share": 0.2},  # gets riders: a test to bring it back
+        {"challenger": version(1), "shadow": False},
+    ],
+)
+def test_test_that_is_no_baking_is_told_apart(test):
+    deploy_champion(version(1), "first")
+    deploy_champion(version(2), "second")
+    assert set_challenger(reason="by hand", **test).is_baking is False
+
+
+def test_rollback_ends_the_baking():
+    deploy_champion(version(1), "first")
+    deploy_champion(version(2), "won", bake=True)
+    assert roll_back("worse") == read_deployment()
+    assert (champion(), read_deployment().challenger) == (1, None)
 
 
 def test_share_without_a_challenger_is_nobodys():

@@ -26,7 +26,7 @@ from taxi_duration import environment
 from taxi_duration.domain.truths import NO_TIME, OUTSIDE, QUARANTINED, SCORED
 from taxi_duration.errors import LogError
 from taxi_duration.evaluation.health import judge_frame
-from taxi_duration.live.log_rows import PredictionColumns, PredictionRow, ShadowRow
+from taxi_duration.live.log_rows import FailureRow, PredictionColumns, PredictionRow, ShadowRow
 from taxi_duration.live.log_store import REJECTED_FILE
 from taxi_duration.live.log_tables import make_engine, voided_feedback
 from taxi_duration.live.prediction_log import MIN_FREE_BYTES, PredictionLog, open_log
@@ -623,3 +623,78 @@ def test_a_disk_without_space_is_said_before_a_ride_is_lost(local, monkeypatch, 
     else:
         with pytest.raises(LogError, match="the disk of spool/ is full"):
             local.check_writable()
+
+
+# --- both versions of a test ----------------------------------------------------------------
+
+CHAMPION, CHALLENGER, OTHER = "ab" * 32, "cd" * 32, "01" * 32
+
+
+def beside(prediction_id: str, digest: str, duration: float) -> ShadowRow:
+    return ShadowRow(prediction_id, "green-duration:9", digest, duration, 1.5, 2.5, 3.5)
+
+
+def failure(prediction_id: str, digest: str, asked_as: str) -> FailureRow:
+    return FailureRow(prediction_id, "green-duration:2", digest, asked_as, "out of order")
+
+
+def test_ride_with_several_shadow_answers_comes_once(log):
+    """A test that was replaced mid-way, and two services that saw it at different times."""
+    log.add([row("a"), row("b")], [beside("a", CHALLENGER, 19.0), beside("a", OTHER, 5.0)])
+    assert [(r["prediction_id"], r["shadow_duration"]) for r in log.answered()] == [
+        ("a", 5.0), ("b", None),
+    ]  # fmt: skip
+    assert log.find("a")["shadow_model_sha256"] == OTHER
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        ((CHAMPION, CHALLENGER), [("a", 19.0), ("b", None), ("c", 7.0)]),
+        ((CHALLENGER, CHAMPION), [("a", 19.0), ("b", None), ("c", 7.0)]),
+        ((CHAMPION, OTHER), [("a", 5.0), ("b", None)]),
+    ],
+)
+def test_a_test_gets_its_own_rides_with_the_answer_of_its_other_version(log, pair, expected):
+    rows = [row("a", 1.0), row("b", 2.0), row("c", 3.0, model_sha256=CHALLENGER),
+            row("d", 4.0, model_sha256="23" * 32)]  # fmt: skip
+    shadows = [beside("a", OTHER, 5.0), beside("a", CHALLENGER, 19.0), beside("c", CHAMPION, 7.0),
+               beside("c", "45" * 32, 8.0), beside("d", CHAMPION, 9.0)]  # fmt: skip
+    log.add(rows, shadows)
+    found = [(r["prediction_id"], r["shadow_duration"]) for r in log.answered(pair=pair)]
+    assert found == expected
+
+
+def test_whole_shadow_answer_is_given_with_the_ride(log):
+    log.add([row("a")], [ShadowRow("a", "green-duration:2", CHALLENGER, 19.0, 11.0, 18.0, 30.0)])
+    (found,) = log.answered(pair=(CHAMPION, CHALLENGER))
+    shadow = {name: value for name, value in found.items() if name.startswith("shadow_")}
+    assert shadow == {
+        "shadow_model": "green-duration:2", "shadow_model_sha256": CHALLENGER,
+        "shadow_duration": 19.0, "shadow_p10": 11.0, "shadow_p50": 18.0, "shadow_p90": 30.0,
+    }  # fmt: skip
+
+
+def test_failure_stands_at_the_ride_of_the_test_that_it_is_of(log):
+    log.add(
+        [row("a", 1.0), row("b", 2.0), row("c", 3.0)],
+        failures=[failure("a", CHALLENGER, "challenger"), failure("b", CHALLENGER, "shadow"),
+                  failure("b", OTHER, "challenger"), failure("c", OTHER, "shadow")],
+    )  # fmt: skip
+    log.add_many([columns(["d"])], failures=[failure("d", CHALLENGER, "shadow")])
+    of_test = [r["failed_as"] for r in log.answered(pair=(CHAMPION, CHALLENGER))]
+    assert of_test == ["challenger", "shadow", None, "shadow"]
+    assert log.counts()["predictions"] == 4
+
+
+def test_log_of_a_release_that_knew_no_failures_goes_on(log):
+    from taxi_duration.live.log_tables import model_failures
+
+    log.add([row("a")])
+    log.drain()
+    with log._store._begin() as connection:
+        model_failures.drop(connection)
+    log._store.close()
+    log.add([row("b")], failures=[failure("b", CHALLENGER, "shadow")])
+    found = [r["failed_as"] for r in log.answered(pair=(CHAMPION, CHALLENGER))]
+    assert found == [None, "shadow"]

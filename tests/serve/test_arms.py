@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from service_samples import RIDE
 
+from serve.bodies.parquet import PARQUET_TYPES
 from taxi_duration.live.arms import arm_of
+from taxi_duration.domain.rides import Rides
 from taxi_duration.live.deployment import deploy_champion, set_challenger
 
 
@@ -63,42 +70,145 @@ def test_shares_of_nothing_and_of_all(start, share, arm):
     assert {a["arm"] for a in answers} == {arm}
 
 
-@pytest.mark.parametrize("content", [RIDE, [RIDE, RIDE, RIDE]])
-def test_shadow_answers_are_logged_and_not_given(start, log, models, content):
-    response = start(shadow=True).test_client().post("/predict", json=content).json
-    answers = response if isinstance(response, list) else [response]
-    rows = list(log.answered())
-    assert {a["model"] for a in answers} == {"green-duration:1"}
-    assert [row["shadow_model"] for row in rows] == ["green-duration:2"] * len(answers)
-    assert all(row["shadow_duration"] != row["duration"] for row in rows)
+def ask_one(client, rides):
+    return [client.post("/predict", json=ride).json for ride in rides]
 
 
-def test_rides_of_the_challenger_have_no_shadow(start, log):
-    start(ab_share=1.0, shadow=True).test_client().post("/predict", json=RIDE)
-    assert [row["shadow_model"] for row in log.answered()] == [None]
+def ask_explained(client, rides):
+    return client.post("/predict?explain=true", json=rides).json
+
+
+def ask_array(client, rides):
+    return client.post("/predict", json=rides).json
+
+
+def ask_parquet(client, rides):
+    body = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rides), body)
+    return client.post("/predict", data=body.getvalue(), content_type=PARQUET_TYPES[0]).json
+
+
+def ask_as_mlflow(client, rides):
+    answers = client.post("/invocations", json={"dataframe_records": rides}).json
+    return [
+        {**one, "prediction_id": key}
+        for one, key in zip(answers["predictions"], answers["prediction_ids"], strict=True)
+    ]
+
+
+every_path = pytest.mark.parametrize(
+    "ask", [ask_one, ask_explained, ask_array, ask_parquet, ask_as_mlflow]
+)
+MINUTES = ("duration", "p10", "p50", "p90")
+
+
+def said(model, ride) -> list[float]:
+    """What a model says to a ride, in the order of MINUTES."""
+    answers = model.answer(Rides.from_dicts([ride]))
+    return [float(getattr(answers, name)[0]) for name in MINUTES]
+
+
+@every_path
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_both_versions_answer_every_ride_and_the_rider_gets_his_arms(
+    start, log, models, ask, share
+):
+    """Whole answers are compared: each of the two models' own, beside each other."""
+    asked = [{**ride, "trip_distance": 1.0 + i / 10} for i, ride in enumerate(rides(40))]
+    given = ask(start(ab_share=share).test_client(), asked)
+    rows = {row["prediction_id"]: row for row in log.answered()}
+    arms = {rows[answer["prediction_id"]]["arm"] for answer in given}
+    assert arms == {0.0: {"champion"}, 0.5: {"champion", "challenger"}, 1.0: {"challenger"}}[share]
+    for ride, answer in zip(asked, given, strict=True):
+        row = rows[answer["prediction_id"]]
+        theirs = {"champion": 1, "challenger": 2}[row["arm"]]
+        assert (row["model"], row["shadow_model"]) == (
+            f"green-duration:{theirs}", f"green-duration:{3 - theirs}",
+        )  # fmt: skip
+        assert row["ride_id"] == ride["ride_id"]
+        assert answer["duration"] == pytest.approx(row["duration"])
+        assert [row[name] for name in MINUTES] == pytest.approx(
+            said(models[theirs], ride), abs=1e-3
+        )
+        assert [row[f"shadow_{name}"] for name in MINUTES] == pytest.approx(
+            said(models[3 - theirs], ride), abs=1e-3
+        )
+
+
+@every_path
+def test_without_a_shadow_only_the_riders_model_answers(start, log, ask):
+    ask(start(ab_share=0.5, shadow=False).test_client(), rides(10))
+    assert log.counts()["shadow_answers"] == 0
 
 
 class Broken:
-    """A challenger that passes its checks and then fails."""
+    """A model that passes its checks and then fails."""
 
     def answer(self, *_):
         raise RuntimeError("out of order")
 
 
-@pytest.mark.parametrize("content", [RIDE, [RIDE, RIDE]])
-@pytest.mark.parametrize("test", [{"ab_share": 1.0}, {"shadow": True}])
-def test_a_challenger_that_fails_costs_nobody_an_answer(start, content, test):
-    app = start(**test)
-    challenger = app.extensions["taxi"].holder.serving.challenger
-    object.__setattr__(challenger, "predictor", Broken())
-    object.__setattr__(challenger, "model", Broken())
+def break_model(app, role):
+    loaded = getattr(app.extensions["taxi"].holder.serving, role)
+    object.__setattr__(loaded, "predictor", Broken())
+    object.__setattr__(loaded, "model", Broken())
+
+
+def failures(log, registered) -> list[tuple]:
+    pair = (registered[1].sha256, registered[2].sha256)
+    return [
+        (row["model"], row["arm"], row["failed_as"], row["shadow_model"])
+        for row in log.answered(pair=pair)
+    ]
+
+
+@every_path
+@pytest.mark.parametrize(("share", "failed_as"), [(1.0, "challenger"), (0.0, "shadow")])
+def test_challenger_that_fails_costs_nobody_an_answer_and_is_logged_as_its_own_failure(
+    start, log, registered, ask, share, failed_as
+):
+    app = start(ab_share=share)
+    break_model(app, "challenger")
     client = app.test_client()
-    response = client.post("/predict", json=content)
-    answers = response.json if isinstance(response.json, list) else [response.json]
-    assert response.status_code == 200
-    assert {a["arm"] for a in answers} == {"champion"}
-    line = 'taxi_model_failures_total{arm="challenger",version="green-duration:2"} 1.0'
+    assert len(ask(client, rides(3))) == 3
+    assert failures(log, registered) == [("green-duration:1", "champion", failed_as, None)] * 3
+    text = client.get("/metrics").text
+    assert 'taxi_model_failures_total{arm="challenger",version="green-duration:2"} 3.0' in text
+    assert 'taxi_model_failures_total{arm="champion",version="green-duration:1"} 0.0' in text
+
+
+@pytest.mark.parametrize("ask", [ask_one, ask_array])
+def test_champion_that_fails_in_the_shadow_is_logged_as_its_own_failure(
+    start, log, registered, ask
+):
+    app = start(ab_share=1.0)
+    break_model(app, "champion")
+    client = app.test_client()
+    assert len(ask(client, rides(2))) == 2
+    assert failures(log, registered) == [("green-duration:2", "challenger", "shadow", None)] * 2
+    line = 'taxi_model_failures_total{arm="champion",version="green-duration:1"} 2.0'
     assert line in client.get("/metrics").text
+
+
+def test_time_of_an_answer_is_that_of_its_own_arm(start, log):
+    """A slow challenger is not hidden in a request of both arms, nor charged to the champion."""
+
+    class Slow:
+        def __init__(self, model):
+            self.model = model
+
+        def answer(self, rides):
+            time.sleep(0.1)
+            return self.model.answer(rides)
+
+    app = start(ab_share=0.5)
+    challenger = app.extensions["taxi"].holder.serving.challenger
+    object.__setattr__(challenger, "model", Slow(challenger.model))
+    ask_array(app.test_client(), rides(20))
+    took = {row["arm"]: row["latency_ms"] for row in log.answered()}
+    theirs = sum(row["arm"] == "challenger" for row in log.answered())
+    assert took["challenger"] * theirs >= 100
+    assert took["champion"] * (20 - theirs) < 100
 
 
 def test_metrics_are_by_arm(start):
