@@ -36,6 +36,7 @@ from taxi_duration.live.audit import read_audit
 from taxi_duration.live.deployment import read_deployment
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.loop.monitor import load_version
+from taxi_duration.loop.settings import auto_settings
 from taxi_duration.loop.state import read_state
 from taxi_duration.model.bundle import load_bundle
 from taxi_duration.registry import tracking
@@ -118,7 +119,7 @@ def live(home: Path, shares: dict[str, float], shadow: bool, spoiled: bool = Fal
 
     Args:
         shares: of the rides by role, `champion` and `challenger`.
-        shadow: the challenger also answers the champion's rides.
+        shadow: both answer every ride.
         spoiled: the champion's answers are three times too long.
     """
     os.environ |= {"TAXI_HOME": str(home), "DATA": "sample", "SAMPLE_ROWS": "4000"}
@@ -133,21 +134,22 @@ def live(home: Path, shares: dict[str, float], shadow: bool, spoiled: bool = Fal
     drawn = np.random.default_rng(0).choice(list(shares), len(trips), p=list(shares.values()))
     rows, shadows, feedback = [], [], []
     for i, trip in enumerate(trips.itertuples()):
+        asked_at = time.time() + LATER + i / 10  # most come when the services have the test
         role, key = str(drawn[i]), f"{time.time_ns()}-{i}"
         said = {k: float(getattr(answers[role], k)[i]) * (3 if spoiled else 1) for k in minutes}
         rows.append({
-            **said, "prediction_id": key, "ride_id": None, "asked_at": time.time() + LATER,
+            **said, "prediction_id": key, "ride_id": None, "asked_at": asked_at,
             "PULocationID": trip.PULocationID, "DOLocationID": trip.DOLocationID,
             "pickup_at": trip.pickup_at.isoformat(timespec="seconds"), "arm": role,
             "trip_distance": float(trip.trip_distance), "support": 50, "used_distance": True,
-            "model": roles[role].ref, "model_sha256": roles[role].sha256,
+            "model": roles[role].ref, "model_sha256": roles[role].sha256, "latency_ms": 1.0,
         })  # fmt: skip
         feedback.append({"prediction_id": key, "duration": float(trip.duration)})
-        if shadow and role == "champion":
-            beside = {k: float(getattr(answers["challenger"], k)[i]) for k in minutes}
-            challenger = roles["challenger"]
-            shadows.append({"prediction_id": key, "model": challenger.ref,
-                            "model_sha256": challenger.sha256, **beside})  # fmt: skip
+        if shadow:
+            other = "champion" if role == "challenger" else "challenger"
+            beside = {k: float(getattr(answers[other], k)[i]) for k in minutes}
+            shadows.append({"prediction_id": key, "model": roles[other].ref,
+                            "model_sha256": roles[other].sha256, **beside})  # fmt: skip
     log = open_log()
     log.add(rows, shadows)
     log.add_feedback(feedback)
@@ -218,9 +220,9 @@ def auto_stories(folder: Path) -> list[Story]:
     base, shadowed, promoted = folder / "first", folder / "shadowed", folder / "promoted"
     finish(base, "run", "--model", "LR")
     trained = undisturbed("auto: train, gate, shadow", base, shadowed, "auto")
-    live(shadowed, {"champion": 1.0}, shadow=True)
-    live(shadowed, {"champion": 0.5, "challenger": 0.5}, shadow=True)
-    tested = undisturbed("auto: A/B-test, promote", shadowed, promoted, "auto")
+    share = auto_settings().ab_share
+    live(shadowed, {"champion": 1 - share, "challenger": share}, shadow=True)
+    tested = undisturbed("auto: A/B-test, promote, bake", shadowed, promoted, "auto")
     live(promoted, {"champion": 1.0}, shadow=False, spoiled=True)
     back = undisturbed("auto: roll back", promoted, folder / "back", "auto")
     return [trained, tested, back, tested, back]  # training is long, the others change more

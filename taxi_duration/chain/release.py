@@ -124,7 +124,8 @@ def _deploy_first(run: Run, version: Version) -> bool:
 def promote_version(client: Any, reference: str, reason: str) -> tuple[Version, Version | None]:
     """Make a registered version the champion; it answers every rider then.
 
-    A test ends with that, also when the version was the champion already.
+    A test ends with that, also when the version was the champion already. The champion before
+    stays in the shadow, as after a promotion of the loop.
 
     Its bundle is checked as the service would, so that what cannot serve is not promoted.
 
@@ -140,7 +141,8 @@ def promote_version(client: Any, reference: str, reason: str) -> tuple[Version, 
     folder = find_bundle(client, reference)
     _, card = load_bundle(folder, environment.signing_key(), reference_of(folder))
     version, tested = Version.of(card), _under_test()
-    if deploy_champion(version, reason).challenger is not None:  # it was the champion already
+    deployment = deploy_champion(version, reason, bake=True)
+    if deployment.challenger is not None and not deployment.is_baking:  # it was champion already
         drop_challenger(f"{version.ref} is to answer every rider: {reason}")
     mirror_or_warn(client)
     return version, tested if tested != version else None

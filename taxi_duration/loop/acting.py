@@ -10,16 +10,16 @@ from taxi_duration.loop.testing import doubt
 
 
 def promote(now: Situation) -> Step:
-    """Make the challenger the champion."""
+    """Make the challenger the champion; the one before stays in the shadow."""
     if now.champion not in (now.old_champion, now.challenger):
         return now.leave()
     try:
         now.world.check_bundle(now.challenger)
     except BundleError as error:
         return doubt(now, str(error), {})
-    deploy_champion(now.challenger, now.state.why)
+    deploy_champion(now.challenger, now.state.why, bake=True)
     what = f"promote {now.challenger.ref}"
-    return Step(what, now.state.why, now.done(), version=now.challenger)
+    return Step(what, now.state.why, now.bake(), version=now.challenger)
 
 
 def drop(now: Situation) -> Step:

@@ -21,6 +21,7 @@ from taxi_duration.evaluation.health import Health
 from taxi_duration.live.audit import record
 from taxi_duration.loop.challenging import training_window
 from taxi_duration.loop.situation import Situation, Step, wait
+from taxi_duration.loop.state import Stage
 from taxi_duration.loop.world import Republished
 
 UNKNOWN = Health("live log", "unknown", 0, 0, pd.DataFrame(), [], [])
@@ -68,16 +69,16 @@ def _restore(now: Situation) -> None:
 
 
 def _adopt(now: Situation) -> Step:
-    """Take over a test that an operator began."""
+    """Take over a test or a baking that an operator began."""
     challenger = now.deployment.challenger
     assert challenger is not None
-    after = now.enter(
-        "ab" if now.deployment.ab_share > 0 else "shadow",
-        champion=now.champion,
-        challenger=challenger,
-    )
+    versions = {"champion": now.champion, "challenger": challenger}
+    if now.deployment.is_baking:
+        why = f"{now.champion.ref} was promoted by somebody else; it bakes like any other"
+        return Step(f"bake {now.champion.ref}", why, now.enter("baking", **versions))
+    stage: Stage = "start_ab" if now.deployment.ab_share > 0 else "start_shadow"
     why = "somebody else made it challenger; it is judged like any other"
-    return Step(f"adopt {challenger.ref}", why, after)
+    return Step(f"adopt {challenger.ref}", why, now.enter(stage, why=why, **versions))
 
 
 def _look_at_months(now: Situation, live: Health) -> Step:

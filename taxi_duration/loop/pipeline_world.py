@@ -121,8 +121,9 @@ class PipelineWorld(World):
     def arm_health(self, challenger: Version) -> Health:
         return check_live(challenger, self.prediction_log)
 
-    def live_rows(self, since: float) -> pd.DataFrame:
-        return log_frame(self.prediction_log.answered(since=since))
+    def live_rows(self, since: float, pair: tuple[Version, Version]) -> pd.DataFrame:
+        digests = (pair[0].sha256, pair[1].sha256)
+        return log_frame(self.prediction_log.answered(since=since, pair=digests))
 
     def compare_live(self, champion: Version, earlier: Version) -> tuple[Estimate, int]:
         """Let the earlier version answer again what the champion answered in the last days."""

@@ -11,6 +11,7 @@ from taxi_duration.files import read_settings
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Count = Annotated[int, Meta(ge=1)]
+Minutes = Annotated[float, Meta(ge=0)]
 
 
 class AutoSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,6 +27,15 @@ class AutoSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_shadow_blocks: Count
     ab_share: Share
     ab_blocks: Count
+    max_ab_blocks: Count
+    max_worse_min: Minutes
+    min_check_rides: Count
+    min_answer_share: Share
+    max_failure_share: Share
+    min_split_p: Share
+    max_latency_ratio: Annotated[float, Meta(ge=1)]
+    free_latency_ms: Annotated[float, Meta(ge=0)]
+    bake_days: Count
     min_block_trips: Count
     max_test_days: Count
     max_attempts: Count

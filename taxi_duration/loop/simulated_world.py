@@ -148,7 +148,8 @@ class SimulatedWorld(World):
     ) -> pd.DataFrame:
         return self._answered(version, month)[rows].assign(
             asked_at=asked_at, model_sha256=version.sha256, arm=arm, shadow_model_sha256=None,
-            shadow_duration=np.nan, shadow_p10=np.nan, shadow_p90=np.nan,
+            shadow_duration=np.nan, shadow_p10=np.nan, shadow_p90=np.nan, failed_as=None,
+            ride_id=None, latency_ms=1.0,
         )  # fmt: skip
 
     def _answered(self, version: Version, month: Month) -> pd.DataFrame:
@@ -219,9 +220,12 @@ class SimulatedWorld(World):
 
     def _recent_rides(self) -> pd.DataFrame:
         recent = self.time - monitor_settings().live_days * DAY_SECONDS
-        return self.live_rows(max(self.serving_since, recent))
+        return self._rides_since(max(self.serving_since, recent))
 
-    def live_rows(self, since: float) -> pd.DataFrame:
+    def live_rows(self, since: float, pair: tuple[Version, Version]) -> pd.DataFrame:
+        return self._rides_since(since)
+
+    def _rides_since(self, since: float) -> pd.DataFrame:
         days = [day for day in self.log_days if day["asked_at"].iloc[0] >= since]
         return pd.concat(days, ignore_index=True) if days else pd.DataFrame()
 

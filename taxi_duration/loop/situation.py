@@ -50,7 +50,7 @@ class Situation:
 
     @property
     def challenger(self) -> Version:
-        """The version that the stage is about; for `roll_back` the one to go back to."""
+        """The version beside the champion; for `baking` and `roll_back` the one to go back to."""
         return self._needed(self.state.challenger, "challenger")
 
     @property
@@ -84,6 +84,11 @@ class Situation:
             "idle", self.state.serial, self.world.now(), looked_at=looked_at,
             republished=self.state.republished,
         )  # fmt: skip
+
+    def bake(self) -> State:
+        """The challenger is champion, and the champion before answers beside it."""
+        champion, earlier = self.challenger, self.old_champion
+        return replace(self.done(), stage="baking", champion=champion, challenger=earlier)
 
     def leave(self) -> Step:
         """The step for a test that somebody else ended."""

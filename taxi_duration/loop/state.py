@@ -15,7 +15,7 @@ STATE_FILE = "auto.json"
 # Names of the steps, see `turn.STEPS`.
 Stage = Literal[
     "idle", "train", "gate", "refit", "start_shadow", "shadow", "start_ab", "ab", "promote", "drop",
-    "roll_back",
+    "roll_back", "baking", "end_baking",
 ]  # fmt: skip
 
 
@@ -46,7 +46,8 @@ class State(Struct, frozen=True):
         challenger, champion: under test; what deployment.json must still say when a step acts.
         looked_at: newest month that was decided on.
         republished: digests of months published anew that were dealt with.
-        proven: the challenger was better in the shadow, so that riders need only not object.
+        proven: the challenger was better in the shadow, so that it need only be no worse after.
+        ab_share: of the rides for the challenger, since the stage began.
         why: the reason of the present step, for the line that says it is done.
         unlogged: decisions that MLflow does not have yet.
     """
@@ -64,6 +65,7 @@ class State(Struct, frozen=True):
     looked_at: str | None = None
     republished: tuple[str, ...] = ()
     proven: bool = False
+    ab_share: float = 0.0
     why: str = ""
     unlogged: tuple[Unlogged, ...] = field(default=(), name="untold")
 

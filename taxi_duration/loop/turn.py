@@ -18,7 +18,7 @@ from taxi_duration import environment
 from taxi_duration.errors import BundleError, TaxiError, TrackingError
 from taxi_duration.live.audit import read_audit, record
 from taxi_duration.live.deployment import read_deployment
-from taxi_duration.loop import acting, challenging, looking, testing
+from taxi_duration.loop import acting, baking, challenging, looking, testing
 from taxi_duration.loop.approving import after_decision, before_act
 from taxi_duration.loop.pausing import Pause, read_pause
 from taxi_duration.loop.settings import AutoSettings, auto_settings
@@ -40,6 +40,8 @@ STEPS: dict[Stage, Callable[[Situation], Step]] = {
     "promote": acting.promote,
     "drop": acting.drop,
     "roll_back": acting.roll_back,
+    "baking": baking.bake,
+    "end_baking": baking.end_baking,
 }
 
 

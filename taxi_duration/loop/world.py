@@ -69,8 +69,11 @@ class World(Protocol):
     def arm_health(self, challenger: Version) -> Health:
         """How a challenger does on the rides that it answered."""
 
-    def live_rows(self, since: float) -> pd.DataFrame:
-        """Rides of the prediction log with their truth, as `monitor.log_frame`."""
+    def live_rows(self, since: float, pair: tuple[Version, Version]) -> pd.DataFrame:
+        """Rides that one of two versions answered, as `monitor.log_frame` with `failed_as`.
+
+        A shadow answer is that of the other of the two; see `log_tables.tested`.
+        """
 
     def compare_live(self, champion: Version, earlier: Version) -> tuple[Estimate, int]:
         """By how many minutes an earlier version would have been nearer, and on how many rides."""

@@ -92,11 +92,12 @@ def live(days=15, a_day=40, split=0.0, spoiled=False):
             "model": version.ref, "model_sha256": version.sha256,
         })  # fmt: skip
         feedback.append({"prediction_id": key, "duration": float(trip.duration)})
-        if deployment.shadow and arm == "champion":
-            other = minutes["challenger"]
+        if deployment.shadow:
+            beside = "champion" if arm == "challenger" else "challenger"
+            other = minutes[beside]
             shadows.append({
-                "prediction_id": key, "model": deployment.challenger.ref,
-                "model_sha256": deployment.challenger.sha256,
+                "prediction_id": key, "model": roles[beside].ref,
+                "model_sha256": roles[beside].sha256,
                 **{k: float(getattr(other, k)[i]) for k in ("duration", "p10", "p50", "p90")},
             })  # fmt: skip
     log = open_log()
@@ -113,6 +114,8 @@ def test_story_from_gate_to_promotion_to_rollback(world, challenger, monkeypatch
     """Version 2 passes the gate, shadows, is A/B-tested, serves; is spoiled, and goes."""
     published = lambda version, months: (m for m in months if m <= MARCH)  # noqa: E731
     monkeypatch.setattr(world, "find_published", published)
+    # All rides of this story come in one second.
+    monkeypatch.setattr("taxi_duration.loop.tested_rides.TAKE_UP_SECONDS", 0.0)
     write_state(State("gate", month=str(MARCH), challenger=challenger, champion=champion()))
     lines = take_turn(world)
     assert whats(lines)[:3] == [f"pass {NAME}:2", f"refit {NAME}:3", f"shadow {NAME}:3"]
@@ -123,10 +126,11 @@ def test_story_from_gate_to_promotion_to_rollback(world, challenger, monkeypatch
 
     live()
     assert f"A/B-test {NAME}:3" in whats(take_turn(world))
-    live(split=0.5)
+    live(split=0.2)
     assert f"promote {NAME}:3" in whats(take_turn(world))
     assert champion().number == 3
-    assert aliases(world.client) == {"champion": 3}
+    assert aliases(world.client) == {"champion": 3, "challenger": 1}
+    assert read_state().stage == "baking"
 
     live(spoiled=True)
     assert f"roll back {NAME}:3 to {NAME}:1" in whats(take_turn(world))

@@ -34,10 +34,10 @@ STATE = State(
     looked_at="2021-02",
     republished=("d" * 64,),
     proven=True,
+    ab_share=0.25,
     why="nearer by 0.5 min",
     unlogged=(Unlogged("5:gate:pass green-duration:2", CHALLENGER), Unlogged("4:train:x", None)),
 )
-# As the release before wrote it.
 CONTENT = {
     "stage": "shadow",
     "serial": 6,
@@ -52,6 +52,7 @@ CONTENT = {
     "looked_at": "2021-02",
     "republished": ["d" * 64],
     "proven": True,
+    "ab_share": 0.25,
     "why": "nearer by 0.5 min",
     "untold": [
         {"key": "5:gate:pass green-duration:2", "model": ENTRIES[1]},
@@ -73,6 +74,15 @@ def test_state_keeps_its_form_on_disk_and_comes_back_whole(path):
     write_state(STATE)
     assert read_json(path) == CONTENT
     assert read_state() == STATE
+
+
+def test_state_of_the_release_before_is_read(path):
+    """It knew no share; its stages all have their names still."""
+    before = {name: value for name, value in CONTENT.items() if name != "ab_share"}
+    for stage in ("idle", "train", "gate", "start_shadow", "shadow", "start_ab", "ab", "promote",
+                  "drop", "roll_back"):  # fmt: skip
+        write_json(path, {**before, "stage": stage})
+        assert read_state() == replace(STATE, stage=stage, ab_share=0.0)
 
 
 @pytest.mark.parametrize(
