@@ -17,7 +17,15 @@ def test_card_of_the_challenger_is_shown_too(registered, make_app):
     set_challenger(registered[2], "test", ab_share=0.25, shadow=True)
     answer = make_app().test_client().get("/model").json
     assert answer["challenger"]["version"] == 2
-    assert (answer["ab_share"], answer["shadow"]) == (0.25, True)
+    assert (answer["ab_share"], answer["shadow"], answer["baking"]) == (0.25, True, False)
+
+
+def test_champion_that_bakes_is_told(registered, make_app):
+    deploy_champion(registered[1], "first")
+    deploy_champion(registered[2], "better", bake=True)
+    answer = make_app().test_client().get("/model").json
+    assert (answer["model"], answer["challenger"]["version"]) == ("green-duration:2", 1)
+    assert (answer["baking"], answer["shadow"], answer["ab_share"]) == (True, True, 0.0)
 
 
 def test_without_a_model_it_says_how_to_get_one(home, make_app):

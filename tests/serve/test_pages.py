@@ -87,8 +87,15 @@ def test_data_say_who_serves_with_what_share(registered, make_app):
     found = make_app().test_client().get("/monitor/data").json
     assert found["serving"]["champion"]["model"] == "green-duration:1"
     assert found["serving"]["challenger"]["model"] == "green-duration:2"
-    assert found["serving"]["ab_share"] == 0.25
+    assert (found["serving"]["ab_share"], found["serving"]["baking"]) == (0.25, False)
     assert [line["reason"] for line in found["history"]] == ["test", "first <b>model</b>"]
+
+
+def test_data_say_who_bakes(registered, make_app):
+    deploy_champion(registered[1], "first")
+    deploy_champion(registered[2], "better", bake=True)
+    serving = make_app().test_client().get("/monitor/data").json["serving"]
+    assert (serving["challenger"]["model"], serving["baking"]) == ("green-duration:1", True)
 
 
 def test_data_can_be_had_with_nothing_deployed(home, make_app):
