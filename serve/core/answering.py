@@ -188,7 +188,9 @@ class Answering:
             return Beside((), _failures(other, part.ids, "shadow", error))
         other.metrics.shadow.inc(len(part.ids))
         pairs = zip(part.ids, _as_tuples(answers), strict=True)
-        return Beside([_shadow(other, prediction_id, answer) for prediction_id, answer in pairs], ())
+        return Beside(
+            [_shadow(other, prediction_id, answer) for prediction_id, answer in pairs], ()
+        )
 
     # --- the log ------------------------------------------------------------------------
 

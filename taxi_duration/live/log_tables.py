@@ -263,6 +263,7 @@ def tested(pair: tuple[str, str]) -> Select[Any]:
     Args:
         pair: the digests of the two.
     """
+
     def of_other(table: Table) -> ColumnElement[bool]:
         digest = table.c.model_sha256
         return digest.in_(pair) & (digest != predictions.c.model_sha256)

@@ -30,7 +30,9 @@ def bake(now: Situation) -> Step:
         return Step(f"distrust {champion.ref}", look.why, after, look.numbers, champion)
     why = f"{earlier.ref} against it: {look.why}"
     days = max((now.world.now() - now.state.since) / DAY_SECONDS, look.outcome.blocks)
-    if look.outcome.verdict == "worse" or days >= now.settings.bake_days:
+    looks_worse = look.outcome.gain_min > now.settings.max_worse_min
+    most = now.settings.max_bake_days if looks_worse else now.settings.bake_days
+    if look.outcome.verdict == "worse" or days >= most:
         return _end(now, why, look.numbers)
     if look.failed is not None:
         return _end(now, f"{earlier.ref} cannot be compared: {look.failed.text}", look.numbers)

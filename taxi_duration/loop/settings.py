@@ -36,6 +36,7 @@ class AutoSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_latency_ratio: Annotated[float, Meta(ge=1)]
     free_latency_ms: Annotated[float, Meta(ge=0)]
     bake_days: Count
+    max_bake_days: Count
     min_block_trips: Count
     max_test_days: Count
     max_attempts: Count

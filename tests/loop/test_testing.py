@@ -31,7 +31,9 @@ SINCE, DAY = 1_000_000.0, 86_400.0
 WRONG = Reason("error", "alarm", "MAE is twice the validation's")
 
 
-def rides(days=10, a_day=200, gain=0.3, share=0.0, seed=0, champion=CHAMPION, challenger=CHALLENGER):
+def rides(
+    days=10, a_day=200, gain=0.3, share=0.0, seed=0, champion=CHAMPION, challenger=CHALLENGER
+):
     """Rides that both versions answered; the challenger is nearer by `gain` minutes on average.
 
     It answers a share of the riders. No two rides have the same numbers.
@@ -39,8 +41,8 @@ def rides(days=10, a_day=200, gain=0.3, share=0.0, seed=0, champion=CHAMPION, ch
     rng, n = np.random.default_rng(seed), days * a_day
     day = np.repeat(np.arange(days), a_day)
     true = rng.uniform(5, 50, n)
-    theirs_off = 1 + rng.gamma(2, 1.5, n)
-    ours_off = theirs_off + gain + rng.normal(0, 0.03, days)[day]
+    ours_off = 1 + rng.gamma(2, 1.5, n) + max(gain, 0)
+    theirs_off = ours_off - gain - rng.normal(0, 0.03, days)[day]
     theirs = rng.random(n) < share
     ours = ~theirs
     return pd.DataFrame(
@@ -345,9 +347,7 @@ def test_undecided_at_the_end_is_a_drop_though_the_shadow_was_better():
     assert step.why.startswith("undecided after 28 days")
 
 
-@pytest.mark.parametrize(
-    ("share", "serves"), [(0.2, "promote"), (0.01, "drop"), (0.35, "drop")]
-)
+@pytest.mark.parametrize(("share", "serves"), [(0.2, "promote"), (0.01, "drop"), (0.35, "drop")])
 def test_split_that_is_not_the_planned_one_ends_the_test(share, serves):
     step = look(begin("ab", 0.2), World(rides(share=share, a_day=400)))
     assert step.state.stage == serves
@@ -387,9 +387,7 @@ def test_slow_challenger_is_dropped_for_its_latency():
     theirs = rows["model_sha256"] == CHALLENGER.sha256
     step = look(begin("ab", 0.2), World(rows.assign(latency_ms=np.where(theirs, 20.0, 0.2))))
     assert step.state.stage == "drop"
-    assert step.why == (
-        "it takes median 20.00 ms (allowed 5.00), P95 20.00 ms (allowed 5.00)"
-    )
+    assert step.why == ("it takes median 20.00 ms (allowed 5.00), P95 20.00 ms (allowed 5.00)")
 
 
 def test_latency_needs_rides_of_both_arms():
@@ -575,6 +573,17 @@ def test_champion_that_is_the_nearer_one_is_baked_at_once():
 )  # fmt: skip
 def test_baking_ends_after_its_days_of_feedback_or_by_the_clock(feedback_days, clock_days, stage):
     rows = baked_rides(gain=0.0, days=feedback_days) if feedback_days else pd.DataFrame()
+    step = look(baking(), World(rows, days=clock_days))
+    assert (step.state and step.state.stage) == stage
+
+
+@pytest.mark.parametrize(
+    ("gain", "clock_days", "stage"),
+    [(0.15, 27.9, None), (0.15, 28.0, "end_baking"), (0.05, 14.0, "end_baking")],
+)
+def test_champion_that_looks_worse_bakes_longer(gain, clock_days, stage):
+    """Days so few that nothing is proved; one that is a little worse is not held up for it."""
+    rows = baked_rides(gain=gain, days=3)
     step = look(baking(), World(rows, days=clock_days))
     assert (step.state and step.state.stage) == stage
 

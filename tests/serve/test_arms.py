@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +12,8 @@ import pytest
 from service_samples import RIDE
 
 from serve.bodies.parquet import PARQUET_TYPES
-from taxi_duration.live.arms import arm_of
 from taxi_duration.domain.rides import Rides
+from taxi_duration.live.arms import arm_of
 from taxi_duration.live.deployment import deploy_champion, set_challenger
 
 
@@ -84,7 +85,9 @@ def ask_array(client, rides):
 
 def ask_parquet(client, rides):
     body = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rides), body)
+    times = [{"pickup_datetime": datetime.fromisoformat(ride["pickup_datetime"])} for ride in rides]
+    rows = [{**ride, **time} for ride, time in zip(rides, times, strict=True)]
+    pq.write_table(pa.Table.from_pylist(rows), body)
     return client.post("/predict", data=body.getvalue(), content_type=PARQUET_TYPES[0]).json
 
 
@@ -138,7 +141,8 @@ def test_both_versions_answer_every_ride_and_the_rider_gets_his_arms(
 @every_path
 def test_without_a_shadow_only_the_riders_model_answers(start, log, ask):
     ask(start(ab_share=0.5, shadow=False).test_client(), rides(10))
-    assert log.counts()["shadow_answers"] == 0
+    counts = log.counts()
+    assert (counts["predictions"], counts["shadow_answers"]) == (10, 0)
 
 
 class Broken:
