@@ -87,7 +87,8 @@ def _ask(now: Situation, after: State, why: str) -> Approval | None:
     """
     if after.stage not in ASKED_FOR or after.challenger is None or not environment.needs_approval():
         return None
-    if after.stage == "start_ab" and now.deployment.ab_share and now.is_under_test:
+    given = now.deployment.ab_share > 0 and now.deployment.challenger == after.challenger
+    if after.stage == "start_ab" and given:
         return None  # a person gave it to riders
     asked = read_approval()
     if asked is None or (asked.stage, asked.serial, asked.version) != (

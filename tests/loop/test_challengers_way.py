@@ -19,7 +19,7 @@ from taxi_duration.loop.settings import auto_settings
 from taxi_duration.loop.simulated_world import Fitted, SimulatedWorld
 from taxi_duration.loop.state import State, read_state, write_state
 
-FIRST_DAY = np.datetime64("2021-03-01")
+MARCH, FIRST_DAY = Month(2021, 3), np.datetime64("2021-03-01")
 SCALE = 2.5  # mean error of the better model, minutes
 # Minutes too many in each answer, for an MAE that is so much worse: b - s + s exp(-b / s).
 BIAS = {0.0: 0.0, 0.5: 1.767}
@@ -44,7 +44,7 @@ class Life(SimulatedWorld):
     """Days of as many rides as a test wants; what each day has in common shifts all of them."""
 
     def __init__(self, a_day: int, champion_worse: float, challenger_worse: float, seed: int):
-        super().__init__("green", {}, auto_settings(), fit=None)
+        super().__init__("green", {}, {}, auto_settings(), fit=None, measure=None)
         self.a_day, self.rng = a_day, np.random.default_rng(seed)
         self.versions = [
             Fitted(version, Line(worse), {}, [Month(2021, 1)], Month(2021, 2), None)
@@ -70,10 +70,14 @@ class Life(SimulatedWorld):
             }
         )
 
+    def live_day(self, day):
+        self.rides, self.answers = {MARCH: self.trips_of(day)}, {}
+        self._live_day(MARCH, np.ones(self.a_day, dtype=bool), day)
+
     def live_until_decided(self, days: int = 70) -> str:
         """Live until the loop is idle again, and return the last decision."""
         for day in range(days):
-            self._live_day(self.trips_of(FIRST_DAY + day), FIRST_DAY + day)
+            self.live_day(FIRST_DAY + day)
             if read_state().stage == "idle":
                 return self.decided[-1][0]
         return "nothing"
@@ -114,12 +118,12 @@ def test_better_challenger_is_promoted_and_baked(tmp_path):
 class Failing(Life):
     """The better challenger fails at one ride in fifty; the champion answers it."""
 
-    def _answer(self, deployment, trips, asked_at):
-        frame = super()._answer(deployment, trips, asked_at).reset_index(drop=True)
+    def _answer(self, deployment, month, rows, asked_at):
+        frame = super()._answer(deployment, month, rows, asked_at)
         if deployment.challenger is None:
             return frame
-        failed = frame.index % 50 == 0
-        alone = super()._answer(replace(deployment, ab_share=0.0), trips[failed], asked_at)
+        failed = np.arange(len(frame)) % 50 == 0
+        alone = super()._answer(replace(deployment, ab_share=0.0), month, failed, asked_at)
         alone = alone.assign(shadow_model_sha256=None, failed_as="shadow")
         return pd.concat([frame[~failed], alone], ignore_index=True)
 
@@ -127,8 +131,8 @@ class Failing(Life):
 class Silent(Life):
     """The better challenger answers 5 % of the rides in the shadow."""
 
-    def _answer(self, deployment, trips, asked_at):
-        frame = super()._answer(deployment, trips, asked_at)
+    def _answer(self, deployment, month, rows, asked_at):
+        frame = super()._answer(deployment, month, rows, asked_at)
         silent = self.rng.random(len(frame)) > 0.05
         return frame.assign(shadow_model_sha256=frame["shadow_model_sha256"].where(~silent, None))
 
@@ -136,9 +140,9 @@ class Silent(Life):
 class WrongSplit(Life):
     """The better challenger gets 1 % of the riders where 20 % were planned."""
 
-    def _answer(self, deployment, trips, asked_at):
+    def _answer(self, deployment, month, rows, asked_at):
         few = min(deployment.ab_share, 0.01)
-        return super()._answer(replace(deployment, ab_share=few), trips, asked_at)
+        return super()._answer(replace(deployment, ab_share=few), month, rows, asked_at)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +168,7 @@ def test_worse_champion_that_was_promoted_goes_back_while_it_bakes(tmp_path):
             deploy_champion(CHAMPION, "first")
             deploy_champion(CHALLENGER, "by hand", bake=True)
             world.time = (FIRST_DAY - np.datetime64("1970-01-01")).astype(int) * 86_400.0
-            world._live_day(world.trips_of(FIRST_DAY), FIRST_DAY)
+            world.live_day(FIRST_DAY)
             assert read_state().stage == "baking"
             ends[world.live_until_decided()] += 1
             back = read_deployment().champion == CHAMPION

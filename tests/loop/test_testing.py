@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from taxi_duration.domain.findings import Reason
+from taxi_duration.domain.months import Month
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError
 from taxi_duration.evaluation.bootstrap import Estimate
@@ -21,6 +22,7 @@ from taxi_duration.live.deployment import (
     roll_back,
     set_challenger,
 )
+from taxi_duration.loop import world as loop_world
 from taxi_duration.loop.settings import auto_settings
 from taxi_duration.loop.state import State, read_state, write_state
 from taxi_duration.loop.turn import next_step, take_turn
@@ -64,8 +66,8 @@ def rides(
     )
 
 
-class World:
-    """A world with the rides that a test puts into it."""
+class World(loop_world.World):
+    """A world with the rides that a test puts into it; what it is not asked for is nothing."""
 
     def __init__(self, rows=None, live=(), arm=(), days=10.0, back_gain=-1.0) -> None:
         self.rows = pd.DataFrame() if rows is None else rows
@@ -94,22 +96,17 @@ class World:
         return Estimate(self.back_gain, self.back_gain - 0.1, self.back_gain + 0.1), 500
 
     def months_of(self, version):
-        from taxi_duration.domain.months import Month
-
         return [Month(2021, 1), Month(2021, 2)]
 
-    def is_published(self, version, month):
-        return False
+    def find_published(self, version, months):
+        return iter(())
+
+    def fetch_republished(self, version, months):
+        return []
 
     def check_bundle(self, version):
         if version in self.damaged:
             raise BundleError(f"{version.ref} is damaged")
-
-    def mirror(self):
-        """There is no registry."""
-
-    def log(self, line, version):
-        """There is no MLflow."""
 
 
 @pytest.fixture(autouse=True)
