@@ -42,7 +42,7 @@ def rides(
     """
     rng, n = np.random.default_rng(seed), days * a_day
     day = np.repeat(np.arange(days), a_day)
-    true = rng.uniform(5, 50, n)
+    true = rng.uniform(6, 14, n)
     ours_off = 1 + rng.gamma(2, 1.5, n) + max(gain, 0)
     theirs_off = ours_off - gain - rng.normal(0, 0.03, days)[day]
     theirs = rng.random(n) < share
@@ -161,6 +161,14 @@ def test_only_rides_of_the_test_that_both_answered_and_whose_truth_is_known_judg
     assert expected["verdict"] == "better"
     with_all = look(state, World(pd.concat([own, stray({})]))).numbers["test"]
     assert with_all["gain_min"] < 0
+
+
+def test_rides_that_took_longer_than_is_scored_judge_nothing():
+    own = rides()
+    long = np.arange(len(own)) % 20 == 3
+    expected = look(begin("shadow"), World(own[~long])).numbers["test"]
+    rows = own.assign(true_duration=own["true_duration"].where(~long, 70.0))
+    assert look(begin("shadow"), World(rows)).numbers["test"] == expected
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
@@ -589,8 +597,17 @@ def test_baking_waits_with_its_evidence():
     step = look(baking(), World(baked_rides(gain=0.0), days=5.0))
     assert step.state is None
     assert step.why.startswith(
-        "green-duration:2 is baking; green-duration:1 against it is undecided after 9 days"
+        "green-duration:2 is baking; green-duration:1 against it: undecided after 9 days"
     )
+
+
+def test_champion_before_does_not_take_over_on_truths_that_cannot_be():
+    rows = baked_rides(gain=0.5)
+    rows = rows.assign(true_duration=60 * rows["true_duration"], received_at=SINCE)
+    step = look(baking(), World(rows, days=13.0))
+    assert step.state is None
+    assert "2,000 of 2,000 true durations cannot be" in step.why
+    assert look(baking(), World(rows, days=14.0)).state.stage == "end_baking"
 
 
 def test_champion_before_that_answers_few_rides_does_not_take_over():

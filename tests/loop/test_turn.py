@@ -575,7 +575,7 @@ def test_test_that_an_operator_ended_is_left(deployed):
 
 # --- feedback that cannot be -----------------------------------------------------------------
 
-SECONDS = "1,200 of 1,200 true durations cannot be"
+SECONDS = "2,400 of 2,400 true durations cannot be"
 
 
 class WrongUnit(FakeWorld):
