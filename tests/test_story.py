@@ -28,7 +28,7 @@ pytestmark = pytest.mark.long
 SLOWER, LATER = 1.12, np.timedelta64(3, "h")  # the new traffic: longer rides, other rush hours
 QUICKER = 0.6  # and a city that empties
 DAYS = 28
-V1, V2 = "green-duration:1", "green-duration:2"
+V1, V2, V3 = (f"green-duration:{number}" for number in (1, 2, 3))
 
 
 def publish(folder, month, slow):
@@ -164,39 +164,40 @@ def play(city, turn, tlc):
         "retrain on the months before 2021-03",
         f"made {V2}",
         f"pass {V2}",
-        f"shadow {V2}",
+        f"refit {V3}",
+        f"shadow {V3}",
     ):
         assert step in said, said
     city.wait_for(1200)
-    assert f"A/B-test {V2}" in turn("auto")
+    assert f"A/B-test {V3}" in turn("auto")
     assert champion() == 1
 
-    city.wait_for(400, by=V2)
+    city.wait_for(400, by=V3)
     said = turn("auto")
-    assert f"promote {V2}" in said, said
-    assert champion() == 2
+    assert f"promote {V3}" in said, said
+    assert champion() == 3
     city.wait_for(1)
-    city.wait_for(5, by=V2)
-    late = next(a["prediction_id"] for a in reversed(city.answers) if a["model"] == V2)
+    city.wait_for(5, by=V3)
+    late = next(a["prediction_id"] for a in reversed(city.answers) if a["model"] == V3)
     for prediction_id in (early, late):
         assert "every digest is that of the bytes that lie here now" in turn("trace", prediction_id)
 
-    # The answers of version 2 become wrong, and those of version 1 would have been nearer.
+    # The answers of version 3 become wrong, and those of version 1 would have been nearer.
     city.pace = QUICKER / SLOWER
-    city.wait_for(1200, by=V2)
+    city.wait_for(1200, by=V3)
     said = turn("auto")
-    assert f"roll back {V2} to {V1}" in said, said
+    assert f"roll back {V3} to {V1}" in said, said
     assert champion() == 1
 
     # An operator wants it back; then its bytes are poisoned.
     city.pace = 1.0
-    turn("promote", V2)
-    city.wait_for(20, by=V2)
-    path = environment.models_dir() / "green-duration" / "2" / "model.bin"
+    turn("promote", V3)
+    city.wait_for(20, by=V3)
+    path = environment.models_dir() / "green-duration" / "3" / "model.bin"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     said = turn("auto")
-    assert f"roll back {V2} to {V1}" in said, said
+    assert f"roll back {V3} to {V1}" in said, said
     assert champion() == 1
     city.wait_for(20, by=V1)

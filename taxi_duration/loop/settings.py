@@ -28,6 +28,7 @@ class AutoSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ab_share: Share
     ab_blocks: Count
     max_ab_blocks: Count
+    newer_margin_min: Annotated[float, Meta(ge=0)]
     max_worse_min: Minutes
     min_check_rides: Count
     min_answer_share: Share

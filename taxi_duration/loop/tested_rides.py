@@ -29,12 +29,14 @@ class Look:
     """What the rides say since the stage began.
 
     Args:
-        outcome: of the sequential test on the rides that both answered.
+        outcome: of the sequential test on the rides that both answered since the test began.
+        blocks: days of the present stage alone.
         findings: of how they were served.
         hold: why nothing may be decided on these errors, None when something may.
     """
 
     outcome: Outcome
+    blocks: int
     findings: list[Finding]
     hold: str | None = None
 
@@ -65,20 +67,27 @@ class Look:
 
 
 def look_at_rides(now: Situation, min_blocks: int) -> Look:
-    """Look at the rides that champion or challenger answered since the stage began.
+    """Look at the rides that champion or challenger answered.
 
-    Split and latency are looked at while both answer riders.
+    Errors are compared since the test began: in shadow and A/B test alike both versions answer
+    every ride. How they serve is looked at since the stage began; split and latency while both
+    answer riders.
 
     Args:
         min_blocks: days before which the errors decide nothing.
     """
     pair = (now.old_champion, now.challenger)
-    rows = now.world.live_rows(now.state.since, pair)
+    since = now.state.tested_since or now.state.since
+    rows = now.world.live_rows(since, pair)
     if len(rows):
         rows = rows[rows["model_sha256"].isin([version.sha256 for version in pair])]
+    stage = rows
+    if since < now.state.since and len(rows):
+        stage = rows[rows["asked_at"] >= now.state.since]
     hold = hold_reason(rows)
-    outcome = _judge(now, rows if hold is None else rows.iloc[:0], min_blocks)
-    return Look(outcome, _check(now, rows), hold)
+    believed, of_stage = (part if hold is None else part.iloc[:0] for part in (rows, stage))
+    blocks = _judge(now, of_stage, min_blocks).blocks
+    return Look(_judge(now, believed, min_blocks), blocks, _check(now, stage), hold)
 
 
 def _is_paired(now: Situation, rows: pd.DataFrame) -> np.ndarray:

@@ -21,7 +21,7 @@ def start_shadow(now: Situation) -> Step:
         return now.leave()
     set_challenger(now.challenger, now.state.why or f"passed the gate on {now.state.month}")
     why = f"its answers are logged beside those of {now.old_champion.ref}"
-    after = now.enter("shadow", ab_share=0.0)
+    after = now.enter("shadow", ab_share=0.0, tested_since=now.world.now())
     return Step(f"shadow {now.challenger.ref}", why, after, version=now.challenger)
 
 
@@ -39,7 +39,8 @@ def shadow(now: Situation) -> Step:
     if is_better and live.is_wrong:
         why = f"{look.why}; no time for an A/B test: {live.reasons[0].text}"
         return _trust(now, why, look.numbers)
-    if is_better:
+    no_worse = _is_newer(now) and _is_no_worse(now, look, now.settings.shadow_blocks)
+    if is_better or no_worse:
         after = now.enter("start_ab", why=look.why, proven=True)
         return Step(f"try {now.challenger.ref}", look.why, after, look.numbers, now.challenger)
     return _wait_for_feedback(now, look, now.settings.max_shadow_blocks)
@@ -71,17 +72,28 @@ def ab(now: Situation) -> Step:
     health = now.world.arm_health(now.challenger)
     if health.is_wrong and not live.is_wrong:  # riders need not wait for a whole week
         return doubt(now, health.reasons[0].text, {"arm": health.overall()})
-    not_worse = (
-        look.outcome.blocks >= settings.ab_blocks
-        and look.outcome.low_min > -settings.max_worse_min
-        and look.outcome.verdict != "worse"
-    )
-    if look.is_well_served and look.outcome.verdict == "better":
-        return _trust(now, look.why, look.numbers)
-    if look.is_well_served and not_worse and now.state.proven:
-        margin = f"not worse for riders by {settings.max_worse_min:g} min"
-        return _trust(now, f"better in the shadow, and {margin} ({look.why})", look.numbers)
+    if look.is_well_served and look.blocks >= settings.ab_blocks:
+        if look.outcome.verdict == "better":
+            return _trust(now, look.why, look.numbers)
+        if now.state.proven and _is_no_worse(now, look, settings.ab_blocks):
+            margin = f"not worse for riders by {_margin(now):g} min"
+            return _trust(now, f"proven in the shadow, and {margin} ({look.why})", look.numbers)
     return _wait_for_feedback(now, look, settings.max_ab_blocks)
+
+
+def _is_no_worse(now: Situation, look: Look, blocks: int) -> bool:
+    """True when the whole interval of the gain lies above the loss that is allowed for."""
+    sure = look.blocks >= blocks and look.outcome.low_min > -_margin(now)
+    return look.is_well_served and sure and look.outcome.verdict != "worse"
+
+
+def _is_newer(now: Situation) -> bool:
+    """True for the loop's own challenger: it passed the gate on a month, and is newer."""
+    return now.state.month is not None
+
+
+def _margin(now: Situation) -> float:
+    return now.settings.newer_margin_min if _is_newer(now) else now.settings.max_worse_min
 
 
 def doubt(now: Situation, why: str, numbers: dict[str, Any]) -> Step:
@@ -114,7 +126,7 @@ def _halt(now: Situation, look: Look) -> Step | None:
 
 def _wait_for_feedback(now: Situation, look: Look, max_blocks: int) -> Step:
     """Wait for more, unless it is worse or was not told apart in the time that it had."""
-    undecided = look.outcome.verdict == "undecided" and look.outcome.blocks >= max_blocks
+    undecided = look.outcome.verdict == "undecided" and look.blocks >= max_blocks
     if look.outcome.verdict == "worse" or undecided:
         return doubt(now, look.why, look.numbers)
     return _wait(now, look)

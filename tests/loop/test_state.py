@@ -35,6 +35,7 @@ STATE = State(
     republished=("d" * 64,),
     proven=True,
     ab_share=0.25,
+    tested_since=1_614_500_000.5,
     why="nearer by 0.5 min",
     unlogged=(Unlogged("5:gate:pass green-duration:2", CHALLENGER), Unlogged("4:train:x", None)),
 )
@@ -53,6 +54,7 @@ CONTENT = {
     "republished": ["d" * 64],
     "proven": True,
     "ab_share": 0.25,
+    "tested_since": 1_614_500_000.5,
     "why": "nearer by 0.5 min",
     "untold": [
         {"key": "5:gate:pass green-duration:2", "model": ENTRIES[1]},

@@ -204,9 +204,55 @@ def test_better_challenger_goes_on_to_the_riders():
         (pd.DataFrame(), None),
     ],
 )
-def test_challenger_that_is_not_better_stays_out(rows, stage):
+def test_operators_challenger_that_is_not_better_stays_out(rows, stage):
+    step = look(replace(begin("shadow"), month=None), World(rows))
+    assert (step.state and step.state.stage) == stage
+
+
+@pytest.mark.parametrize(
+    ("rows", "stage"),
+    [
+        (rides(gain=-0.3), "drop"),
+        (rides(gain=0.0, days=20), "start_ab"),
+        (rides(gain=0.0, days=6), None),
+        (rides(days=6), None),
+        (pd.DataFrame(), None),
+    ],
+)
+def test_newer_challenger_that_is_surely_no_worse_goes_on(rows, stage):
     step = look(begin("shadow"), World(rows))
     assert (step.state and step.state.stage) == stage
+
+
+def test_newer_challenger_whose_interval_reaches_beyond_the_margin_stays_out():
+    state, world = begin("shadow"), World(rides(gain=0.0, days=20))
+    low = look(state, world).numbers["test"]["low_min"]
+    assert -0.2 < low < 0
+    for margin, stage in ((-low + 0.001, "start_ab"), (-low - 0.001, None)):
+        step = next_step(world, replace(SETTINGS, newer_margin_min=margin), state)
+        assert (step.state and step.state.stage) == stage
+
+
+@pytest.mark.parametrize(("with_riders", "stage"), [(7, None), (8, "promote")])
+def test_ab_test_counts_the_pairs_of_the_shadow_too_and_the_days_of_its_own(with_riders, stage):
+    """Evidence goes on from the shadow; a week with riders is a week all the same."""
+    began = SINCE + (23 - with_riders) * DAY  # the last day is not over
+    state = replace(begin("ab", 0.2, proven=True), since=began, tested_since=SINCE)
+    world = World(rides(gain=0.0, days=23, share=0.2), days=23.0)
+    step = look(state, world)
+    assert world.asked[0][0] == SINCE
+    assert step.numbers["test"]["blocks"] == 22
+    assert (step.state and step.state.stage) == stage
+
+
+def test_serving_is_looked_at_since_riders_meet_the_challenger():
+    """Failures in the shadow, before a service was mended, are not held against it for ever."""
+    rows = rides(gain=0.0, days=23, share=0.2)
+    shadowed = rows["asked_at"] < SINCE + 10 * DAY
+    failed = shadowed & (np.arange(len(rows)) % 20 == 0)
+    rows = rows.assign(failed_as=np.where(failed, "shadow", None))
+    state = replace(begin("ab", 0.2, proven=True), since=SINCE + 10 * DAY, tested_since=SINCE)
+    assert look(state, World(rows, days=23.0)).state.stage == "promote"
 
 
 def thinned(share_answered, rows):
@@ -333,7 +379,7 @@ def test_interval_that_reaches_beyond_the_margin_promotes_nothing():
     low = look(state, world).numbers["test"]["low_min"]
     assert -0.1 < low < 0
     for margin, stage in ((-low + 0.001, "promote"), (-low - 0.001, None)):
-        step = next_step(world, replace(SETTINGS, max_worse_min=margin), state)
+        step = next_step(world, replace(SETTINGS, newer_margin_min=margin), state)
         assert (step.state and step.state.stage) == stage
 
 

@@ -473,7 +473,7 @@ def test_promotion_after_an_undecided_ab_test_says_what_speaks_for_it(deployed):
     """The shadow found it better; the A/B test only had to find it not worse."""
     world = FakeWorld(split_gain=0.0, feedback_days=15)
     promoted = next(line for line in take_turn(world) if line["what"].startswith("promote"))
-    expected = "better in the shadow, and not worse for riders by 0.1 min (undecided after"
+    expected = "proven in the shadow, and not worse for riders by 0.2 min (undecided after"
     assert expected in promoted["why"]
 
 
@@ -502,8 +502,15 @@ def test_challenger_worse_in_the_shadow_is_dropped(deployed):
     assert read_deployment().challenger is None
 
 
-def test_challenger_that_four_weeks_cannot_tell_apart_is_dropped(deployed):
-    lines = take_turn(FakeWorld(shadow_gain=0.0, feedback_days=30))
+def test_newer_challenger_that_is_as_good_is_promoted(deployed):
+    lines = take_turn(FakeWorld(shadow_gain=0.0, split_gain=0.0, feedback_days=30))
+    assert "promote green-duration:2" in whats(lines)
+    assert serving() == 2
+
+
+def test_newer_challenger_that_four_weeks_cannot_tell_apart_is_dropped(deployed):
+    narrow = replace(auto_settings(), newer_margin_min=0.0)
+    lines = take_turn(FakeWorld(shadow_gain=0.0, feedback_days=30), settings=narrow)
     assert "drop green-duration:2" in whats(lines)
     assert serving() == 1
 
