@@ -222,10 +222,10 @@ class LogStore:
                 yield dict(row)
 
     def summary(self, since: float | None) -> list[dict[str, Any]]:
-        from taxi_duration.live.log_summary import summed
+        from taxi_duration.live.log_summary import summarize
 
         with self._begin() as connection:
-            return list(map(dict, connection.execute(summed(since)).mappings()))
+            return summarize(connection, since)
 
     def feedback_rate(self, since: float) -> dict[str, Any]:
         from taxi_duration.live.log_tables import feedback_rate

@@ -11,11 +11,13 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    Connection,
     Double,
     Integer,
     Select,
     and_,
     case,
+    cast,
     column,
     func,
     or_,
@@ -28,39 +30,59 @@ from taxi_duration.domain.geometry import INNER_RADII
 from taxi_duration.domain.limits import LAST_ZONE, LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.live.log_tables import feedback, predictions
 
+CODES = (truths.SCORED, *truths.OUTSIDE, *truths.QUARANTINED)
 
-def summed(since: float | None) -> Select[Any]:
-    """Select figures of each model and arm, the latest first, as `PredictionLog.summary`."""
-    judged = _judged(_told(since))
-    answered, verdict = predictions.c, judged.c.verdict
-    counts = {code: verdict == code for code in (truths.SCORED, *truths.OUTSIDE)}
-    counts |= {code: verdict == code for code in truths.QUARANTINED}
-    error = case((verdict == truths.SCORED, judged.c.minutes - answered.duration))
-    inside = judged.c.minutes.between(answered.p10, answered.p90)
-    covered = case((error.is_(None), None), (inside, 1.0), else_=0.0)
+
+def summarize(connection: Connection, since: float | None) -> list[dict[str, Any]]:
+    """Return figures of each model and arm, the latest first, as `PredictionLog.summary`."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    nothing = dict.fromkeys(("mean_error", "mean_square", "coverage"))
+    for row in connection.execute(_asked(since)).mappings():
+        counts = dict.fromkeys(("feedback", *CODES), 0)
+        found[row["model"], row["arm"]] = {**row, **counts, **nothing}
+    for row in connection.execute(_by_verdict(since)).mappings():
+        figures = found.get((row["model"], row["arm"]))
+        if figures is None:  # its first ride came between the two questions
+            continue
+        figures |= {row["verdict"]: row["rides"], "feedback": figures["feedback"] + row["rides"]}
+        if row["verdict"] == truths.SCORED:
+            figures |= {name: row[name] for name in nothing}
+    return list(found.values())
+
+
+def _asked(since: float | None) -> Select[Any]:
+    answered = predictions.c
     last = func.max(answered.asked_at)
     query = (
         select(
             answered.model,
             answered.arm,
             func.count().label("predictions"),
-            func.count(verdict).label("feedback"),
-            *(func.count(case((is_it, 1))).label(code) for code, is_it in counts.items()),
-            func.avg(func.abs(error)).label("mean_error"),
-            func.avg(error * error).label("mean_square"),
-            func.avg(covered).label("coverage"),
             func.avg(answered.latency_ms).label("latency_ms"),
             last.label("last_asked_at"),
         )
-        .outerjoin(judged, judged.c.prediction_id == answered.prediction_id)
         .group_by(answered.model, answered.arm)
         .order_by(last.desc())
     )
     return query if since is None else query.where(answered.asked_at >= since)
 
 
+def _by_verdict(since: float | None) -> Select[Any]:
+    """Rides with feedback and their errors, by model, arm and what the true duration is."""
+    row = _judged(_told(since)).c
+    return select(
+        row.model,
+        row.arm,
+        row.verdict,
+        func.count().label("rides"),
+        func.avg(func.abs(row.error)).label("mean_error"),
+        func.avg(row.error * row.error).label("mean_square"),
+        func.avg(row.covered).label("coverage"),
+    ).group_by(row.model, row.arm, row.verdict)
+
+
 def _told(since: float | None) -> CTE:
-    """Rides with their true minutes, what these say alone, and how they are to usual traffic.
+    """Rides with feedback, what their minutes say alone, and how they are to usual traffic.
 
     `placed` is null for a zone that is nowhere; the flags of `_flags` are 1 or null.
     """
@@ -81,10 +103,12 @@ def _told(since: float | None) -> CTE:
     )
     query = (
         select(
-            asked.prediction_id,
+            asked.model,
+            asked.arm,
+            (minutes - asked.duration).label("error"),
+            case((minutes.between(asked.p10, asked.p90), 1.0), else_=0.0).label("covered"),
             func.substr(asked.pickup_at, 1, 10).label("day"),
             feedback.c.received_at,
-            minutes.label("minutes"),
             verdict.label("verdict"),
             case((minutes >= 0, centres)).label("placed"),
             *_flags("call", minutes, centres, nearest, truths.OF_A_CALL),
@@ -94,7 +118,7 @@ def _told(since: float | None) -> CTE:
         .join(start, start.c.zone == asked.PULocationID)
         .join(end, end.c.zone == asked.DOLocationID)
     )
-    return (query if since is None else query.where(asked.asked_at >= since)).cte("told")
+    return _once(query if since is None else query.where(asked.asked_at >= since), "told")
 
 
 def _flags(
@@ -117,12 +141,13 @@ def _judged(told: CTE) -> CTE:
     bad_calls = _off_by_factor(
         row.received_at, (row.call_slow, row.call_quick), row.placed, truths.OF_A_CALL
     )
-    of_calls = row.received_at.in_(bad_calls)
+    of_calls = row.received_at.in_(select(_once(bad_calls, "calls")))
     bad_days = _off_by_factor(row.day, (row.day_slow, row.day_quick), row.placed, truths.OF_A_DAY)
-    of_days = row.day.in_(bad_days.where(~of_calls))
+    of_days = row.day.in_(select(_once(bad_days.where(~of_calls), "days")))
     off = and_(row.verdict != truths.NO_TIME, or_(of_calls, of_days))
     verdict = case((off, truths.OFF_BY_FACTOR), else_=row.verdict)
-    return select(row.prediction_id, row.minutes, verdict.label("verdict")).cte("judged")
+    query = select(row.model, row.arm, row.error, row.covered, verdict.label("verdict"))
+    return query.cte("judged")
 
 
 def _off_by_factor(
@@ -135,6 +160,11 @@ def _off_by_factor(
     rides = func.count(placed)
     most = or_(*(2 * func.count(flag) > rides for flag in flags))
     return select(group).group_by(group).having(and_(rides >= bounds.fewest, most))
+
+
+def _once(query: Select[Any], name: str) -> CTE:
+    """Have the database work this out once, not at each place that asks for it."""
+    return query.cte(name).prefix_with("MATERIALIZED")
 
 
 def _usual_km(minutes: ColumnElement[Any], factor: float) -> ColumnElement[Any]:
@@ -150,4 +180,6 @@ def _places(name: str) -> CTE:
         for zone in range(1, LAST_ZONE + 1)
     ]
     columns = [column("zone", Integer), *(column(each, Double) for each in places._fields)]
-    return values(*columns).data(rows).cte(name)
+    raw = values(*columns).data(rows).cte(f"{name}_raw")
+    zone = cast(raw.c.zone, Integer).label("zone")  # without a type SQLite makes no index
+    return _once(select(zone, *list(raw.c)[1:]), name)

@@ -156,6 +156,23 @@ def test_the_log_is_asked_once_for_many_pages(home, app, monkeypatch):
     assert len(asked) == 2
 
 
+def test_a_large_log_is_asked_the_less_the_longer_it_takes(home, app, monkeypatch):
+    """A summary of 10 seconds is kept for 200."""
+    log, clock, asked = app.extensions["taxi"].log, [0.0], []
+
+    def slow(since):
+        asked.append(since)
+        clock[0] += 10.0
+        return []
+
+    monkeypatch.setattr(log, "summary", slow)
+    page = live_page.LivePage(app.extensions["taxi"], lambda: clock[0])
+    for now, times in ((0.0, 1), (209.0, 1), (210.0, 2)):
+        clock[0] = max(now, clock[0])
+        page.content()
+        assert len(asked) == times
+
+
 DRIFT = Drift("hour", "psi", 0.06, "", "alarm", 0.015, 0.05)
 HEALTH = Health("live log", "green-duration:1", 40, 12, pd.DataFrame(), [DRIFT],
                 [Reason("drift", "alarm", DRIFT.text)], {"scored": 12, "too_fast": 3})  # fmt: skip
