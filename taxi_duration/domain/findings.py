@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
 from msgspec import Struct
 
-Level = Literal["ok", "watch", "alarm"]
-LEVELS: tuple[Level, ...] = ("ok", "watch", "alarm")  # rising
+Level = Literal["ok", "unknown", "watch", "alarm"]
+# Rising: what is not known is not ok, and what is known to be wrong weighs more.
+LEVELS: tuple[Level, ...] = ("ok", "unknown", "watch", "alarm")
+# In metrics: 0, 1 and 2 meant ok, watch and alarm before there was `unknown`.
+LEVEL_NUMBERS: dict[Level, float] = {"ok": 0.0, "unknown": 0.5, "watch": 1.0, "alarm": 2.0}
+WRONG_KINDS = ("error", "bias", "coverage")  # the answers themselves are wrong
+KINDS = (*WRONG_KINDS, "unknown", "silence", "truth", "outside", "selection", "drift", "data")
 
 
 class Reason(Struct, frozen=True):
     """Why the verdict is not `ok`.
 
-    `kind` is error, bias, coverage, drift, data, truth (some cannot be) or outside (1-60 min).
+    `kind` is one of KINDS: `unknown` is that rides or truths are too few, `silence` that none came
+    for a while, `truth` that durations cannot be their rides', `outside` that too many lie outside
+    the course rule, `selection` that feedback came for other rides than were asked for, `data` that
+    there is nothing to measure drift from.
     """
 
     kind: str
@@ -22,11 +31,12 @@ class Reason(Struct, frozen=True):
     text: str
 
 
-class Drift(Struct, frozen=True):
+class Drift(Struct, frozen=True, omit_defaults=True):
     """One measured distance from the training months.
 
     `measure` is `psi` (no unit), `shift` (Wasserstein distance in `unit`), `share` (change of
-    a share) or `ratio`.
+    a share) or `ratio`. What chance gives on average is taken off `value`; `noise` is what it
+    may still add, and the level is that of `value - noise`.
     """
 
     feature: str
@@ -36,18 +46,38 @@ class Drift(Struct, frozen=True):
     level: Level
     watch: float
     alarm: float
+    noise: float = 0.0
 
     @property
     def text(self) -> str:
         """The finding in words, with its bounds."""
+        chance = f", up to {self.noise:.2g} of it by chance" if self.noise else ""
         return (
             f"{self.feature} {self.measure} {self.value:.3g}{' ' * bool(self.unit)}{self.unit} "
-            f"(watch from {self.watch:g}, alarm from {self.alarm:g})"
+            f"(watch from {self.watch:g}, alarm from {self.alarm:g}){chance}"
         )
 
 
+class ErrorEstimate(Struct, frozen=True):
+    """What the errors of rides are expected to be before their truth is known.
+
+    `rides` have no true duration yet; `mae` is in minutes, `coverage` a share, each with the
+    bounds between which the truth lay in 19 of 20 past months.
+    """
+
+    rides: int
+    mae: float
+    mae_low: float
+    mae_high: float
+    coverage: float
+    coverage_low: float
+    coverage_high: float
+
+
 def level_of(value: float, watch: float, alarm: float) -> Level:
-    """Return the level of a measure that worries the more the larger it is."""
+    """Return the level of a measure that worries the more the larger it is; NaN is unknown."""
+    if math.isnan(value):
+        return "unknown"
     return "alarm" if value >= alarm else "watch" if value >= watch else "ok"
 
 

@@ -11,12 +11,18 @@ import pytest
 
 from taxi_duration.data.trips import read_dataframe
 from taxi_duration.domain.findings import worst
+from taxi_duration.domain.geometry import zone_geometry
 from taxi_duration.domain.months import parse_month
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.drift import (
+    DAY_SETTINGS_FILE,
     MIN_ROWS,
+    SETTINGS_FILE,
+    Bounds,
     Sample,
     drift_bounds,
+    feature_values,
+    like_days,
     measure_drift,
     number_psi,
     psi,
@@ -143,10 +149,153 @@ def test_finding_says_value_unit_and_bounds():
     assert "miles (watch from 0.4, alarm from 0.9)" in drift.text
 
 
-def test_every_bound_has_a_reason_and_watches_before_it_alarms():
-    content = json.loads((files("taxi_duration.evaluation") / "drift_settings.json").read_text())
+@pytest.mark.parametrize("name", [SETTINGS_FILE, DAY_SETTINGS_FILE])
+def test_every_bound_has_a_reason_and_watches_before_it_alarms(name):
+    content = json.loads((files("taxi_duration.evaluation") / name).read_text())
     assert all(len(entry["why"]) > 20 for entry in content.values())
-    assert all(bounds.watch < bounds.alarm for bounds in drift_bounds().values())
+    assert all(entry["watch"] < entry["alarm"] for entry in content.values())
+
+
+# --- noise of small samples ------------------------------------------------------------------
+
+
+def by_name(drifts):
+    return {f"{d.feature}.{d.measure}": d for d in drifts}
+
+
+@pytest.mark.parametrize("rides", [500, 700, 2000])
+def test_small_logs_of_the_same_city_raise_nothing(rides):
+    """Each measure is corrected for what so few rides give by chance."""
+    reference = sample(10_000)
+    for seed in range(1, 13):
+        current = sample(rides, seed=seed)
+        assert levels(reference, current, whole_months=False) == {}
+        assert measure_drift(reference, current, False, one_day=True)
+
+
+def test_what_chance_gives_is_taken_off_and_what_it_may_add_is_said():
+    """Over many small samples the middle value is near 0, and hardly one is beyond its noise."""
+    reference, found = sample(10_000), []
+    for seed in range(1, 51):
+        found += measure_drift(reference, sample(500, seed=seed), whole_months=False)
+    for name in {f"{d.feature}.{d.measure}" for d in found}:
+        ours = [d for d in found if f"{d.feature}.{d.measure}" == name]
+        noise = np.array([d.noise for d in ours])
+        values = np.array([d.value for d in ours])
+        assert np.median(values) <= noise.mean() / 2, name
+        assert (values > noise).mean() <= 0.04, name
+
+
+def test_noise_is_gone_on_whole_months():
+    for drift in measure_drift(sample(60_000), sample(60_000, seed=1)):
+        assert drift.noise < drift.watch / 5, drift
+
+
+def test_level_is_that_of_what_is_beyond_noise():
+    bounds = {"missing_distance.share": Bounds(0.04, 0.08)}
+    current = sample(600, seed=1)
+    miles = np.where(np.arange(600) % 12 == 0, np.nan, current.rides.trip_distance)
+    current = current._replace(rides=replace(current.rides, trip_distance=miles.astype("float32")))
+    (drift,) = measure_drift(sample(20_000), current, bounds=bounds)
+    assert drift.value == pytest.approx(1 / 12, abs=0.002)  # above the alarm bound by itself
+    assert drift.value - drift.noise < 0.08
+    assert drift.level == "watch"
+
+
+@pytest.mark.parametrize("side", ["PULocationID", "DOLocationID"])
+def test_unknown_zones_of_either_side_count(side):
+    current = sample(seed=1)
+    zones = np.where(np.arange(4000) % 10 == 0, 264, getattr(current.rides, side)).astype("int16")
+    current = current._replace(rides=replace(current.rides, **{side: zones}))
+    found = by_name(measure_drift(sample(), current))["unknown_zone.share"]
+    assert (found.level, found.value) == ("alarm", pytest.approx(0.1, abs=0.002))
+
+
+def test_psi_of_every_number_is_that_of_its_tenths():
+    reference, current = sample(20_000), sample(seed=1, miles=4.5, hour_mean=11.0)
+    found = by_name(measure_drift(reference, current))
+    numbers = [feature_values(each) for each in (reference, current)]
+    for name in ("hour", "trip_distance", "prediction", "duration"):
+        value = number_psi(*(of[name] for of in numbers))
+        assert found[f"{name}.psi"].value == pytest.approx(value)
+        assert value > 0.05
+
+
+# --- one day ---------------------------------------------------------------------------------
+
+
+def on_days(sample, days):
+    """The same rides, on some days of January 2021 only."""
+    at = sample.rides.pickup_at
+    hour = at - at.astype("datetime64[D]")
+    day = np.array(days, dtype="datetime64[D]")[np.arange(len(at)) % len(days)]
+    return sample._replace(rides=replace(sample.rides, pickup_at=day + hour))
+
+
+WORKDAYS = [f"2021-01-{d:02}" for d in (4, 5, 6, 7, 8, 11, 12, 13, 14, 15)]
+SUNDAYS = ["2021-01-03", "2021-01-10"]
+
+
+def month_of_two_kinds():
+    """Ten working days around 9 and two Sundays around 15."""
+    busy, late = (
+        on_days(sample(10_000, hour_mean=9.0), WORKDAYS),
+        on_days(sample(2000, seed=3, hour_mean=15.0), SUNDAYS),
+    )
+    both = {f: np.concatenate([getattr(s.rides, f) for s in (busy, late)])
+            for f in ("PULocationID", "DOLocationID", "pickup_at", "trip_distance")}  # fmt: skip
+    return Sample(Rides(**both), np.concatenate([busy.predicted, late.predicted]),
+                  np.concatenate([busy.actual, late.actual]))  # fmt: skip
+
+
+def test_a_sunday_is_held_against_sundays():
+    sunday = on_days(sample(700, seed=5, hour_mean=15.0), ["2021-01-17"])
+    found = measure_drift(month_of_two_kinds(), sunday, False, one_day=True)
+    assert [d for d in found if d.level != "ok"] == []
+    workday = on_days(sunday, ["2021-01-19"])  # the same rides on a Tuesday are another matter
+    found = by_name(measure_drift(month_of_two_kinds(), workday, False, one_day=True))
+    assert found["hour.shift"].level == "alarm"
+
+
+def test_like_days_keep_the_mix_of_those_that_are_asked_for():
+    reference = month_of_two_kinds()
+    asked = np.array(["2021-01-16", *SUNDAYS], dtype="datetime64[s]")[[1, 1, 1, 2]]
+    asked[0] = np.datetime64("2021-01-12")
+    kept = like_days(reference, asked)
+    sunday = np.isin(kept.rides.pickup_at.astype("datetime64[D]").astype(str), SUNDAYS)
+    assert sunday.mean() == pytest.approx(0.75, abs=0.01)
+    assert sunday.sum() == 2000  # as many as there are
+    assert len(kept.actual) == len(kept.rides)
+
+
+def test_day_of_a_kind_that_the_reference_never_saw_is_not_judged():
+    saturday = on_days(sample(700, seed=5), ["2021-01-16"])
+    assert measure_drift(month_of_two_kinds(), saturday, False, one_day=True) == []
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_kilometres_show_within_a_day_as_another_detour(share):
+    rng = np.random.default_rng(0)
+    reference = sample(20_000)
+    straight = zone_geometry().straight_km
+
+    def asked(rides):
+        """Distances that fit the zones."""
+        miles = straight[rides.PULocationID, rides.DOLocationID] * rng.gamma(9, 0.1, len(rides))
+        return replace(rides, trip_distance=miles.astype("float32"))
+
+    reference = reference._replace(rides=asked(reference.rides))
+    rides = asked(sample(700, seed=2).rides)
+    factor = np.where(rng.random(700) < share, 1.609344, 1.0)
+    current = Sample(replace(rides, trip_distance=rides.trip_distance * factor))
+    found = by_name(measure_drift(reference, current, False, one_day=True))
+    assert found["detour.psi"].level == "alarm"
+    quiet = by_name(measure_drift(reference, Sample(rides), False, one_day=True))
+    assert quiet["detour.psi"].level == "ok"
+
+
+def test_every_bound_of_a_day_is_also_one_of_a_month():
+    assert drift_bounds(one_day=True).keys() <= drift_bounds().keys()
 
 
 # --- real months -----------------------------------------------------------------------------
