@@ -1,0 +1,73 @@
+"""Selective feedback: do the rides whose truth came in stand for all rides that were answered?
+
+An error over the short rides, or over those who complain, is not the riders' error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from taxi_duration.domain.findings import Reason, level_of
+from taxi_duration.domain.limits import LONGEST_MINUTES
+from taxi_duration.domain.zones import zone_table
+from taxi_duration.evaluation.drift import psi, psi_chance
+
+MIN_RIDES = 200  # with a truth; fewer differ from all rides by chance as much as by choice
+HOURS = 3  # of the day in one bin: nights have too few rides for one an hour
+TENTHS = np.linspace(0, 1, 11)[1:-1]
+
+
+def judge_selection(
+    frame: pd.DataFrame, told: np.ndarray, watch: float, alarm: float
+) -> list[Reason]:
+    """Hold the rides with a truth against all rides, by predicted minutes, borough and hour.
+
+    Args:
+        frame: answered rides as `log_frame`, shape (n, k).
+        told: True where a true duration came, whatever it says, shape (n,).
+        watch, alarm: bounds of the PSI, beyond what chance may give.
+    """
+    if np.count_nonzero(told) < MIN_RIDES:
+        return []
+    pickup_at = frame["pickup_at"].to_numpy()
+    # A ride that began later may still be under way, and the longer it is the more likely.
+    over = pickup_at <= pickup_at[told].max() - np.timedelta64(int(LONGEST_MINUTES), "m")
+    frame, told = frame[over], told[over]
+    n, m = len(frame), int(np.count_nonzero(told))
+    if m < MIN_RIDES or m == n:
+        return []
+    found = []
+    for name, bins in _bins(frame):
+        counts = np.bincount(bins), np.bincount(bins[told], minlength=bins.max() + 1)
+        value = psi(*counts, subset=True)
+        near = value - psi_chance(len(counts[0]), n, m, subset=True)
+        level = level_of(near, watch, alarm)
+        if level != "ok":
+            found.append(Reason("selection", level, _in_words(name, value, frame, told)))
+    return found
+
+
+def _bins(frame: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
+    """Each ride's bin, by what is binned; no bin is empty."""
+    minutes = frame["duration"].to_numpy()
+    yield "predicted minutes", _coded(np.searchsorted(np.quantile(minutes, TENTHS), minutes))
+    yield "borough", _coded(zone_table().borough[frame["PULocationID"].to_numpy()])
+    hour = frame["pickup_at"].to_numpy().astype("datetime64[h]").astype("int64") % 24
+    yield "hour", _coded(hour // HOURS)
+
+
+def _coded(values: np.ndarray) -> np.ndarray:
+    codes: np.ndarray = np.unique(values, return_inverse=True)[1]
+    return codes
+
+
+def _in_words(name: str, value: float, frame: pd.DataFrame, told: np.ndarray) -> str:
+    mean = float(frame["duration"].mean()), float(frame["duration"][told].mean())
+    return (
+        f"feedback came for {told.mean():.0%} of the rides, and not for the same ones: by {name} "
+        f"they differ by a PSI of {value:.2g}; {mean[1]:.1f} min were predicted for them, "
+        f"{mean[0]:.1f} for all. Errors are those of the rides with feedback"
+    )
