@@ -42,3 +42,22 @@ def test_same_seed_gives_the_same_interval():
     at = np.datetime64("2021-02-01") + np.arange(200) % 20
     values = np.random.default_rng(1).normal(size=200)
     assert DayBootstrap(at).mean(values) == DayBootstrap(at).mean(values)
+
+
+def test_interval_over_five_days_is_widened_as_a_t_interval():
+    """The plain percentile interval of five days holds the mean in four cases of five."""
+    day = np.datetime64("2021-02-01") + np.arange(5).repeat(40)
+    rng = np.random.default_rng(0)
+    draws = DayBootstrap(day, 0.95, 1000)
+    held = 0
+    for _ in range(400):
+        estimate = draws.mean(rng.normal(0, 1, 5).repeat(40))
+        held += estimate.low <= 0 <= estimate.high
+    assert 0.90 <= held / 400 <= 0.98
+
+
+@pytest.mark.parametrize(("days", "tail"), [(5, 0.00095), (20, 0.0158), (2000, 0.0249)])
+def test_tails_of_few_days_are_those_of_student(days, tail):
+    """Φ(t √(n / (n - 1))), t being Student's 2.5 % quantile: worked out by hand."""
+    at = np.datetime64("2021-02-01") + np.arange(days)
+    assert DayBootstrap(at, 0.95, 10)._tail == pytest.approx(tail, rel=0.02)
