@@ -10,7 +10,7 @@ from flask import Flask
 
 from serve import create_app
 from serve.app import close_app
-from taxi_duration.domain.findings import Drift
+from taxi_duration.domain.findings import Drift, ErrorEstimate
 from taxi_duration.domain.rides import Rides
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.live.verdict import Verdict, write_verdict
@@ -28,6 +28,7 @@ VERDICT = Verdict(
     errors=[],
     drift=[Drift("hour", "psi", 0.01, "", "ok", 0.015, 0.05)],
     truths={"scored": 1},
+    estimate=ErrorEstimate(1, 3.5, 3.2, 3.8, 0.8, 0.77, 0.83),
 )
 
 

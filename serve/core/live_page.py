@@ -16,18 +16,19 @@ from prometheus_client.core import GaugeMetricFamily
 from serve.core.answering import Answering
 from serve.core.served_models import LoadedModel
 from taxi_duration import environment
-from taxi_duration.domain.findings import LEVELS
+from taxi_duration.domain.findings import LEVEL_NUMBERS
 from taxi_duration.domain.truths import QUARANTINED
 from taxi_duration.errors import ContentError, LogError
 from taxi_duration.live.audit import read_audit
 from taxi_duration.live.deployment import read_history
-from taxi_duration.live.verdict import page_path, read_verdict
+from taxi_duration.live.verdict import Verdict, page_path, read_verdict
 
 WINDOW_DAYS = 7
 LINES = 20
 KEPT_SECONDS = 3.0  # however many pages are open, the log is asked once in so long
 KEPT_TIMES = 20  # times as long as it took: a page costs a large log 5 % of its time at most
 NORMAL_95 = 1.96
+LEVELS_SAID = ", ".join(f"{number:g} {level}" for level, number in LEVEL_NUMBERS.items())
 
 
 class LivePage:
@@ -100,31 +101,70 @@ class LivePage:
 
 
 def verdict_gauges() -> Iterator[GaugeMetricFamily]:
-    """Yield the verdict, what it rests on and each drift; nothing without a verdict."""
+    """Yield the verdict, what it rests on, the estimate and each drift; nothing without one."""
     try:
         verdict = read_verdict()
     except ContentError:  # the page says so
         return
     if verdict is None:
         return
-    model = ("version",)
-    level = GaugeMetricFamily("taxi_verdict", "0 ok, 1 watch, 2 alarm.", labels=model)
+    model, version = ("version",), [verdict.model]
+    level = GaugeMetricFamily("taxi_verdict", f"{LEVELS_SAID}.", labels=model)
+    level.add_metric(version, LEVEL_NUMBERS[verdict.verdict])
     age = GaugeMetricFamily("taxi_verdict_age_seconds", "Since the monitor looked.", labels=model)
+    age.add_metric(version, verdict.age_seconds)
+    reason = GaugeMetricFamily(
+        "taxi_verdict_reason", f"By kind of reason: {LEVELS_SAID}.", labels=("version", "kind")
+    )
+    for kind, found in verdict.levels().items():
+        reason.add_metric([verdict.model, kind], LEVEL_NUMBERS[found])
     told = GaugeMetricFamily(
         "taxi_truths", "True durations by what they are.", labels=("version", "truth")
     )
     for code, count in verdict.truths.items():
         told.add_metric([verdict.model, code], count)
+    yield from (level, age, reason, told)
+    yield from _estimate_gauges(verdict)
+    yield from _drift_gauges(verdict)
+
+
+def _estimate_gauges(verdict: Verdict) -> Iterator[GaugeMetricFamily]:
+    """Yield what is expected of rides whose truth is not known; NaN when nothing is."""
+    for name, text in (
+        ("rides", "Rides without a true duration, of which errors are estimated."),
+        ("mae_minutes", "Mean absolute error that is expected of them."),
+        ("coverage", "Share within P10-P90 that is expected of them."),
+    ):
+        gauge = GaugeMetricFamily(f"taxi_estimated_{name}", text, labels=("version",))
+        value = getattr(verdict.estimate, name.removesuffix("_minutes"), float("nan"))
+        gauge.add_metric([verdict.model], value)
+        yield gauge
+
+
+def _drift_gauges(verdict: Verdict) -> Iterator[GaugeMetricFamily]:
     feature = ("feature", "measure")
     drift = GaugeMetricFamily("taxi_drift", "Distance from the training months.", labels=feature)
-    drift_level = GaugeMetricFamily("taxi_drift_level", "0 ok, 1 watch, 2 alarm.", labels=feature)
-    level.add_metric([verdict.model], LEVELS.index(verdict.verdict))
-    age.add_metric([verdict.model], verdict.age_seconds)
+    level = GaugeMetricFamily("taxi_drift_level", f"{LEVELS_SAID}.", labels=feature)
     for one in verdict.drift:
         labels = [one.feature, one.measure]
         drift.add_metric(labels, one.value)
-        drift_level.add_metric(labels, LEVELS.index(one.level))
-    yield from (level, age, told, drift, drift_level)
+        level.add_metric(labels, LEVEL_NUMBERS[one.level])
+    yield from (drift, level)
+
+
+def activity_gauges(answering: Answering) -> Iterator[GaugeMetricFamily]:
+    """Yield how long ago the log got a ride and a true duration; infinite when it never did.
+
+    Nothing while the log cannot be read: `taxi_log_writable` says so.
+    """
+    try:
+        times = answering.deadline.call(answering.log.last_times)
+    except LogError:
+        return
+    for name, at in (("ride", times.ride), ("feedback", times.feedback)):
+        age = float("inf") if at is None else max(time.time() - at, 0.0)
+        text = f"Since the last {name} in the prediction log."
+        yield GaugeMetricFamily(f"taxi_last_{name}_age_seconds", text, value=age)
 
 
 def _facts(loaded: LoadedModel) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from serve.core.answering import Answering
 from serve.core.instruments import Instruments, gauge, model_gauges
-from serve.core.live_page import verdict_gauges
+from serve.core.live_page import activity_gauges, verdict_gauges
 
 
 def metrics_blueprint(answering: Answering, instruments: Instruments) -> Blueprint:
@@ -29,6 +29,7 @@ def metrics_blueprint(answering: Answering, instruments: Instruments) -> Bluepri
                     float(answering.log_problem is None))  # fmt: skip
         yield gauge("taxi_log_waiting_bytes", "Spool files not yet removed.",
                     answering.log.waiting_bytes())  # fmt: skip
+        yield from activity_gauges(answering)
         yield from verdict_gauges()
 
     @blueprint.get("/metrics")

@@ -74,6 +74,7 @@ const percent = (share, digits = 1) => (share === null || share === undefined ? 
 const nameOf = (entry) => (entry ? `${entry.name}:${entry.version}` : "–");
 const clock = (iso) => iso.slice(0, 19).replace("T", " ");
 const when = (iso) => cell(clock(iso), "when");
+const ago = (iso) => (iso ? `${clock(iso)} UTC` : "not known");
 const badge = (level) => html("span", { class: `level ${level}` }, level);
 const within = (value, low, high) =>
   value === null || value === undefined ? "–"
@@ -122,7 +123,9 @@ function showVerdict({ verdict }) {
   byId("level").className = `level ${verdict.verdict}`;
   byId("level").textContent = verdict.verdict;
   byId("verdict-about").textContent = `${verdict.model} on the ${verdict.source}: ${verdict.rides.toLocaleString("en")} ` +
-    `rides, ${verdict.answered.toLocaleString("en")} with a true duration that counts; made at ${clock(verdict.at)} UTC.`;
+    `rides, ${verdict.answered.toLocaleString("en")} with a true duration that counts; made at ${clock(verdict.at)} UTC. ` +
+    `Last ride ${ago(verdict.last_ride_at)}, last true duration ${ago(verdict.last_feedback_at)}.`;
+  showEstimate(verdict.estimate);
   byId("reasons").replaceChildren(...verdict.reasons.map(({ kind, level, text }) =>
     html("li", {}, badge(level), ` ${kind}: ${text}`)));
   fillTable("segments", 4, verdict.errors.map((one) => row(
@@ -131,6 +134,16 @@ function showVerdict({ verdict }) {
   fillTable("drift", 6, verdict.drift.map((one) => row(
     one.feature, one.measure, `${+one.value.toPrecision(3)} ${one.unit}`, String(one.watch), String(one.alarm),
     cell(badge(one.level)))), "Too few rides to tell.");
+}
+
+/** What is expected of the rides without a truth, beside what was measured on the others. */
+function showEstimate(estimate) {
+  byId("estimate").hidden = !estimate;
+  if (!estimate) return;
+  byId("estimate").textContent = `Before their truth is known: ${estimate.rides.toLocaleString("en")} rides without a true ` +
+    `duration are expected to be off by ${within(estimate.mae, estimate.mae_low, estimate.mae_high)} minutes on average, ` +
+    `and P10–P90 to hold ${percent(estimate.coverage)} of them (${percent(estimate.coverage_low)}–${percent(estimate.coverage_high)}). ` +
+    "It knows the mix of rides, not today's traffic.";
 }
 
 function showTest({ serving, test }) {

@@ -11,8 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from msgspec import Struct
+from msgspec.structs import replace
 
-from taxi_duration.domain.findings import LEVELS, Drift, Level, Reason, level_of, worst
+from taxi_duration.domain.findings import (
+    LEVELS,
+    WRONG_KINDS,
+    Drift,
+    ErrorEstimate,
+    Level,
+    Reason,
+    level_of,
+    worst,
+)
 from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import NEW_YORK, Rides
@@ -27,8 +37,12 @@ from taxi_duration.domain.truths import (
 )
 from taxi_duration.domain.version import Version
 from taxi_duration.evaluation.bootstrap import DayBootstrap
-from taxi_duration.evaluation.drift import Sample, measure_drift
+from taxi_duration.evaluation.drift import MIN_ROWS, Sample, measure_drift
+from taxi_duration.evaluation.drivers import describe_drift, find_drivers
 from taxi_duration.evaluation.metrics import segment_masks
+from taxi_duration.evaluation.newest_days import join_days, newest_days
+from taxi_duration.evaluation.selection import judge_selection
+from taxi_duration.evaluation.silence import Activity, judge_amount, judge_silence
 from taxi_duration.files import read_settings
 
 FEW_DAYS = 5  # with fewer, hours are drawn instead of days
@@ -41,13 +55,38 @@ class MonitorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     min_answered: int
     mae_ratio_watch: float
     mae_ratio_alarm: float
-    bias_share_watch: float
-    bias_share_alarm: float
+    bias_short_watch: float
+    bias_short_alarm: float
+    bias_long_watch: float
+    bias_long_alarm: float
     coverage_watch: float
     coverage_alarm: float
     outside_ratio_watch: float
     outside_ratio_alarm: float
     max_quarantined_share: float
+    day_mae_ratio_watch: float
+    day_mae_ratio_alarm: float
+    day_bias_short_watch: float
+    day_bias_short_alarm: float
+    day_bias_long_watch: float
+    day_bias_long_alarm: float
+    day_coverage_watch: float
+    day_coverage_alarm: float
+    selection_watch: float
+    selection_alarm: float
+    silent_ride_hours: float
+    silent_feedback_hours: float
+    estimate_mae_share: float
+    estimate_coverage: float
+
+    def bounds(self, kind: str, one_day: bool) -> tuple[float, float]:
+        """Return from where on a figure is watched and alarms, of a day alone or of them all.
+
+        Args:
+            kind: `mae_ratio`, `bias_short`, `bias_long` or `coverage`.
+        """
+        name = f"day_{kind}" if one_day else kind
+        return getattr(self, f"{name}_watch"), getattr(self, f"{name}_alarm")
 
 
 @dataclass(frozen=True)
@@ -63,6 +102,8 @@ class Health:
         reasons: worst first.
         truths: number of true durations of each code of `domain.truths`.
         hold: why no decision may rest on these rides, None when one may.
+        estimate: of the errors of rides without a true duration; None when it cannot be made.
+        activity: when the log last got a ride and a true duration; None for published months.
     """
 
     source: str
@@ -74,17 +115,24 @@ class Health:
     reasons: list[Reason]
     truths: dict[str, int] = field(default_factory=dict)
     hold: str | None = None
+    estimate: ErrorEstimate | None = None
+    activity: Activity | None = None
 
     @property
     def level(self) -> Level:
-        """The worst of the reasons'."""
-        return worst(reason.level for reason in self.reasons)
+        """The worst of the reasons'; nothing is ok of which no truth is known."""
+        level = worst(reason.level for reason in self.reasons)
+        return "unknown" if level == "ok" and not self.answered else level
+
+    @property
+    def is_worrying(self) -> bool:
+        """True when something speaks against the model; not when nothing is known."""
+        return self.level in ("watch", "alarm")
 
     @property
     def is_wrong(self) -> bool:
         """True when answers, not only the rides asked for, give the alarm."""
-        return any(r.level == "alarm" and r.kind in ("error", "bias", "coverage")
-                   for r in self.reasons)  # fmt: skip
+        return any(r.level == "alarm" and r.kind in WRONG_KINDS for r in self.reasons)
 
     def overall(self) -> dict[str, float]:
         """Return the figures over all answered rides; empty when there are none."""
@@ -177,6 +225,7 @@ def check_health(
     whole_month: bool = False,
     settings: MonitorSettings | None = None,
     beside: pd.DataFrame | None = None,
+    activity: Activity | None = None,
 ) -> Health:
     """Look at the rides that one model answered.
 
@@ -188,6 +237,7 @@ def check_health(
         whole_month: the rides are all trips of a month, so that their number tells.
         settings: the package's own when None.
         beside: rides of all versions, for the errors by version and arm; `frame` when None.
+        activity: of the log; None for published months, which are never silent.
     """
     settings = settings or monitor_settings()
     model = Version.of(card).ref
@@ -195,20 +245,64 @@ def check_health(
     own = (frame["model"] == model).to_numpy() if len(frame) else np.zeros(0, dtype=bool)
     frame, verdicts = frame[own], verdicts[own]
     answered = frame[verdicts == SCORED]
-    drifts = _drifts(reference, frame, verdicts, whole_month)
     errors = live_errors(answered, None if beside is None else scored(beside))
-    reasons = _truth_reasons(frame, verdicts, card, settings)
-    if len(answered) >= settings.min_answered:
-        expected = expected_error(card, answered["used_distance"].to_numpy())
-        reasons += _error_reasons(errors.iloc[0], expected, answered, settings)
-    reasons += [Reason("drift", d.level, d.text) for d in drifts if d.level != "ok"]
-    if reference is None:
-        reasons.append(Reason("data", "watch", "the training months cannot be read: no drift"))
-    reasons.sort(key=lambda reason: -LEVELS.index(reason.level))
+    drifts, found = _judge_drifts(reference, frame, verdicts, whole_month)
+    told = verdicts != UNKNOWN
+    reasons = [
+        *_truth_reasons(frame, verdicts, card, settings),
+        *judge_amount(len(frame), len(answered), settings.min_answered),
+        *_judge_errors(answered, card, reference, settings),
+        *found,
+        *judge_selection(frame, told, settings.selection_watch, settings.selection_alarm),
+    ]
+    if activity is not None:
+        hours = settings.silent_ride_hours, settings.silent_feedback_hours
+        reasons += judge_silence(activity, *hours)
+    if not whole_month:
+        reasons += _judge_newest(frame, answered, card, reference, settings)
+    reasons = sort_reasons(reasons)
     return Health(
         source, model, len(frame), len(answered), errors, drifts, reasons,
         count_truths(verdicts), hold_reason(frame, verdicts, settings),
+        _estimate(frame[~told], reference, settings), activity,
     )  # fmt: skip
+
+
+def sort_reasons(reasons: list[Reason]) -> list[Reason]:
+    """Return reasons worst first; those of one level in the order given."""
+    return sorted(reasons, key=lambda reason: -LEVELS.index(reason.level))
+
+
+def _judge_newest(
+    frame: pd.DataFrame,
+    answered: pd.DataFrame,
+    card: Mapping[str, Any],
+    reference: Sample | None,
+    settings: MonitorSettings,
+) -> list[Reason]:
+    """Judge the newest day and the one before it alone, each held to a day's bounds."""
+    if frame.empty:
+        return []
+    errors = [
+        {reason.kind: reason for reason in _judge_errors(answered[day], card, reference, settings)}
+        for day in newest_days(answered["pickup_at"].to_numpy(), settings.min_answered)
+    ]
+    drifts = []
+    for day in newest_days(frame["pickup_at"].to_numpy(), MIN_ROWS) if reference else []:
+        measured, reasons = _judge_drifts(reference, frame[day], None, False, one_day=True)
+        names = [f"{d.feature}.{d.measure}" for d in measured if d.level != "ok"]
+        drifts.append(dict(zip(names, reasons, strict=True)))
+    return [*join_days(errors), *join_days(drifts)]
+
+
+def _estimate(
+    untold: pd.DataFrame, reference: Sample | None, settings: MonitorSettings
+) -> ErrorEstimate | None:
+    if reference is None or reference.errors is None:
+        return None
+    return reference.errors.estimate(
+        untold, settings.estimate_mae_share, settings.estimate_coverage
+    )
 
 
 def judge_frame(frame: pd.DataFrame) -> np.ndarray:
@@ -294,42 +388,84 @@ def _truth_reasons(
     return found
 
 
-def _drifts(
-    reference: Sample | None, frame: pd.DataFrame, verdicts: np.ndarray, whole_month: bool
-) -> list[Drift]:
-    if reference is None or frame.empty:
-        return []
-    minutes = frame["true_duration"].to_numpy("float64")
-    # The training months' durations are scored ones too.
-    actual = np.where(verdicts == SCORED, minutes, np.nan) if (verdicts != UNKNOWN).all() else None
+def _judge_drifts(
+    reference: Sample | None,
+    frame: pd.DataFrame,
+    verdicts: np.ndarray | None,
+    whole_month: bool,
+    one_day: bool = False,
+) -> tuple[list[Drift], list[Reason]]:
+    """Measure drift; return every measure, and a reason for each that is not ok, in that order.
+
+    Args:
+        verdicts: as `judge_frame`; None leaves the true durations out.
+    """
+    if reference is None:
+        text = "the training months cannot be read: no drift"
+        return [], [Reason("data", "watch", text)]
+    if frame.empty:
+        return [], []
+    actual = None
+    if verdicts is not None and (verdicts != UNKNOWN).all():
+        # The training months' durations are scored ones too.
+        actual = np.where(verdicts == SCORED, frame["true_duration"].to_numpy("float64"), np.nan)
     current = Sample(Rides.from_frame(frame), frame["duration"].to_numpy(), actual)
-    return measure_drift(reference, current, whole_month)
+    drifts = measure_drift(reference, current, whole_month, one_day=one_day)
+    return drifts, [
+        Reason("drift", d.level, f"{d.text}; {describe_drift(d, reference, current)}")
+        for d in drifts
+        if d.level != "ok"
+    ]
 
 
-def _error_reasons(
-    overall: pd.Series, expected: float, answered: pd.DataFrame, settings: MonitorSettings
+def _judge_errors(
+    answered: pd.DataFrame,
+    card: Mapping[str, Any],
+    reference: Sample | None,
+    settings: MonitorSettings,
 ) -> list[Reason]:
-    """Judge error, bias and coverage; the near end of each interval must pass the bound."""
+    """Judge error, bias and coverage; the near end of each interval must pass the bound.
+
+    Rides of a few days share their weather: they are held to a day's bounds.
+    """
+    if len(answered) < settings.min_answered:
+        return []
+    overall = next(_error_rows(answered, _overall))
+    one_day = len(window_days(answered["pickup_at"].to_numpy())) < FEW_DAYS
+    expected = expected_error(card, answered["used_distance"].to_numpy())
     mean = float(answered["true_duration"].mean())
-    ratio = overall["mae_low"] / expected
     low, high = overall["bias_low"], overall["bias_high"]
-    bias = max(low, -high, 0.0) / mean
-    coverage = overall["coverage_high"]
-    found = [
-        (
-            "error", level_of(ratio, settings.mae_ratio_watch, settings.mae_ratio_alarm),
-            f"MAE {overall['mae']:.2f} min ({overall['mae_low']:.2f} to "
-            f"{overall['mae_high']:.2f}), {overall['mae'] / expected:.2f} times the "
-            f"{expected:.2f} of the validation",
-        ),
-        (
-            "bias", level_of(bias, settings.bias_share_watch, settings.bias_share_alarm),
-            f"answers are {abs(overall['bias']):.2f} min too {'long' if low > 0 else 'short'} "
-            f"on average, {abs(overall['bias']) / mean:.0%} of a trip",
-        ),
-        (
-            "coverage", level_of(-coverage, -settings.coverage_watch, -settings.coverage_alarm),
-            f"P10-P90 holds {overall['coverage']:.1%} of the trips, nominal are 80 %",
-        ),
-    ]  # fmt: skip
-    return [Reason(*each) for each in found if each[1] != "ok"]
+    side = "long" if overall["bias"] > 0 else "short"
+    near = {
+        "mae_ratio": overall["mae_low"] / expected,
+        f"bias_{side}": max(low, -high, 0.0) / mean,
+        "coverage": -overall["coverage_high"],
+    }
+    sign = {"coverage": -1.0}  # it worries the more the smaller it is
+    levels = [
+        level_of(value, *(sign.get(kind, 1.0) * b for b in settings.bounds(kind, one_day)))
+        for kind, value in near.items()
+    ]
+    texts = _error_texts(overall, expected, mean)
+    found = zip(WRONG_KINDS, levels, texts, strict=True)
+    reasons = [Reason(*each) for each in found if each[1] != "ok"]
+    if not reasons:
+        return []
+    usual = np.full(len(answered), expected)
+    if reference is not None and reference.errors is not None:
+        usual = reference.errors.expect(answered)[0]
+    drivers = "; ".join(driver.text for driver in find_drivers(answered, usual))
+    driven = f"; most of it: {drivers}" if drivers else "; about the same for all kinds of rides"
+    return [replace(reason, text=reason.text + driven) for reason in reasons]
+
+
+def _error_texts(overall: Mapping[str, Any], expected: float, mean: float) -> list[str]:
+    """Say error, bias and coverage, in the order of WRONG_KINDS."""
+    side = "long" if overall["bias"] > 0 else "short"
+    return [
+        f"MAE {overall['mae']:.2f} min ({overall['mae_low']:.2f} to {overall['mae_high']:.2f}), "
+        f"{overall['mae'] / expected:.2f} times the {expected:.2f} of the validation",
+        f"answers are {abs(overall['bias']):.2f} min too {side} on average, "
+        f"{abs(overall['bias']) / mean:.0%} of a trip",
+        f"P10-P90 holds {overall['coverage']:.1%} of the trips, nominal are 80 %",
+    ]

@@ -109,3 +109,10 @@ class FeedbackResult(NamedTuple):
     known: list[str]
     unknown: list[str]
     duplicate: list[str]
+
+
+class LastTimes(NamedTuple):
+    """When the log last got a ride and a true duration, unix seconds; None for never."""
+
+    ride: float | None
+    feedback: float | None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 from taxi_duration.live.log_rows import (
     FailureRow,
     FeedbackResult,
+    LastTimes,
     PredictionColumns,
     PredictionRow,
     ShadowRow,
@@ -232,6 +233,12 @@ class LogStore:
 
         with self._begin() as connection:
             return dict(connection.execute(feedback_rate(since)).mappings().one())
+
+    def last_times(self) -> LastTimes:
+        from taxi_duration.live import log_tables
+
+        with self._begin() as connection:
+            return log_tables.last_times(connection)
 
     def counts(self) -> dict[str, int]:
         from sqlalchemy import func, select

@@ -31,6 +31,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
+from taxi_duration.live.log_rows import LastTimes
+
 metadata = MetaData()
 
 predictions = Table(
@@ -82,6 +84,7 @@ feedback = Table(
     Column("prediction_id", Text, primary_key=True),
     Column("duration", Double, nullable=False),  # true minutes
     Column("received_at", Double, nullable=False),
+    Index("feedback_received_at", "received_at"),
 )
 # Feedback that an operator took out of every judgement; what came after it is judged.
 voided_feedback = Table(
@@ -132,9 +135,9 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
             },
         )
     try:
-        metadata.create_all(engine)
+        _make_tables(engine)
     except DBAPIError:
-        metadata.create_all(engine)  # another process made them at the same moment
+        _make_tables(engine)  # another process made them at the same moment
     return engine
 
 
@@ -152,6 +155,12 @@ def read_only_address(url: str) -> str:
     # Without a writer beside it, opening the file must not make one's files of it either.
     alone = not waiting.exists() or waiting.stat().st_size == 0
     return f"sqlite:///file:{quote(str(path))}?mode=ro{'&immutable=1' * alone}&uri=true"
+
+
+def _make_tables(engine: Engine) -> None:
+    metadata.create_all(engine)
+    for index in feedback.indexes:  # a log from before there was one keeps its table
+        index.create(engine, checkfirst=True)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -219,6 +228,12 @@ def void_feedback(
 
 def _received(table: Table, since: float, until: float) -> ColumnElement[bool]:
     return and_(table.c.received_at >= since, table.c.received_at < until)
+
+
+def last_times(connection: Connection) -> LastTimes:
+    """Return when the last ride and the last true duration came."""
+    times = (predictions.c.asked_at, feedback.c.received_at)
+    return LastTimes(*(connection.scalar(select(func.max(each))) for each in times))
 
 
 def save_offset(connection: Connection, name: str, offset: int) -> None:

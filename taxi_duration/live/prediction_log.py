@@ -26,6 +26,7 @@ from taxi_duration.errors import LogError
 from taxi_duration.live.log_rows import (
     FailureRow,
     FeedbackResult,
+    LastTimes,
     PredictionColumns,
     PredictionRow,
     ShadowRow,
@@ -196,6 +197,14 @@ class PredictionLog:
         """Return the rows of `predictions`, `shadow_answers` and `feedback`."""
         self.drain()
         return self._store.counts()
+
+    def last_times(self) -> LastTimes:
+        """Return when the last ride and the last true duration came; voided ones are none.
+
+        Rows that another process moves at this moment are left to the next look.
+        """
+        self.drain(wait=False)
+        return self._store.last_times()
 
     def summary(self, since: float | None = None) -> list[dict[str, Any]]:
         """Return a dict for each model and arm that answered, the latest first.

@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from taxi_duration import environment
-from taxi_duration.domain.findings import Drift, Level, Reason
+from taxi_duration.domain.findings import (
+    KINDS,
+    WRONG_KINDS,
+    Drift,
+    ErrorEstimate,
+    Level,
+    Reason,
+    worst,
+)
 from taxi_duration.errors import ContentError
 from taxi_duration.files import read_json, typed, write_json
 
@@ -21,7 +30,7 @@ VERDICT_FILE = "monitor.json"
 PAGE_FILE = "monitor.html"
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(Struct, frozen=True, omit_defaults=True):
     """What the monitor found about one version on one set of rides.
 
     Args:
@@ -34,6 +43,8 @@ class Verdict(Struct, frozen=True):
         errors: a row for each group of rides; a figure that is not known is null.
         drift: every measure.
         truths: number of true durations of each code of `domain.truths`.
+        estimate: of the errors of rides without a true duration.
+        last_ride_at, last_feedback_at: of the log when the monitor looked, ISO.
     """
 
     at: str
@@ -46,11 +57,24 @@ class Verdict(Struct, frozen=True):
     errors: list[dict[str, str | int | float | None]]
     drift: list[Drift]
     truths: dict[str, int] = {}
+    estimate: ErrorEstimate | None = None
+    last_ride_at: str | None = None
+    last_feedback_at: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of the file."""
         content: dict[str, Any] = to_builtins(self)
         return content
+
+    def levels(self) -> dict[str, Level]:
+        """Return the worst level by kind of reason; of errors that cannot be judged `unknown`."""
+        found: dict[str, Level] = {}
+        for kind in dict.fromkeys([*KINDS, *(reason.kind for reason in self.reasons)]):
+            levels = [reason.level for reason in self.reasons if reason.kind == kind]
+            found[kind] = worst(levels)
+        if found["unknown"] == "unknown" or not self.answered:
+            found |= {kind: "unknown" for kind in WRONG_KINDS if found[kind] == "ok"}
+        return found
 
     @property
     def age_seconds(self) -> float:
@@ -71,11 +95,14 @@ def read_verdict() -> Verdict | None:
     """
     try:
         content = read_json(environment.live_dir() / VERDICT_FILE)
-        return typed(content, Verdict)
+        verdict = typed(content, Verdict)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise ContentError(f"{VERDICT_FILE} cannot be read: {error}") from error
+    # Releases that did not know `unknown` called it ok when nothing had come true.
+    is_empty = verdict.verdict == "ok" and not verdict.answered
+    return replace(verdict, verdict="unknown") if is_empty else verdict
 
 
 def page_path() -> Path:

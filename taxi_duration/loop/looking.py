@@ -140,13 +140,13 @@ def _judge_month(now: Situation, month: Month, live: Health) -> Step:
     age = (month.year - last.year) * 12 + month.month - last.month
     numbers = {"month": health.overall(), "live": live.overall(), "age_months": age}
     worst = max((health, live), key=lambda found: LEVELS.index(found.level))
-    if worst.level == "ok" and age < settings.max_age_months:
+    if not worst.is_worrying and age < settings.max_age_months:
         why = f"{champion.ref} answers {month} as well as its validation month"
         after = now.enter("idle", looked_at=str(month))
         return Step(f"not worth it {month}", why, after, numbers)
     why = (
         f"{worst.source}: {worst.level}, {worst.reasons[0].text}"
-        if worst.reasons
+        if worst.is_worrying
         else f"{champion.ref} is {age} months old"
     )
     alarmed = worst.level == "alarm"

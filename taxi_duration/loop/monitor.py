@@ -11,10 +11,12 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
+from msgspec import structs
 
 from taxi_duration import environment
 from taxi_duration.data.prepared import concat_trips, prepare_months
@@ -23,7 +25,14 @@ from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, NotFoundError, TaxiError
 from taxi_duration.evaluation.drift import MIN_DAYS, MIN_ROWS, Sample
-from taxi_duration.evaluation.health import Health, check_health, monitor_settings
+from taxi_duration.evaluation.error_estimate import learn_errors
+from taxi_duration.evaluation.health import (
+    Health,
+    check_health,
+    monitor_settings,
+    sort_reasons,
+)
+from taxi_duration.evaluation.silence import Activity
 from taxi_duration.live.deployment import Deployment, read_deployment, read_history
 from taxi_duration.live.prediction_log import PredictionLog
 from taxi_duration.live.verdict import Verdict
@@ -34,7 +43,7 @@ log = logging.getLogger(__name__)
 
 REFERENCE_ROWS = 20_000  # of the training months; the noise of a PSI is then below 0.001
 DAY_SECONDS = 86_400
-# No reference is needed for rides too few to measure drift on.
+# No reference is needed where there are no rides.
 EMPTY = Sample(Rides.from_dicts([]))
 
 
@@ -91,14 +100,16 @@ def training_sample(model: DurationModel, card: Mapping[str, Any]) -> Sample:
 def make_sample(model: DurationModel, train: pd.DataFrame, validation: pd.DataFrame) -> Sample:
     """Return an even sample of the training trips, and answers to the validation trips.
 
-    A model answers what it learned from in another way than what it has not seen: only
-    answers of the second kind can be compared with those to come.
+    A model answers what it learned from in another way than what it has not seen: only answers
+    of the second kind can be compared with those to come, and only their errors foretell others.
     """
     every = max(len(train) // REFERENCE_ROWS, 1)
     kept = train.iloc[::every]
     unseen = validation.iloc[:: max(len(validation) // REFERENCE_ROWS, 1)]
-    answers = model.answer(Rides.from_frame(unseen)).duration
-    return Sample(Rides.from_frame(kept), answers, kept["duration"].to_numpy(), every)
+    rides = Rides.from_frame(unseen)
+    errors = learn_errors(model, rides, unseen["duration"].to_numpy())
+    answers = model.answer(rides).duration
+    return Sample(Rides.from_frame(kept), answers, kept["duration"].to_numpy(), every, errors)
 
 
 def serving() -> Deployment:
@@ -185,9 +196,31 @@ def has_enough_truths(health: Health) -> bool:
 
 
 def choose_verdict(live: Health, months: list[Health]) -> Health:
-    """Return what is to be told: the live log, or the latest month while the log says nothing."""
+    """Return what is to be told: the live log, or the latest month while the log says nothing.
+
+    What is missing in the log is told with the month: that it was answered well does not tell
+    how riders are answered.
+    """
     says_something = has_enough_truths(live) or bool(live.drifts)
-    return live if says_something or not months else months[-1]
+    if says_something or not months:
+        return live
+    missing = [structs.replace(r, text=f"{live.source}: {r.text}") for r in live.reasons]
+    reasons = sort_reasons([*months[-1].reasons, *missing])
+    return replace(months[-1], reasons=reasons, estimate=live.estimate, activity=live.activity)
+
+
+def compare_estimate(health: Health) -> pd.DataFrame:
+    """Return MAE (minutes) and coverage of the rides with a truth, and what the others' will be.
+
+    One row each, with the rides that it rests on and bounds; no row for what is not known.
+    """
+    names = ("mae", "mae_low", "mae_high", "coverage", "coverage_low", "coverage_high")
+    rows = {}
+    if measured := health.overall():
+        rows["measured"] = {"rides": health.answered, **{n: measured[n] for n in names}}
+    if health.estimate is not None:
+        rows["estimated, truth not known yet"] = structs.asdict(health.estimate)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["rides", *names])
 
 
 def describe_live(health: Health) -> str:
@@ -210,10 +243,12 @@ def check_live(version: Version, prediction_log: PredictionLog) -> Health:
         TaxiError: the bundle or the log cannot be used.
     """
     model, card = load_version(version)
+    times = prediction_log.last_times()
+    activity = Activity(times.ride, times.feedback, time.time())
     everybody = log_frame(prediction_log.answered(since=_recently()))
     frame = recent_rides(version, prediction_log)
-    reference = _reference(model, card) if len(frame) >= MIN_ROWS else EMPTY
-    return check_health("live log", frame, card, reference, beside=everybody)
+    reference = _reference(model, card) if len(frame) else EMPTY
+    return check_health("live log", frame, card, reference, beside=everybody, activity=activity)
 
 
 def recent_rides(version: Version, prediction_log: PredictionLog) -> pd.DataFrame:
@@ -239,7 +274,16 @@ def make_verdict(health: Health) -> Verdict:
         errors=json.loads(health.errors.to_json(orient="records")),
         drift=health.drifts,
         truths=health.truths,
+        estimate=health.estimate,
+        last_ride_at=_iso(health.activity and health.activity.last_ride),
+        last_feedback_at=_iso(health.activity and health.activity.last_feedback),
     )
+
+
+def _iso(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _reference(model: DurationModel, card: Mapping[str, Any]) -> Sample | None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY, RED, GREEN = "#2b6cb0", "#dd6b20", "#a0aec0", "#c53030", "#2f855a"
-LEVEL_COLORS = {"ok": BLUE, "watch": "#d69e2e", "alarm": RED}
+LEVEL_COLORS = {"ok": BLUE, "unknown": GREY, "watch": "#d69e2e", "alarm": RED}
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
-from taxi_duration.domain.findings import Drift, Reason
+from taxi_duration.domain.findings import Drift, ErrorEstimate, Reason
 from taxi_duration.errors import ContentError
 from taxi_duration.files import read_json
 from taxi_duration.live.verdict import Verdict, read_verdict, write_verdict
@@ -61,6 +61,34 @@ def test_verdict_of_the_release_before_is_read(path):
     """It did not say what the truths were."""
     path.write_text(json.dumps({name: CONTENT[name] for name in CONTENT if name != "truths"}))
     assert read_verdict() == replace(VERDICT, truths={})
+
+
+def test_what_only_this_release_knows_comes_back_too(path):
+    estimate = ErrorEstimate(10, 3.5, 3.2, 3.8, 0.8, 0.77, 0.83)
+    drift = [Drift("hour", "psi", 0.02, "", "watch", 0.015, 0.05, noise=0.001)]
+    now = replace(
+        VERDICT, drift=drift, estimate=estimate, last_ride_at="2021-03-02T04:00:00+00:00",
+        last_feedback_at="2021-03-01T04:00:00+00:00",
+    )  # fmt: skip
+    write_verdict(now)
+    assert read_verdict() == now
+
+
+@pytest.mark.parametrize(("answered", "level"), [(0, "unknown"), (30, "ok")])
+def test_ok_over_nothing_of_an_older_release_is_unknown(path, answered, level):
+    path.write_text(json.dumps({**CONTENT, "verdict": "ok", "answered": answered, "reasons": []}))
+    found = read_verdict()
+    assert found.verdict == level
+    assert {found.levels()[kind] for kind in ("error", "bias", "coverage")} == {level}
+
+
+def test_levels_are_the_worst_of_each_kind():
+    told = (("drift", "watch"), ("drift", "alarm"), ("bias", "watch"), ("unknown", "unknown"),
+            ("new kind", "watch"))  # fmt: skip
+    reasons = [Reason(kind, level, "") for kind, level in told]
+    found = replace(VERDICT, reasons=reasons).levels()
+    assert (found["drift"], found["bias"], found["new kind"]) == ("alarm", "watch", "watch")
+    assert (found["error"], found["selection"]) == ("unknown", "ok")
 
 
 def test_number_of_rides_stays_a_whole_number(path):

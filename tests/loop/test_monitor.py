@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
+from datetime import UTC, datetime
 from importlib.resources import files
 
 import numpy as np
@@ -12,23 +14,29 @@ import pytest
 from cards import make_card
 from msgspec.structs import replace
 
+from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, SourceUnreachableError
 from taxi_duration.evaluation.drift import Sample
 from taxi_duration.evaluation.health import (
+    Health,
     check_health,
     expected_error,
     live_errors,
     monitor_settings,
 )
+from taxi_duration.evaluation.silence import Activity
 from taxi_duration.files import read_json
 from taxi_duration.live.deployment import deploy_champion, roll_back
+from taxi_duration.live.log_rows import PredictionRow
+from taxi_duration.live.prediction_log import open_log
 from taxi_duration.live.verdict import write_verdict
 from taxi_duration.loop import monitor
 from taxi_duration.loop.monitor import (
     answer_trips,
     choose_verdict,
+    compare_estimate,
     describe_live,
     load_version,
     log_frame,
@@ -124,7 +132,7 @@ def test_few_rides_with_a_truth_are_not_judged():
     frame.loc[monitor_settings().min_answered - 1 :, "true_duration"] = np.nan
     found = health(frame)
     assert found.answered == monitor_settings().min_answered - 1
-    assert {r.kind for r in found.reasons} <= {"drift"}
+    assert {r.kind for r in found.reasons} <= {"drift", "unknown"}
 
 
 def test_rides_of_another_version_do_not_count():
@@ -133,9 +141,9 @@ def test_rides_of_another_version_do_not_count():
     assert (found.rides, found.level) == (2800, "ok")
 
 
-def test_no_rides_are_ok_and_say_so():
+def test_no_rides_are_unknown_and_say_so():
     found = check_health("live log", log_frame([]), CARD, monitor.EMPTY)
-    assert (found.rides, found.answered, found.level, found.overall()) == (0, 0, "ok", {})
+    assert (found.rides, found.answered, found.level, found.overall()) == (0, 0, "unknown", {})
 
 
 def test_training_months_that_cannot_be_read_are_watched():
@@ -299,3 +307,215 @@ def test_validation_month_that_is_gone_does_not_stop_a_monitor_that_nobody_asked
     assert look_at_months(Version.of(CARD), young(1), "") == []
     with pytest.raises(SourceUnreachableError):
         look_at_months(Version.of(CARD), young(1), "2021-03")
+
+
+# --- what is not known -----------------------------------------------------------------------
+
+
+def reason_of(found, kind):
+    return next(reason for reason in found.reasons if reason.kind == kind)
+
+
+@pytest.mark.parametrize("truths", [0, 199])
+def test_too_few_truths_are_unknown_however_well_they_were_answered(truths):
+    found = young(2800, truths)
+    assert found.level == "unknown"
+    assert not (found.is_worrying or found.is_wrong)
+    assert "of the 200 true durations" in reason_of(found, "unknown").text
+
+
+def test_health_of_nothing_is_never_ok():
+    """Whoever makes one without a reason."""
+    nothing = Health("live log", "unknown", 0, 0, pd.DataFrame(), [], [])
+    assert (nothing.level, nothing.is_worrying) == ("unknown", False)
+
+
+def silent(ride_days, feedback_days):
+    at = (None if d is None else 1e9 - d * 86_400 for d in (ride_days, feedback_days))
+    return check_health(
+        "live log", live(), CARD, sample_of(live(seed=9)), activity=Activity(*at, now=1e9)
+    )
+
+
+@pytest.mark.parametrize(
+    ("ride_days", "feedback_days", "said"),
+    [(0.5, 1, 0), (25, 25, 2), (0.1, 15, 1), (0.1, None, 1), (None, None, 1)],
+)
+def test_silence_of_a_log_that_was_well_is_unknown(ride_days, feedback_days, said):
+    found = silent(ride_days, feedback_days)
+    assert [r.kind for r in found.reasons] == ["silence"] * said
+    assert found.level == ("unknown" if said else "ok")
+
+
+def test_drift_is_said_beside_what_is_unknown():
+    other = live().assign(PULocationID=7, DOLocationID=95, true_duration=np.nan)
+    found = health(other)
+    assert (found.level, found.is_wrong) == ("alarm", False)
+    assert {"drift", "unknown"} <= {r.kind for r in found.reasons}
+    assert found.reasons[-1].kind == "unknown"  # worst first
+
+
+def test_feedback_of_short_rides_is_named():
+    frame = live()
+    found = health(frame.assign(true_duration=frame["true_duration"].where(frame["duration"] < 14)))
+    assert "min were predicted for them" in reason_of(found, "selection").text
+
+
+# --- a fault of yesterday --------------------------------------------------------------------
+
+
+def steady(last_days=0, error=4.0, n=9800, days=14):
+    """Two weeks of 700 rides a day, of which the last days have another error."""
+    frame = live(n=n, days=days).sort_values("pickup_at", ignore_index=True)
+    frame = frame.assign(DOLocationID=np.where(frame.index % 2, 75, 166))
+    late = frame["pickup_at"] >= frame["pickup_at"].max() - pd.Timedelta(days=last_days)
+    scale = np.where(late, error / 4.0, 1.0)
+    off = (frame["duration"] - frame["true_duration"]) * scale
+    return frame.assign(duration=frame["true_duration"] + off).assign(
+        p10=frame["true_duration"] + off - 5.1, p90=frame["true_duration"] + off + 5.1
+    )
+
+
+def newest(found):
+    return {(r.kind, r.level) for r in found.reasons if r.text.startswith("the newest day")}
+
+
+@pytest.mark.parametrize(("last_days", "level"), [(0, None), (1, "watch"), (2, "alarm")])
+def test_wrong_answers_of_the_last_days_are_not_thinned_by_two_weeks(last_days, level):
+    found = health(steady(last_days, error=9.0))
+    assert newest(found) >= ({("error", level)} if level else set())
+    assert bool(newest(found)) == (level is not None)
+    assert found.is_wrong == (level == "alarm")
+
+
+def test_published_month_is_judged_as_a_whole():
+    found = check_health(
+        "green 2021-03", steady(2, error=9.0), CARD, sample_of(live(seed=9)), whole_month=True
+    )
+    assert newest(found) == set()
+
+
+def test_few_days_are_held_to_a_days_bounds():
+    """One day of snow after a promotion is no alarm; the same error over weeks is one."""
+    error = 4.0 * 1.5
+    for days, level in ((2, "watch"), (28, "alarm")):
+        found = health(live(error=error, width=1.28 * error, days=days))
+        assert ("error", level) in kinds(found), days
+
+
+def test_alarm_names_the_segment_and_the_feature_that_drive_it():
+    frame = live(error=4.0)
+    airport = frame["PULocationID"] == 132
+    frame = frame.assign(duration=frame["duration"] + np.where(airport, 12.0, 0.0))
+    text = reason_of(health(frame), "error").text
+    assert "most of it: airport (" in text
+    assert "pickup zone 132 JFK Airport (" in text
+
+
+def test_even_error_is_said_to_be_even():
+    assert (
+        "about the same for all kinds of rides"
+        in reason_of(health(live(error=6.5, width=8.3)), "error").text
+    )
+
+
+def test_drift_is_said_with_the_minutes_that_answers_moved():
+    text = next(r.text for r in health(live(bias=3.0)).reasons if r.kind == "drift")
+    assert "answers are 3." in text or "answers are 2.9" in text
+
+
+# --- live log and published month ------------------------------------------------------------
+
+
+def test_number_of_rides_tells_in_a_month_and_not_in_a_log():
+    """A log may hold a part of the rides."""
+    few = live(n=900)
+    for whole_month in (False, True):
+        found = check_health("it", few, CARD, sample_of(live(seed=9)), whole_month=whole_month)
+        volumes = [d for d in found.drifts if d.feature == "volume"]
+        assert [d.level for d in volumes] == ["alarm"] * whole_month
+
+
+def test_coverage_of_a_segment_is_that_of_its_rides():
+    frame = live()
+    frame.loc[frame["PULocationID"] == 132, ["p10", "p90"]] += 100.0
+    table = live_errors(frame).set_index("group")
+    assert table.loc["airport", "coverage"] == 0.0
+    inner = frame["PULocationID"] != 132  # all other zones lie in Manhattan
+    inside = frame["true_duration"].between(frame["p10"], frame["p90"])
+    assert table.loc["manhattan_internal", "coverage"] == pytest.approx(inside[inner].mean())
+    assert table.loc["all", "coverage"] == pytest.approx(inside.mean())
+
+
+def test_month_of_a_model_of_real_trips_is_never_the_sample(home, trips, monkeypatch):
+    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    monkeypatch.setenv("DATA", "auto")
+    monkeypatch.setenv("TLC_URL", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr("taxi_duration.data.sources.ATTEMPTS", 1)
+    months = {"service": "green", "train_data": "2021-01", "val_data": "2021-02"}
+    for source in ("tlc", "sample"):
+        card = {**CARD, **months, "data_source": source}
+        monkeypatch.setattr(monitor, "load_version", lambda version, card=card: (model, card))
+        if source == "tlc":
+            with pytest.raises(SourceUnreachableError):
+                monitor.check_month(Version.of(CARD), Month(2021, 3))
+        else:
+            assert monitor.check_month(Version.of(CARD), Month(2021, 3)).rides > 1000
+
+
+def row_of(key, version, asked_at):
+    return PredictionRow(
+        key, None, asked_at, 74, 75, "2021-03-01T09:00:00", 2.5, 10.0, 7.0, 10.0, 14.0, 50,
+        True, version.ref, version.sha256, "champion",
+    )  # fmt: skip
+
+
+def test_rides_of_an_earlier_reign_and_of_long_ago_do_not_count(home):
+    """A version that was rolled back to is judged from then on; others' rides are not its own."""
+    first, second = (Version("green-duration", n, str(n) * 64, "sample") for n in (1, 2))
+    log, now = open_log(), time.time()
+    deploy_champion(first, "first")
+    log.add([row_of("earlier reign", first, time.time())])
+    deploy_champion(second, "second")
+    log.add([row_of("another's", second, time.time())])
+    roll_back("worse")
+    log.add([row_of("now", first, time.time()), row_of("long ago", first, now - 30 * 86_400)])
+    assert list(monitor.recent_rides(first, log)["prediction_id"]) == ["now"]
+    log.close()
+
+
+def test_live_health_knows_when_the_last_ride_and_feedback_came(home, trips):
+    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    months = {"service": "green", "train_data": "2021-01", "val_data": "2021-02"}
+    card = save_bundle(
+        Version.of(CARD).folder, model, {**CARD, **months, "data_source": "sample"}, None
+    )
+    version, log = Version.of(card), open_log()
+    deploy_champion(version, "first")
+    nothing = monitor.check_live(version, log)
+    assert [r.text for r in nothing.reasons if r.kind == "silence"] == ["no ride was ever answered"]
+    asked_at = time.time()
+    log.add([row_of("one", version, asked_at), row_of("two", version, asked_at + 0.01)])
+    log.add_feedback([{"prediction_id": "two", "duration": 11.0}])
+    found = monitor.check_live(version, log)
+    log.close()
+    assert found.activity.last_ride == asked_at + 0.01
+    assert found.activity.last_feedback == pytest.approx(time.time(), abs=20)
+    assert (found.rides, found.answered, found.level) == (2, 1, "unknown")
+    assert found.estimate.rides == 1  # the one without a truth
+    verdict = make_verdict(found)
+    assert verdict.estimate == found.estimate
+    assert verdict.last_ride_at[:13] == datetime.fromtimestamp(asked_at, UTC).isoformat()[:13]
+    table = compare_estimate(found)
+    assert list(table["rides"]) == [1, 1]
+    assert table.loc["measured", "mae"] == pytest.approx(1.0)
+
+
+def test_verdict_of_a_month_tells_what_is_missing_in_the_log():
+    """A validation month answered well is no word on how riders are answered."""
+    month = dataclasses.replace(health(live(seed=3)), source="green 2021-02")
+    assert month.level == "ok"
+    chosen = choose_verdict(young(1), [month])
+    assert (chosen.source, chosen.level) == ("green 2021-02", "unknown")
+    assert chosen.reasons[0].text.startswith("live log: 0 of the 200")
+    assert choose_verdict(young(400, 300), [month]).level == "ok"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import ANY
 
 import pandas as pd
 import pytest
+from msgspec import to_builtins
 from service_samples import RIDE
 
 import serve
 from serve.core import live_page
 from taxi_duration import environment
-from taxi_duration.domain.findings import Drift, Reason
+from taxi_duration.domain.findings import Drift, ErrorEstimate, Reason
+from taxi_duration.errors import LogError
 from taxi_duration.evaluation import sequential_test
 from taxi_duration.evaluation.health import Health
 from taxi_duration.live.audit import record
@@ -216,6 +219,59 @@ def test_the_verdict_is_among_the_metrics(home, metric):
     assert metric('taxi_drift{feature="hour",measure="psi"}') == 0.06
     assert metric('taxi_drift_level{feature="hour",measure="psi"}') == 2
     assert metric('taxi_verdict_age_seconds{version="green-duration:1"}') < 60
+
+
+@pytest.mark.parametrize(
+    ("level", "number"), [("ok", 0), ("unknown", 0.5), ("watch", 1), ("alarm", 2)]
+)
+def test_levels_are_numbers_that_rise_and_unknown_is_never_ok(home, metric, level, number):
+    reasons = [] if level == "ok" else [Reason("error", level, "so it is")]
+    verdict = make_verdict(replace(HEALTH, answered=30, reasons=reasons))
+    write_verdict(verdict)
+    assert metric('taxi_verdict{version="green-duration:1"}') == number
+    assert metric('taxi_verdict_reason{kind="error",version="green-duration:1"}') == number
+    assert metric('taxi_verdict_reason{kind="drift",version="green-duration:1"}') == 0
+
+
+def test_errors_that_cannot_be_judged_are_unknown_beside_an_alarm_of_drift(home, metric):
+    """AnswersWrong looks at error, bias and coverage, Drift at drift."""
+    write_verdict(make_verdict(HEALTH))
+    for kind, number in (("error", 0.5), ("bias", 0.5), ("coverage", 0.5), ("drift", 2)):
+        assert metric(f'taxi_verdict_reason{{kind="{kind}",version="green-duration:1"}}') == number
+
+
+def test_the_estimate_is_among_the_metrics_and_on_the_page(home, metric, data):
+    estimate = ErrorEstimate(70, 3.5, 3.2, 3.8, 0.79, 0.77, 0.83)
+    write_verdict(make_verdict(replace(HEALTH, estimate=estimate)))
+    of = '{version="green-duration:1"}'
+    assert metric(f"taxi_estimated_rides{of}") == 70
+    assert metric(f"taxi_estimated_mae_minutes{of}") == 3.5
+    assert metric(f"taxi_estimated_coverage{of}") == 0.79
+    assert data()["verdict"]["estimate"] == to_builtins(estimate)
+
+
+def test_no_estimate_is_no_number(home, client):
+    write_verdict(make_verdict(HEALTH))
+    assert (
+        'taxi_estimated_mae_minutes{version="green-duration:1"} NaN' in client.get("/metrics").text
+    )
+
+
+def test_time_since_the_last_ride_and_feedback_is_told(home, client, metric):
+    assert "taxi_last_ride_age_seconds +Inf" in client.get("/metrics").text
+    answer = client.post("/predict", json=RIDE).json
+    assert 0 <= metric("taxi_last_ride_age_seconds") < 60
+    assert "taxi_last_feedback_age_seconds +Inf" in client.get("/metrics").text
+    client.post("/feedback", json={"prediction_id": answer["prediction_id"], "duration": 9.0})
+    assert 0 <= metric("taxi_last_feedback_age_seconds") < 60
+
+
+def test_metrics_can_be_had_while_the_log_cannot_be_read(home, app, client, monkeypatch):
+    def broken():
+        raise LogError("away")
+
+    monkeypatch.setattr(app.extensions["taxi"].log, "last_times", broken)
+    assert "taxi_last_ride_age_seconds" not in client.get("/metrics").text
 
 
 def test_decisions_are_told_newest_first_with_the_last_test(home, data):
