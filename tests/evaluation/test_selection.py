@@ -18,7 +18,8 @@ def answered(n=4000, days=14, seed=0):
             "PULocationID": rng.choice([74, 75, 41, 7, 14, 37], n),
             "pickup_at": np.datetime64("2021-03-01T00:00:00")
             + rng.integers(0, days * 86_400, n).astype("m8[s]"),
-            "duration": rng.gamma(4, 4.0, n) + 2,
+            "duration": (minutes := rng.gamma(4, 4.0, n) + 2),
+            "true_duration": minutes * rng.gamma(16, 1 / 16, n),
         }
     )
 
@@ -69,6 +70,23 @@ def test_rides_that_may_still_be_under_way_are_not_missed():
     frame = answered(days=3)
     told = (frame["pickup_at"] < "2021-03-03 09:00").to_numpy()
     assert levels(frame, told) == {}
+
+
+@pytest.mark.parametrize(("factor", "found"), [(1.2, True), (1.05, False)])
+def test_feedback_of_complainers_is_named_by_what_is_not_told(factor, found):
+    """Rides of all kinds, and none that was answered well."""
+    frame = answered()
+    told = (frame["true_duration"] > factor * frame["duration"]).to_numpy()
+    reasons = judge_selection(frame, told, *BOUNDS)
+    assert [r.level for r in reasons] == ["watch"] * found
+    assert all("answered badly" in r.text for r in reasons)
+
+
+def test_answers_that_are_all_wrong_are_no_complaints_only():
+    """Kilometres instead of miles: every answer is half as long again."""
+    frame = answered()
+    frame["duration"] *= 1.5
+    assert judge_selection(frame, np.arange(4000) % 2 == 0, *BOUNDS) == []
 
 
 @pytest.mark.parametrize(("rides", "found"), [(MIN_RIDES - 1, False), (MIN_RIDES + 40, True)])
