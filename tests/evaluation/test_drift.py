@@ -146,7 +146,7 @@ def test_finding_says_value_unit_and_bounds():
         d for d in measure_drift(sample(), sample(seed=1, miles=4.5)) if d.measure == "shift"
         and d.feature == "trip_distance"
     )  # fmt: skip
-    assert "miles (watch from 0.4, alarm from 0.9)" in drift.text
+    assert "miles (watch from 0.7, alarm from 1.4)" in drift.text
 
 
 @pytest.mark.parametrize("name", [SETTINGS_FILE, DAY_SETTINGS_FILE])

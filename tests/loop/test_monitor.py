@@ -367,7 +367,6 @@ def test_feedback_of_short_rides_is_named():
 def steady(last_days=0, error=4.0, n=9800, days=14):
     """Two weeks of 700 rides a day, of which the last days have another error."""
     frame = live(n=n, days=days).sort_values("pickup_at", ignore_index=True)
-    frame = frame.assign(DOLocationID=np.where(frame.index % 2, 75, 166))
     late = frame["pickup_at"] >= frame["pickup_at"].max() - pd.Timedelta(days=last_days)
     scale = np.where(late, error / 4.0, 1.0)
     off = (frame["duration"] - frame["true_duration"]) * scale
@@ -397,7 +396,7 @@ def test_published_month_is_judged_as_a_whole():
 
 def test_few_days_are_held_to_a_days_bounds():
     """One day of snow after a promotion is no alarm; the same error over weeks is one."""
-    error = 4.0 * 1.5
+    error = 5.4
     for days, level in ((2, "watch"), (28, "alarm")):
         found = health(live(error=error, width=1.28 * error, days=days))
         assert ("error", level) in kinds(found), days
@@ -405,11 +404,11 @@ def test_few_days_are_held_to_a_days_bounds():
 
 def test_alarm_names_the_segment_and_the_feature_that_drive_it():
     frame = live(error=4.0)
-    airport = frame["PULocationID"] == 132
+    airport = frame["PULocationID"] == 138
     frame = frame.assign(duration=frame["duration"] + np.where(airport, 12.0, 0.0))
     text = reason_of(health(frame), "error").text
     assert "most of it: airport (" in text
-    assert "pickup zone 132 JFK Airport (" in text
+    assert "pickup zone 138 LaGuardia Airport (" in text
 
 
 def test_even_error_is_said_to_be_even():
@@ -438,10 +437,10 @@ def test_number_of_rides_tells_in_a_month_and_not_in_a_log():
 
 def test_coverage_of_a_segment_is_that_of_its_rides():
     frame = live()
-    frame.loc[frame["PULocationID"] == 132, ["p10", "p90"]] += 100.0
+    frame.loc[frame["PULocationID"] == 138, ["p10", "p90"]] += 100.0
     table = live_errors(frame).set_index("group")
     assert table.loc["airport", "coverage"] == 0.0
-    inner = frame["PULocationID"] != 132  # all other zones lie in Manhattan
+    inner = frame["PULocationID"] != 138  # all other zones lie in Manhattan
     inside = frame["true_duration"].between(frame["p10"], frame["p90"])
     assert table.loc["manhattan_internal", "coverage"] == pytest.approx(inside[inner].mean())
     assert table.loc["all", "coverage"] == pytest.approx(inside.mean())
