@@ -4,8 +4,8 @@
         [--months 2020-12:2022-06] [--fault-months 2021-03,2021-09,2022-02] [--kind light]
 
 Months are lived through night by night: a model of the month two before, validated on the month
-before, answers so many real rides a day for three months; every true duration comes in at midnight. A fault
-begins on the 15th day, when two good weeks thin it most.
+before, answers so many real rides a day for three months; every true duration comes in at midnight.
+A fault begins on the 15th day, when two good weeks thin it most.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def number_psi(reference: np.ndarray, current: np.ndarray) -> float:
         np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
         for values in (reference, current)
     ]
-    return psi(*counts)
+    return psi(counts[0], counts[1])
 
 
 def zone_psi(reference: np.ndarray, current: np.ndarray) -> float:
@@ -200,7 +200,7 @@ def zone_psi(reference: np.ndarray, current: np.ndarray) -> float:
     before, now = (np.bincount(zones, minlength=size) for zones in (reference, current))
     top = np.argsort(-before, kind="stable")[:TOP_ZONES]
     counts = [np.append(c[top], c.sum() - c[top].sum()) for c in (before, now)]
-    return psi(*counts)
+    return psi(counts[0], counts[1])
 
 
 def shift(reference: np.ndarray, current: np.ndarray) -> float:
