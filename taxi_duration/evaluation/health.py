@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from taxi_duration.domain.findings import (
+    KINDS,
     LEVELS,
     WRONG_KINDS,
     Drift,
@@ -39,6 +40,7 @@ from taxi_duration.domain.version import Version
 from taxi_duration.evaluation.bootstrap import DayBootstrap
 from taxi_duration.evaluation.drift import MIN_ROWS, Sample, measure_drift
 from taxi_duration.evaluation.drivers import describe_drift, find_drivers
+from taxi_duration.evaluation.error_estimate import ErrorEstimator
 from taxi_duration.evaluation.metrics import segment_masks
 from taxi_duration.evaluation.newest_days import join_days, newest_days
 from taxi_duration.evaluation.selection import judge_selection
@@ -87,6 +89,19 @@ class MonitorSettings(Struct, frozen=True, forbid_unknown_fields=True):
         """
         name = f"day_{kind}" if one_day else kind
         return getattr(self, f"{name}_watch"), getattr(self, f"{name}_alarm")
+
+
+class Standard(NamedTuple):
+    """What a model is held to: its card, rides of its training months, the bounds."""
+
+    card: Mapping[str, Any]
+    reference: Sample | None
+    settings: MonitorSettings
+
+    @property
+    def errors(self) -> ErrorEstimator | None:
+        """What was learned about its errors on validation rides."""
+        return None if self.reference is None else self.reference.errors
 
 
 @dataclass(frozen=True)
@@ -239,70 +254,66 @@ def check_health(
         beside: rides of all versions, for the errors by version and arm; `frame` when None.
         activity: of the log; None for published months, which are never silent.
     """
-    settings = settings or monitor_settings()
+    held = Standard(card, reference, settings or monitor_settings())
     model = Version.of(card).ref
     verdicts = judge_frame(frame)  # with everybody's rides: a day is judged as a whole
     own = (frame["model"] == model).to_numpy() if len(frame) else np.zeros(0, dtype=bool)
     frame, verdicts = frame[own], verdicts[own]
     answered = frame[verdicts == SCORED]
     errors = live_errors(answered, None if beside is None else scored(beside))
-    drifts, found = _judge_drifts(reference, frame, verdicts, whole_month)
+    drifts, reasons = _judge_drifts(reference, frame, verdicts, whole_month)
+    reasons += _judge_rides(frame, verdicts, held, activity)
+    if not whole_month and len(frame):
+        reasons += _judge_newest(frame, answered, held)
+    return Health(
+        source, model, len(frame), len(answered), errors, drifts, sort_reasons(reasons),
+        count_truths(verdicts), hold_reason(frame, verdicts, held.settings),
+        _estimate(frame[verdicts == UNKNOWN], held), activity,
+    )  # fmt: skip
+
+
+def _judge_rides(
+    frame: pd.DataFrame, verdicts: np.ndarray, held: Standard, activity: Activity | None
+) -> list[Reason]:
+    """Judge which truths came, how right the answers were, and what is missing."""
+    settings, answered = held.settings, frame[verdicts == SCORED]
     told = verdicts != UNKNOWN
     reasons = [
-        *_truth_reasons(frame, verdicts, card, settings),
+        *_truth_reasons(frame, verdicts, held.card, settings),
         *judge_amount(len(frame), len(answered), settings.min_answered),
-        *_judge_errors(answered, card, reference, settings),
-        *found,
+        *_judge_errors(answered, held),
         *judge_selection(frame, told, settings.selection_watch, settings.selection_alarm),
     ]
     if activity is not None:
         hours = settings.silent_ride_hours, settings.silent_feedback_hours
         reasons += judge_silence(activity, *hours)
-    if not whole_month:
-        reasons += _judge_newest(frame, answered, card, reference, settings)
-    reasons = sort_reasons(reasons)
-    return Health(
-        source, model, len(frame), len(answered), errors, drifts, reasons,
-        count_truths(verdicts), hold_reason(frame, verdicts, settings),
-        _estimate(frame[~told], reference, settings), activity,
-    )  # fmt: skip
+    return reasons
 
 
 def sort_reasons(reasons: list[Reason]) -> list[Reason]:
-    """Return reasons worst first; those of one level in the order given."""
-    return sorted(reasons, key=lambda reason: -LEVELS.index(reason.level))
+    """Return reasons worst first; of one level, wrong answers before all others."""
+    return sorted(reasons, key=lambda r: (-LEVELS.index(r.level), KINDS.index(r.kind)))
 
 
-def _judge_newest(
-    frame: pd.DataFrame,
-    answered: pd.DataFrame,
-    card: Mapping[str, Any],
-    reference: Sample | None,
-    settings: MonitorSettings,
-) -> list[Reason]:
+def _judge_newest(frame: pd.DataFrame, answered: pd.DataFrame, held: Standard) -> list[Reason]:
     """Judge the newest day and the one before it alone, each held to a day's bounds."""
-    if frame.empty:
-        return []
     errors = [
-        {reason.kind: reason for reason in _judge_errors(answered[day], card, reference, settings)}
-        for day in newest_days(answered["pickup_at"].to_numpy(), settings.min_answered)
+        {reason.kind: reason for reason in _judge_errors(answered[day], held)}
+        for day in newest_days(answered["pickup_at"].to_numpy(), held.settings.min_answered)
     ]
     drifts = []
-    for day in newest_days(frame["pickup_at"].to_numpy(), MIN_ROWS) if reference else []:
-        measured, reasons = _judge_drifts(reference, frame[day], None, False, one_day=True)
+    for day in newest_days(frame["pickup_at"].to_numpy(), MIN_ROWS) if held.reference else []:
+        measured, reasons = _judge_drifts(held.reference, frame[day], None, False, one_day=True)
         names = [f"{d.feature}.{d.measure}" for d in measured if d.level != "ok"]
         drifts.append(dict(zip(names, reasons, strict=True)))
     return [*join_days(errors), *join_days(drifts)]
 
 
-def _estimate(
-    untold: pd.DataFrame, reference: Sample | None, settings: MonitorSettings
-) -> ErrorEstimate | None:
-    if reference is None or reference.errors is None:
+def _estimate(untold: pd.DataFrame, held: Standard) -> ErrorEstimate | None:
+    if held.errors is None:
         return None
-    return reference.errors.estimate(
-        untold, settings.estimate_mae_share, settings.estimate_coverage
-    )
+    settings = held.settings
+    return held.errors.estimate(untold, settings.estimate_mae_share, settings.estimate_coverage)
 
 
 def judge_frame(frame: pd.DataFrame) -> np.ndarray:
@@ -418,21 +429,17 @@ def _judge_drifts(
     ]
 
 
-def _judge_errors(
-    answered: pd.DataFrame,
-    card: Mapping[str, Any],
-    reference: Sample | None,
-    settings: MonitorSettings,
-) -> list[Reason]:
+def _judge_errors(answered: pd.DataFrame, held: Standard) -> list[Reason]:
     """Judge error, bias and coverage; the near end of each interval must pass the bound.
 
     Rides of a few days share their weather: they are held to a day's bounds.
     """
+    settings = held.settings
     if len(answered) < settings.min_answered:
         return []
     overall = next(_error_rows(answered, _overall))
     one_day = len(window_days(answered["pickup_at"].to_numpy())) < FEW_DAYS
-    expected = expected_error(card, answered["used_distance"].to_numpy())
+    expected = expected_error(held.card, answered["used_distance"].to_numpy())
     mean = float(answered["true_duration"].mean())
     low, high = overall["bias_low"], overall["bias_high"]
     side = "long" if overall["bias"] > 0 else "short"
@@ -452,8 +459,8 @@ def _judge_errors(
     if not reasons:
         return []
     usual = np.full(len(answered), expected)
-    if reference is not None and reference.errors is not None:
-        usual = reference.errors.expect(answered)[0]
+    if held.errors is not None:
+        usual = held.errors.expect(answered)[0]
     drivers = "; ".join(driver.text for driver in find_drivers(answered, usual))
     driven = f"; most of it: {drivers}" if drivers else "; about the same for all kinds of rides"
     return [replace(reason, text=reason.text + driven) for reason in reasons]

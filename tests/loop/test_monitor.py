@@ -234,7 +234,7 @@ def test_real_training_months_that_are_out_of_reach_are_never_replaced_by_the_sa
     """Generated trips as the reference would show a drift that is not there."""
     monkeypatch.setenv("DATA", "auto")
     monkeypatch.setenv("TLC_URL", "http://127.0.0.1:9")  # nobody listens there
-    monkeypatch.setattr("taxi_duration.data.sources.ATTEMPTS", 1)
+    monkeypatch.setattr("taxi_duration.data.remote.ATTEMPTS", 1)
     model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
     months = {"service": "green", "train_data": "2021-01", "val_data": "2021-02"}
     card = {**CARD, **months, "data_source": "tlc"}
@@ -450,7 +450,7 @@ def test_month_of_a_model_of_real_trips_is_never_the_sample(home, trips, monkeyp
     model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
     monkeypatch.setenv("DATA", "auto")
     monkeypatch.setenv("TLC_URL", "http://127.0.0.1:9")  # nobody listens there
-    monkeypatch.setattr("taxi_duration.data.sources.ATTEMPTS", 1)
+    monkeypatch.setattr("taxi_duration.data.remote.ATTEMPTS", 1)
     months = {"service": "green", "train_data": "2021-01", "val_data": "2021-02"}
     for source in ("tlc", "sample"):
         card = {**CARD, **months, "data_source": source}
