@@ -1,4 +1,4 @@
-"""What a person does to a test: end it."""
+"""What a person does to a test, or to the baking of a new champion: end it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from taxi_duration.loop.turn import LOCK_FILE
 
 LOCK_SECONDS = 10  # a turn that looks is over by then; one that trains has nothing under test
 # Stages in which nothing is under test, or the test is ending already.
-NOT_TESTING = ("idle", "train", "gate", "refit", "drop", "roll_back")
+NOT_TESTING = ("idle", "train", "gate", "refit", "drop", "roll_back", "end_baking")
 
 
 def end_test(reason: str) -> Version | None:

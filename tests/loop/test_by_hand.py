@@ -118,6 +118,14 @@ def test_promotion_that_was_done_is_not_undone(deployed):
     assert read_state().stage == "promote"
 
 
+def test_baking_of_a_new_champion_is_ended_and_it_stays(deployed):
+    deploy_champion(version(2), "better", bake=True)
+    write_state(State("baking", challenger=version(1), champion=version(2)))
+    assert end_test("it is well") == version(1)
+    assert (serving(), read_deployment().challenger) == (2, None)
+    assert read_state().stage == "idle"
+
+
 @pytest.mark.parametrize("stage", ["train", "gate", "refit", "roll_back"])
 def test_what_is_no_test_goes_on(deployed, stage):
     state = State(stage, month="2021-03", challenger=version(2), champion=version(1))

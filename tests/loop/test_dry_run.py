@@ -67,7 +67,7 @@ def second(first, fitted) -> Version:
 def state_of(stage: str, first: Version, second: Version) -> State:
     return State(
         stage, serial=4, since=time.time(), month="2021-03", window=1, challenger=second,
-        champion=first, why="nearer",
+        champion=first, why="nearer", ab_share=0.2 if stage == "ab" else 0.0,
     )  # fmt: skip
 
 
@@ -83,6 +83,8 @@ WOULD = {
     "promote": f"promote {NAME}:2",
     "drop": f"drop {NAME}:2: nearer",
     "roll_back": f"roll back {NAME}:1 to {NAME}:2",
+    "baking": f"wait: {NAME}:1 is baking",
+    "end_baking": f"baked {NAME}:1",
 }
 
 
@@ -97,9 +99,9 @@ def test_every_stage_says_what_comes_and_changes_no_byte(moved_home, first, seco
         set_challenger(second, "test", shadow=True)
     if stage == "ab":
         set_challenger(second, "test", ab_share=0.2, shadow=True)
-    if stage == "roll_back":
+    if stage in ("roll_back", "baking", "end_baking"):
         deploy_champion(second, "better")
-        deploy_champion(first, "not so")
+        deploy_champion(first, "not so", bake=stage != "roll_back")
     write_state(State() if stage == "idle" else state_of(stage, first, second))
     before = digest(moved_home)
     said = dry_run().said
