@@ -31,7 +31,8 @@ def bake(now: Situation) -> Step:
     why = f"{earlier.ref} against it: {look.why}"
     days = max((now.world.now() - now.state.since) / DAY_SECONDS, look.outcome.blocks)
     looks_worse = look.outcome.gain_min > now.settings.max_worse_min
-    most = now.settings.max_bake_days if looks_worse else now.settings.bake_days
+    longer = looks_worse or look.hold is not None
+    most = now.settings.max_bake_days if longer else now.settings.bake_days
     if look.outcome.verdict == "worse" or days >= most:
         return _end(now, why, look.numbers)
     if look.failed is not None:
