@@ -27,7 +27,8 @@ def plot_backtest(result: Backtest, about: str = "") -> Figure:
     styles = {"frozen": (GREY, "o"), "monthly": (ORANGE, "s"), "auto": (BLUE, "D")}
     for name, (color, marker) in styles.items():
         axes.plot(at, table[f"{name}_mae"], color=color, marker=marker, label=name, lw=2)
-    top = float(table[[f"{name}_mae" for name in styles]].max(axis=None))
+    errors = table[[f"{name}_mae" for name in styles]]
+    top, bottom = float(errors.max(axis=None)), 0.8 * float(errors.min(axis=None))
     acts = ("promote", "refuse", "drop", "roll back")
     kept = result.decisions[result.decisions["what"].str.startswith(acts)]
     for i, decision in enumerate(kept.itertuples()):
@@ -36,11 +37,12 @@ def plot_backtest(result: Backtest, about: str = "") -> Figure:
         axes.axvline(decision.day, color=color, ls=":" if verb != "promote" else "--", lw=1)
         name = "back to" if verb == "roll" else verb
         label = f" {name} {version.rsplit(':', 1)[-1]}"
-        axes.text(decision.day, top * (1.22 - 0.04 * (i % 4)), label, fontsize=8, color=color)
+        height = top + (top - bottom) * (0.34 - 0.07 * (i % 4))  # names above each other
+        axes.text(decision.day, height, label, fontsize=8, color=color)
     _mark_alarms(axes, result.alarms, last=at[-1] + 15)
     axes.set(
         title="Error of what riders were answered, by month", xlabel="month",
-        ylabel="MAE, minutes", ylim=(0, top * 1.28),
+        ylabel="MAE, minutes", ylim=(bottom, top + 0.42 * (top - bottom)),
     )  # fmt: skip
     axes.legend(loc="lower left")
     return figure
@@ -60,7 +62,11 @@ def _mark_alarms(axes: Any, alarms: pd.DataFrame, last: np.datetime64) -> None:
                 continue
             named = alarm.day
             label = f" alarm {alarm.day:%d %b}"
-            axes.text(alarm.day, 0.1, label, fontsize=8, color=RED, rotation=90, va="bottom")
+            low = axes.get_xaxis_transform()  # just above the axis, whatever the errors
+            axes.text(
+                alarm.day, 0.02, label, fontsize=8, color=RED, rotation=90, va="bottom",
+                transform=low,
+            )  # fmt: skip
 
 
 def save_plot(result: Backtest, path: str | Path, about: str = "") -> None:
