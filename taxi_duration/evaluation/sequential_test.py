@@ -23,6 +23,9 @@ WALK_STEP = 0.07
 # Short series look less skewed than they are, for their extreme days have not come yet: what is
 # seen counts so many times. Lognormal days (sigma 1) are called better in 3 %, with 1 in 9 %.
 SKEW_WEIGHT = 5.0
+# Beyond this mean / scale the correction shrinks t by one factor: a gain of 5 spreads of a day is
+# found within 8 days in 86 %, without the limit in 72 %.
+SKEW_LIMIT = 0.7
 # With few blocks the likelihood ratio says too much: its logarithm counts 1 / (1 + (4 / n)³).
 EARLY_BLOCKS = 4
 # Minutes up to which one ride counts, and the share of rides above which it is no accident. Of
@@ -128,7 +131,7 @@ def evidence(gains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     It is a likelihood ratio: of a constant gain with the dependence that fits the blocks best,
     against no gain with whichever dependence explains them best. t of every dependence is made
     smaller when the skewness speaks for the verdict: for small t by Hall's correction, for large
-    t by less, so that it still grows. The ratio's logarithm is divided by `_caution`, so that
+    t by one factor. The ratio's logarithm is divided by `_caution`, so that
     1 / alpha is the boundary at every look.
     Source: Hall (1992) for the skewness; Patterson and Thompson (1971) for the likelihood.
 
@@ -251,14 +254,15 @@ def _against(skew: np.ndarray) -> np.ndarray:
 
 def _corrected(t: np.ndarray, skew: np.ndarray) -> np.ndarray:
     """Return mean / scale, at least 0, without what skewness may have added."""
-    corrected: np.ndarray = t / np.sqrt(1 + _against(skew) * t)
+    corrected: np.ndarray = t / np.sqrt(1 + _against(skew) * np.minimum(t, SKEW_LIMIT))
     return corrected
 
 
 def _uncorrected(t: np.ndarray, skew: np.ndarray) -> np.ndarray:
     """Return what `_corrected` makes t of."""
     against = _against(skew)
-    uncorrected: np.ndarray = (against * t**2 + t * np.sqrt((against * t) ** 2 + 4)) / 2
+    below = (against * t**2 + t * np.sqrt((against * t) ** 2 + 4)) / 2
+    uncorrected: np.ndarray = np.minimum(below, t * np.sqrt(1 + against * SKEW_LIMIT))
     return uncorrected
 
 

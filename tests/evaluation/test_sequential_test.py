@@ -137,7 +137,7 @@ def test_correlated_days_count_for_less_than_independent_ones():
 # like a gain for ten days, and a slow walk for sixty.
 @pytest.mark.parametrize(
     ("effect", "days", "power"),
-    [(0.5, 60, 0.33), (1.0, 28, 0.78), (2.0, 10, 0.38), (2.0, 14, 0.74)],
+    [(0.5, 60, 0.33), (1.0, 28, 0.78), (2.0, 10, 0.38), (2.0, 14, 0.75), (5.0, 8, 0.83)],
 )
 def test_truly_better_challenger_is_found(effect, days, power):
     assert shares(normal(), effect, days)[0] >= power
