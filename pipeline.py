@@ -327,7 +327,7 @@ def status(as_json: bool) -> None:
     from taxi_duration.loop.status_text import status_text
 
     found = read_status()
-    click.echo(json.dumps(found, indent=2) if as_json else status_text(found))
+    click.echo(json.dumps(found, indent=2, allow_nan=False) if as_json else status_text(found))
 
 
 @cli.group(invoke_without_command=True)

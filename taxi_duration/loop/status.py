@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, TypeVar
 
 from msgspec import to_builtins
@@ -95,7 +96,9 @@ def _test(deployment: Deployment | None, lines: list[dict[str, Any]]) -> dict[st
         test = line["numbers"].get("test")
         words = f"{line['what']} {line['why']}".replace(";", " ").split()
         if challenger and isinstance(test, dict) and challenger.ref in words:
-            return {**test, "at": line["at"]}
+            # An interval of no days is infinite, for which JSON has no number.
+            finite = {k: v for k, v in test.items() if not isinstance(v, float) or isfinite(v)}
+            return {**dict.fromkeys(test), **finite, "at": line["at"]}
     return None
 
 

@@ -64,7 +64,9 @@ def _test(test: dict[str, Any] | None) -> Lines:
     if test is None:
         return []
     evidence = f"{test['e_value']:.3g} of the {test['boundary']:.3g} that decide"
-    gain = f"{test['gain_min']:+.3f} min ({test['low_min']:+.3f} to {test['high_min']:+.3f})"
+    gain = f"{test['gain_min']:+.3f} min"
+    if test["low_min"] is not None and test["high_min"] is not None:
+        gain += f" ({test['low_min']:+.3f} to {test['high_min']:+.3f})"
     seen = f"{test['blocks']} days, {test['trips']:,} rides"
     return [("evidence", f"{evidence}, {test['verdict']}: {seen}, nearer by {gain}")]
 

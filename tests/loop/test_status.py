@@ -73,6 +73,17 @@ def test_whole_screen_of_a_test(home):
         assert words in text
 
 
+def test_interval_without_an_end_is_null_for_machines_and_left_out_for_people(home):
+    deploy_champion(FIRST, "the first")
+    set_challenger(SECOND, "test", shadow=True)
+    endless = {**TEST, "low_min": float("-inf"), "high_min": float("inf")}
+    record("wait", "green-duration:2 is being tested", {"test": endless})
+    found = read_status()
+    assert (found["test"]["low_min"], found["test"]["high_min"]) == (None, None)
+    json.dumps(found, allow_nan=False)
+    assert "nearer by +0.125 min\n" in status_text(found)
+
+
 def test_bundle_that_is_gone_is_a_problem_and_the_rest_is_shown(home):
     deploy_champion(FIRST, "the first")
     found = read_status()
