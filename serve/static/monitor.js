@@ -117,6 +117,13 @@ function showLog({ log, serving }) {
   byId("mae").textContent = fixed(own?.mean_error, 2);
 }
 
+/** How many true durations do not count, and why. */
+function notScored(truths) {
+  const others = Object.entries(truths).filter(([what]) => what !== "scored")
+    .map(([what, n]) => `${n.toLocaleString("en")} ${what.replaceAll("_", " ")}`);
+  return others.length ? [html("li", {}, `true durations that do not count: ${others.join(", ")}`)] : [];
+}
+
 function showVerdict({ verdict }) {
   for (const part of ["segments-part", "drift-part"]) byId(part).hidden = !verdict;
   if (!verdict) return;
@@ -127,7 +134,7 @@ function showVerdict({ verdict }) {
     `Last ride ${ago(verdict.last_ride_at)}, last true duration ${ago(verdict.last_feedback_at)}.`;
   showEstimate(verdict.estimate);
   byId("reasons").replaceChildren(...verdict.reasons.map(({ kind, level, text }) =>
-    html("li", {}, badge(level), ` ${kind}: ${text}`)));
+    html("li", {}, badge(level), ` ${kind}: ${text}`)), ...notScored(verdict.truths));
   fillTable("segments", 4, verdict.errors.map((one) => row(
     { overall: "all", segment: one.group.replaceAll("_", " ") }[one.by] ?? `${one.by} ${one.group}`, one.rows.toLocaleString("en"),
     within(one.mae, one.mae_low, one.mae_high), percent(one.coverage))), "No true duration came in yet.");
