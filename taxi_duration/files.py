@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, SHA-256 digests, and typed content."""
+"""Files that are whole or not there: atomic writes, digests, chained lines, typed content."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ from taxi_duration.errors import ContentError
 
 T = TypeVar("T")
 
+BEFORE = "sha256_before"  # the field in which a line of JSON names the digest of the one before
+CHAINED, UNCHAINED, BROKEN = "chained", "unchained", "broken"
 MODEL_MAKING = ("domain", "data", "model", "evaluation", "training")  # shelves of the package
 
 
@@ -112,37 +114,86 @@ def read_settings(package: str, name: str, kind: type[T]) -> T:
     return typed(values, kind, name)
 
 
+class ChainedLine(NamedTuple):
+    """A record of a file of JSON lines, its place, and how it is tied to the line before.
+
+    `number` counts from 1; `sha256` is that of the line's bytes. `tie` is `chained` when the
+    line names the digest of the one before, `unchained` when it was written before lines did
+    so, and `broken` when another line stands before it than when it was written.
+    """
+
+    number: int
+    record: dict[str, Any]
+    sha256: str
+    tie: str
+
+
 def append_json_line(
-    path: str | Path, record: Any, default: Callable[[Any], Any] | None = None
-) -> None:
-    """Append a record as one line of JSON; it is on disk when this returns.
+    path: str | Path,
+    record: dict[str, Any],
+    default: Callable[[Any], Any] | None = None,
+    key: str | None = None,
+) -> dict[str, Any]:
+    """Append a record as one line of JSON, chained to the line before; return it.
+
+    It is on disk when this returns. Writers wait for each other.
 
     Args:
         default: as in `json.dumps`, for values that JSON does not know.
+        key: when a line has this `key` already, nothing is written and that line is returned.
     """
+    from filelock import FileLock  # only who writes needs it; the service just reads
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    before = path.read_bytes() if path.exists() else b""
-    # A writer killed in mid-line must not spoil the line after it.
-    start = "\n" if before and not before.endswith(b"\n") else ""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"{start}{json.dumps(record, default=default)}\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        lines = read_chain(path)
+        there = (line.record for line in lines if key and line.record.get("key") == key)
+        if found := next(there, None):
+            return found
+        record = {**record, BEFORE: lines[-1].sha256 if lines else ""}
+        with path.open("ab+") as file:
+            # A writer killed in mid-line must not spoil the line after it.
+            start = b"" if _ends_a_line(file) else b"\n"
+            file.write(start + json.dumps(record, default=default).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    return record
 
 
-def read_json_lines(path: str | Path) -> list[Any]:
-    """Return the records of a file of JSON lines, oldest first; none when there is no file.
+def _ends_a_line(file: BinaryIO) -> bool:
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read() == b"\n"
 
-    A line cut by a crash is left out.
+
+def read_chain(path: str | Path) -> list[ChainedLine]:
+    """Return the lines of a file of JSON lines, oldest first; none when there is no file.
+
+    A line cut by a crash is left out, here and when the next line was chained.
     """
     path = Path(path)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    records = []
-    for line in lines:
-        with suppress(ValueError):
-            records.append(json.loads(line))
-    return records
+    lines: list[ChainedLine] = []
+    for number, content in enumerate(path.read_bytes().split(b"\n") if path.exists() else (), 1):
+        try:
+            record = json.loads(content)
+        except (ValueError, RecursionError):
+            continue
+        if type(record) is not dict:
+            continue
+        said, before = record.get(BEFORE), lines[-1] if lines else None
+        if said is None and (before is None or before.tie == UNCHAINED):
+            tie = UNCHAINED
+        else:
+            tie = CHAINED if said == (before.sha256 if before else "") else BROKEN
+        lines.append(ChainedLine(number, record, hashlib.sha256(content).hexdigest(), tie))
+    return lines
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Return the records of `read_chain`, oldest first."""
+    return [line.record for line in read_chain(path)]
 
 
 def code_digest() -> str:

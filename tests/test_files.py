@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Annotated
 
@@ -11,8 +12,11 @@ from msgspec import Meta, Struct
 
 from taxi_duration.errors import ContentError
 from taxi_duration.files import (
+    append_json_line,
     atomic_path,
+    read_chain,
     read_json,
+    read_json_lines,
     read_settings,
     sha256_file,
     typed,
@@ -72,6 +76,112 @@ def test_unwritable_content_leaves_no_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {("a", "tuple"): 1})
     assert list(tmp_path.iterdir()) == []
+
+
+# --- chained lines ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain(tmp_path):
+    """A file of three chained lines."""
+    for number in (1, 2, 3):
+        append_json_line(tmp_path / "chain.jsonl", {"n": number})
+    return tmp_path / "chain.jsonl"
+
+
+def ties(path):
+    return [(line.number, line.record["n"], line.tie) for line in read_chain(path)]
+
+
+def lines(path):
+    return path.read_text().splitlines(keepends=True)
+
+
+def test_each_line_names_the_digest_of_the_one_before(chain):
+    digests = [hashlib.sha256(line.rstrip("\n").encode()).hexdigest() for line in lines(chain)]
+    assert [line.sha256 for line in read_chain(chain)] == digests
+    said = [line.record["sha256_before"] for line in read_chain(chain)]
+    assert said == ["", *digests[:2]]
+    assert ties(chain) == [(1, 1, "chained"), (2, 2, "chained"), (3, 3, "chained")]
+
+
+def test_no_file_has_no_lines(tmp_path):
+    assert read_chain(tmp_path / "none.jsonl") == []
+
+
+@pytest.mark.parametrize(
+    ("tamper", "found"),
+    [
+        (lambda a, b, c: [a, b.replace("2", "9", 1), c],
+         [(1, "chained"), (2, "chained"), (3, "broken")]),
+        (lambda a, b, c: [a, c], [(1, "chained"), (2, "broken")]),
+        (lambda a, b, c: [b, c], [(1, "broken"), (2, "chained")]),
+        (lambda a, b, c: [a, c, b], [(1, "chained"), (2, "broken"), (3, "broken")]),
+        (lambda a, b, c: [a, '{"n": 9}\n', b, c],
+         [(1, "chained"), (2, "broken"), (3, "broken"), (4, "chained")]),
+        (lambda a, b, c: [a, b, c.replace("}", ", }")], [(1, "chained"), (2, "chained")]),
+        (lambda a, b, c: [a, b[:-5] + "\n", c], [(1, "chained"), (3, "broken")]),
+        (lambda a, b, c: ['{"n": 0}\n', a, b, c],
+         [(1, "unchained"), (2, "broken"), (3, "chained"), (4, "chained")]),
+    ],
+    ids=["changed", "taken out", "first taken out", "swapped", "put in", "last spoiled", "spoiled",
+         "put in front"],
+)  # fmt: skip
+def test_a_line_that_does_not_follow_the_one_before_is_broken(chain, tamper, found):
+    chain.write_text("".join(tamper(*lines(chain))))
+    assert [(line.number, line.tie) for line in read_chain(chain)] == found
+
+
+def test_lines_of_an_older_release_are_an_unchained_beginning(tmp_path):
+    path = tmp_path / "old.jsonl"
+    path.write_text('{"n": 1}\n{"n": 2}\n')
+    append_json_line(path, {"n": 3})
+    append_json_line(path, {"n": 4})
+    assert ties(path) == [
+        (1, 1, "unchained"), (2, 2, "unchained"), (3, 3, "chained"), (4, 4, "chained"),
+    ]  # fmt: skip
+    path.write_text(path.read_text().replace('"n": 2', '"n": 9'))
+    assert [tie for *_, tie in ties(path)] == ["unchained", "unchained", "broken", "chained"]
+
+
+@pytest.mark.parametrize("cut", ['{"n": 2, "sha', "\xff", "7\n[1]"])
+def test_line_cut_by_a_crash_is_passed_over_by_the_chain(tmp_path, cut):
+    path = tmp_path / "cut.jsonl"
+    append_json_line(path, {"n": 1})
+    with path.open("ab") as file:
+        file.write(cut.encode("latin-1"))
+    append_json_line(path, {"n": 3})
+    append_json_line(path, {"n": 4})
+    assert [(n, tie) for _, n, tie in ties(path)] == [(n, "chained") for n in (1, 3, 4)]
+    assert [record["n"] for record in read_json_lines(path)] == [1, 3, 4]
+
+
+def test_whole_line_without_its_end_is_kept_and_chained_to(tmp_path):
+    path = tmp_path / "cut.jsonl"
+    append_json_line(path, {"n": 1})
+    path.write_text(path.read_text().rstrip("\n"))
+    append_json_line(path, {"n": 2})
+    assert ties(path) == [(1, 1, "chained"), (2, 2, "chained")]
+
+
+def test_record_of_a_key_that_is_there_is_not_written_again(tmp_path):
+    path = tmp_path / "keys.jsonl"
+    first = append_json_line(path, {"n": 1, "key": "a"}, key="a")
+    assert append_json_line(path, {"n": 2, "key": "a"}, key="a") == first
+    append_json_line(path, {"n": 3, "key": "b"}, key="b")
+    for _ in range(2):
+        append_json_line(path, {"n": 4, "key": None})
+    assert [record["n"] for record in read_json_lines(path)] == [1, 3, 4, 4]
+
+
+def test_writers_at_the_same_time_keep_one_chain(tmp_path):
+    path = tmp_path / "race.jsonl"
+    threads = [threading.Thread(target=append_json_line, args=(path, {"n": n})) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [tie for *_, tie in ties(path)] == ["chained"] * 8
 
 
 # --- settings --------------------------------------------------------------------------------

@@ -5,11 +5,10 @@ from __future__ import annotations
 import getpass
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from taxi_duration import environment
-from taxi_duration.files import append_json_line, read_json_lines
+from taxi_duration.files import ChainedLine, append_json_line, read_chain
 
 AUDIT_FILE = "audit.jsonl"
 
@@ -20,6 +19,7 @@ def record(
     numbers: dict[str, Any] | None = None,
     key: str | None = None,
     who: str | None = None,
+    sha256: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Append a decision and return its line; it is on disk when this returns.
 
@@ -30,11 +30,8 @@ def record(
         key: names the decision; one that is already in the trail is not written again, so
             that a step repeated after a crash leaves one line.
         who: decided it; the loop when None.
+        sha256: digests to vouch for, by what they are of.
     """
-    if key is not None:
-        for line in read_audit():
-            if line.get("key") == key:
-                return line
     line = {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "who": who or f"auto ({user_name()})",
@@ -43,13 +40,30 @@ def record(
         "numbers": numbers or {},
         "key": key,
     }
-    append_json_line(_path(), line, default=float)
-    return line
+    if sha256 is not None:
+        line["sha256"] = sha256
+    return append_json_line(environment.deployment_dir() / AUDIT_FILE, line, default=float, key=key)
 
 
 def read_audit() -> list[dict[str, Any]]:
     """Return the decisions, oldest first; a line cut by a crash is left out."""
-    return read_json_lines(_path())
+    return [line.record for line in audit_lines()]
+
+
+def audit_lines() -> list[ChainedLine]:
+    """Return the trail with each line's digest and its tie to the line before."""
+    return read_chain(environment.deployment_dir() / AUDIT_FILE)
+
+
+def lines_about(lines: list[ChainedLine], ref: str, sha256: str) -> list[ChainedLine]:
+    """Return those lines of the trail whose key names a version, oldest first.
+
+    Args:
+        lines: of the trail.
+        ref: the version, `name:number`.
+        sha256: of its model.
+    """
+    return [line for line in lines if f" {ref} {sha256}" in str(line.record.get("key"))]
 
 
 def user_name() -> str:
@@ -58,7 +72,3 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         return f"uid {os.getuid()}"
-
-
-def _path() -> Path:
-    return environment.deployment_dir() / AUDIT_FILE

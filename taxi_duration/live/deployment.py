@@ -1,7 +1,8 @@
 """What serves: deployment.json with champion and challenger, and the history of who served.
 
 `deployment.json` is the truth, replaced in one step; `history.jsonl` has a line for every
-change and is only ever added to. Repeating a command changes nothing and adds no line.
+change, chained to the one before, and is only ever added to. Repeating a command changes nothing
+and adds no line.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from msgspec.structs import replace
 from taxi_duration import environment
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import ContentError, DeploymentError, NotFoundError, SettingError
-from taxi_duration.files import append_json_line, read_json, read_json_lines, typed, write_json
+from taxi_duration.files import (
+    ChainedLine,
+    append_json_line,
+    read_chain,
+    read_json,
+    typed,
+    write_json,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -195,10 +203,17 @@ def roll_back(reason: str) -> Deployment:
 
 def read_history() -> list[Change]:
     """Return who served when, oldest first; a line cut by a crash is left out."""
+    return [change for _, change in history_lines()]
+
+
+def history_lines() -> list[tuple[ChainedLine, Change]]:
+    """Return the history with each line's digest and its tie to the line before."""
     changes = []
-    for line in read_json_lines(environment.deployment_dir() / HISTORY_FILE):
-        with suppress(ContentError):
-            changes.append(typed(line, Change, HISTORY_FILE))
+    for line in read_chain(environment.deployment_dir() / HISTORY_FILE):
+        with suppress(ContentError, ValueError):  # another form, or a time that is none
+            change = typed(line.record, Change, HISTORY_FILE)
+            datetime.fromisoformat(change.at)
+            changes.append((line, change))
     return changes
 
 

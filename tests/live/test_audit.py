@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taxi_duration.live import audit
-from taxi_duration.live.audit import read_audit, record
+from taxi_duration.live.audit import audit_lines, lines_about, read_audit, record
 from taxi_duration.registry import tracking
 from taxi_duration.registry.tracking import log_decision
 
@@ -24,6 +24,21 @@ def test_decision_repeated_after_a_crash_leaves_one_line(home):
     for _ in range(3):
         record("drop green-duration:2", "worse", key="7:drop")
     assert len(read_audit()) == 1
+
+
+def test_digests_are_in_the_line_of_who_made_them_and_found_by_the_version(home):
+    for number in (1, 11):
+        key = f"register green-duration:{number} {'a' * 64}"
+        record(
+            f"register green-duration:{number}", "made", key=key, who="run (me)", sha256={"x": "1"}
+        )
+    record("finish run", "made", key=f"finish green-duration:1 {'a' * 64} 2021", sha256={"y": "2"})
+    record("register green-duration:1", "another", key=f"register green-duration:1 {'b' * 64}")
+    record("promote green-duration:1", "better", key="7:ab:promote green-duration:1")
+    found = lines_about(audit_lines(), "green-duration:1", "a" * 64)
+    assert [line.record["sha256"] for line in found] == [{"x": "1"}, {"y": "2"}]
+    assert found[0].record["who"] == "run (me)"
+    assert "sha256" not in read_audit()[-1]
 
 
 def test_waiting_twice_leaves_two_lines(home):

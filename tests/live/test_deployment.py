@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -156,9 +157,11 @@ def test_files_keep_their_form():
     content = read_json(folder / "deployment.json")
     assert content == {"updated": at, **served, "previous": entry(1), "earlier": [entry(1)]}
     assert list(content) == ["updated", *served, "previous", "earlier"]
-    line = json.loads((folder / HISTORY_FILE).read_text().splitlines()[-1])
-    assert line == {"at": at, "action": "challenge", **served, "reason": "test"}
-    assert list(line) == ["at", "action", *served, "reason"]
+    *_, before, line = (folder / HISTORY_FILE).read_text().splitlines()
+    line, digest = json.loads(line), hashlib.sha256(before.encode()).hexdigest()
+    reason = {"reason": "test", "sha256_before": digest}
+    assert line == {"at": at, "action": "challenge", **served, **reason}
+    assert list(line) == ["at", "action", *served, *reason]
 
 
 def test_deployment_of_an_operators_hand_needs_a_champion_only():
@@ -283,6 +286,14 @@ def test_history_survives_a_line_cut_by_a_crash():
         file.write('{"at": "2021-01-01", "champion": {"version": 2}')
     deploy_champion(version(2), "second")
     assert [line.reason for line in read_history()] == ["first", "second"]
+
+
+def test_a_line_whose_time_is_none_is_no_change():
+    deploy_champion(version(1), "first")
+    path = environment.deployment_dir() / HISTORY_FILE
+    line = {**json.loads(path.read_text()), "at": "yesterday"}
+    path.write_text(path.read_text() + json.dumps(line) + "\n")
+    assert [line.reason for line in read_history()] == ["first"]
 
 
 def test_changes_at_the_same_time_are_all_kept():
