@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from taxi_duration.chain.candidates import RESULTS_FILE
+from taxi_duration.chain.digests import keep_finished
 from taxi_duration.chain.kernels import WarmKernelManager, call_warm, start_warming
 from taxi_duration.chain.notebooks import NotebookError, execute
 from taxi_duration.chain.report import write_report
@@ -25,7 +27,7 @@ KEPT = {MonthNotPublishedError.__name__: MonthNotPublishedError, **STORE_ERRORS}
 
 
 def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) -> None:
-    """Execute the notebooks of a run that are not done yet, then write the report.
+    """Execute the notebooks of a run that are not done yet, write the report, keep the digests.
 
     Args:
         run: new, or stopped at any point.
@@ -41,17 +43,31 @@ def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) ->
         f"run {run.run_id}: {settings.service}, train {settings.train_data}, "
         f"validate {settings.val_data}, model {settings.model}"
     )
-    run.update(status="running")
+    is_finished = _is_finished(run, notebooks)
+    if not is_finished:
+        run.update(status="running")
     start_warming()
     started = time.perf_counter()
     for number, name in enumerate(notebooks, 1):
         _run_one(run, name, f"[{number}/{len(notebooks)}] {name}", say)
         if number == 1 and run.read().get("data_source") == "sample":
             say(SAMPLE_BANNER)
-    call_warm(_finish, run, list(notebooks))
     seconds = time.perf_counter() - started
-    run.update(status="done", seconds=round(seconds, 2))
+    if not is_finished:
+        call_warm(_finish, run, list(notebooks))
+        seconds = time.perf_counter() - started
+        finished = datetime.now(UTC).isoformat(timespec="milliseconds")
+        run.update(status="done", seconds=round(seconds, 2), finished=finished)
+    # Killed before this, the run is finished: what its files are then is kept on resuming.
+    call_warm(keep_finished, run)
     _say_result(run, say, seconds)
+
+
+def _is_finished(run: Run, notebooks: Sequence[str]) -> bool:
+    """True when nothing of the run's folder will change any more."""
+    info = run.read()
+    done = (info["notebooks"].get(name, {}).get("status") == "done" for name in notebooks)
+    return "finished" in info and all(done)
 
 
 def _run_one(run: Run, name: str, label: str, say: Callable[[str], None]) -> None:

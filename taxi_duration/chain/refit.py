@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from taxi_duration import environment
 from taxi_duration.chain.card import make_card
+from taxi_duration.chain.digests import keep_finished, keep_registered
 from taxi_duration.chain.run import Run
 from taxi_duration.data.prepared import PreparedMonth, concat_trips
 from taxi_duration.domain.months import Month, format_months
@@ -45,12 +47,16 @@ def refit_version(
     if not (folder / CARD_FILE).exists():
         _fit(run, judged, card, months, folder)
     registered = register_bundle(run.client, run.parent_run(), run.settings.service, folder)
+    keep_registered(registered)
     version = Version.of(registered)
-    run.update(
-        status="done",
-        model={"name": version.name, "version": version.number, "path": str(version.folder)},
-    )
     run.client.set_terminated(run.parent_run())
+    if "finished" not in run.read():
+        run.update(
+            status="done",
+            finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            model={"name": version.name, "version": version.number, "path": str(version.folder)},
+        )
+    keep_finished(run)
     return registered
 
 
@@ -67,7 +73,8 @@ def _fit(
     digest = predictions_digest(model.answer(Rides.from_frame(trips)))
     refit = {"months": format_months(months), "judged": Version.of(card).ref}
     new = make_card(run, model, card["metrics"], digest, seconds) | {"refit": refit}
-    tracking.log_run(run.client, run.parent_run(), params=model.parameters, tags=refit)
+    errors = tracking.flatten_metrics(card["metrics"])
+    tracking.log_run(run.client, run.parent_run(), model.parameters, errors, refit)
     save_bundle(folder, model, new, environment.signing_key())
 
 

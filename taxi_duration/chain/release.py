@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from taxi_duration import environment
 from taxi_duration.chain.candidates import Candidate
+from taxi_duration.chain.digests import keep_registered
 from taxi_duration.chain.run import Run
 from taxi_duration.data.prepared import concat_trips
 from taxi_duration.domain.rides import Rides
@@ -26,6 +28,7 @@ from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.registry import tracking
 from taxi_duration.registry.aliases import set_alias
 from taxi_duration.registry.versions import find_bundle, list_versions, register_bundle
+from taxi_duration.registry.witness import copy_history
 from taxi_duration.training.baselines import fit_baselines
 
 log = logging.getLogger(__name__)
@@ -72,7 +75,9 @@ def register_winner(run: Run, winner: Candidate, checks: list[Check]) -> dict[st
         ModelCheckError: a check failed; nothing is registered.
     """
     require_passed(checks)
-    return register_bundle(run.client, run.parent_run(), run.settings.service, winner.folder)
+    card = register_bundle(run.client, run.parent_run(), run.settings.service, winner.folder)
+    keep_registered(card)
+    return card
 
 
 def deploy_winner(run: Run, card: dict[str, Any], beats_baselines: bool) -> dict[str, Any]:
@@ -118,6 +123,7 @@ def _deploy_first(run: Run, version: Version) -> bool:
     serves = (read_deployment() or deploy_champion(version, reason)).champion == version
     if serves:
         set_alias(run.client, version.name, "champion", version.number)
+        copy_history(run.client, version.name)
     return serves
 
 
@@ -189,6 +195,7 @@ def mirror_aliases(client: Any) -> None:
     """Point `champion` and `challenger` at what deployment.json names; remove what it does not.
 
     A version that was deleted in MLflow serves on from its bundle, and has no alias there.
+    MLflow gets the digests of the history's new lines too.
     """
     deployment = read_deployment()
     if deployment is None:
@@ -198,6 +205,8 @@ def mirror_aliases(client: Any) -> None:
             _mirror_alias(client, deployment.champion.name, role, getattr(deployment, role))
         except DeletedError as error:
             log.warning("there is no alias %s: %s", role, error)
+    with suppress(DeletedError):  # said above
+        copy_history(client, deployment.champion.name)
 
 
 def _mirror_alias(client: Any, name: str, role: str, version: Version | None) -> None:

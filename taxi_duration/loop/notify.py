@@ -202,12 +202,15 @@ News = tuple[Told, list[Message]]
 
 
 def _decisions(told: Told) -> News:
-    """Lines with a key changed something; those without look again at every turn."""
+    """Lines with a key changed something; those without look again at every turn.
+
+    Lines with digests vouch for what was made, which the loop's own lines tell.
+    """
     lines = read_audit()
     return replace(told, decisions=len(lines)), [
         _message("decision", f"{line['what']}: {line['why']}", _kind(line["what"]), line["at"])
         for line in lines[told.decisions :]
-        if line.get("key")
+        if line.get("key") and "sha256" not in line
     ]
 
 

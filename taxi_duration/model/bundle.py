@@ -105,6 +105,11 @@ def load_card(
     return card
 
 
+def card_digest(card: dict[str, Any]) -> str:
+    """Return the SHA-256 of what a card says, without its signature, which is checked by itself."""
+    return hashlib.sha256(_content(card)).hexdigest()
+
+
 def reference_of(folder: Path) -> str:
     """Return the `name:version` that a folder in models/ must hold."""
     return f"{folder.parent.name}:{folder.name}"
@@ -191,15 +196,19 @@ def _make_model(folder: Path, state: dict[str, Any], card: dict[str, Any]) -> Du
 def _check_signature(card: Any, key: bytes) -> None:
     if type(card) is not dict or "signature" not in card:
         raise BundleError("is not signed; MODEL_SIGNING_KEY asks for one")
-    unsigned = {name: value for name, value in card.items() if name != "signature"}
-    if not hmac.compare_digest(str(card["signature"]).encode(), _sign(unsigned, key).encode()):
+    if not hmac.compare_digest(str(card["signature"]).encode(), _sign(card, key).encode()):
         raise BundleError("has a wrong signature; MODEL_SIGNING_KEY asks for one")
 
 
 def _sign(card: dict[str, Any], key: bytes) -> str:
     """HMAC-SHA256 over the card, and through its digest over the model."""
-    content = json.dumps(card, sort_keys=True, separators=(",", ":"), default=str)
-    return hmac.new(key, content.encode(), "sha256").hexdigest()
+    return hmac.new(key, _content(card), "sha256").hexdigest()
+
+
+def _content(card: dict[str, Any]) -> bytes:
+    """What a card says, without its signature: the same bytes however the file is laid out."""
+    unsigned = {name: value for name, value in card.items() if name != "signature"}
+    return json.dumps(unsigned, sort_keys=True, separators=(",", ":"), default=str).encode()
 
 
 def _shown(folder: Path, name: str = "") -> str:

@@ -52,7 +52,7 @@ def pull_bundle(client: Any, reference: str, folder: Path | None = None) -> Pull
         return Pulled(whole, folder, is_new=False)
     _refuse_another_model(folder, version)
     with TemporaryDirectory() as temporary:
-        bundle = _download_bundle(version, Path(temporary))
+        bundle = download_bundle(version.name, version.number, Path(temporary))
         card = _check_pulled(bundle, version)
         try:
             card = write_numbered(folder, bundle, card, version.name, version.number)
@@ -121,21 +121,26 @@ def _refuse_another_model(folder: Path, version: Version) -> None:
         )
 
 
-def _download_bundle(version: Version, target: Path) -> Path:
-    """Fetch what a version was registered with; return the folder of its bundle."""
+def download_bundle(name: str, number: int | str, target: Path) -> Path:
+    """Fetch what a version was registered with; return the folder of its bundle.
+
+    Raises:
+        RegistryError: it cannot be fetched.
+        BundleError: it holds none, or several.
+    """
     import mlflow
 
     # MLflow keeps the bundle of `_log_version` in this folder, under the name that it had.
-    address = f"models:/{version.name}/{version.number}/artifacts"
+    address = f"models:/{name}/{number}/artifacts"
     try:
         with tracking.needed():
             mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(target))
     except TrackingError as error:
-        raise RegistryError(f"{version.ref} cannot be fetched: {error}") from error
+        raise RegistryError(f"{name}:{number} cannot be fetched: {error}") from error
     found = [card.parent for card in target.rglob(CARD_FILE)]
     if len(found) != 1:
         raise BundleError(
-            f"{version.ref} was registered with {len(found)} bundles ({MODEL_FILE} and "
+            f"{name}:{number} was registered with {len(found)} bundles ({MODEL_FILE} and "
             f"{CARD_FILE}), expected is one"
         )
     return found[0]

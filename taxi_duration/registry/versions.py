@@ -15,6 +15,7 @@ from taxi_duration.files import write_bytes
 from taxi_duration.model.bundle import (
     CARD_FILE,
     MODEL_FILE,
+    card_digest,
     load_bundle,
     load_card,
     reference_of,
@@ -71,7 +72,7 @@ def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dic
     while _is_taken(bundle_folder(name, version), card["model_sha256"]):
         version = _pass_over(client, name, version)
     card = write_numbered(bundle_folder(name, version), bundle, card, name, version)
-    for tag, value in _card_facts(card).items():
+    for tag, value in (card_facts(card) | {"card_sha256": card_digest(card)}).items():
         client.set_model_version_tag(name, version, tag, str(value))
     return card
 
@@ -218,7 +219,7 @@ def _registered(
     name: str, number: int, aliases: tuple[str, ...], tags: dict[str, str]
 ) -> Registered:
     state, card = _look(bundle_folder(name, number), tags.get("model_sha256"))
-    facts = _card_facts(card) if card else tags
+    facts = card_facts(card) if card else tags
     return Registered(
         name,
         number,
@@ -234,7 +235,7 @@ def _registered(
     )
 
 
-def _card_facts(card: dict[str, Any]) -> dict[str, Any]:
+def card_facts(card: dict[str, Any]) -> dict[str, Any]:
     """What of a card is kept in the version's tags, so that it can be listed without a card."""
     facts = {name: card.get(name) for name in TAGGED_FIELDS}
     facts["rmse"] = card.get("metrics", {}).get("with_distance", {}).get("rmse")

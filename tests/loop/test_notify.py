@@ -110,6 +110,13 @@ def test_look_that_changes_nothing_is_not_told(receiver):
     assert receiver.letters == []
 
 
+def test_line_that_vouches_for_a_version_is_not_told(receiver):
+    record("register green-duration:2", "made", key="register green-duration:2", sha256={"a": "1"})
+    decide()
+    turn(NOTHING)
+    assert "promote" in receiver.text and "register" not in receiver.text
+
+
 def test_decisions_before_anybody_was_to_be_told_are_no_news(home, monkeypatch):
     decide()
     with receiving() as receiver:

@@ -54,7 +54,7 @@ def no_download(monkeypatch):
     def refuse(*_):
         pytest.fail("something was fetched")
 
-    monkeypatch.setattr("taxi_duration.registry.pull_bundle._download_bundle", refuse)
+    monkeypatch.setattr("taxi_duration.registry.pull_bundle.download_bundle", refuse)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
