@@ -28,6 +28,9 @@ EXIT_DONE = 0
 EXIT_FAILED = 1  # the message names what, where and what to do
 EXIT_USAGE = 2  # click's own: no such command, flag or value
 EXIT_NOT_PUBLISHED = 3
+EXIT_CHANGED = 4  # `trace`: something is not as it was recorded
+EXIT_MISSING = 5  # `trace`: nothing changed, something is gone
+EXIT_UNKNOWN = 6  # `trace`: neither, but nobody vouches for something
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it: 128 and the signal's number
 
 
@@ -46,7 +49,8 @@ def cli() -> None:
     """NYC taxi trip duration: train, register, score.
 
     Settings come from a flag, else -p NAME VALUE, else the environment, else the default.
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a month is not published yet, 130 Ctrl-C.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a month is not published yet, 4 a trace found
+    something changed, 5 missing, 6 unknown, 130 Ctrl-C.
     """
 
 
@@ -516,20 +520,31 @@ def backtest(
 
 @cli.command()
 @click.argument("prediction_id")
-def trace(prediction_id: str) -> None:
-    """Follow an answer back to the bytes it was learned from, each digest checked now.
+def trace(prediction_id: str) -> int:
+    """Follow an answer back to the bytes it was learned from, every step vouched for.
 
-    Exit code 1 when a digest is not what was recorded.
+    Exit code 4 when something is not as it was recorded, else 5 when something is missing, else
+    6 when nobody who could vouch for something can be asked, or knows.
     """
     from taxi_duration.live.prediction_log import open_log
+    from taxi_duration.loop import evidence
     from taxi_duration.loop.trace import trace_prediction
 
     found = trace_prediction(prediction_id, open_log())
     rows = [list(link) for link in found.links]
     _print_table(f"Trace of {prediction_id}", ["what", "name", "status", "detail"], rows)
-    if not found.is_verified:
-        raise TaxiError("the chain is broken: see MISMATCH and missing above")
-    click.echo("every digest is that of the bytes that lie here now")
+    codes = {
+        evidence.CHANGED: EXIT_CHANGED, evidence.MISSING: EXIT_MISSING,
+        evidence.UNKNOWN: EXIT_UNKNOWN,
+    }  # fmt: skip
+    for status in codes:
+        if names := found.of_status(status):
+            click.echo(f"{status}: {', '.join(names)}", err=True)
+    if found.status in codes:
+        return codes[found.status]
+    click.echo("every digest is that of the bytes that lie here now, and MLflow, history and audit "
+               "trail say the same")  # fmt: skip
+    return EXIT_DONE
 
 
 def _print_alias_history(name: str | None) -> None:
