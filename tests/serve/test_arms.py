@@ -103,12 +103,18 @@ every_path = pytest.mark.parametrize(
     "ask", [ask_one, ask_explained, ask_array, ask_parquet, ask_as_mlflow]
 )
 MINUTES = ("duration", "p10", "p50", "p90")
+ASKED = ("PULocationID", "DOLocationID", "trip_distance", "pickup_at")
 
 
 def said(model, ride) -> list[float]:
     """What a model says to a ride, in the order of MINUTES."""
     answers = model.answer(Rides.from_dicts([ride]))
     return [float(getattr(answers, name)[0]) for name in MINUTES]
+
+
+def support(model, ride) -> tuple[int, bool]:
+    answers = model.answer(Rides.from_dicts([ride]))
+    return int(answers.support[0]), bool(answers.used_distance[0])
 
 
 @every_path
@@ -129,6 +135,11 @@ def test_both_versions_answer_every_ride_and_the_rider_gets_his_arms(
             f"green-duration:{theirs}", f"green-duration:{3 - theirs}",
         )  # fmt: skip
         assert row["ride_id"] == (None if ask is ask_parquet else ride["ride_id"])
+        assert {name: row[name] for name in ASKED} == {
+            "PULocationID": 74, "DOLocationID": 42, "trip_distance": pytest.approx(
+                ride["trip_distance"]), "pickup_at": RIDE["pickup_datetime"],
+        }  # fmt: skip
+        assert (row["support"], row["used_distance"]) == support(models[theirs], ride)
         assert answer["duration"] == pytest.approx(row["duration"])
         assert [row[name] for name in MINUTES] == pytest.approx(
             said(models[theirs], ride), abs=1e-3
