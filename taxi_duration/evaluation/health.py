@@ -38,7 +38,7 @@ from taxi_duration.domain.truths import (
 )
 from taxi_duration.domain.version import Version
 from taxi_duration.evaluation.bootstrap import DayBootstrap
-from taxi_duration.evaluation.drift import MIN_ROWS, Sample, measure_drift
+from taxi_duration.evaluation.drift import MIN_DAYS, MIN_ROWS, Sample, measure_drift
 from taxi_duration.evaluation.drivers import describe_drift, find_drivers
 from taxi_duration.evaluation.error_estimate import ErrorEstimator
 from taxi_duration.evaluation.metrics import segment_masks
@@ -432,13 +432,13 @@ def _judge_drifts(
 def _judge_errors(answered: pd.DataFrame, held: Standard) -> list[Reason]:
     """Judge error, bias and coverage; the near end of each interval must pass the bound.
 
-    Rides of a few days share their weather: they are held to a day's bounds.
+    Rides of less than a week share weather and weekdays: they are held to a day's bounds.
     """
     settings = held.settings
     if len(answered) < settings.min_answered:
         return []
     overall = next(_error_rows(answered, _overall))
-    one_day = len(window_days(answered["pickup_at"].to_numpy())) < FEW_DAYS
+    one_day = len(window_days(answered["pickup_at"].to_numpy())) < MIN_DAYS
     expected = expected_error(held.card, answered["used_distance"].to_numpy())
     mean = float(answered["true_duration"].mean())
     low, high = overall["bias_low"], overall["bias_high"]
