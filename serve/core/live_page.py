@@ -26,7 +26,7 @@ from taxi_duration.live.verdict import Verdict, page_path, read_verdict
 WINDOW_DAYS = 7
 LINES = 20
 KEPT_SECONDS = 3.0  # however many pages are open, the log is asked once in so long
-KEPT_TIMES = 5  # times as long as it took: pages cost a large log a sixth of its time at most
+KEPT_TIMES = 2  # times as long as it took: pages cost a large log a third of its time at most
 NORMAL_95 = 1.96
 LEVELS_SAID = ", ".join(f"{number:g} {level}" for level, number in LEVEL_NUMBERS.items())
 
