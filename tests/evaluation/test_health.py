@@ -99,7 +99,7 @@ def test_more_rides_outside_than_in_training_are_watched_then_alarm(usual, level
 
 def test_share_outside_is_judged_by_its_near_end_and_not_on_few_truths():
     few = with_outside(one_model(days=1, a_day=monitor_settings().min_answered - 1), 0.2)
-    assert {reason.kind for reason in health(few, 0.01).reasons} == set()
+    assert "outside" not in {reason.kind for reason in health(few, 0.01).reasons}
     assert {r.kind for r in health(with_outside(one_model(days=1), 0.2), 0.01).reasons} >= {
         "outside"
     }
