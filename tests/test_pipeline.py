@@ -177,6 +177,18 @@ def test_address_that_does_not_take_the_test_and_one_that_is_none_fail_it(
     assert "s3cret" not in out + err and "t0ken" not in out + err
 
 
+def test_turn_that_cannot_go_on_is_told_by_the_command_itself(home, monkeypatch, capsys):
+    with receiving() as receiver:
+        monkeypatch.setenv("NOTIFY_URLS", f"{receiver.url} s3cret")
+        for _ in range(2):
+            assert run_here(monkeypatch, "auto") == 0
+    out = capsys.readouterr().out
+    assert "NOTIFY_URLS: address 2 of 2 is left out" in out and "s3cret" not in out
+    (letter,) = receiver.letters
+    assert letter["title"] == "Taxi trip duration: loop"
+    assert "nothing is deployed yet; `pipeline.py run` makes the first" in letter["message"]
+
+
 def test_nobody_to_tell_is_said_with_how_to_name_somebody(home, monkeypatch, capsys):
     assert run_here(monkeypatch, "notify", "--test") == 0
     assert "NOTIFY_URLS names nobody" in capsys.readouterr().out
