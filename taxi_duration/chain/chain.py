@@ -34,6 +34,7 @@ def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) ->
         notebooks: names in order.
         say: prints a line of progress.
     Raises:
+        TrackingError: MLflow's store is not there; nothing was executed.
         MonthNotPublishedError: a month is not there yet.
         NotebookError: names the notebook, the cell and the error.
     """
@@ -43,10 +44,11 @@ def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) ->
         f"run {run.run_id}: {settings.service}, train {settings.train_data}, "
         f"validate {settings.val_data}, model {settings.model}"
     )
+    start_warming()
+    call_warm(tracking.check_store)
     is_finished = _is_finished(run, notebooks)
     if not is_finished:
         run.update(status="running")
-    start_warming()
     started = time.perf_counter()
     for number, name in enumerate(notebooks, 1):
         _run_one(run, name, f"[{number}/{len(notebooks)}] {name}", say)

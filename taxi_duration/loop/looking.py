@@ -55,7 +55,7 @@ def look_at_champion(now: Situation) -> tuple[Health, Step | None]:
         now.world.check_bundle(now.deployment.previous)
         return UNKNOWN, _distrust(now, str(error), {})
     if live.hold is not None:
-        return live, wait(live.hold)
+        return live, wait(live.hold, is_problem=True)
     return live, go_back(now, live)
 
 

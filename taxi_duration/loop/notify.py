@@ -260,8 +260,7 @@ def _problem(told: Told, problem: str | None) -> News:
     """A problem is told once until it is another or gone."""
     if problem is None:
         return told, []
-    problem = re.sub(r" at 0x[0-9a-f]+", "", problem)  # another in every process
-    if problem == told.problem:
+    if _without_numbers(problem) == _without_numbers(told.problem):
         return told, []
     if problem:
         text = f"the loop cannot go on, the next turn tries again: {problem}"
@@ -269,6 +268,11 @@ def _problem(told: Told, problem: str | None) -> News:
         text = f"the loop goes on again, after: {told.problem}"
     kind: Kind = "failure" if problem else "success"
     return replace(told, problem=problem), [_message("loop", text, kind)]
+
+
+def _without_numbers(problem: str) -> str:
+    """The same problem counts other rides, and lies elsewhere in memory, at every turn."""
+    return re.sub(r"0x[0-9a-f]+|[\d.,]+", "#", problem)
 
 
 # --- messages and letters -----------------------------------------------------------------------

@@ -136,4 +136,5 @@ def _wait(now: Situation, look: Look) -> Step:
     days = (now.world.now() - now.state.since) / DAY_SECONDS
     if days > now.settings.max_test_days:
         return doubt(now, f"no decision in {days:.0f} days; {look.why}", look.numbers)
-    return wait(f"{now.challenger.ref} is being tested; {look.why}", look.numbers)
+    why = f"{now.challenger.ref} is being tested; {look.why}"
+    return wait(why, look.numbers, is_problem=look.hold is not None)

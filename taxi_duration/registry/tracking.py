@@ -139,6 +139,11 @@ def experiment_id(client: Any) -> str:
     return experiment.experiment_id
 
 
+def check_store() -> None:
+    """Raise a TrackingError when the store is not there to take a run."""
+    experiment_id(connect())
+
+
 def is_active(client: Any, run_id: str) -> bool:
     """True while MLflow has a run that was not deleted."""
     try:

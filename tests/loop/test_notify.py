@@ -212,6 +212,13 @@ def test_error_is_told_once_until_it_is_another_or_gone(receiver):
     assert [letter["type"] for letter in receiver.letters] == ["failure", "failure", "success"]
 
 
+def test_problem_that_counts_more_at_every_turn_is_the_same(receiver):
+    for share in ("3.1 % of 900", "3.2 % of 1,024"):
+        turn(wait(f"quarantined are {share} rides", is_problem=True))
+    turn(wait("all of 1,024 rides are quarantined", is_problem=True))
+    assert len(receiver.letters) == 2
+
+
 def test_error_that_names_a_place_in_memory_is_the_same_in_every_process(receiver):
     fail(PipelineError("no answer from <Connection at 0x7f31a0>"))
     fail(PipelineError("no answer from <Connection at 0x9e77b1>"))

@@ -110,12 +110,16 @@ def whats(lines):
     return [line["what"] for line in lines]
 
 
-def test_story_from_gate_to_promotion_to_rollback(world, challenger, monkeypatch):
-    """Version 2 passes the gate, shadows, is A/B-tested, serves; is spoiled, and goes."""
-    published = lambda version, months: (m for m in months if m <= MARCH)  # noqa: E731
-    monkeypatch.setattr(world, "find_published", published)
-    # All rides of this story come in one second.
+@pytest.fixture
+def until_march(monkeypatch):
+    """March is the last month that is published, and all rides of a story come in one second."""
+    published = lambda self, version, months: (m for m in months if m <= MARCH)  # noqa: E731
+    monkeypatch.setattr(PipelineWorld, "find_published", published)
     monkeypatch.setattr("taxi_duration.loop.tested_rides.TAKE_UP_SECONDS", 0.0)
+
+
+def test_story_from_gate_to_promotion_to_rollback(world, challenger, until_march):
+    """Version 2 passes the gate, shadows, is A/B-tested, serves; is spoiled, and goes."""
     write_state(State("gate", month=str(MARCH), challenger=challenger, champion=champion()))
     lines = take_turn(world)
     assert whats(lines)[:3] == [f"pass {NAME}:2", f"refit {NAME}:3", f"shadow {NAME}:3"]
@@ -143,22 +147,24 @@ def test_story_from_gate_to_promotion_to_rollback(world, challenger, monkeypatch
 
 
 def test_challenger_deleted_in_mlflow_is_tested_and_promoted_all_the_same(
-    world, challenger, monkeypatch, caplog
+    world, challenger, until_march, caplog
 ):
     """deployment.json says who serves, from bundles that lie here."""
-    monkeypatch.setattr(world, "is_published", lambda version, month: month <= MARCH)
     write_state(State("gate", month=str(MARCH), challenger=challenger, champion=champion()))
     world.client.delete_model_version(NAME, "2")
-    take_turn(world)
+    assert f"shadow {NAME}:3" in whats(take_turn(world))
+    world.client.delete_model_version(NAME, "3")
     live()
     take_turn(world)
-    live(split=0.5)
-    assert f"promote {NAME}:2" in whats(take_turn(world))
-    assert champion() == challenger
+    live(split=0.2)
+    assert f"promote {NAME}:3" in whats(take_turn(world))
+    assert champion().number == 3
+    assert aliases(world.client) == {"challenger": 1}
     assert read_state().unlogged == ()
     assert "green-duration:2 gets no tags" in caplog.text
+    assert "there is no alias champion" in caplog.text
     runs = world.client.search_runs([tracking.experiment_id(world.client)], max_results=200)
-    assert f"promote {NAME}:2" in {run.data.tags.get("decision") for run in runs}
+    assert f"promote {NAME}:3" in {run.data.tags.get("decision") for run in runs}
 
 
 def spoil_the_store(home):
@@ -176,7 +182,9 @@ def test_training_without_mlflows_store_waits_and_counts_as_no_failure(world, mo
     assert (read_state().stage, read_state().attempts, read_state().run_id) == ("train", 0, None)
 
 
-def test_rollback_without_mlflows_store_is_done_and_mirrored_later(world, challenger, moved_home):
+def test_rollback_without_mlflows_store_is_done_and_mirrored_later(
+    world, challenger, moved_home, until_march
+):
     kept = {p: p.read_bytes() for p in (moved_home / "tracking").glob("mlflow.db*")}
     deploy_champion(challenger, "better")
     write_state(State("roll_back", champion=challenger, challenger=version_one(), why="wrong"))
