@@ -159,7 +159,9 @@ def _under_test() -> Version | None:
         deployment = read_deployment()
     except DeploymentError:  # a promotion writes it anew
         return None
-    return deployment.challenger if deployment else None
+    if deployment is None or deployment.is_baking:
+        return None
+    return deployment.challenger
 
 
 def roll_back_version(reason: str, client: Any = None) -> Version:

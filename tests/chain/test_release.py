@@ -168,7 +168,7 @@ def test_promoting_ends_a_test_and_names_what_was_tested(second_run):
     third = replace(second, number=3, sha256="3" * 64)
     set_challenger(third, "test", ab_share=0.2)
     assert promote_version(second_run.client, f"{NAME}:2", "better") == (second, third)
-    assert read_deployment().challenger is None
+    assert (read_deployment().challenger, read_deployment().is_baking) == (first, True)
     set_challenger(first, "test", ab_share=0.2)
     assert promote_version(second_run.client, f"{NAME}:1", "it is") == (first, None)
     assert promote_version(second_run.client, f"{NAME}:1", "again") == (first, None)
@@ -196,10 +196,11 @@ def test_version_deleted_in_mlflow_serves_on_without_an_alias(second_run, caplog
     second_run.client.set_registered_model_alias(NAME, "champion", "1")  # somebody mends it wrongly
     for _ in range(2):
         mirror_aliases(second_run.client)
-    assert second_run.client.get_registered_model(NAME).aliases == {}
+    assert second_run.client.get_registered_model(NAME).aliases == {"challenger": 1}  # it bakes
     assert read_deployment().champion.number == 2
     assert "there is no alias champion" in caplog.text
-    assert [line["version"] for line in read_alias_history()][-2:] == [2, None]
+    champions = [line for line in read_alias_history() if line["alias"] == "champion"]
+    assert [line["version"] for line in champions][-2:] == [2, None]
     assert roll_back_version("test", second_run.client).number == 1
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
 
