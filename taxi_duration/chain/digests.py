@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from taxi_duration.chain.candidates import RESULTS_FILE
 from taxi_duration.chain.report import REPORT_FILE
 from taxi_duration.chain.run import RUN_FILE, Run
 from taxi_duration.domain.version import Version
+from taxi_duration.errors import DeletedError
 from taxi_duration.files import sha256_file
 from taxi_duration.live.audit import audit_lines, record, user_name
 from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, card_digest
 from taxi_duration.registry.witness import keep_files
+
+log = logging.getLogger(__name__)
 
 # What is final when a run is done. Its log goes on, and the winner's bundle is in models/.
 FINAL = (RUN_FILE, "*.ipynb", RESULTS_FILE, "plots/*.png", REPORT_FILE)
@@ -40,11 +44,18 @@ def keep_registered(card: dict[str, Any]) -> None:
 def keep_finished(run: Run) -> None:
     """Keep the digests of a finished run's files in the audit trail and on its version in MLflow.
 
-    Safe to repeat: a line that is there stays as it is, and MLflow gets what it says.
+    Safe to repeat: a line that is there stays as it is, and MLflow gets what it says. A run that
+    registered nothing, or whose version was deleted in MLflow, has nobody to vouch for.
     """
     info = run.read()
+    if "model" not in info:
+        return
     name, number = info["model"]["name"], str(info["model"]["version"])
-    sha256 = run.client.get_model_version(name, number).tags["model_sha256"]
+    try:
+        sha256 = run.client.get_model_version(name, number).tags["model_sha256"]
+    except DeletedError as error:
+        log.warning("the files of run %s are not vouched for: %s", run.run_id, error)
+        return
     paths = [path for pattern in FINAL for path in sorted(run.folder.glob(pattern))]
     line = record(
         f"finish run {run.run_id}",

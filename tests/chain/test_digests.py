@@ -8,7 +8,7 @@ import pytest
 
 from taxi_duration.chain import chain
 from taxi_duration.chain.digests import keep_finished, keep_registered
-from taxi_duration.chain.run import load_run
+from taxi_duration.chain.run import RUN_FILE, load_run
 from taxi_duration.files import sha256_file
 from taxi_duration.live.audit import AUDIT_FILE, audit_lines, read_audit
 from taxi_duration.model.bundle import card_digest, load_card
@@ -64,6 +64,23 @@ def test_registration_keeps_digests_of_bundle_and_months(run, card):
     assert tags()["card_sha256"] == card_digest(card)
     keep_registered(card)
     assert len(read_audit()) == 2
+
+
+def test_run_that_registered_nothing_has_nothing_to_keep(run):
+    content = run.read()
+    del content["model"]
+    (run.folder / RUN_FILE).write_text(json.dumps(content))
+    lines = read_audit()
+    keep_finished(run)
+    assert read_audit() == lines
+
+
+def test_run_whose_version_was_deleted_in_mlflow_is_finished_all_the_same(run, caplog):
+    connect().delete_model_version(NAME, "1")
+    lines = read_audit()
+    keep_finished(run)
+    assert read_audit() == lines
+    assert f"the files of run {run.run_id} are not vouched for" in caplog.text
 
 
 def test_finished_run_keeps_the_digests_of_its_files_in_both_places(run):

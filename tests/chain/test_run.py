@@ -6,7 +6,6 @@ import pytest
 from taxi_duration.chain import run
 from taxi_duration.chain.run import git_commit, load_run, new_run, open_run, training_minutes
 from taxi_duration.chain.run_settings import check_settings
-from taxi_duration.data import sources
 from taxi_duration.errors import NotFoundError, SettingError, TagError
 from taxi_duration.files import read_json, write_json
 from taxi_duration.registry import tracking
@@ -24,7 +23,7 @@ def network(monkeypatch, tmp_path, raw_month, write_month):
         (folder / f"green_tripdata_{month}.parquet").write_bytes(source)
     monkeypatch.setenv("DATA", "auto")
     monkeypatch.setenv("MAX_BAD_SHARE", "1")  # February holds January's trips
-    monkeypatch.setattr(sources, "ATTEMPTS", 1)
+    monkeypatch.setattr("taxi_duration.data.remote.ATTEMPTS", 1)
 
     def switch(on: bool) -> None:
         address = str(tmp_path / "public") if on else "http://no-such-host.invalid"

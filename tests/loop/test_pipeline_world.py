@@ -187,7 +187,9 @@ def test_rollback_without_mlflows_store_is_done_and_mirrored_later(
 ):
     kept = {p: p.read_bytes() for p in (moved_home / "tracking").glob("mlflow.db*")}
     deploy_champion(challenger, "better")
-    write_state(State("roll_back", champion=challenger, challenger=version_one(), why="wrong"))
+    write_state(
+        State("roll_back", month=str(MARCH), champion=challenger, challenger=version_one(), why="-")
+    )
     spoil_the_store(moved_home)
     said = []
     take_turn(PipelineWorld((), say=print), say=said.append)
