@@ -81,31 +81,12 @@ def paired_gains(
         champion_error, challenger_error: absolute minutes on the same rides, shape (n,).
         min_trips: a block has at least as many.
     """
-    block, trips = _blocks(day, np.ones((1, len(day))), min_trips)
+    block, trips = _blocks(day, min_trips)
     gain = np.subtract(champion_error, challenger_error, dtype="float64")
     freaks = np.count_nonzero(np.abs(gain) > MOST_RIDE_GAIN)
     if freaks <= max(1, FREAK_SHARE * len(gain)):
         gain = np.clip(gain, -MOST_RIDE_GAIN, MOST_RIDE_GAIN)
     return _block_means(block, gain, len(trips)), trips
-
-
-def split_gains(
-    day: np.ndarray, error: np.ndarray, is_challenger: np.ndarray, min_trips: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same for arms that answered different rides.
-
-    Args:
-        day: datetime64[D] of the pickups, shape (n,).
-        error: absolute minutes of the model that answered, shape (n,).
-        is_challenger: True where the challenger answered, shape (n,).
-        min_trips: a block has at least as many in each arm.
-    """
-    arms = np.stack([~is_challenger, is_challenger])
-    block, trips = _blocks(day, arms, min_trips)
-    champion, challenger = (
-        _block_means(np.where(arm, block, -1), error, len(trips)) for arm in arms
-    )
-    return champion - challenger, trips
 
 
 @dataclass(frozen=True)
@@ -266,21 +247,16 @@ def _uncorrected(t: np.ndarray, skew: np.ndarray) -> np.ndarray:
     return uncorrected
 
 
-def _blocks(day: np.ndarray, arms: np.ndarray, min_trips: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each trip's block (-1: none) and the trips of each block.
-
-    Args:
-        arms: which arm a trip counts for, shape (arms, n).
-    """
-    days, position = np.unique(day, return_inverse=True)
-    counts = np.stack([np.bincount(position, arm, len(days)) for arm in arms])
+def _blocks(day: np.ndarray, min_trips: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return each trip's block (-1: none) and the trips of each block."""
+    days, position, counts = np.unique(day, return_inverse=True, return_counts=True)
     block_of_day = np.full(len(days), -1)
-    block, filled, start = 0, np.zeros(len(arms)), 0
+    block, filled, start = 0, 0, 0
     for i in range(len(days) - 1):  # the last day is not over
-        filled = filled + counts[:, i]
-        if (filled >= max(min_trips, 1)).all():
+        filled += counts[i]
+        if filled >= max(min_trips, 1):
             block_of_day[start : i + 1] = block
-            block, filled, start = block + 1, np.zeros(len(arms)), i + 1
+            block, filled, start = block + 1, 0, i + 1
     of_trip = block_of_day[position]
     return of_trip, np.bincount(of_trip[of_trip >= 0], minlength=block)
 

@@ -1,4 +1,4 @@
-"""The split of rides, and the test that may be peeked at."""
+"""The gains of days, and the test that may be peeked at."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from taxi_duration.evaluation.sequential_test import (
     evidence,
     judge,
     paired_gains,
-    split_gains,
 )
 from taxi_duration.live.arms import arm_of
 
@@ -233,14 +232,6 @@ def test_thin_days_are_joined_until_they_hold_enough_trips():
     gains, trips = paired_gains(days(0, 1, 1, 2, 2, 3), np.full(6, 2.0), np.ones(6), 3)
     assert trips.tolist() == [3]
     assert gains.tolist() == [1.0]
-
-
-def test_split_arms_are_compared_within_a_day():
-    error = np.array([5.0, 3.0, 9.0, 8.0, 1.0])
-    challenger = np.array([False, True, False, True, True])
-    gains, trips = split_gains(days(0, 0, 1, 1, 2), error, challenger, 1)
-    assert gains.tolist() == [2.0, 1.0]
-    assert trips.tolist() == [2, 2]
 
 
 def test_freak_ride_counts_ten_minutes_and_a_habit_counts_in_full():
