@@ -17,7 +17,7 @@ CANNOT = {
     r"conda\b": "needs conda",
     r"pip install\b": "needs a package index; `make setup` installs the same set",
     r"MLFLOW_TRACKING_URI=http://HOST:5000 ": "needs an MLflow server on another machine",
-    r"python pipeline.py backtest ": "ten months take minutes; tests/loop/test_backtest.py lives few",
+    r"python pipeline.py backtest ": "takes minutes; tests/loop/test_backtest.py lives less",
     r"MODELS_DIR=/srv/model ": "needs a folder outside the project",
 }
 
