@@ -59,7 +59,7 @@ def under_test(said):
     return found[1]
 
 
-def tested(new, said):
+def check_it_met_some_riders_first(new, said):
     """It met some riders before it met all, unless the champion was too wrong to wait for that."""
     assert f"A/B-test {new}" in said or "no time for an A/B test" in said, said
 
@@ -95,7 +95,7 @@ def play(city, turn, tlc):
     for step in ("retrain on the months before 2021-03", f"made {V2}", f"pass {V2}"):
         assert step in said, said
     assert champion() == V1
-    tested(new, turns_until(f"promote {new}", city, turn, 1200))
+    check_it_met_some_riders_first(new, turns_until(f"promote {new}", city, turn, 1200))
     assert champion() == new
     city.wait_for(5, by=new)
     late = next(a["prediction_id"] for a in reversed(city.answers) if a["model"] == new)
@@ -177,7 +177,7 @@ def try_three(city, turn, tlc):
     new = under_test(turn("auto"))
     city.wait_for(1500)
     city.give_late_feedback()
-    tested(new, turns_until(f"promote {new}", city, turn, 700))
+    check_it_met_some_riders_first(new, turns_until(f"promote {new}", city, turn, 700))
     city.wait_for(300, by=new)
     turn("auto")  # the champion before looks on, and is not nearer
     assert champion() == new
