@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
@@ -22,6 +21,7 @@ from taxi_duration.errors import ContentError, LogError
 from taxi_duration.live.audit import read_audit
 from taxi_duration.live.deployment import read_history
 from taxi_duration.live.verdict import Verdict, page_path, read_verdict
+from taxi_duration.timestamps import iso_of
 
 WINDOW_DAYS = 7
 LINES = 20
@@ -206,7 +206,7 @@ def _report_time() -> str | None:
         made = page_path().stat().st_mtime
     except OSError:
         return None
-    return datetime.fromtimestamp(made, UTC).isoformat(timespec="seconds")
+    return iso_of(made)
 
 
 def _mlflow_address() -> str | None:

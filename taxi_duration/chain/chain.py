@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 from taxi_duration.chain.candidates import RESULTS_FILE
 from taxi_duration.chain.digests import keep_finished
@@ -18,6 +17,7 @@ from taxi_duration.errors import DeletedError, MonthNotPublishedError, TrackingE
 from taxi_duration.files import read_json, sha256_file
 from taxi_duration.logs import log_to_file
 from taxi_duration.registry import tracking
+from taxi_duration.timestamps import iso_now
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) ->
     if not is_finished:
         call_warm(_finish, run, list(notebooks))
         seconds = time.perf_counter() - started
-        finished = datetime.now(UTC).isoformat(timespec="milliseconds")
+        finished = iso_now()
         run.update(status="done", seconds=round(seconds, 2), finished=finished)
     # Killed before this, the run is finished: what its files are then is kept on resuming.
     call_warm(keep_finished, run)

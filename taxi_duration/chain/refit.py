@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from taxi_duration.model.bundle import CARD_FILE, save_bundle
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.registry import tracking
 from taxi_duration.registry.versions import register_bundle
+from taxi_duration.timestamps import iso_now
 from taxi_duration.training.baselines import fit_baselines
 from taxi_duration.training.refit import refit_model
 
@@ -53,7 +53,7 @@ def refit_version(
     if "finished" not in run.read():
         run.update(
             status="done",
-            finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            finished=iso_now(),
             model={"name": version.name, "version": version.number, "path": str(version.folder)},
         )
     keep_finished(run)

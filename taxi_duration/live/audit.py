@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import getpass
 import os
-from datetime import UTC, datetime
 from typing import Any
 
 from taxi_duration import environment
 from taxi_duration.files import ChainedLine, append_json_line, read_chain
+from taxi_duration.timestamps import iso_now
 
 AUDIT_FILE = "audit.jsonl"
 
@@ -33,7 +33,7 @@ def record(
         sha256: digests to vouch for, by what they are of.
     """
     line = {
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "at": iso_now(),
         "who": who or f"auto ({user_name()})",
         "what": what,
         "why": why,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +28,7 @@ from taxi_duration.files import (
     typed,
     write_json,
 )
+from taxi_duration.timestamps import iso_now
 
 logger = logging.getLogger(__name__)
 
@@ -265,7 +266,7 @@ def _apply(
         wanted = change(now)
         if wanted == now:
             return now
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        at = iso_now()
         wanted = replace(wanted, updated=at)
         # The history is written first: a crash in between leaves a line too many, never one
         # too few.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct, to_builtins
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from taxi_duration import environment
 from taxi_duration.files import read_json, typed, write_json
+from taxi_duration.timestamps import iso_now
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +30,14 @@ def note_refusal(problem: str) -> None:
     """Note a refusal once, however many workers meet it."""
     known = read_refusals()
     if not known or known[-1].until is not None or known[-1].problem != problem:
-        _write([*known[-KEPT + 1 :], Refusal(_now(), problem)])
+        _write([*known[-KEPT + 1 :], Refusal(iso_now(), problem)])
 
 
 def note_served() -> None:
     """Note that what is deployed is served: the next refusal is news again."""
     known = read_refusals()
     if known and known[-1].until is None:
-        _write([*known[:-1], replace(known[-1], until=_now())])
+        _write([*known[:-1], replace(known[-1], until=iso_now())])
 
 
 def read_refusals() -> list[Refusal]:
@@ -60,7 +60,3 @@ def _write(refusals: list[Refusal]) -> None:
 
 def _path() -> Path:
     return environment.live_dir() / REFUSED_FILE
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 
 from taxi_duration.domain.rides import NEW_YORK
 from taxi_duration.errors import SettingError
 from taxi_duration.live.audit import record, user_name
 from taxi_duration.live.prediction_log import PredictionLog
+from taxi_duration.timestamps import iso_of
 
 
 def void_feedback(
@@ -32,7 +33,7 @@ def void_feedback(
         raise SettingError(f"--from {since} is not before --to {until}")
     if end > time.time():  # a repeat would take what was given instead
         raise SettingError(f"--to {until} lies ahead: feedback to come cannot be voided")
-    when = f"received from {_iso(start)} until {_iso(end)}"
+    when = f"received from {iso_of(start)} until {iso_of(end)}"
     if dry_run:
         return f"{log.count_feedback(start, end):,} true durations {when} would be voided"
     count = log.void_feedback(start, end, user_name(), why)
@@ -52,7 +53,3 @@ def _seconds(name: str, given: str) -> float:
             "2021-03-01T19:30:00+00:00 or 2021-03-01"
         ) from error
     return (at if at.tzinfo else at.replace(tzinfo=NEW_YORK)).timestamp()
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, TypeVar
 
@@ -28,6 +27,7 @@ from taxi_duration.loop.monitor import DAY_SECONDS
 from taxi_duration.loop.pausing import read_pause
 from taxi_duration.loop.state import State, read_state
 from taxi_duration.model.bundle import load_card
+from taxi_duration.timestamps import iso_of
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def read_status() -> dict[str, Any]:
         deployment, state, turn = ask(read_deployment), ask(read_state), ask(dry_run)
         lines = read_audit()
         found = {
-            "at": _iso(time.time()),
+            "at": iso_of(time.time()),
             "serving": ask(lambda: _serving(deployment)),
             "loop": _loop(state),
             "paused": to_builtins(ask(read_pause)),
@@ -84,7 +84,7 @@ def _loop(state: State | None) -> dict[str, Any] | None:
     if state is None:
         return None
     return {
-        "stage": state.stage, "since": _iso(state.since) if state.since else None,
+        "stage": state.stage, "since": iso_of(state.since) if state.since else None,
         "month": state.month, "why": state.why, "not_in_mlflow": len(state.unlogged),
     }  # fmt: skip
 
@@ -111,7 +111,7 @@ def _feedback() -> dict[str, Any]:
         log.close()
     rides, told, last = found["rides"], found["with_truth"], found["last_at"]
     share = told / rides if rides else None
-    last_at = _iso(last) if last else None
+    last_at = iso_of(last) if last else None
     return {"days": days, "rides": rides, "with_truth": told, "share": share, "last_at": last_at}
 
 
@@ -164,7 +164,3 @@ def _commands(found: dict[str, Any]) -> dict[str, str]:
     else:
         commands["auto pause"] = "keep the loop from acting"
     return commands
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

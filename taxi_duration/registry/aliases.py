@@ -6,7 +6,6 @@ with this deployment folder, and is only ever added to. Who served when is in `h
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from filelock import FileLock
@@ -17,6 +16,7 @@ from taxi_duration.errors import SettingError
 from taxi_duration.files import append_json_line, read_json_lines
 from taxi_duration.live.audit import user_name
 from taxi_duration.registry.versions import find_version
+from taxi_duration.timestamps import iso_now
 
 ALIAS_FILE = "aliases.jsonl"
 
@@ -80,7 +80,7 @@ def set_alias(client: Any, name: str, alias: str, version: int | None) -> AliasC
         if change.version == change.before:
             return change
         # Written first: a crash in between leaves a line too many, never one too few.
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        at = iso_now()
         append_json_line(folder / ALIAS_FILE, {"at": at, "who": user_name(), **change._asdict()})
         if change.version is None:
             client.delete_registered_model_alias(name, alias)
