@@ -84,6 +84,22 @@ def typed(content: Any, kind: type[T], what: str = "") -> T:
         raise ContentError(_in_words(str(error), content, what)) from error
 
 
+def read_typed(path: Path, kind: type[T], remedy: str) -> T | None:
+    """Return a JSON file's content as an object of this type, None when there is no file.
+
+    Args:
+        remedy: what is so, or to be done, when it is damaged.
+    Raises:
+        ContentError: it cannot be read; says why, and the remedy.
+    """
+    try:
+        return typed(read_json(path), kind)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ContentError(f"{path.name} cannot be read ({error}); {remedy}") from error
+
+
 def _in_words(message: str, content: Any, what: str) -> str:
     """msgspec's message, with the value that it is about."""
     message, _, path = message.partition(" - at `$")

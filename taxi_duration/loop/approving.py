@@ -7,7 +7,7 @@ A word is given for one step of one version, and is worth nothing after it.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ from msgspec.structs import replace
 
 from taxi_duration import environment
 from taxi_duration.domain.version import Version
-from taxi_duration.errors import ContentError, NotFoundError, SettingError
-from taxi_duration.files import read_json, typed, write_json
+from taxi_duration.errors import NotFoundError, SettingError
+from taxi_duration.files import read_typed, write_json
 from taxi_duration.live.audit import record, user_name
 from taxi_duration.loop.looking import look_at_champion
 from taxi_duration.loop.monitor import DAY_SECONDS
 from taxi_duration.loop.situation import Situation, Step, wait
 from taxi_duration.loop.state import Stage, State, read_state
 from taxi_duration.loop.testing import doubt
+from taxi_duration.timestamps import iso_now
 
 APPROVAL_FILE = "approval.json"
 # Stages that bring a challenger to riders, in words. Shadow answers reach nobody, and a
@@ -94,7 +95,7 @@ def _ask(now: Situation, after: State, why: str) -> Approval | None:
     if asked is None or (asked.stage, asked.serial, asked.version) != (
         after.stage, after.serial, after.challenger,
     ):  # fmt: skip
-        asked = Approval(after.stage, after.serial, after.challenger, why, _now())
+        asked = Approval(after.stage, after.serial, after.challenger, why, iso_now())
         write_json(_path(), to_builtins(asked))
     record(f"ask for a person's word: {asked.what}", asked.why, key=f"ask:{asked.since}")
     return None if asked.who else asked
@@ -150,7 +151,7 @@ def approve(reference: str | None) -> Approval:
             f"{reference} does not wait for a person's word; this does: {asked.what}"
         )
     if asked.who is None:
-        asked = replace(asked, who=user_name(), at=_now())
+        asked = replace(asked, who=user_name(), at=iso_now())
         write_json(_path(), to_builtins(asked))
     record(f"approve: {asked.what}", asked.why, key=f"approve:{asked.since}", who=asked.who)
     return asked
@@ -162,18 +163,7 @@ def read_approval() -> Approval | None:
     Raises:
         ContentError: the file is damaged; says what to do.
     """
-    try:
-        return typed(read_json(_path()), Approval)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ContentError(
-            f"{APPROVAL_FILE} cannot be read ({error}); delete it, and the loop asks again"
-        ) from error
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return read_typed(_path(), Approval, "delete it, and the loop asks again")
 
 
 def _path() -> Path:

@@ -62,10 +62,9 @@ def _end(reason: str, state: State | None) -> Version | None:
     record(f"drop {challenger.ref}", reason, key=key, who=user_name())
     drop_challenger(reason)
     if of_state:
-        looked_at = of_state.month or of_state.looked_at
         unlogged = (*of_state.unlogged, Unlogged(key, challenger))
-        after = State("idle", of_state.serial + 1, time.time(), looked_at=looked_at)
-        write_state(replace(after, unlogged=unlogged, republished=of_state.republished))
+        after = of_state.ended(time.time())
+        write_state(replace(after, serial=of_state.serial + 1, unlogged=unlogged))
     return challenger
 
 

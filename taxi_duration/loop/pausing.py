@@ -6,15 +6,15 @@ answered as before.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct, to_builtins
 
 from taxi_duration import environment
 from taxi_duration.errors import ContentError
-from taxi_duration.files import read_json, typed, write_json
+from taxi_duration.files import read_typed, write_json
 from taxi_duration.live.audit import record, user_name
+from taxi_duration.timestamps import iso_now
 
 PAUSE_FILE = "paused.json"
 
@@ -38,15 +38,8 @@ def read_pause() -> Pause | None:
     Raises:
         ContentError: the file is damaged; says what to do.
     """
-    try:
-        return typed(read_json(_path()), Pause)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ContentError(
-            f"{PAUSE_FILE} cannot be read ({error}); the loop stays paused until "
-            "`python pipeline.py auto resume`"
-        ) from error
+    remedy = "the loop stays paused until `python pipeline.py auto resume`"
+    return read_typed(_path(), Pause, remedy)
 
 
 def pause(reason: str) -> tuple[Pause, bool]:
@@ -58,7 +51,7 @@ def pause(reason: str) -> tuple[Pause, bool]:
         The pause, and whether it is new.
     """
     there = read_pause()
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    at = iso_now()
     now = there or Pause(at, user_name(), reason)
     if there is None:
         write_json(_path(), to_builtins(now))
@@ -76,7 +69,7 @@ def resume() -> bool:
         was, why = None, str(error)
     else:
         why = f"it was {was.text}" if was else "somebody else did at the same moment"
-    at = was.at if was else datetime.now(UTC).isoformat(timespec="milliseconds")
+    at = was.at if was else iso_now()
     # First the line, then the act: repeated after a kill it is the same line.
     record("resume the loop", why, key=f"resume:{at}", who=user_name())
     _path().unlink(missing_ok=True)

@@ -79,11 +79,7 @@ class Situation:
 
     def done(self) -> State:
         """Idle again, with the month behind us."""
-        looked_at = self.state.month or self.state.looked_at
-        return State(
-            "idle", self.state.serial, self.world.now(), looked_at=looked_at,
-            republished=self.state.republished,
-        )  # fmt: skip
+        return self.state.ended(self.world.now())
 
     def bake(self) -> State:
         """The challenger is champion, and the champion before answers beside it."""

@@ -8,8 +8,7 @@ from msgspec import Struct, field, to_builtins
 
 from taxi_duration import environment
 from taxi_duration.domain.version import Version
-from taxi_duration.errors import ContentError
-from taxi_duration.files import read_json, typed, write_json
+from taxi_duration.files import read_typed, write_json
 
 STATE_FILE = "auto.json"
 # Names of the steps, see `turn.STEPS`.
@@ -71,6 +70,15 @@ class State(Struct, frozen=True):
     why: str = ""
     unlogged: tuple[Unlogged, ...] = field(default=(), name="untold")
 
+    def ended(self, at: float) -> State:
+        """Idle again, with the month behind it; what MLflow does not have yet is left out.
+
+        Args:
+            at: unix seconds.
+        """
+        looked_at = self.month or self.looked_at
+        return State("idle", self.serial, at, looked_at=looked_at, republished=self.republished)
+
 
 def read_state() -> State:
     """Return where the loop stands; idle when it never ran.
@@ -78,16 +86,11 @@ def read_state() -> State:
     Raises:
         ContentError: the file is not as it was written; says what is wrong and what to do.
     """
-    path = environment.deployment_dir() / STATE_FILE
-    if not path.exists():
-        return State()
-    try:
-        return typed(read_json(path), State)
-    except (OSError, ValueError) as error:
-        raise ContentError(
-            f"{STATE_FILE} cannot be read ({error}); without it `python pipeline.py auto` begins "
-            "anew and takes over the test that deployment.json names"
-        ) from error
+    remedy = (
+        "without it `python pipeline.py auto` begins anew and takes over the test that "
+        "deployment.json names"
+    )
+    return read_typed(environment.deployment_dir() / STATE_FILE, State, remedy) or State()
 
 
 def write_state(state: State) -> None:
