@@ -117,10 +117,7 @@ def needs_approval() -> bool:
     Raises:
         SettingError: any other value.
     """
-    choice = (os.environ.get("AUTO_APPROVE") or "auto").lower()
-    if choice not in ("auto", "manual"):
-        raise SettingError(f"AUTO_APPROVE is {choice!r}; allowed are auto, manual")
-    return choice == "manual"
+    return _choice("AUTO_APPROVE", ("auto", "manual")) == "manual"
 
 
 def notify_urls() -> list[str]:
@@ -150,10 +147,7 @@ def data_mode() -> str:
     Raises:
         SettingError: any other value.
     """
-    mode = (os.environ.get("DATA") or "auto").lower()
-    if mode not in DATA_MODES:
-        raise SettingError(f"DATA is {mode!r}; allowed are {', '.join(DATA_MODES)}")
-    return mode
+    return _choice("DATA", DATA_MODES)
 
 
 def extra_features() -> Path | None:
@@ -171,10 +165,15 @@ def use_atlas() -> bool:
     Raises:
         SettingError: any other value.
     """
-    choice = (os.environ.get("ATLAS") or "auto").lower()
-    if choice not in ("auto", "none"):
-        raise SettingError(f"ATLAS is {choice!r}; allowed are auto, none")
-    return choice == "auto"
+    return _choice("ATLAS", ("auto", "none")) == "auto"
+
+
+def _choice(name: str, allowed: tuple[str, ...]) -> str:
+    """The value of a setting that is one of a few words; the first of them when it is not set."""
+    choice = (os.environ.get(name) or allowed[0]).lower()
+    if choice not in allowed:
+        raise SettingError(f"{name} is {choice!r}; allowed are {', '.join(allowed)}")
+    return choice
 
 
 def max_bad_share() -> float:
