@@ -148,25 +148,27 @@ def published_months(service: str, months: Iterable[Month]) -> Iterator[Month]:
         raise unreachable
 
 
-def fetch_republished(service: str, month: Month) -> RawMonth | None:
+def fetch_republished(newest: RawMonth) -> RawMonth | None:
     """Fetch a stored month again when the source has other bytes now; they are kept beside.
 
+    Args:
+        newest: as `newest_edition`.
     Returns:
         The new edition; None when the bytes are the same, when the source has the month no
         more, or when it is the user's own file.
     Raises:
         SourceUnreachableError, SourceError: as `fetch_months`.
     """
-    newest = newest_edition(service, month)
-    if newest is None or newest.url is None:
+    if newest.url is None:
         return None
-    stamp = ask_source(_address(f"{_stem(service, month)}{_suffix(newest.path)}"))
+    stem = _stem(newest.service, newest.month)
+    stamp = ask_source(_address(f"{stem}{_suffix(newest.path)}"))
     if stamp is None or not _may_differ(newest, stamp):
         return None
     path = _next_edition(newest)
     if not download(stamp.url, path):
         return None
-    found = _stored(service, month, path)
+    found = _stored(newest.service, newest.month, path)
     if found.sha256 != newest.sha256:
         return found
     # Uploaded again, byte for byte: the marks of the new upload belong to the old file.

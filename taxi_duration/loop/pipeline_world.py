@@ -100,9 +100,11 @@ class PipelineWorld(World):
         try:
             for month in months:
                 stored = newest_edition(version.service, month)
-                anew = fetch_republished(version.service, month) or stored
-                before = known.get(str(month), stored and stored.sha256)
-                if anew is not None and before not in (None, anew.sha256):
+                if stored is None:
+                    continue
+                anew = fetch_republished(stored) or stored
+                before = known.get(str(month), stored.sha256)
+                if before != anew.sha256:
                     found.append(Republished(month, before, anew.sha256, str(month) in learned))
         except SourceUnreachableError as error:
             self._say(f"whether months were published anew is not known: {error}")

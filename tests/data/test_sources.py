@@ -416,23 +416,29 @@ def other_bytes(raw_month, tmp_path) -> bytes:
     return (tmp_path / "other.parquet").read_bytes()
 
 
+def fetched_again(month):
+    """What the loop does with a month that it has."""
+    stored = newest_edition("green", month)
+    return stored and fetch_republished(stored)
+
+
 def test_month_published_anew_is_kept_beside_the_old_bytes(
     publish, month_bytes, other_bytes, raw_dir
 ):
     publish(month_bytes)
     old = fetch_month("green", JANUARY)
     before = {path.name: path.read_bytes() for path in raw_dir.iterdir()}
-    assert fetch_republished("green", JANUARY) is None
+    assert fetched_again(JANUARY) is None
     publish(other_bytes)
-    new = fetch_republished("green", JANUARY)
+    new = fetched_again(JANUARY)
     assert new.path.read_bytes() == other_bytes
     assert new.path.name == "green_tripdata_2021-01.v2.parquet"
     assert {name: (raw_dir / name).read_bytes() for name in before} == before
     assert newest_edition("green", JANUARY) == new == fetch_month("green", JANUARY)
     assert (new.url, new.data_source) == (old.url, "tlc")
-    assert fetch_republished("green", JANUARY) is None
+    assert fetched_again(JANUARY) is None
     publish(month_bytes)  # back to what it was
-    assert fetch_republished("green", JANUARY).path.name == "green_tripdata_2021-01.v3.parquet"
+    assert fetched_again(JANUARY).path.name == "green_tripdata_2021-01.v3.parquet"
     assert fetch_month("green", JANUARY).sha256 == old.sha256
 
 
@@ -445,7 +451,7 @@ def test_one_mark_of_as_many_other_bytes_is_enough(fake_tlc, month_bytes, says):
     same_size = month_bytes[:middle] + bytes([month_bytes[middle] ^ 1]) + month_bytes[middle + 1 :]
     fake_tlc.put(same_size)
     fake_tlc.modified = "Mon, 01 Feb 2021 00:00:00 GMT"
-    assert fetch_republished("green", JANUARY).path.read_bytes() == same_size
+    assert fetched_again(JANUARY).path.read_bytes() == same_size
 
 
 def test_same_bytes_uploaded_again_are_fetched_once_and_no_new_edition(
@@ -456,7 +462,7 @@ def test_same_bytes_uploaded_again_are_fetched_once_and_no_new_edition(
     files = {path.name for path in raw_dir.iterdir()}
     fake_tlc.modified = "Mon, 01 Feb 2021 00:00:00 GMT"
     for _ in range(2):
-        assert fetch_republished("green", JANUARY) is None
+        assert fetched_again(JANUARY) is None
     assert fake_tlc.methods.count("GET") == 2
     assert {path.name for path in raw_dir.iterdir()} == files
 
@@ -467,10 +473,10 @@ def test_month_stored_before_marks_were_kept_is_compared_by_its_bytes(
     fake_tlc.put(month_bytes)
     fetch_month("green", JANUARY)
     (raw_dir / f"{NAME}.source.json").unlink()
-    assert fetch_republished("green", JANUARY) is None
+    assert fetched_again(JANUARY) is None
     (raw_dir / f"{NAME}.source.json").unlink()
     fake_tlc.put(other_bytes)
-    assert fetch_republished("green", JANUARY).path.read_bytes() == other_bytes
+    assert fetched_again(JANUARY).path.read_bytes() == other_bytes
 
 
 def test_users_own_file_and_a_month_that_is_gone_stay_as_they_are(
@@ -478,13 +484,13 @@ def test_users_own_file_and_a_month_that_is_gone_stay_as_they_are(
 ):
     (raw_dir / NAME).write_bytes(month_bytes)
     fake_tlc.put(other_bytes)
-    assert fetch_republished("green", JANUARY) is None
-    assert fetch_republished("green", FEBRUARY) is None
+    assert fetched_again(JANUARY) is None
+    assert fetched_again(FEBRUARY) is None
     (raw_dir / NAME).unlink()
     (raw_dir / f"{NAME}.sha256").unlink()
     fetch_month("green", JANUARY)
     fake_tlc.answers.clear()
-    assert fetch_republished("green", JANUARY) is None
+    assert fetched_again(JANUARY) is None
 
 
 # --- no network at all -------------------------------------------------------------------
