@@ -256,7 +256,7 @@ def _month_link(
     evidence: Evidence, role: str, month: dict[str, Any], logged: dict[str, Any] | None
 ) -> Link:
     """A source month's bytes now against what the card, MLflow and the audit trail say."""
-    found = digest_of(_month_path(month))
+    found = _month_digest(month)
     said = evidence.said(month["file"], logged["sha256"] if logged else None)
     reasons = ", ".join(f"{code} {n:,}" for code, n in month["reasons"].items() if n)
     where = month["url"] or f"data/{_folder(month)}/{month['file']}"
@@ -275,13 +275,17 @@ def _month_link(
     return link
 
 
-def _month_path(month: dict[str, Any]) -> Path:
-    """Where the file lies; of samples of several sizes the one that was read."""
+def _month_digest(month: dict[str, Any]) -> str | None:
+    """The file's digest now, None without one; of several samples that of the one that was read."""
     folder = environment.data_dir() / _folder(month)
-    found: list[Path] = [folder / month["file"], *sorted(folder.glob(f"*/{month['file']}"))]
-    there = [path for path in found if path.exists()]
-    same = [path for path in there if sha256_file(path) == month["sha256"]]
-    return (same or there or found)[0]
+    paths: list[Path] = [folder / month["file"], *sorted(folder.glob(f"*/{month['file']}"))]
+    first = None
+    for path in paths:
+        found = digest_of(path)
+        if found == month["sha256"]:
+            return found
+        first = first or found
+    return first
 
 
 def _folder(month: dict[str, Any]) -> str:
