@@ -239,47 +239,61 @@ def check_health(
     reference: Sample | None,
     whole_month: bool = False,
     settings: MonitorSettings | None = None,
-    beside: pd.DataFrame | None = None,
+    since: float = 0.0,
+    compare: bool = False,
     activity: Activity | None = None,
 ) -> Health:
     """Look at the rides that one model answered.
 
     Args:
         source: what to call them.
-        frame: as `log_frame` or `answer_trips`; rides of other models are left out.
+        frame: as `log_frame` or `answer_trips`; others' rides only say what a day was like.
         card: of the model; its validation error is what is expected.
         reference: rides of the training months; None when they cannot be read.
         whole_month: the rides are all trips of a month, so that their number tells.
         settings: the package's own when None.
-        beside: rides of all versions, for the errors by version and arm; `frame` when None.
+        since: unix seconds; the model's own rides before are left out too.
+        compare: with the errors of the other models, by version and arm.
         activity: of the log; None for published months, which are never silent.
     """
     held = Standard(card, reference, settings or monitor_settings())
     model = Version.of(card).ref
     verdicts = judge_frame(frame)  # with everybody's rides: a day is judged as a whole
-    own = (frame["model"] == model).to_numpy() if len(frame) else np.zeros(0, dtype=bool)
+    everybody = frame[verdicts == SCORED] if compare else None
+    own = _is_own(frame, model, since)
     frame, verdicts = frame[own], verdicts[own]
-    answered = frame[verdicts == SCORED]
-    errors = live_errors(answered, None if beside is None else scored(beside))
+    answered, hold = frame[verdicts == SCORED], hold_reason(frame, verdicts, held.settings)
+    errors = live_errors(answered, everybody)
     drifts, reasons = _judge_drifts(reference, frame, verdicts, whole_month)
-    reasons += _judge_rides(frame, verdicts, held, activity)
+    reasons += _judge_rides(frame, verdicts, held, hold, activity)
     if not whole_month and len(frame):
         reasons += _judge_newest(frame, answered, held)
     return Health(
         source, model, len(frame), len(answered), errors, drifts, sort_reasons(reasons),
-        count_truths(verdicts), hold_reason(frame, verdicts, held.settings),
-        _estimate(frame[verdicts == UNKNOWN], held), activity,
+        count_truths(verdicts), hold, _estimate(frame[verdicts == UNKNOWN], held), activity,
     )  # fmt: skip
 
 
+def _is_own(frame: pd.DataFrame, model: str, since: float) -> np.ndarray:
+    if frame.empty:
+        return np.zeros(0, dtype=bool)
+    own: np.ndarray = (frame["model"] == model).to_numpy()
+    return own & (frame["asked_at"] >= since).to_numpy() if since else own
+
+
 def _judge_rides(
-    frame: pd.DataFrame, verdicts: np.ndarray, held: Standard, activity: Activity | None
+    frame: pd.DataFrame,
+    verdicts: np.ndarray,
+    held: Standard,
+    hold: str | None,
+    activity: Activity | None,
 ) -> list[Reason]:
     """Judge which truths came, how right the answers were, and what is missing."""
     settings, answered = held.settings, frame[verdicts == SCORED]
     told = verdicts != UNKNOWN
     reasons = [
-        *_truth_reasons(frame, verdicts, held.card, settings),
+        *([Reason("truth", "watch", hold)] if hold else []),
+        *_outside_reasons(frame, verdicts, held.card, settings),
         *judge_amount(len(frame), len(answered), settings.min_answered),
         *_judge_errors(answered, held),
         *judge_selection(frame, told, settings.selection_watch, settings.selection_alarm),
@@ -377,26 +391,22 @@ def outside_share(card: Mapping[str, Any]) -> float | None:
     return max(count, 1) / rides if rides else None
 
 
-def _truth_reasons(
+def _outside_reasons(
     frame: pd.DataFrame, verdicts: np.ndarray, card: Mapping[str, Any], settings: MonitorSettings
 ) -> list[Reason]:
-    """Judge which true durations came: how many lie outside 1-60 min, or cannot be."""
-    hold = hold_reason(frame, verdicts, settings)
-    found = [Reason("truth", "watch", hold)] if hold else []
+    """Judge how many of the true durations that came lie outside 1-60 min."""
     usual, outside = outside_share(card), np.isin(verdicts, OUTSIDE)
     believable = outside | (verdicts == SCORED)
     if usual is None or believable.sum() < settings.min_answered:
-        return found
+        return []
     days = draws_for(frame["pickup_at"].to_numpy())
     share, low, _ = days.ratio(outside.astype("float64"), believable.astype("float64"))
     level = level_of(low / usual, settings.outside_ratio_watch, settings.outside_ratio_alarm)
-    if level != "ok":
-        text = (
-            f"{share:.1%} of the true durations lie outside "
-            f"{SHORTEST_MINUTES:g}-{LONGEST_MINUTES:g} min, {usual:.1%} did in the training months"
-        )
-        found.append(Reason("outside", level, text))
-    return found
+    text = (
+        f"{share:.1%} of the true durations lie outside "
+        f"{SHORTEST_MINUTES:g}-{LONGEST_MINUTES:g} min, {usual:.1%} did in the training months"
+    )
+    return [Reason("outside", level, text)] if level != "ok" else []
 
 
 def _judge_drifts(

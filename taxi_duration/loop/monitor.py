@@ -38,6 +38,7 @@ from taxi_duration.live.prediction_log import PredictionLog
 from taxi_duration.live.verdict import Verdict
 from taxi_duration.model.bundle import load_bundle
 from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.timestamps import iso_of
 
 log = logging.getLogger(__name__)
 
@@ -246,9 +247,11 @@ def check_live(version: Version, prediction_log: PredictionLog) -> Health:
     times = prediction_log.last_times()
     activity = Activity(times.ride, times.feedback, time.time())
     everybody = log_frame(prediction_log.answered(since=_recently()))
-    frame = recent_rides(version, prediction_log)
-    reference = _reference(model, card) if len(frame) else EMPTY
-    return check_health("live log", frame, card, reference, beside=everybody, activity=activity)
+    began = serving_since(version)
+    reference = _reference(model, card) if len(everybody) else EMPTY
+    return check_health(
+        "live log", everybody, card, reference, since=began, compare=True, activity=activity
+    )
 
 
 def recent_rides(version: Version, prediction_log: PredictionLog) -> pd.DataFrame:
@@ -281,9 +284,7 @@ def make_verdict(health: Health) -> Verdict:
 
 
 def _iso(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return None if seconds is None else iso_of(seconds)
 
 
 def _reference(model: DurationModel, card: Mapping[str, Any]) -> Sample | None:

@@ -70,7 +70,7 @@ def test_no_model_moves_the_truth():
 
 def test_versions_beside_are_judged_by_the_same_rule():
     both = with_outside(told_rides())
-    found = check_health("live log", both, card_of(0.05), EMPTY, beside=both)
+    found = check_health("live log", both, card_of(0.05), EMPTY, compare=True)
     rows = found.errors[found.errors["by"].isin(["version", "arm"])].set_index("group")["rows"]
     kept = scored(both)
     assert rows.to_dict() == {**kept["model"].value_counts(), **kept["arm"].value_counts()}

@@ -13,9 +13,11 @@ import pandas as pd
 import pytest
 from cards import make_card
 from msgspec.structs import replace
+from truth_sets import changed, feedback_rows, log_rows, told_rides
 
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.truths import OFF_BY_FACTOR
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, SourceUnreachableError
 from taxi_duration.evaluation.drift import Sample
@@ -169,7 +171,7 @@ def test_versions_and_arms_are_compared_beside_the_one_that_is_judged():
     """A challenger's rides are in the table, and the verdict is the champion's own."""
     challenger = live(error=20.0, model="green-duration:2", seed=1).assign(arm="challenger")
     both = pd.concat([live(), challenger])
-    found = check_health("live log", live(), CARD, sample_of(live(seed=9)), beside=both)
+    found = check_health("live log", both, CARD, sample_of(live(seed=9)), compare=True)
     table = found.errors.set_index(["by", "group"])
     assert table.loc[("arm", "challenger"), "mae"] == pytest.approx(16, rel=0.1)
     assert table.loc[("version", "green-duration:1"), "mae"] == found.overall()["mae"]
@@ -508,6 +510,25 @@ def test_live_health_knows_when_the_last_ride_and_feedback_came(home, trips):
     table = compare_estimate(found)
     assert list(table["rides"]) == [1, 1]
     assert table.loc["measured", "mae"] == pytest.approx(1.0)
+
+
+def test_few_rides_of_a_version_are_judged_by_the_whole_day_that_they_were_part_of(home, trips):
+    """A day told in too many minutes is found by all its rides; a small arm has too few."""
+    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    months = {"service": "green", "train_data": "2021-01", "val_data": "2021-02"}
+    card = save_bundle(
+        Version.of(CARD).folder, model, {**CARD, **months, "data_source": "sample"}, None
+    )
+    version, now = Version.of(card), time.time()
+    day = changed(told_rides(days=1), True, 2.4).assign(model="green-duration:2")
+    day.loc[::10, ["model", "model_sha256"]] = version.ref, version.sha256
+    day["received_at"] = now + np.arange(len(day))  # each told by itself
+    log = open_log()
+    log.add([replace(row, asked_at=now) for row in log_rows(day)])
+    log.add_feedback(feedback_rows(day))
+    found = monitor.check_live(version, log)
+    log.close()
+    assert (found.rides, found.answered, found.truths) == (20, 0, {OFF_BY_FACTOR: 20})
 
 
 def test_verdict_of_a_month_tells_what_is_missing_in_the_log():
