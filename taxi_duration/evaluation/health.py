@@ -260,7 +260,7 @@ def check_health(
     model = Version.of(card).ref
     verdicts = judge_frame(frame)  # with everybody's rides: a day is judged as a whole
     everybody = frame[verdicts == SCORED] if compare else None
-    own = _is_own(frame, model, since)
+    own = is_own(frame, model, since)
     frame, verdicts = frame[own], verdicts[own]
     answered, hold = frame[verdicts == SCORED], hold_reason(frame, verdicts, held.settings)
     errors = live_errors(answered, everybody)
@@ -274,7 +274,8 @@ def check_health(
     )  # fmt: skip
 
 
-def _is_own(frame: pd.DataFrame, model: str, since: float) -> np.ndarray:
+def is_own(frame: pd.DataFrame, model: str, since: float) -> np.ndarray:
+    """Return True for the rides that a model answered since then (unix seconds), shape (n,)."""
     if frame.empty:
         return np.zeros(0, dtype=bool)
     own: np.ndarray = (frame["model"] == model).to_numpy()

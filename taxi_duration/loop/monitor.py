@@ -29,6 +29,7 @@ from taxi_duration.evaluation.error_estimate import learn_errors
 from taxi_duration.evaluation.health import (
     Health,
     check_health,
+    is_own,
     monitor_settings,
     sort_reasons,
 )
@@ -248,7 +249,8 @@ def check_live(version: Version, prediction_log: PredictionLog) -> Health:
     activity = Activity(times.ride, times.feedback, time.time())
     everybody = log_frame(prediction_log.answered(since=_recently()))
     began = serving_since(version)
-    reference = _reference(model, card) if len(everybody) else EMPTY
+    rides = is_own(everybody, version.ref, began)
+    reference = _reference(model, card) if rides.any() else EMPTY
     return check_health(
         "live log", everybody, card, reference, since=began, compare=True, activity=activity
     )
