@@ -85,8 +85,14 @@ def dry_run() -> DryTurn:
     Raises:
         TaxiError: the turn would fail with it.
     """
+    with copy_of_home():
+        return turn_on_copy()
+
+
+def turn_on_copy() -> DryTurn:
+    """As `dry_run`, in a home that is a copy already; the turn changes that."""
     said: list[str] = []
-    with copy_of_home(), without_downloads():
+    with without_downloads():
         (environment.deployment_dir() / PAUSE_FILE).unlink(missing_ok=True)
         before = len(read_audit())
         world = DryWorld((), say=lambda _: None)

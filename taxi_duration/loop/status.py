@@ -22,7 +22,7 @@ from taxi_duration.live.deployment import Deployment, read_deployment, who_serve
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.live.verdict import read_verdict
 from taxi_duration.loop.approving import waiting
-from taxi_duration.loop.dry_run import copy_of_home, dry_run
+from taxi_duration.loop.dry_run import copy_of_home, turn_on_copy
 from taxi_duration.loop.monitor import DAY_SECONDS
 from taxi_duration.loop.pausing import read_pause
 from taxi_duration.loop.state import State, read_state
@@ -48,21 +48,21 @@ def read_status() -> dict[str, Any]:
             return None
 
     with copy_of_home():
-        deployment, state, turn = ask(read_deployment), ask(read_state), ask(dry_run)
-        lines = read_audit()
+        deployment, state, lines = ask(read_deployment), ask(read_state), read_audit()
         found = {
             "at": iso_of(time.time()),
             "serving": ask(lambda: _serving(deployment)),
             "loop": _loop(state),
             "paused": to_builtins(ask(read_pause)),
             "waiting": to_builtins(ask(waiting)),
-            "test": _test(deployment, [*lines, *(turn.lines if turn else [])]),
             "feedback": ask(_feedback),
             "verdict": ask(_verdict),
             "months": ask(lambda: _months(deployment, state)),
             "training": _training(lines),
-            "next_turn": turn.said if turn else None,
         }
+        turn = ask(turn_on_copy)  # the last: it changes the copy
+    found["test"] = _test(deployment, [*lines, *(turn.lines if turn else [])])
+    found["next_turn"] = turn.said if turn else None
     return {**found, "problems": list(dict.fromkeys(problems)), "commands": _commands(found)}
 
 
