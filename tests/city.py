@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 
 from taxi_duration.data.sample import make_sample_month
 from taxi_duration.data.trips import read_month
+from taxi_duration.domain.limits import LONGEST_FEEDBACK_MINUTES
 
 SLOWER, LATER = 1.12, np.timedelta64(3, "h")  # the new traffic: longer rides, other rush hours
 DAYS = 28
 LATE, NEVER = 0.05, 0.10  # shares of the feedback
 SPOILED_DAY = 10  # of which durations come in seconds
-MOST_MINUTES = 10_000  # that /feedback takes
 
 
 def publish(folder, month, slow):
@@ -43,7 +43,7 @@ def publish(folder, month, slow):
 class City:
     """Riders who ask without end, and say how long the ride took as soon as it is answered.
 
-    Their true durations are those of the file, 1 to 60 minutes.
+    Their true durations are those of the file's scored trips.
     """
 
     def __init__(self, address, path):
@@ -94,8 +94,8 @@ class City:
         connection.close()
 
     def give_feedback(self, connection, prediction_id, i, _dice):
-        truth = min(max(self.minutes[i] * self.pace, 1.0), 60.0)
-        self._post(connection, "/feedback", {"prediction_id": prediction_id, "duration": truth})
+        truth = {"prediction_id": prediction_id, "duration": self.minutes[i] * self.pace}
+        self._post(connection, "/feedback", truth)
 
     def _post(self, connection, path, content):
         headers = {"Content-Type": "application/json"}
@@ -129,7 +129,7 @@ class RealCity(City):
 
     def give_feedback(self, connection, prediction_id, i, dice):
         seconds = 60 if self.day[i] == SPOILED_DAY else 1
-        truth = min(self.minutes[i] * self.pace * seconds, MOST_MINUTES)
+        truth = min(self.minutes[i] * self.pace * seconds, LONGEST_FEEDBACK_MINUTES)
         content = {"prediction_id": prediction_id, "duration": truth}
         fate = dice.random()
         if fate < LATE:

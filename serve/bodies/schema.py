@@ -7,10 +7,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
+from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE, LONGEST_FEEDBACK_MINUTES
 
 MAX_MILES = 1_000_000  # meters recorded 244,152; above MAX_TRIP_MILES the model ignores it
-MAX_MINUTES = 10_000
 MAX_ID = 100  # characters
 YEARS = (2000, 2100)
 
@@ -27,7 +26,7 @@ ALLOWED = {
     f"{YEARS[1]}, New York local unless it has an offset",
     "ride_id": f"your own id of the ride, text or a whole number of at most {MAX_ID} characters",
     "prediction_id": f"an id that /predict gave, 1 to {MAX_ID} ASCII characters",
-    "duration": f"the true minutes, a number above 0 up to {MAX_MINUTES}",
+    "duration": f"the true minutes, a number above 0 up to {LONGEST_FEEDBACK_MINUTES}",
 }
 
 
@@ -107,7 +106,8 @@ class Feedback(msgspec.Struct):
         ),
     ]
     duration: Annotated[
-        float, Meta(gt=0, le=MAX_MINUTES, description=ALLOWED["duration"], examples=[18.5])
+        float,
+        Meta(gt=0, le=LONGEST_FEEDBACK_MINUTES, description=ALLOWED["duration"], examples=[18.5]),
     ]
 
 

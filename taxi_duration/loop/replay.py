@@ -16,6 +16,7 @@ import requests
 
 from taxi_duration import environment
 from taxi_duration.data.prepared import prepare_months
+from taxi_duration.domain.limits import LONGEST_FEEDBACK_MINUTES
 from taxi_duration.domain.months import Month, check_available, check_service, parse_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.truths import OUTSIDE, QUARANTINED, SCORED, judge_truths
@@ -23,7 +24,6 @@ from taxi_duration.errors import ReplayError, SettingError
 
 RIDES_AT_ONCE = 1_000  # of one request
 SECONDS = 60.0  # that one request may take
-LONGEST_TOLD = 10_000.0  # minutes that /feedback takes; it refuses 0 as well
 
 
 def replay_months(
@@ -114,7 +114,8 @@ def _play(session: requests.Session, url: str, service: str, trips: pd.DataFrame
     ]
     answers = _post(session, f"{url}/predict", asked)
     minutes = trips["duration"].to_numpy("float64")
-    minutes = np.where((minutes > 0) & (minutes <= LONGEST_TOLD), minutes, np.nan)
+    can_be_told = (minutes > 0) & (minutes <= LONGEST_FEEDBACK_MINUTES)  # else /feedback refuses
+    minutes = np.where(can_be_told, minutes, np.nan)
     feedback = [
         {"prediction_id": answer["prediction_id"], "duration": true}
         for answer, true in zip(answers, minutes.tolist(), strict=True)
