@@ -31,7 +31,7 @@ def plot_errors(errors: pd.DataFrame, about: str = "") -> Figure:
     """MAE (minutes) and coverage by group, with 95 % intervals over days.
 
     Args:
-        errors: as `monitor.live_errors`; an empty one gives a figure that says so.
+        errors: as `health.live_errors`; an empty one gives a figure that says so.
     """
     size = (12, 0.4 * max(len(errors), 3) + 1.8)
     figure, (left, right) = new_figure(1, 2, size=size, about=about)
