@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
@@ -21,12 +23,57 @@ T = TypeVar("T")
 
 BEFORE = "sha256_before"  # the field in which a line of JSON names the digest of the one before
 CHAINED, UNCHAINED, BROKEN = "chained", "unchained", "broken"
+# Of what is read at run time: more than a long life makes, and it fits the memory of a worker.
+MAX_BYTES = 256 << 20
+_KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
 MODEL_MAKING = ("domain", "data", "model", "evaluation", "training")  # shelves of the package
 
 
+def open_file(path: str | Path) -> BufferedReader:
+    """Open a file to read it; what is no file is refused, not waited for: a pipe has no end.
+
+    Raises:
+        ContentError: it is a folder, a pipe, a socket or a device.
+        OSError: it is not there or cannot be opened.
+    """
+    path = Path(path)
+    if not stat.S_ISREG(mode := path.stat().st_mode):  # opening a device may do something
+        raise ContentError(f"{path.name} is {kind_of(mode)}, no file")
+    # Not to wait, should it have become a pipe since.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(mode := os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ContentError(f"{path.name} is {kind_of(mode)}, no file")
+    return file
+
+
+def kind_of(mode: int) -> str:
+    """Say what a path is that is no file, from its `st_mode`."""
+    return _KINDS.get(stat.S_IFMT(mode), "of an unknown kind")
+
+
+def read_file(path: str | Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        ContentError: it is no file, or larger than that.
+        OSError: as `open_file`.
+    """
+    with open_file(path) as file:
+        # The size is looked at first: nothing is read of a file that is too large.
+        is_large = os.fstat(file.fileno()).st_size > max_bytes
+        content = b"" if is_large else file.read(max_bytes + 1)
+    if is_large or len(content) > max_bytes:
+        raise ContentError(f"{Path(path).name} is larger than {max_bytes:,} bytes")
+    return content
+
+
 def sha256_file(path: str | Path) -> str:
-    """Return the hex SHA-256 of a file's bytes."""
-    with Path(path).open("rb") as file:
+    """Return the hex SHA-256 of a file's bytes; raises as `open_file`."""
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -63,9 +110,9 @@ def write_json(path: str | Path, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
 
-def read_json(path: str | Path) -> Any:
-    """Return the parsed content of a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def read_json(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
+    """Return the parsed content of a JSON file; raises as `read_file`, and ValueError."""
+    return json.loads(read_file(path, max_bytes).decode())
 
 
 def typed(content: Any, kind: type[T], what: str = "") -> T:
@@ -188,10 +235,13 @@ def read_chain(path: str | Path) -> list[ChainedLine]:
     """Return the lines of a file of JSON lines, oldest first; none when there is no file.
 
     A line cut by a crash is left out, here and when the next line was chained.
+
+    Raises:
+        ContentError, OSError: as `read_file`.
     """
     path = Path(path)
     lines: list[ChainedLine] = []
-    for number, content in enumerate(path.read_bytes().split(b"\n") if path.exists() else (), 1):
+    for number, content in enumerate(read_file(path).split(b"\n") if path.exists() else (), 1):
         try:
             record = json.loads(content)
         except (ValueError, RecursionError):

@@ -57,6 +57,17 @@ class Answering:
         self.deadline = deadline
         self.log_problem: str | None = None
 
+    def check_log(self) -> None:
+        """Say whether rows are kept and get into the log.
+
+        Raises:
+            LogError: they do not, or nobody knows.
+        """
+        if self.log.is_watched:  # known already: nothing is waited for
+            self.log.check_writable()
+        else:
+            self.deadline.call(self.log.check_writable)
+
     def serving(self) -> Serving:
         """Return who answers.
 

@@ -25,7 +25,7 @@ def health_blueprint(answering: Answering) -> Blueprint:
         if answering.holder.serving is None:
             problems.append(answering.holder.problem or HOW_TO_DEPLOY)
         try:
-            answering.deadline.call(answering.log.check_writable)
+            answering.check_log()
         except LogError as error:
             problems.append(f"predictions are not logged: {error}")
         status, code = ("not ready", 503) if problems else ("ready", 200)

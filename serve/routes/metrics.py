@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from serve.core.answering import Answering
 from serve.core.instruments import Instruments, gauge, model_gauges
 from serve.core.live_page import activity_gauges, verdict_gauges
+from taxi_duration.errors import LogError
 
 
 def metrics_blueprint(answering: Answering, instruments: Instruments) -> Blueprint:
@@ -25,10 +26,7 @@ def metrics_blueprint(answering: Answering, instruments: Instruments) -> Bluepri
                     serving.ab_share if serving else 0.0)  # fmt: skip
         yield gauge("taxi_deployment_refused", "1 while a deployment cannot be served.",
                     float(answering.holder.problem is not None))  # fmt: skip
-        yield gauge("taxi_log_writable", "0 while predictions go unlogged.",
-                    float(answering.log_problem is None))  # fmt: skip
-        yield gauge("taxi_log_waiting_bytes", "Spool files not yet removed.",
-                    answering.log.waiting_bytes())  # fmt: skip
+        yield from _log_gauges(answering)
         yield from activity_gauges(answering)
         yield from verdict_gauges()
 
@@ -37,3 +35,17 @@ def metrics_blueprint(answering: Answering, instruments: Instruments) -> Bluepri
         return Response(instruments.render(states), content_type=CONTENT_TYPE_LATEST)
 
     return blueprint
+
+
+def _log_gauges(answering: Answering) -> Iterator[GaugeMetricFamily]:
+    """Yield what is so with the prediction log, as /ready says it in words."""
+    try:
+        answering.check_log()
+        writable = 1.0
+    except LogError:
+        writable = 0.0
+    yield gauge("taxi_log_writable", "0 while /ready says that the log is not well.", writable)
+    yield gauge("taxi_log_waiting_bytes", "Spool files not yet removed.",
+                answering.log.waiting_bytes())  # fmt: skip
+    yield gauge("taxi_log_waiting_seconds", "Since all rows that waited were last moved.",
+                answering.log.waiting_seconds())  # fmt: skip

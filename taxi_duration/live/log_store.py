@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from taxi_duration.errors import LogError
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+from taxi_duration.errors import ContentError, LogError
+from taxi_duration.files import open_file
+from taxi_duration.live.log_file import LogFile, open_log_file
 from taxi_duration.live.log_rows import (
     FailureRow,
     FeedbackResult,
@@ -25,7 +25,10 @@ from taxi_duration.live.log_rows import (
     PredictionRow,
     ShadowRow,
 )
-from taxi_duration.live.spool import folder_lock, is_free, spool_files, whole_lines
+from taxi_duration.live.spool import LOCK_FILE, folder_lock, is_free, spool_files, whole_lines
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
 
 logger = logging.getLogger(__name__)
 LOCK_SECONDS = 5.0  # how long a writer waits for another one of SQLite
@@ -36,6 +39,16 @@ _ROW_OF_TAG = {b"p": PredictionRow, b"m": PredictionColumns, b"s": ShadowRow, b"
 _DECODERS = {tag: msgspec.json.Decoder(row) for tag, row in _ROW_OF_TAG.items()}
 
 
+class Opened(NamedTuple):
+    """What a store has open; `file` is None for a server, which looks after its own files."""
+
+    engine: Engine
+    file: LogFile | None
+
+    def is_current(self) -> bool:
+        return self.file is None or self.file.is_current()
+
+
 class LogStore:
     """The SQL side. SQLAlchemy is imported on first use: it costs as much as Flask."""
 
@@ -43,79 +56,138 @@ class LogStore:
         self._url = url
         self._spool = spool
         self._lock = threading.RLock()
-        self._engine: Engine | None = None
+        self._draining = threading.Lock()
+        self._now: Opened | None = None
         self.is_local = url.startswith("sqlite")
 
     # --- connection ---------------------------------------------------------------------
 
     @contextmanager
-    def _begin(self) -> Iterator[Connection]:
-        """A transaction; whatever goes wrong in it is a LogError."""
-        from sqlalchemy.exc import SQLAlchemyError
+    def _begin(self, wanted: Opened | None = None, writes: bool = False) -> Iterator[Connection]:
+        """A transaction; whatever goes wrong in it is a LogError.
 
-        try:
-            with self._connected().begin() as connection:
+        Args:
+            wanted: what was open at the first of several transactions that belong together.
+            writes: what was written must lie where the next reader looks for it.
+        """
+        with _as_log_error():
+            opened = self._opened()
+            if wanted not in (None, opened):
+                raise LogError("the prediction log was replaced meanwhile")
+            with opened.engine.begin() as connection:
                 yield connection
-        except (SQLAlchemyError, OSError) as error:
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise LogError(f"the prediction log cannot be used: {reason}") from error
+            if writes and not opened.is_current():
+                raise LogError("the prediction log was deleted or replaced at this moment")
 
-    def _connected(self) -> Engine:
+    def _opened(self) -> Opened:
+        """Return what is open; opened anew where it is not any more what lies on the disk."""
         with self._lock:
-            if self._engine is None:
-                from taxi_duration.live.log_tables import make_engine
+            if self._now is not None and not self._now.is_current():
+                logger.error("the prediction log was deleted, replaced or overwritten")
+                if self._now.file is not None:
+                    self._now.file.let_go()
+                self._now = None
+            if self._now is None:
+                self._now = self._open()
+            return self._now
 
-                self._engine = make_engine(self._url, LOCK_SECONDS)
-            return self._engine
+    def _open(self) -> Opened:
+        if (path := _path_of(self._url)) is not None:
+            file = open_log_file(self._url, path, LOCK_SECONDS)
+            return Opened(file.engine, file)
+        from taxi_duration.live.log_tables import make_engine
+
+        return Opened(make_engine(self._url, LOCK_SECONDS), None)
 
     def close(self) -> None:
         with self._lock:
-            if self._engine is not None:
-                self._engine.dispose()
-                self._engine = None
+            now, self._now = self._now, None
+            if now is None:
+                return
+            if now.file is None:
+                now.engine.dispose()
+            elif now.is_current():
+                now.file.close()
+            else:
+                with _as_log_error():
+                    now.file.let_go()
 
-    def check_writable(self) -> None:
-        with self._begin() as connection:
-            from taxi_duration.live.log_tables import try_to_write
+    def check_file(self) -> None:
+        """Write what was committed into the file itself, as SQLite does when it sees fit.
 
-            try_to_write(connection)
+        Raises:
+            LogError: it cannot be written, though its -wal may be.
+        """
+        with _as_log_error(), self._lock:
+            if (file := self._opened().file) is not None:
+                for place in (file.path, file.path.parent):
+                    if not os.access(place, os.W_OK):  # what is open goes on, until it is not
+                        raise LogError(f"{place.name} may not be written any more")
+                file.checkpoint()
 
     # --- spool to store -----------------------------------------------------------------
 
-    def drain(self, wait: bool) -> int:
+    def drain(self, wait: bool) -> int | None:
+        """Move waiting lines and return how many; None when another process is at it."""
+        if self._now is not None:  # looked after whoever's turn it is to move
+            with _as_log_error():
+                self._opened()
         if not spool_files(self._spool):
             return 0
-        with self._lock, folder_lock(self._spool, wait) as mine:
-            return sum(map(self._drain_file, spool_files(self._spool))) if mine else 0
+        with (
+            _as_log_error(self._spool.name),
+            self._draining,
+            folder_lock(self._spool, wait) as mine,
+        ):
+            return self._drain_files() if mine else None
+
+    def _drain_files(self) -> int:
+        """Move all files; one that cannot be read keeps no other waiting."""
+        moved, problem = 0, None
+        for path in spool_files(self._spool):
+            try:
+                moved += self._drain_file(path)
+            except FileNotFoundError:
+                continue  # the folder was moved away or deleted at this moment
+            except (OSError, ContentError) as error:
+                problem = error
+        if problem is not None:
+            raise LogError(f"{self._spool.name}/ cannot be read: {problem}") from problem
+        return moved
 
     def _drain_file(self, path: Path) -> int:
         """Move one file's whole lines; remove it when its writer is gone and it is empty."""
         moved = 0
-        with path.open("rb") as file:
+        with _as_log_error():
+            store = self._opened()  # the offset is of this one, and of no other
+        with open_file(path) as file:
             ended = is_free(file.fileno())  # asked first: what comes after is not missed
-            offset = self._offset(path.name)
             # What comes meanwhile is left for the next time: following a busy writer would
             # mean a transaction for every few rows, and no end.
             size = os.fstat(file.fileno()).st_size
+            offset = self._offset(store, path.name)
+            if offset > size:  # somebody cut it; rows that come twice are kept once
+                offset = 0
             while offset < size and (lines := whole_lines(file.fileno(), offset)):
                 offset += len(lines)
                 content = lines.splitlines(keepends=True)
                 moved += len(content)
-                self._insert(path.name, content, offset)
+                self._insert(store, path.name, content, offset)
+                os.utime(self._spool / LOCK_FILE)
         if ended:
-            path.unlink()
-            self._forget(path.name)
+            self._forget(store, path.name)
+            path.unlink(missing_ok=True)
         return moved
 
-    def _offset(self, name: str) -> int:
+    def _offset(self, store: Opened, name: str) -> int:
         from taxi_duration.live.log_tables import spool_offsets
 
-        with self._begin() as connection:
+        with self._begin(store) as connection:
             query = spool_offsets.select().where(spool_offsets.c.name == name)
             row = connection.execute(query).first()
             return row.bytes if row else 0
 
-    def _insert(self, name: str, lines: list[bytes], offset: int) -> None:
+    def _insert(self, store: Opened, name: str, lines: list[bytes], offset: int) -> None:
         from taxi_duration.live import log_tables
 
         rows: dict[bytes, list[tuple[Any, ...]]] = {tag: [] for tag in _ROW_OF_TAG}
@@ -130,7 +202,12 @@ class LogStore:
             except (KeyError, ValueError):  # not ours, not JSON, or columns of several lengths
                 if line.strip():
                     rejected.append(line)
-        with self._begin() as connection:
+        if rejected:
+            logger.error("%d damaged lines of the spool are kept in %s", len(rejected),
+                         REJECTED_FILE)  # fmt: skip
+            with (self._spool / REJECTED_FILE).open("ab") as file:
+                file.writelines(rejected)
+        with self._begin(store, writes=True) as connection:
             for tag, table in (
                 (b"p", log_tables.predictions),
                 (b"s", log_tables.shadow_answers),
@@ -139,16 +216,11 @@ class LogStore:
                 names = _ROW_OF_TAG[tag].__struct_fields__
                 log_tables.insert_new(connection, table, names, rows[tag])
             log_tables.save_offset(connection, name, offset)
-        if rejected:
-            logger.error("%d damaged lines of the spool are kept in %s", len(rejected),
-                         REJECTED_FILE)  # fmt: skip
-            with (self._spool / REJECTED_FILE).open("ab") as file:
-                file.writelines(rejected)
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, store: Opened, name: str) -> None:
         from taxi_duration.live.log_tables import spool_offsets
 
-        with self._begin() as connection:
+        with self._begin(store, writes=True) as connection:
             connection.execute(spool_offsets.delete().where(spool_offsets.c.name == name))
 
     # --- queries ------------------------------------------------------------------------
@@ -161,7 +233,7 @@ class LogStore:
             prediction_id = row["prediction_id"]
             kept = {name: row[name] for name in ("prediction_id", "duration", "received_at")}
             first.setdefault(prediction_id, kept)
-        with self._begin() as connection:
+        with self._begin(writes=True) as connection:
             there = set(log_tables.known_ids(connection, list(first)))
             new = set()
             for chunk in _chunks([row for key, row in first.items() if key in there]):
@@ -187,7 +259,7 @@ class LogStore:
     def void_feedback(self, since: float, until: float, by: str, why: str) -> int:
         from taxi_duration.live import log_tables
 
-        with self._begin() as connection:
+        with self._begin(writes=True) as connection:
             return log_tables.void_feedback(connection, since, until, time.time(), by, why)
 
     def find_many(self, prediction_ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -250,6 +322,28 @@ class LogStore:
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
                 for table in (predictions, shadow_answers, feedback)
             }
+
+
+@contextmanager
+def _as_log_error(what: str = "the prediction log") -> Iterator[None]:
+    """Say in one line what goes wrong with it."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise LogError(f"{what} cannot be used: {reason}") from error
+
+
+def _path_of(url: str) -> Path | None:
+    """Return the file of a log on SQLite; None for one in memory or only read, and a server's."""
+    from sqlalchemy import make_url
+
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite" or address.query.get("mode") == "ro":
+        return None
+    return Path(address.database) if address.database else None
 
 
 def _chunks(items: list[Any]) -> Iterator[list[Any]]:

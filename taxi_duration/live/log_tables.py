@@ -169,11 +169,6 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=FULL")
 
 
-def try_to_write(connection: Connection) -> None:
-    """Start a write and take it back; raises what SQLAlchemy raises."""
-    connection.execute(spool_offsets.delete().where(spool_offsets.c.name == ""))
-
-
 def insert_new(
     connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:

@@ -11,13 +11,11 @@ the waiting rows first, and therefore sees everything answered on this host.
 from __future__ import annotations
 
 import logging
-import shutil
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -32,16 +30,10 @@ from taxi_duration.live.log_rows import (
     ShadowRow,
 )
 from taxi_duration.live.log_store import LogStore
+from taxi_duration.live.log_watch import DRAIN_SECONDS, LogWatch
 from taxi_duration.live.spool import DRAIN_ROWS, SpoolWriter, spool_files
 
-if TYPE_CHECKING:
-    pass
-
 logger = logging.getLogger(__name__)
-
-DRAIN_SECONDS = 0.5
-MIN_FREE_BYTES = 1_000_000
-
 
 _encode = msgspec.json.Encoder().encode
 
@@ -62,8 +54,7 @@ class PredictionLog:
     def __init__(self, url: str, spool: Path) -> None:
         self._spool = SpoolWriter(spool)
         self._store = LogStore(url, spool)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._watch = LogWatch(self._spool, self._store)
 
     # --- writing ------------------------------------------------------------------------
 
@@ -149,16 +140,18 @@ class PredictionLog:
         """
         return self._store.void_feedback(since, until, by, why)
 
+    @property
+    def is_watched(self) -> bool:
+        """True while a thread knows what `check_writable` says, so that nobody waits for it."""
+        return self._watch.has_looked
+
     def check_writable(self) -> None:
-        """Try both steps of a write.
+        """Say whether rows are kept and get into the store: as the thread last saw, else tried.
 
         Raises:
             LogError: says what cannot be written and why.
         """
-        self._spool.write(b"\n")
-        if shutil.disk_usage(self._spool.folder).free < MIN_FREE_BYTES:
-            raise LogError(f"the disk of {self._spool.folder.name}/ is full")
-        self._store.check_writable()
+        self._watch.check()
 
     # --- reading ------------------------------------------------------------------------
 
@@ -232,7 +225,11 @@ class PredictionLog:
         Raises:
             LogError: the store cannot be written; the rows wait on.
         """
-        return self._store.drain(wait)
+        return self._store.drain(wait) or 0
+
+    def waiting_seconds(self) -> float:
+        """Return how long ago all rows that waited were last moved; for a log that was started."""
+        return self._watch.waiting_seconds()
 
     def waiting_bytes(self) -> int:
         """Return the size of what the spool holds, moved or not; 0 when all is quiet."""
@@ -244,30 +241,16 @@ class PredictionLog:
 
     def start(self) -> None:
         """Let a background thread move rows twice a second, until `close`."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._drain_forever, daemon=True, name="drain")
-            self._thread.start()
+        self._watch.start()
 
     def close(self) -> None:
         """Stop the thread, move what waits and give the files back."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self._spool.close()
         try:
-            self.drain()
+            self._watch.close()
+            self._spool.close()
+            try:
+                self.drain()
+            finally:
+                self._store.close()
         except LogError as error:
             logger.warning("rows of the prediction log wait for the next start: %s", error)
-        self._store.close()
-
-    def _drain_forever(self) -> None:
-        failing = False
-        while not self._stop.wait(DRAIN_SECONDS):
-            try:
-                self.drain(wait=False)
-                failing = False
-            except LogError as error:
-                if not failing:  # once, not twice a second
-                    logger.warning("predictions wait in the spool: %s", error)
-                failing = True

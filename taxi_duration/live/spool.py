@@ -8,16 +8,13 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from taxi_duration.errors import LogError
 
-if TYPE_CHECKING:
-    pass
-
 SEGMENT_BYTES = 8_000_000  # a worker goes on in a new spool file after as many
+LOCK_FILE = ".lock"  # in the spool; who holds it sets its time at every step that moves rows
 DRAIN_ROWS = 2_000  # rows of one transaction: feedback never waits long for the lock
 
 
@@ -28,6 +25,8 @@ class SpoolWriter:
         self.folder = folder
         self._lock = threading.Lock()
         self._file: int | None = None
+        self._path = ""
+        self._identity: tuple[int, int] = (0, 0)
         self._pid = 0
         self._size = 0
 
@@ -38,16 +37,16 @@ class SpoolWriter:
             LogError: no space, no permission, no folder.
         """
         with self._lock:
+            is_new = self._file is None or self._is_over()
             try:
-                file = self._file
-                if file is None or self._is_over(file):
-                    file = self._open()
-                written = os.write(file, content)
-                self._size += written
-                if written != len(content):
-                    self.close()  # the cut line ends this file; the next one starts clean
-                    raise OSError("only a part could be written, the disk is full")
+                self._append(content, is_new)
             except OSError as error:
+                self._give_up()
+                if not is_new:  # a new file may be writable where this one is not any more
+                    with suppress(OSError):
+                        self._append(content, True)
+                        return
+                    self._give_up()
                 raise LogError(f"{self.folder.name}/ cannot be written: {error}") from error
 
     def close(self) -> None:
@@ -56,23 +55,45 @@ class SpoolWriter:
             os.close(self._file)
             self._file = None
 
-    def _is_over(self, file: int) -> bool:
-        """True when the file is full, another process's (after a fork), or was deleted."""
-        return (
-            self._size > SEGMENT_BYTES or self._pid != os.getpid() or os.fstat(file).st_nlink == 0
-        )
+    def _append(self, content: bytes, is_new: bool) -> None:
+        file = self._open() if is_new or self._file is None else self._file
+        written = os.write(file, content)
+        self._size += written
+        if written != len(content):  # the cut line ends this file; the next one starts clean
+            raise OSError("only a part could be written, the disk is full")
+
+    def _give_up(self) -> None:
+        """Close the file; an empty one is not left behind, or a full disk would be full of them."""
+        self.close()
+        if self._size == 0:
+            with suppress(OSError):
+                os.unlink(self._path)  # noqa: PTH108
+
+    def _is_over(self) -> bool:
+        """True when the file is full, another process's (after a fork), deleted or moved away."""
+        if self._size > SEGMENT_BYTES or self._pid != os.getpid():
+            return True
+        try:
+            status = os.stat(self._path)  # noqa: PTH116 (at every ride)
+        except OSError:
+            return True
+        return (status.st_dev, status.st_ino) != self._identity
 
     def _open(self) -> int:
         self.close()
+        self._path, self._size = "", 0
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"{time.time_ns():020d}-{secrets.token_hex(6)}"
-        hidden = self.folder / f".{name}"
+        hidden, path = self.folder / f".{name}", self.folder / f"{name}.spool"
+        self._path = str(hidden)
         file = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         self._file = file
         # The lock tells drainers that more may come. It is taken before they see the file.
         fcntl.flock(file, fcntl.LOCK_EX)
-        hidden.rename(self.folder / f"{name}.spool")
-        self._pid, self._size = os.getpid(), 0
+        status = os.fstat(file)
+        self._identity, self._pid = (status.st_dev, status.st_ino), os.getpid()
+        hidden.rename(path)
+        self._path = str(path)
         return file
 
 
@@ -102,14 +123,22 @@ def whole_lines(file: int, offset: int) -> bytes:
 
 @contextmanager
 def folder_lock(folder: Path, wait: bool) -> Iterator[bool]:
-    """Hold the only right to drain on this host; yields False when somebody else has it."""
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    """Hold the only right to drain on this host; yields False when somebody else has it.
+
+    The lock's time says when somebody last began, or moved rows.
+    """
+    # Not to hang where somebody put a pipe in its place.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+    file = os.open(folder / LOCK_FILE, flags, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        yield False
+    else:
+        os.utime(file)
+        yield True
+    finally:
+        os.close(file)
 
 
 def is_free(file: int) -> bool:

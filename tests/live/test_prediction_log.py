@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from log_samples import row
 from truth_sets import changed, feedback_rows, log_rows, told_rides, with_outside
 
 from taxi_duration import environment
@@ -29,33 +30,9 @@ from taxi_duration.evaluation.health import judge_frame
 from taxi_duration.live.log_rows import FailureRow, PredictionColumns, PredictionRow, ShadowRow
 from taxi_duration.live.log_store import REJECTED_FILE
 from taxi_duration.live.log_tables import make_engine, voided_feedback
-from taxi_duration.live.prediction_log import MIN_FREE_BYTES, PredictionLog, open_log
+from taxi_duration.live.log_watch import MIN_FREE_BYTES
+from taxi_duration.live.prediction_log import PredictionLog, open_log
 from taxi_duration.loop.monitor import log_frame
-
-
-def row(prediction_id: str, asked_at: float = 100.0, model: str = "green-duration:1", **other):
-    return PredictionRow(
-        **{
-            "prediction_id": prediction_id,
-            "ride_id": None,
-            "asked_at": asked_at,
-            "PULocationID": 10,
-            "DOLocationID": 50,
-            "pickup_at": "2021-02-01T08:30:00",
-            "trip_distance": 4.5,
-            "duration": 21.25,
-            "p10": 12.0,
-            "p50": 20.0,
-            "p90": 33.0,
-            "support": 7,
-            "used_distance": True,
-            "model": model,
-            "model_sha256": "ab" * 32,
-            "arm": "champion",
-            "latency_ms": 0.4,
-            **other,
-        }
-    )
 
 
 def shadow(prediction_id: str) -> ShadowRow:
@@ -372,7 +349,7 @@ import sys
 from pathlib import Path
 from taxi_duration.live.prediction_log import open_log
 sys.path[:0] = {tests!r}
-from test_prediction_log import row
+from log_samples import row
 log = open_log({url!r}, Path({spool!r}))
 log.start()
 for i in range(1_000_000):
@@ -408,9 +385,7 @@ def test_a_line_still_being_written_is_never_read_as_two(tmp_path, url):
 def test_what_was_written_before_kill_9_is_in_the_log(tmp_path):
     store = f"sqlite:///{tmp_path / 'live' / 'predictions.db'}"
     spool = tmp_path / "live" / "spool"
-    script = WRITER.format(
-        tests=[str(folder) for folder in Path(__file__).parents[:2]], url=store, spool=str(spool)
-    )
+    script = WRITER.format(tests=[str(Path(__file__).parents[1])], url=store, spool=str(spool))
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     last = -1
     while last < 3000:

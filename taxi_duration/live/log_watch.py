@@ -1,0 +1,151 @@
+"""The thread that moves rows into the prediction log and knows whether all is well with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+from taxi_duration.errors import LogError
+from taxi_duration.live.log_store import LOCK_SECONDS, LogStore
+from taxi_duration.live.spool import LOCK_FILE, SpoolWriter, spool_files
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 0.5
+# How often a quiet service writes, to know that it can: a write waits for the disk.
+PROBE_SECONDS = 2.0
+SILENT_SECONDS = 2 * LOCK_SECONDS  # without a sign of life; SQLite waits half of that for a lock
+MIN_FREE_BYTES = 1_000_000
+
+
+class LogWatch:
+    """Moves rows twice a second, from `start` to `close`.
+
+    Args:
+        spool: of this process.
+        store: of the log.
+    """
+
+    def __init__(self, spool: SpoolWriter, store: LogStore) -> None:
+        self._spool, self._store = spool, store
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._has_looked = False
+        self._found: str | None = None
+        self._looked_at = self._moved_at = self._lock_seen = time.monotonic()
+        self._lock_time = 0
+
+    def start(self) -> None:
+        """Look at once, then twice a second, in a thread."""
+        if self._thread is None:
+            self._moved_at = time.monotonic() - _age_of_oldest(self._spool.folder)
+            self._thread = threading.Thread(target=self._run, daemon=True, name="drain")
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread.
+
+        Raises:
+            LogError: it does not end: its store, or another process, holds it.
+        """
+        self._stop.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(SILENT_SECONDS)
+            if thread.is_alive():
+                raise LogError("the store of the prediction log does not answer")
+
+    @property
+    def has_looked(self) -> bool:
+        """True once the thread has looked."""
+        return self._thread is not None and self._has_looked
+
+    def check(self) -> None:
+        """Say what the last look found; without a thread, or before its first one, look now.
+
+        Raises:
+            LogError: what is wrong, or that nothing was found out for too long.
+        """
+        if not self.has_looked:
+            found = self.look(whole_way=True)
+        else:
+            found, silent = self._found, time.monotonic() - self._looked_at
+            if silent > SILENT_SECONDS and not self._is_moving():
+                found = f"the store of the prediction log has not answered for {silent:.0f} s"
+        if found is not None:
+            raise LogError(found)
+
+    def waiting_seconds(self) -> float:
+        """Return how long ago all rows that waited were last moved."""
+        return time.monotonic() - self._moved_at
+
+    def look(self, whole_way: bool) -> str | None:
+        """Move what waits; return what is wrong.
+
+        Args:
+            whole_way: send an empty line the way of a row, whether or not there are rows.
+        """
+        problems = []
+        steps = [self._probe_spool, self._move, self._store.check_file]
+        for step in steps if whole_way else [self._move]:
+            try:
+                step()
+            except LogError as error:
+                problems.append(str(error))
+        return "; ".join(dict.fromkeys(problems)) or None
+
+    def _probe_spool(self) -> None:
+        self._spool.write(b"\n")
+        folder = self._spool.folder
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError as error:
+            raise LogError(f"{folder.name}/ cannot be used: {error}") from error
+        if free < MIN_FREE_BYTES:
+            raise LogError(f"the disk of {folder.name}/ is full")
+        if not os.access(folder, os.W_OK):  # what is open goes on; the next file cannot be made
+            raise LogError(f"{folder.name}/ may not be written any more")
+
+    def _move(self) -> None:
+        if self._store.drain(wait=False) is not None:
+            self._moved_at = time.monotonic()
+        elif not self._is_moving():
+            raise LogError("another process holds the spool's lock and moves no rows")
+
+    def _is_moving(self) -> bool:
+        """True when some process moved rows within the last seconds: it set the lock's time."""
+        try:
+            at = (self._spool.folder / LOCK_FILE).stat().st_mtime_ns
+        except OSError:
+            at = 0
+        now = time.monotonic()
+        if at != self._lock_time:
+            self._lock_time, self._lock_seen = at, now
+        return now - self._lock_seen < SILENT_SECONDS
+
+    def _run(self) -> None:
+        probed_at = float("-inf")
+        while True:
+            is_due = self._found is not None or time.monotonic() >= probed_at + PROBE_SECONDS
+            probed_at = time.monotonic() if is_due else probed_at
+            try:
+                found = self.look(is_due)
+            except Exception as error:  # a thread that has ended would never say so
+                logger.exception("the prediction log could not be looked after")
+                found = f"the prediction log cannot be looked after: {error!r}"
+            if found and self._found is None:  # once, not twice a second
+                logger.warning("predictions wait in the spool: %s", found)
+            self._found, self._looked_at, self._has_looked = found, time.monotonic(), True
+            if self._stop.wait(DRAIN_SECONDS):
+                return
+
+
+def _age_of_oldest(spool: Path) -> float:
+    """Return how long ago the oldest file was begun that an earlier process left."""
+    began = [int(path.name.partition("-")[0]) / 1e9 for path in spool_files(spool)[:1]
+             if path.name.partition("-")[0].isdecimal()]  # fmt: skip
+    return max(time.time() - began[0], 0.0) if began else 0.0
