@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ class ApiError(Exception):
         message: what came and what is allowed.
         field: the field it is about.
         element: position in an array of rides, from 0.
+        headers: of the answer.
     """
 
     def __init__(
@@ -35,17 +37,21 @@ class ApiError(Exception):
         message: str,
         field: str | None = None,
         element: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         where = "" if element is None else f"element {element}: "
+        # What came is told in part, and may be what no UTF-8 can hold.
+        text = (where + message).encode("utf-8", "backslashreplace").decode()
         self.status = status
-        self.error = Error(
-            code, where + message, field, msgspec.UNSET if element is None else element
-        )
+        self.headers = headers or {}
+        self.error = Error(code, text, field, msgspec.UNSET if element is None else element)
 
     def response(self) -> Response:
         """Return the answer."""
-        return json_response(ErrorBody(self.error), self.status)
+        response = json_response(ErrorBody(self.error), self.status)
+        response.headers.extend(self.headers)
+        return response
 
 
 def json_response(content: Any, status: int = 200) -> Response:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections.abc import Iterator
 from math import isfinite
 from typing import Any
 
@@ -15,6 +17,8 @@ from serve.bodies.refusals import refused, shown
 from serve.bodies.schema import ALLOWED
 
 JSON_TYPES = re.compile(r"application/(json|[\w.-]+\+json)", re.ASCII)
+# UTF-8 has no half of a surrogate pair, so one can only come as an escape; whole pairs do too.
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(body: bytes, of_a_frame: bool = False) -> Any:
@@ -25,7 +29,8 @@ def read_json(body: bytes, of_a_frame: bool = False) -> Any:
         of_a_frame: as frames of pandas are sent: a bare `NaN` is null, infinities are numbers,
             which the check of their column refuses.
     Raises:
-        ApiError: not JSON, not UTF-8, a key twice, NaN or infinity, nested too deep.
+        ApiError: not JSON, not UTF-8, a key twice, NaN or infinity, nested too deep, a number of
+            thousands of digits, or a text that is none (half of a surrogate pair).
     """
     constants: list[str] = []
 
@@ -40,10 +45,17 @@ def read_json(body: bytes, of_a_frame: bool = False) -> Any:
     text = decode_text(body)
     try:
         content = json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
+        if _HALF.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
     except RecursionError:
         raise ApiError(400, "bad_json", "the body is nested too deeply") from None
-    except ValueError as error:
+    except UnicodeEncodeError as error:
+        raise _half_a_pair(content, error) from None
+    except json.JSONDecodeError as error:
         raise ApiError(400, "bad_json", f"the body is not JSON: {error}") from None
+    except ValueError:  # Python's own bound, against work that grows with the square
+        message = f"a number has more than {sys.get_int_max_str_digits()} digits"
+        raise ApiError(400, "bad_json", message) from None
     if constants:
         raise _not_finite(content, constants[0])
     return content
@@ -61,11 +73,31 @@ def require_json(request: Request) -> Any:
     return read_json(read_body(request))
 
 
+def _half_a_pair(content: Any, error: UnicodeEncodeError) -> ApiError:
+    """Return the error for a text that no UTF-8 can hold, by its field's name where it has one."""
+    half = f"\\u{ord(error.object[error.start]):04x}, half of a surrogate pair, which is no text"
+    for element, ride in _rides_of(content):
+        for field, value in ride.items():
+            if field in ALLOWED and isinstance(value, str) and not _is_text(value):
+                message = f"{field} has {half}; it must be {ALLOWED[field]}"
+                return ApiError(400, "bad_value", message, field, element)
+    return ApiError(400, "bad_json", f"the body has {half}")
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def _rides_of(content: Any) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    """The objects of a body, each with its position in the array if that is one."""
+    elements = list(enumerate(content)) if isinstance(content, list) else [(None, content)]
+    return ((element, ride) for element, ride in elements if isinstance(ride, dict))
+
+
 def _not_finite(content: Any, constant: str) -> ApiError:
     """Return the error for a NaN or infinity, by the name of its field where that has one."""
-    elements = list(enumerate(content)) if isinstance(content, list) else [(None, content)]
-    for element, ride in elements:
-        for field, value in ride.items() if isinstance(ride, dict) else ():
+    for element, ride in _rides_of(content):
+        for field, value in ride.items():
             if field in ALLOWED and isinstance(value, float) and not isfinite(value):
                 return refused(field, value, element)
     return ApiError(400, "bad_json", f"the body is not JSON: {constant} is not a JSON number")

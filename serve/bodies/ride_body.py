@@ -210,7 +210,8 @@ def parse_time(text: str, field: str, element: int | None = None) -> datetime:
     """
     try:
         asked = datetime.fromisoformat(text)
-        if YEARS[0] <= asked.year < YEARS[1]:
+        # A NUL ends the text for the C code below `fromisoformat`, whatever follows.
+        if YEARS[0] <= asked.year < YEARS[1] and "\0" not in text:
             return local_time(asked)
     except (ValueError, OverflowError):
         pass
