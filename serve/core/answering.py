@@ -13,6 +13,7 @@ import numpy as np
 from msgspec import UNSET
 
 from serve.bodies.errors import ApiError
+from serve.bodies.folders import without_folders
 from serve.bodies.reading import check_count
 from serve.bodies.ride_body import ManyRides
 from serve.bodies.schema import Interval, Reason, Ride, RideAnswer
@@ -76,7 +77,7 @@ class Answering:
         """
         serving = self.holder.serving
         if serving is None:
-            raise ApiError(503, "no_model", self.holder.problem or HOW_TO_DEPLOY)
+            raise ApiError(503, "no_model", without_folders(self.holder.problem or HOW_TO_DEPLOY))
         return serving
 
     def one(self, ride: Ride, pickup_at: datetime, explain: bool = False) -> RideAnswer:

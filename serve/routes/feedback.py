@@ -9,6 +9,7 @@ import numpy as np
 from flask import Blueprint, Response, request
 
 from serve.bodies.errors import ApiError, json_response
+from serve.bodies.folders import without_folders
 from serve.bodies.json_text import require_json
 from serve.bodies.reading import check_count
 from serve.bodies.ride_body import check
@@ -40,8 +41,9 @@ def feedback_blueprint(answering: Answering) -> Blueprint:
             result, answered = answering.deadline.call(_keep, answering.log, rows)
         except LogError as error:
             instruments.log_failures.inc()
+            why = without_folders(str(error))
             raise ApiError(
-                503, "log_unavailable", f"it may not be kept; send it again, safely: {error}"
+                503, "log_unavailable", f"it may not be kept; send it again, safely: {why}"
             ) from error
         instruments.unknown_feedback.inc(len(result.unknown))
         _measure(instruments, answered)

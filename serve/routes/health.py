@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from serve.bodies.errors import json_response
+from serve.bodies.folders import without_folders
 from serve.bodies.schema import State
 from serve.core.answering import Answering
 from serve.core.served_models import HOW_TO_DEPLOY
@@ -32,7 +33,7 @@ def health_blueprint(answering: Answering) -> Blueprint:
         # A refused deployment is worth a word, and no reason to send riders elsewhere.
         if answering.holder.serving is not None and answering.holder.problem:
             problems.append(answering.holder.problem)
-        return json_response(State(status, _version(answering), problems), code)
+        return json_response(State(status, _version(answering), without_folders(problems)), code)
 
     return blueprint
 

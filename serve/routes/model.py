@@ -1,10 +1,11 @@
-"""GET /model: the cards of what is serving."""
+"""GET /model: the cards of what is serving, without the folders that their months lay in."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response
 
 from serve.bodies.errors import json_response
+from serve.bodies.folders import without_folders
 from serve.bodies.schema import Served
 from serve.core.answering import Answering
 
@@ -20,12 +21,12 @@ def model_blueprint(answering: Answering) -> Blueprint:
         return json_response(
             Served(
                 serving.champion.version,
-                serving.champion.card,
-                challenger.card if challenger else None,
+                without_folders(serving.champion.card),
+                challenger and without_folders(challenger.card),
                 serving.ab_share,
                 serving.shadow,
                 serving.baking,
-                answering.holder.problem,
+                without_folders(answering.holder.problem),
             )
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from service_samples import make_card
+
 from taxi_duration.live.deployment import deploy_champion, set_challenger
 
 
@@ -26,6 +28,35 @@ def test_champion_that_bakes_is_told(registered, make_app):
     answer = make_app().test_client().get("/model").json
     assert (answer["model"], answer["challenger"]["version"]) == ("green-duration:2", 1)
     assert (answer["baking"], answer["shadow"], answer["ab_share"]) == (True, True, 0.0)
+
+
+def test_folders_of_the_training_machine_are_not_shown(make_app, models):
+    card = make_card(1, "LR")
+    lineage = card["months"]["train"][0]
+    for url, shown in (
+        ("/home/somebody/tlc data/green_2021-01.parquet", "green_2021-01.parquet"),
+        ("file:///srv/tlc/green_2021-01.parquet", "green_2021-01.parquet"),
+        (
+            "https://host/trip-data/green_2021-01.parquet",
+            "https://host/trip-data/green_2021-01.parquet",
+        ),
+        ("s3://bucket/trip-data/green.parquet", "s3://bucket/trip-data/green.parquet"),
+        (None, None),
+    ):
+        lineage["url"] = url
+        app = make_app(model=(models[1], {**card, "note": [f"read from {url} once"]}))
+        answer = app.test_client().get("/model").json["champion"]
+        assert answer["months"]["train"][0] == {**lineage, "url": shown}
+        assert "/home" not in answer["note"][0]
+        assert "/srv" not in answer["note"][0]
+
+
+def test_folders_of_the_server_are_not_shown_in_what_is_wrong(client, app):
+    app.extensions["taxi"].holder.problem = "cannot be read: [Errno 13] denied: '/srv/x/card.json'"
+    for path in ("/model", "/ready"):
+        text = client.get(path).text
+        assert "denied: 'card.json'" in text
+        assert "/srv" not in text
 
 
 def test_without_a_model_it_says_how_to_get_one(home, make_app):
