@@ -10,18 +10,20 @@ from flask.sessions import SessionInterface
 from werkzeug.routing import MapAdapter
 
 from serve import settings
-from serve.auth import require_key
+from serve.auth import guard_inside, require_key
 from serve.bodies.errors import add_error_handlers
 from serve.core.answering import Answering
 from serve.core.deadline import Deadline
 from serve.core.instruments import Instruments
 from serve.core.served_models import ModelHolder
+from serve.headers import add_headers
 from serve.routes.docs import docs_blueprint
 from serve.routes.feedback import feedback_blueprint
 from serve.routes.health import health_blueprint
 from serve.routes.invocations import invocations_blueprint, ping_blueprint
 from serve.routes.metrics import metrics_blueprint
 from serve.routes.model import model_blueprint
+from serve.routes.monitor import monitor_blueprint
 from serve.routes.pages import pages_blueprint
 from serve.routes.planning import planning_blueprint
 from serve.routes.predict import predict_blueprint
@@ -39,22 +41,15 @@ def create_app(
     """Return the service.
 
     Args:
-        config: over the environment's settings: `API_KEYS`, `MAX_CONTENT_LENGTH` (bytes),
-            `MAX_RIDES`, `LOG_SECONDS` (how long the log's store is waited for), `BACKGROUND`
-            (start threads now; gunicorn starts them after forking).
+        config: over the environment's settings: `API_KEYS`, `MONITOR_ACCESS`, `MAX_RIDES`,
+            `MAX_CONTENT_LENGTH` (bytes), `LOG_SECONDS` (patience with the log's store),
+            `BACKGROUND` (start threads now; gunicorn starts them after forking).
         model: a model and its card to serve whatever is deployed; default: what
             deployment.json says, followed as it changes.
         log: where predictions go; default as the environment says.
     """
     app = _Service(__name__)
-    app.config.update(
-        API_KEYS=settings.api_keys(),
-        MAX_CONTENT_LENGTH=settings.max_body_bytes(),
-        MAX_RIDES=settings.max_rides(),
-        LOG_SECONDS=LOG_SECONDS,
-        BACKGROUND=True,
-    )
-    app.config.update(config or {})
+    app.config.update(_from_environment() | dict(config or {}))
     instruments = Instruments()
     answering = Answering(
         ModelHolder(instruments, model),
@@ -65,6 +60,7 @@ def create_app(
     )
     app.extensions["taxi"] = answering
     add_error_handlers(app)
+    add_headers(app)
     _observe(app, instruments)
     _add_routes(app, answering, instruments)
     if app.config["BACKGROUND"]:
@@ -72,15 +68,32 @@ def create_app(
     return app
 
 
+def _from_environment() -> dict[str, Any]:
+    """What an app is set to when its maker says nothing else."""
+    return {
+        "API_KEYS": settings.api_keys(),
+        "MONITOR_ACCESS": settings.monitor_access(),
+        "MAX_CONTENT_LENGTH": settings.max_body_bytes(),
+        "MAX_RIDES": settings.max_rides(),
+        "LOG_SECONDS": LOG_SECONDS,
+        "BACKGROUND": True,
+    }
+
+
 def _add_routes(app: Flask, answering: Answering, instruments: Instruments) -> None:
-    """Add every endpoint; those that ask and give feedback want a key where there are some."""
+    """Add every endpoint; where there are keys, most want one (see `auth.py`)."""
+    keys, access = app.config["API_KEYS"], app.config["MONITOR_ACCESS"]
     for make in (predict_blueprint, invocations_blueprint, planning_blueprint, feedback_blueprint):
         keyed = make(answering)
-        require_key(keyed, app.config["API_KEYS"])
+        require_key(keyed, keys)
         app.register_blueprint(keyed)
-    for make in (ping_blueprint, model_blueprint, health_blueprint, pages_blueprint):
-        app.register_blueprint(make(answering))
-    app.register_blueprint(metrics_blueprint(answering, instruments))
+    metrics = metrics_blueprint(answering, instruments)
+    for inside in (model_blueprint(answering), monitor_blueprint(answering), metrics):
+        guard_inside(inside, keys, access)
+        app.register_blueprint(inside)
+    for make_open in (ping_blueprint, health_blueprint):
+        app.register_blueprint(make_open(answering))
+    app.register_blueprint(pages_blueprint())
     app.register_blueprint(docs_blueprint())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from taxi_duration.environment import is_on, positive
+from taxi_duration.environment import choice, is_on, positive
 
 HOST = "127.0.0.1"  # nobody else is let in unasked; the Dockerfile says 0.0.0.0
 PORT = 9696  # as in the public course
@@ -16,6 +16,8 @@ WORKERS = 2  # as many as a small machine has cores
 # A long array then holds up no single ride. More threads only contend for the interpreter's
 # lock: with four, half the requests a second.
 THREADS = 2
+# With keys, who may see /model, /metrics and /monitor without one: this machine alone.
+MONITOR_ACCESS = ("local", "key", "open")
 MAX_BODY_MB = 16  # MAX_RIDES rides as JSON, about 130 bytes each, and room
 MAX_RIDES = 100_000  # more than a month of green trips
 
@@ -56,6 +58,11 @@ def wait_for_model() -> bool:
 def api_keys() -> tuple[str, ...]:
     """`API_KEYS`: keys that may ask and give feedback, separated by commas; none: everybody."""
     return tuple(key.strip() for key in os.environ.get("API_KEYS", "").split(",") if key.strip())
+
+
+def monitor_access() -> str:
+    """`MONITOR_ACCESS`: who may look inside a service with keys: `local`, `key` or `open`."""
+    return choice("MONITOR_ACCESS", MONITOR_ACCESS)
 
 
 def max_body_bytes() -> int:

@@ -117,7 +117,7 @@ def needs_approval() -> bool:
     Raises:
         SettingError: any other value.
     """
-    return _choice("AUTO_APPROVE", ("auto", "manual")) == "manual"
+    return choice("AUTO_APPROVE", ("auto", "manual")) == "manual"
 
 
 def notify_urls() -> list[str]:
@@ -147,7 +147,7 @@ def data_mode() -> str:
     Raises:
         SettingError: any other value.
     """
-    return _choice("DATA", DATA_MODES)
+    return choice("DATA", DATA_MODES)
 
 
 def extra_features() -> Path | None:
@@ -165,11 +165,15 @@ def use_atlas() -> bool:
     Raises:
         SettingError: any other value.
     """
-    return _choice("ATLAS", ("auto", "none")) == "auto"
+    return choice("ATLAS", ("auto", "none")) == "auto"
 
 
-def _choice(name: str, allowed: tuple[str, ...]) -> str:
-    """The value of a setting that is one of a few words; the first of them when it is not set."""
+def choice(name: str, allowed: tuple[str, ...]) -> str:
+    """The value of a setting that is one of a few words; the first of them when it is not set.
+
+    Raises:
+        SettingError: any other value.
+    """
     choice = (os.environ.get(name) or allowed[0]).lower()
     if choice not in allowed:
         raise SettingError(f"{name} is {choice!r}; allowed are {', '.join(allowed)}")

@@ -18,9 +18,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 OPS = PROJECT / "ops"
 # Of the compose specification, those that may be wanted here: a misspelt one is none of them.
 SERVICE_KEYS = {
-    "build", "cap_drop", "command", "depends_on", "environment", "healthcheck", "image", "init",
-    "logging", "network_mode", "ports", "profiles", "read_only", "restart", "security_opt",
-    "tmpfs", "user", "volumes",
+    "build", "cap_drop", "command", "depends_on", "entrypoint", "environment", "healthcheck",
+    "image", "init", "logging", "network_mode", "ports", "profiles", "read_only", "restart",
+    "security_opt", "tmpfs", "user", "volumes",
 }  # fmt: skip
 METRIC = re.compile(r"\b(taxi_\w+)")
 ENDS_BY_ITSELF = "prepare"
@@ -190,13 +190,33 @@ def test_the_dashboard_asks_the_provisioned_source():
     assert source["url"] == "http://prometheus:9090"
 
 
+@pytest.mark.parametrize(
+    ("keys", "shown"), [("", ""), ("one", "one"), ("first,second", "first"), (" a , b", " a ")]
+)
+def test_prometheus_shows_the_service_a_key_where_it_wants_one(services, tmp_path, keys, shown):
+    config = yaml.safe_load((OPS / "prometheus" / "prometheus.yml").read_text())
+    file = config["scrape_configs"][0]["authorization"]["credentials_file"]
+    shell, option, script, *name = services["prometheus"]["entrypoint"]
+    written = tmp_path / "key"
+    here = script.replace("$$", "$").replace(file, str(written)).replace("/bin/prometheus", "echo")
+    run = subprocess.run(
+        [shell, option, here, *name, *services["prometheus"]["command"]],
+        env={"PATH": "/usr/bin:/bin", "API_KEYS": keys}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stdout.split() == services["prometheus"]["command"]
+    assert written.read_text() == shown  # Prometheus takes spaces off both ends
+    assert written.stat().st_mode & 0o077 == 0
+
+
 def test_prometheus_asks_the_service_where_it_listens():
     content = yaml.safe_load((OPS / "prometheus" / "prometheus.yml").read_text())
     targets = content["scrape_configs"][0]["static_configs"][0]["targets"]
     assert targets == ["serve:9696"]
 
 
-@pytest.mark.parametrize("arguments", [["rules", "alerts.yml"], ["config", "prometheus.yml"]])
+@pytest.mark.parametrize(
+    "arguments", [["rules", "alerts.yml"], ["config", "--syntax-only", "prometheus.yml"]]
+)
 def test_promtool_finds_nothing_wrong(arguments):
     if shutil.which("promtool") is None:
         pytest.skip("promtool (Debian's package prometheus) is not on this machine")

@@ -75,13 +75,13 @@ def require_json(request: Request) -> Any:
 
 def _half_a_pair(content: Any, error: UnicodeEncodeError) -> ApiError:
     """Return the error for a text that no UTF-8 can hold, by its field's name where it has one."""
-    half = f"\\u{ord(error.object[error.start]):04x}, half of a surrogate pair, which is no text"
+    half = f"\\u{ord(error.object[error.start]):04x}, half of a surrogate pair"
     for element, ride in _rides_of(content):
         for field, value in ride.items():
             if field in ALLOWED and isinstance(value, str) and not _is_text(value):
-                message = f"{field} has {half}; it must be {ALLOWED[field]}"
+                message = f"{field} is a text with {half}; it must be {ALLOWED[field]}"
                 return ApiError(400, "bad_value", message, field, element)
-    return ApiError(400, "bad_json", f"the body has {half}")
+    return ApiError(400, "bad_json", f"the body has a text with {half}")
 
 
 def _is_text(value: str) -> bool:

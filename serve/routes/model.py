@@ -22,7 +22,7 @@ def model_blueprint(answering: Answering) -> Blueprint:
             Served(
                 serving.champion.version,
                 without_folders(serving.champion.card),
-                challenger and without_folders(challenger.card),
+                without_folders(challenger.card) if challenger else None,
                 serving.ab_share,
                 serving.shadow,
                 serving.baking,

@@ -1,6 +1,6 @@
-"""GET / for riders and GET /monitor for operators: plain pages that need no other host.
+"""GET / for riders: a plain page that needs no other host, and the zones that it shows.
 
-They are empty forms; scripts fill them from the API, /zones and /monitor/data.
+Pages are empty forms; scripts fill them from the API, /zones and /monitor/data.
 """
 
 from __future__ import annotations
@@ -11,29 +11,11 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template
 
-from serve.bodies.errors import ApiError, json_response
-from serve.core.answering import Answering
-from serve.core.live_page import LivePage
+from serve.bodies.errors import json_response
+from serve.headers import PAGE_HEADERS
 from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
 from taxi_duration.domain.zones import zone_table
-from taxi_duration.live.verdict import page_path
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "connect-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-# An executed notebook brings its own styles and pictures; its scripts, which would ask other
-# hosts, do not run here.
-REPORT_HEADERS = {
-    **HEADERS,
-    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
-    "img-src data:; font-src data:; frame-ancestors 'none'",
-}
 FIGURES = ("longitude", "latitude", "area_km2")
 ZONES_SECONDS = 3600  # browsers may keep the zones; they change with a new version only
 
@@ -41,13 +23,12 @@ ZONES_SECONDS = 3600  # browsers may keep the zones; they change with a new vers
 def page(template: str, **values: Any) -> Response:
     """Return a rendered page with the headers that keep it to itself."""
     return Response(render_template(template, **values), content_type="text/html; charset=utf-8",
-                    headers=HEADERS)  # fmt: skip
+                    headers=PAGE_HEADERS)  # fmt: skip
 
 
-def pages_blueprint(answering: Answering) -> Blueprint:
+def pages_blueprint() -> Blueprint:
     """Return the blueprint."""
     blueprint = Blueprint("pages", __name__)
-    live = LivePage(answering)
 
     @blueprint.get("/")
     def index() -> Response:
@@ -57,25 +38,6 @@ def pages_blueprint(answering: Answering) -> Blueprint:
     def zones() -> Response:
         response = json_response(list_zones())
         response.headers["Cache-Control"] = f"public, max-age={ZONES_SECONDS}"
-        return response
-
-    @blueprint.get("/monitor")
-    def monitor() -> Response:
-        return page("monitor.html")
-
-    @blueprint.get("/monitor/report")
-    def report() -> Response:
-        try:
-            content = page_path().read_bytes()
-        except OSError:
-            message = "there is no report yet; `python pipeline.py monitor` makes one"
-            raise ApiError(404, "no_report", message) from None
-        return Response(content, content_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
-
-    @blueprint.get("/monitor/data")
-    def monitor_data() -> Response:
-        response = json_response(live.content())
-        response.headers["Cache-Control"] = "no-store"
         return response
 
     return blueprint

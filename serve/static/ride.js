@@ -67,6 +67,7 @@ async function submit(event) {
     // The reasons come along: asking for them later would be a second prediction in the log.
     showAnswer(await ask("/predict?explain=true", ride), ride);
     remember(ride);
+    if (!byId("model").textContent) showModel(); // it may need the key that there is now
     await showDay(ride);
   } catch (error) {
     refuse(error);
@@ -230,7 +231,7 @@ async function showModel() {
     byId("model").textContent = `Model ${champion.name}:${champion.version} (${champion.model_kind}), learned from ` +
       `${sample ? "the built-in sample" : "real TLC trips"}${months}.${trouble ? ` ${trouble}` : ""}`;
   } catch (error) {
-    say(byId("source"), error.message);
+    if (error.status !== 401) say(byId("source"), error.message);
   }
 }
 

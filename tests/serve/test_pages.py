@@ -36,6 +36,44 @@ def test_pages_carry_headers_that_keep_them_to_themselves(client, path):
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
+@pytest.mark.parametrize(
+    ("verb", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("GET", "/static/ride.js", 200),
+        ("GET", "/static/nothing.js", 404),
+        ("GET", "/nothing", 404),
+        ("PUT", "/predict", 405),
+        ("POST", "/predict", 415),
+        ("OPTIONS", "/predict", 200),
+        ("GET", "/health", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/model", 200),
+        ("GET", "/monitor/data", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/profile", 400),
+    ],
+)
+def test_every_answer_carries_headers_against_misuse(home, client, verb, path, status):
+    response = client.open(path, method=verb)
+    assert response.status_code == status
+    headers = response.headers
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert len(set(headers.keys())) == len(headers)  # none twice, as browsers then take the worse
+
+
+def test_a_failure_of_ours_carries_them_too(client, app, monkeypatch):
+    monkeypatch.setattr(app.extensions["taxi"], "one", lambda *_: 1 / 0)
+    response = client.post("/predict", json=RIDE)
+    assert response.status_code == 500
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
 @pytest.mark.parametrize("path", ["/", "/monitor", "/docs"])
 def test_pages_hold_no_script_or_style_that_their_policy_forbids(client, path):
     text = client.get(path).text

@@ -70,7 +70,7 @@ def test_half_a_surrogate_pair_is_refused_in_words(client, path, content):
 def test_the_refusal_names_the_field_and_the_element(client):
     error = post(client, "/predict", [UNREAD, {**UNREAD, "ride_id": HALF}]).json["error"]
     assert (error["code"], error["field"], error["element"]) == ("bad_value", "ride_id", 1)
-    assert error["message"].startswith("element 1: ride_id has \\ud800")
+    assert error["message"].startswith("element 1: ride_id is a text with \\ud800")
     error = post(client, "/predict", {**UNREAD, HALF: 1}).json["error"]
     assert (error["code"], error["field"]) == ("bad_json", None)
 

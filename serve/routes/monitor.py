@@ -1,0 +1,37 @@
+"""GET /monitor for operators, what it shows (/monitor/data), and the last whole report."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from serve.bodies.errors import ApiError, json_response
+from serve.core.answering import Answering
+from serve.core.live_page import LivePage
+from serve.headers import REPORT_HEADERS
+from serve.routes.pages import page
+from taxi_duration.live.verdict import page_path
+
+
+def monitor_blueprint(answering: Answering) -> Blueprint:
+    """Return the blueprint."""
+    blueprint = Blueprint("monitor", __name__)
+    live = LivePage(answering)
+
+    @blueprint.get("/monitor")
+    def monitor() -> Response:
+        return page("monitor.html")
+
+    @blueprint.get("/monitor/report")
+    def report() -> Response:
+        try:
+            content = page_path().read_bytes()
+        except OSError:
+            message = "there is no report yet; `python pipeline.py monitor` makes one"
+            raise ApiError(404, "no_report", message) from None
+        return Response(content, content_type="text/html; charset=utf-8", headers=REPORT_HEADERS)
+
+    @blueprint.get("/monitor/data")
+    def data() -> Response:
+        return json_response(live.content())
+
+    return blueprint
