@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,24 +10,60 @@ from serve import settings
 from taxi_duration import environment
 from taxi_duration.errors import TaxiError
 
+# In memory where that is possible: works on a read-only root, and no disk can stall a worker.
+SHARED = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
 
 def main() -> int:
-    """Run gunicorn with our settings; further arguments go to gunicorn."""
+    """Load the application once, then serve it until a signal."""
+    if len(sys.argv) > 1:
+        print("python -m serve takes no arguments: HOST, PORT, WORKERS, … are read from the "
+              "environment (docs/reference.md)", file=sys.stderr)  # fmt: skip
+        return 2
     try:
         if not settings.wait_for_model() and not _is_deployed():
             from serve.core.served_models import HOW_TO_DEPLOY
 
             print(HOW_TO_DEPLOY, file=sys.stderr)
             return 1
-        from gunicorn.app.wsgiapp import WSGIApplication
+        made = _share_metrics()
+        try:
+            _serve()
+        finally:
+            if made:
+                from serve.core.metrics_folder import remove_folder
 
-        conf = Path(__file__).with_name("gunicorn_conf.py")
-        sys.argv = ["gunicorn", "-c", str(conf), *sys.argv[1:]]
-        WSGIApplication("%(prog)s [OPTIONS]", prog="serve").run()
-    except TaxiError as error:
+                remove_folder(made)
+    except (TaxiError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _serve() -> None:
+    from serve.app import create_app
+    from serve.server.processes import serve
+    from taxi_duration.logs import log_to_stdout
+
+    log_to_stdout()
+    serve(create_app({"BACKGROUND": False}))
+
+
+def _share_metrics() -> str | None:
+    """Tell where workers share their metrics; return the folder if it was made for that."""
+    from serve.core.metrics_folder import make_folder
+
+    folder = settings.metrics_dir()
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return None
+    try:
+        made = make_folder(SHARED)
+    except OSError as error:
+        print(f"metrics are not shared among workers: {error}", file=sys.stderr)
+        return None
+    settings.share_metrics_in(made)
+    return made
 
 
 def _is_deployed() -> bool:

@@ -11,12 +11,12 @@ from werkzeug.routing import MapAdapter
 
 from serve import settings
 from serve.auth import guard_inside, require_key
-from serve.bodies.errors import add_error_handlers
+from serve.bodies.errors import JSON, add_error_handlers
 from serve.core.answering import Answering
 from serve.core.deadline import Deadline
 from serve.core.instruments import Instruments
 from serve.core.served_models import ModelHolder
-from serve.headers import add_headers
+from serve.headers import HEADERS, add_headers
 from serve.routes.docs import docs_blueprint
 from serve.routes.feedback import feedback_blueprint
 from serve.routes.health import health_blueprint
@@ -26,10 +26,11 @@ from serve.routes.model import model_blueprint
 from serve.routes.monitor import monitor_blueprint
 from serve.routes.pages import pages_blueprint
 from serve.routes.planning import planning_blueprint
-from serve.routes.predict import predict_blueprint
+from serve.routes.predict import predict_blueprint, predict_json
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 from taxi_duration.model.duration_model import DurationModel
 
+REFUSED = "taxi.refused"  # in a request's environ: the error that the server refuses it with
 LOG_SECONDS = 10.0  # twice as long as one writer of SQLite waits for another
 
 
@@ -43,7 +44,7 @@ def create_app(
     Args:
         config: over the environment's settings: `API_KEYS`, `MONITOR_ACCESS`, `MAX_RIDES`,
             `MAX_CONTENT_LENGTH` (bytes), `LOG_SECONDS` (patience with the log's store),
-            `BACKGROUND` (start threads now; gunicorn starts them after forking).
+            `BACKGROUND` (start threads now; `python -m serve` starts them after forking).
         model: a model and its card to serve whatever is deployed; default: what
             deployment.json says, followed as it changes.
         log: where predictions go; default as the environment says.
@@ -111,8 +112,31 @@ def close_app(app: Flask) -> None:
     answering.log.close()
 
 
+def quick_predict(app: Flask) -> Callable[[bytes], tuple[list[tuple[str, str]], bytes]]:
+    """Return what answers the JSON body of /predict as the app does, without Flask around it.
+
+    Flask's requests, responses and routing take longer than a ride. What this raises is to be
+    answered by the app, see `REFUSED`.
+    """
+    answering: Answering = app.extensions["taxi"]
+    headers = [("Content-Type", JSON), *HEADERS.items()]
+
+    def answer(body: bytes) -> tuple[list[tuple[str, str]], bytes]:
+        content = predict_json(answering, body)
+        answering.instruments.count_request("predict.predict", 200)
+        return headers, content
+
+    return answer
+
+
 def _observe(app: Flask, instruments: Instruments) -> None:
-    """Count every answer."""
+    """Count every answer, also those that refuse what the server could not take."""
+
+    @app.before_request
+    def refuse() -> None:
+        refusal = request.environ.get(REFUSED)
+        if refusal is not None:
+            raise refusal
 
     @app.after_request
     def count(response: Response) -> Response:

@@ -15,7 +15,7 @@ from serve.bodies.schema import Error, ErrorBody
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 500: "internal"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 500: "internal"}
 
 
 class ApiError(Exception):
@@ -80,9 +80,6 @@ def add_error_handlers(app: Flask) -> None:
             message = f"{request.method} is not possible at {request.path[:80]}"
             if methods:
                 message += f"; it takes {methods}"
-        if status == 413:
-            megabytes = (app.config["MAX_CONTENT_LENGTH"] or 0) / 1e6
-            message = f"the body is too large; at most {megabytes:g} MB are allowed"
         response = ApiError(status, _CODES.get(status, "bad_request"), message).response()
         if status == 405 and methods:
             response.headers["Allow"] = methods

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-import time
-from contextlib import suppress
-from typing import Any
-
 from flask import Request
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from serve.bodies.errors import ApiError
-
-# How much of a body that is refused is read all the same, in parts.
-UNREAD_BYTES, UNREAD_PART, UNREAD_SECONDS = 100_000_000, 1_000_000, 5.0
 
 
 def media_type(request: Request) -> str:
@@ -49,55 +40,40 @@ def decode_text(body: bytes) -> str:
 def read_body(request: Request) -> bytes:
     """Return the whole body, as large as it may be.
 
-    It is read from the server, which ends it where it ends: werkzeug's limit is a Python loop
-    around that, and takes the first part of a chunked body that is too large for all of it.
+    Our own server has received it before anybody is called (`serve.server.intake`). Another
+    one ends it where it ends: werkzeug's limit is a Python loop around that, and takes the
+    first part of a chunked body that is too large for all of it.
 
     Raises:
-        RequestEntityTooLarge: it is larger.
-        ApiError: it stopped arriving, or did not arrive whole.
+        ApiError: it is larger, or did not arrive whole.
     """
     length, most = request.content_length, request.max_content_length
     assert most is not None  # the factory sets it
     if length is None and not request.environ.get("wsgi.input_terminated"):
         return b""
-    if length is None or length <= most:
-        body = _read(request.environ, most + 1 if length is None else length)
-        if length is not None and len(body) < length:
-            raise ApiError(400, "bad_body", f"{len(body)} bytes came, {length} were announced")
-        if len(body) <= most:
-            return body
-    _read_on(request.environ)
-    raise RequestEntityTooLarge
-
-
-def _read(environ: dict[str, Any], n: int) -> bytes:
+    if length is not None and length > most:
+        raise too_large(most)
     try:
-        return environ["wsgi.input"].read(n)
-    except BlockingIOError:  # see `serve.worker`
-        _hang_up(environ)
-        raise ApiError(408, "timeout", "the body stopped arriving") from None
+        body: bytes = request.environ["wsgi.input"].read(most + 1 if length is None else length)
     except OSError as error:  # the client is gone, or its chunks are none
         raise ApiError(400, "bad_body", f"the body cannot be read: {error}") from None
+    if length is not None and len(body) < length:
+        raise not_whole(len(body), length)
+    if len(body) > most:
+        raise too_large(most)
+    return body
 
 
-def _read_on(environ: dict[str, Any]) -> None:
-    """Let a client finish sending, within limits: before that many do not look for an answer."""
-    until = time.monotonic() + UNREAD_SECONDS
-    left = UNREAD_BYTES
-    with suppress(OSError):
-        while left > 0 and time.monotonic() < until:
-            part = environ["wsgi.input"].read(UNREAD_PART)
-            if not part:
-                return
-            left -= len(part)
-    _hang_up(environ)
+def too_large(most: int) -> ApiError:
+    """Return the error for a body of more bytes than allowed."""
+    message = f"the body is too large; at most {most / 1e6:g} MB are allowed"
+    return ApiError(413, "too_large", message)
 
 
-def _hang_up(environ: dict[str, Any]) -> None:
-    """Receive no more: gunicorn would wait for the rest again, to use the connection again."""
-    if "gunicorn.socket" in environ:
-        with suppress(OSError):  # it is closed
-            environ["gunicorn.socket"].shutdown(socket.SHUT_RD)
+def not_whole(came: int, announced: int | None) -> ApiError:
+    """Return the error for a body that ended too early."""
+    what = "its end did not" if announced is None else f"{announced} were announced"
+    return ApiError(400, "bad_body", f"{came} bytes came, {what}")
 
 
 def wrong_type(kind: str, *allowed: str) -> ApiError:

@@ -9,7 +9,7 @@ from serve.bodies.errors import JSON, ApiError
 from serve.bodies.json_text import JSON_TYPES
 from serve.bodies.parquet import PARQUET_TYPES, read_rides
 from serve.bodies.reading import media_type, read_body, wrong_type
-from serve.bodies.ride_body import ManyRides, parse_rides
+from serve.bodies.ride_body import CheckedRide, ManyRides, parse_rides
 from serve.bodies.schema import RideAnswer
 from serve.core.answering import Answering
 
@@ -27,22 +27,30 @@ def predict_blueprint(answering: Answering) -> Blueprint:
         if kind != JSON or "HTTP_CONTENT_ENCODING" in request.environ:
             kind = media_type(request)
         if kind == JSON or JSON_TYPES.fullmatch(kind):
-            rides = parse_rides(read_body(request), answering.max_rides)
+            content = predict_json(answering, read_body(request), _wants_reasons())
         elif kind in PARQUET_TYPES:
             rides = read_rides(read_body(request), answering.max_rides)
+            content = _encode(_answers(answering, rides, _wants_reasons()))
         else:
             raise wrong_type(kind, JSON, PARQUET_TYPES[0])
-        explain = _wants_reasons()
-        answers: RideAnswer | list[RideAnswer]
-        if not isinstance(rides, ManyRides):
-            answers = answering.one(*rides, explain)
-        elif explain:
-            answers = [answering.one(*ride, explain) for ride in rides.each()]
-        else:
-            answers = answering.many(rides)
-        return Response(_encode(answers), content_type=JSON)
+        return Response(content, content_type=JSON)
 
     return blueprint
+
+
+def predict_json(answering: Answering, body: bytes, explain: bool = False) -> bytes:
+    """Return the answer to a JSON body, as JSON; an ApiError says what is wrong with it."""
+    return _encode(_answers(answering, parse_rides(body, answering.max_rides), explain))
+
+
+def _answers(
+    answering: Answering, rides: CheckedRide | ManyRides, explain: bool
+) -> RideAnswer | list[RideAnswer]:
+    if not isinstance(rides, ManyRides):
+        return answering.one(*rides, explain)
+    if explain:
+        return [answering.one(*ride, explain) for ride in rides.each()]
+    return answering.many(rides)
 
 
 def _wants_reasons() -> bool:

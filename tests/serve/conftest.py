@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from running import PROJECT, Running, free_port
 from service_samples import make_card, make_rides
 
 from serve import create_app
@@ -87,3 +92,36 @@ def metric(client):
         return 0.0
 
     return read
+
+
+@pytest.fixture
+def start(home, tmp_path) -> Iterator:
+    """Start services that are stopped after the test."""
+    running: list[Running] = []
+
+    def start(*arguments: str, wait: bool = True, **settings: str) -> Running:
+        port = free_port()
+        output = tmp_path / f"serve-{len(running)}.log"
+        with output.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "serve", *arguments],
+                cwd=PROJECT,
+                env={**os.environ, "HOST": "127.0.0.1", "PORT": str(port), **settings},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        service = Running(port, process, output)
+        running.append(service)
+        deadline = time.monotonic() + 60
+        while wait and time.monotonic() < deadline and process.poll() is None:
+            try:
+                service.ask("/health", verb="GET")
+                break
+            except OSError:
+                time.sleep(0.05)
+        return service
+
+    yield start
+    for service in running:
+        service.process.terminate()
+        service.process.wait(timeout=40)

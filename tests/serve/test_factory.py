@@ -68,7 +68,7 @@ def test_the_service_needs_none_of_the_training_libraries(models):
     import sys
 
     banned = "pandas,scipy,sklearn,xgboost,mlflow,pyarrow,matplotlib,papermill,filelock,arro3"
-    script = "import sys, serve.app, serve.worker, taxi_duration.live.log_tables\n"
+    script = "import sys, serve.app, serve.server.processes, taxi_duration.live.log_tables\n"
     script += f"print([m for m in {banned!r}.split(',') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr

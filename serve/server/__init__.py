@@ -1,0 +1,1 @@
+"""How the service listens: processes, connections, bodies. The application behind is plain WSGI."""

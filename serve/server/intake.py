@@ -1,0 +1,200 @@
+"""Bodies off the wire, whole before anybody is called; no thread waits for one.
+
+Written for granian's RSGI, whose futures end on the one thread that calls us, see `worker`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from typing import IO, Any
+
+from serve.bodies.errors import ApiError
+from serve.bodies.reading import not_whole, too_large
+
+WHOLE_BYTES = 1_000_000  # an announced body up to this is held in memory, a larger one in a file
+HELD_BYTES = 500_000_000  # of all bodies that are on their way, in files
+# How much of a body that is refused is read all the same: before that many clients do not look
+# for an answer.
+UNREAD_BYTES, UNREAD_SECONDS = 100_000_000, 5.0
+LOOK_SECONDS = 0.5  # between looks for those whose time is over
+
+Body = bytes | IO[bytes]
+Then = Callable[[Body, ApiError | None], None]
+
+
+class Intake:
+    """Receives bodies, each within a size and a time.
+
+    Args:
+        most: bytes of one body.
+        seconds: from a head to the last byte of its body.
+    """
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self.most = most
+        self.seconds = seconds
+        self.held = 0
+        self.arrivals: set[Arrival] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="bodies")
+        self._thread.start()
+
+    def receive(self, proto: Any, headers: Any, then: Then) -> None:
+        """Call `then` with the body when it is whole, or with why it is refused."""
+        length = None if "transfer-encoding" in headers else int(headers["content-length"])
+        if length == 0:
+            then(b"", None)
+        elif length is not None and length > self.most and "expect" in headers:
+            then(b"", too_large(self.most))  # it waits for a word before it sends
+        else:
+            Arrival(self, proto, then, length, "trailer" in headers).start()
+
+    def hurry(self) -> None:
+        """The service stops: who is still sending has little time left."""
+        until = time.monotonic() + UNREAD_SECONDS
+        for arrival in list(self.arrivals):
+            arrival.until = min(arrival.until, until)
+
+    def close(self) -> None:
+        """Stop looking at the time."""
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            self.look(time.monotonic())
+
+    def look(self, now: float) -> None:
+        """Refuse the bodies whose time is over."""
+        for arrival in list(self.arrivals):
+            if arrival.until < now:
+                arrival.give_up()
+
+
+class Arrival:
+    """One body on its way.
+
+    Args:
+        length: bytes announced; None for a body in chunks.
+        trailed: the head announced fields after the last chunk.
+    """
+
+    def __init__(
+        self, intake: Intake, proto: Any, then: Then, length: int | None, trailed: bool
+    ) -> None:
+        self.until = time.monotonic() + intake.seconds
+        self._intake, self._proto, self._then = intake, proto, then
+        self._length, self._trailed = length, trailed
+        self._size = self._held = self._empty = 0
+        self._file: IO[bytes] | None = None
+        self._future: Any = None
+        self._chunks: Any = None
+        self._refusal: ApiError | None = None  # settled, while the rest is still read
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self._intake.arrivals.add(self)
+        if self._length is not None and self._length <= min(WHOLE_BYTES, self._intake.most):
+            self._await(self._proto(), self._came_whole)
+            return
+        if self._length is not None and self._length > self._intake.most:
+            self._refuse_later(too_large(self._intake.most))
+        self._file = tempfile.SpooledTemporaryFile(WHOLE_BYTES)  # noqa: SIM115
+        self._chunks = self._proto.__aiter__()
+        self._next()
+
+    def give_up(self) -> None:
+        """Refuse it: its time is over. Called on another thread."""
+        if self._future is not None:
+            self._future.cancel()  # calls back at once, unless its result came in between
+
+    def _await(self, future: Any, came: Callable[[Any], None]) -> None:
+        self._future = future
+        future.add_done_callback(came)
+
+    def _came_whole(self, future: Any) -> None:
+        try:
+            body = future.result()
+        except BaseException as error:  # a cancelled future's is no Exception
+            self._end(b"", self._reason(future, error))
+        else:
+            self._end(body, None)
+
+    def _next(self) -> None:
+        try:
+            future = self._chunks.__anext__()
+        except StopAsyncIteration:
+            self._end_of_chunks()
+        else:
+            self._await(future, self._came)
+
+    def _came(self, future: Any) -> None:
+        try:
+            chunk = future.result()
+        except BaseException as error:  # as above
+            self._end(b"", self._reason(future, error))
+            return
+        self._empty += not chunk
+        self._keep(chunk)
+        if self._refusal is not None and self._size > UNREAD_BYTES:
+            self._end(b"", self._refusal)
+        else:
+            self._next()
+
+    def _keep(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._refusal is not None:
+            return
+        self._held += len(chunk)
+        self._intake.held += len(chunk)
+        if self._size > self._intake.most:
+            self._refuse_later(too_large(self._intake.most))
+        elif self._intake.held > HELD_BYTES:
+            self._refuse_later(_no_room("too many large bodies are on their way"))
+        else:
+            assert self._file is not None
+            try:
+                self._file.write(chunk)
+            except OSError as error:
+                self._refuse_later(_no_room(f"the body cannot be kept: {error.strerror}"))
+
+    def _refuse_later(self, refusal: ApiError) -> None:
+        self._refusal = refusal
+        self.until = min(self.until, time.monotonic() + UNREAD_SECONDS)
+
+    def _end_of_chunks(self) -> None:
+        # An empty chunk ends a body. Another one before it stands for trailers, or for a
+        # connection that broke: granian gives both alike.
+        broken = self._empty > 1 and not self._trailed
+        if self._refusal is None and (broken or self._length not in (None, self._size)):
+            self._refusal = not_whole(self._size, self._length)
+        if self._refusal is None:
+            assert self._file is not None
+            self._file.seek(0)
+            self._end(self._file.read() if self._size <= WHOLE_BYTES else self._file, None)
+        else:
+            self._end(b"", self._refusal)
+
+    def _reason(self, future: Any, error: BaseException) -> ApiError:
+        if self._refusal is not None:
+            return self._refusal
+        if future.cancelled():
+            return ApiError(408, "timeout", "the body stopped arriving")
+        return not_whole(self._size, self._length)
+
+    def _end(self, body: Body, refusal: ApiError | None) -> None:
+        # granian closes a connection whose body nobody holds any more.
+        self._future = self._proto = self._chunks = None
+        self._intake.arrivals.discard(self)
+        if self._file is not None:
+            self._intake.held -= self._held
+            if body is not self._file:
+                self._file.close()
+        self._then(body, refusal)
+
+
+def _no_room(why: str) -> ApiError:
+    return ApiError(503, "busy", f"{why}; try again")

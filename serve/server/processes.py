@@ -1,0 +1,148 @@
+"""The service's processes: workers forked from one that has loaded everything, and replaced."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+
+from flask import Flask
+
+from serve import settings
+from serve.server.spread import shared_counts
+from serve.server.worker import BACKLOG, GRACE_SECONDS, work
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = GRACE_SECONDS + 5  # then workers that still live are killed
+RETRY_SECONDS = 1.0  # a worker that dies as soon as it is born is not born more often
+UNREAD_MILLISECONDS = 20_000  # a client that takes nothing of its answer for so long is dropped
+STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(app: Flask) -> None:
+    """Listen and answer until SIGTERM or SIGINT; raises OSError when it cannot listen."""
+    _raise_file_limit()
+    listeners = [_listen() for _ in range(settings.workers())]
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*STOPS, signal.SIGCHLD})
+    Processes(app, listeners).run()
+
+
+class Processes:
+    """The workers.
+
+    Args:
+        app: loaded; workers start its threads.
+        listeners: one a worker; they stay open here, so that clients of a worker that is
+            replaced wait for the next and are not refused.
+    """
+
+    def __init__(self, app: Flask, listeners: list[socket.socket]) -> None:
+        self._app, self._listeners = app, listeners
+        self._counts: mmap.mmap = shared_counts(len(listeners))
+        self._alive = os.pipe()
+        self._running: dict[int, int] = {}  # process id: number of the worker
+        self._born = [float("-inf")] * len(listeners)
+
+    def run(self) -> None:
+        """Keep all workers running until a signal, then end them."""
+        host, port = self._listeners[0].getsockname()[:2]
+        logger.info("serving on http://%s:%s, %s workers", host, port, len(self._listeners))
+        while True:
+            wait = self._start_missing()
+            told = signal.sigtimedwait((*STOPS, signal.SIGCHLD), wait)
+            if told is not None and told.si_signo in STOPS:
+                break
+            for number, pid, status in self._ended():
+                logger.error("worker %s (%s) ended: status %s", number + 1, pid, status)
+        self._stop()
+
+    def _start_missing(self) -> float:
+        """Fork the workers that are missing; return how long to wait at most for a signal."""
+        wait = 3600.0
+        for number in set(range(len(self._listeners))) - set(self._running.values()):
+            left = self._born[number] + RETRY_SECONDS - time.monotonic()
+            if left > 0:
+                wait = min(wait, left)
+                continue
+            self._born[number] = time.monotonic()
+            self._running[self._fork(number)] = number
+        return wait
+
+    def _fork(self, number: int) -> int:
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid:
+            return pid
+        code = 1
+        try:
+            os.close(self._alive[1])
+            for other, listener in enumerate(self._listeners):
+                if other != number:
+                    listener.close()
+            work(self._app, self._listeners[number], number, self._counts, self._alive[0])
+            code = 0
+        except BaseException:
+            logger.exception("worker %s failed", number + 1)
+        finally:
+            logging.shutdown()
+            os._exit(code)  # threads of granian need not be waited for
+
+    def _ended(self) -> list[tuple[int, int, int]]:
+        """Reap: number, process id and wait status of the workers that ended."""
+        ended = []
+        for pid in list(self._running):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                ended.append((self._running.pop(pid), pid, status))
+                _forget_gauges(pid)
+        return ended
+
+    def _stop(self) -> None:
+        for pid in self._running:
+            os.kill(pid, signal.SIGTERM)
+        until = time.monotonic() + STOP_SECONDS
+        while self._running and (left := until - time.monotonic()) > 0:
+            signal.sigtimedwait([signal.SIGCHLD], left)
+            self._ended()
+        for pid in self._running:
+            logger.warning("worker %s did not stop in time and is killed", pid)
+            os.kill(pid, signal.SIGKILL)
+
+
+def _listen() -> socket.socket:
+    """A listening socket of its own for a worker: the kernel deals connections out among them."""
+    host, port = settings.host(), settings.port()
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    for level, option, value in (
+        (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),
+        (socket.SOL_SOCKET, socket.SO_REUSEPORT, 1),
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),  # this and the next pass on to connections
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS),
+    ):
+        listener.setsockopt(level, option, value)
+    listener.bind(address)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _raise_file_limit() -> None:
+    """A connection is an open file, and the usual limit (1024) is not many connections."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _forget_gauges(pid: int) -> None:
+    """Forget the gauges of a worker that is gone; its counts stay."""
+    if settings.metrics_dir():
+        from prometheus_client import multiprocess
+
+        multiprocess.mark_process_dead(pid)
