@@ -12,7 +12,7 @@ from werkzeug.routing import MapAdapter
 from serve import settings
 from serve.auth import guard_inside, require_key
 from serve.bodies.errors import JSON, add_error_handlers
-from serve.core.answering import Answering
+from serve.core.answering import Answering, Limits
 from serve.core.deadline import Deadline
 from serve.core.instruments import Instruments
 from serve.core.served_models import ModelHolder
@@ -43,8 +43,8 @@ def create_app(
 
     Args:
         config: over the environment's settings: `API_KEYS`, `MONITOR_ACCESS`, `MAX_RIDES`,
-            `MAX_CONTENT_LENGTH` (bytes), `LOG_SECONDS` (patience with the log's store),
-            `BACKGROUND` (start threads now; `python -m serve` starts them after forking).
+            `MAX_EXPLAINED`, `MAX_FEEDBACK`, `MAX_CONTENT_LENGTH` (bytes), `LOG_SECONDS`
+            (patience with the log's store), `BACKGROUND` (start threads now, not after forking).
         model: a model and its card to serve whatever is deployed; default: what
             deployment.json says, followed as it changes.
         log: where predictions go; default as the environment says.
@@ -56,7 +56,7 @@ def create_app(
         ModelHolder(instruments, model),
         log or open_log(),
         instruments,
-        app.config["MAX_RIDES"],
+        Limits(*(app.config[name] for name in ("MAX_RIDES", "MAX_EXPLAINED", "MAX_FEEDBACK"))),
         Deadline(app.config["LOG_SECONDS"]),
     )
     app.extensions["taxi"] = answering
@@ -76,6 +76,8 @@ def _from_environment() -> dict[str, Any]:
         "MONITOR_ACCESS": settings.monitor_access(),
         "MAX_CONTENT_LENGTH": settings.max_body_bytes(),
         "MAX_RIDES": settings.max_rides(),
+        "MAX_EXPLAINED": settings.max_explained(),
+        "MAX_FEEDBACK": settings.max_feedback(),
         "LOG_SECONDS": LOG_SECONDS,
         "BACKGROUND": True,
     }

@@ -20,6 +20,8 @@ MONITOR_ACCESS = ("local", "key", "open")
 MAX_BODY_MB = 16  # MAX_RIDES rides as JSON, about 130 bytes each, and room
 BODY_SECONDS = 20  # MAX_BODY_MB over a line of 7 Mbit/s
 MAX_RIDES = 100_000  # more than a month of green trips
+MAX_EXPLAINED = 10_000  # reasons cost a ride about ten times what its answer does
+MAX_FEEDBACK = 20_000  # each is looked up in the log, and judged
 
 
 def host() -> str:
@@ -78,6 +80,16 @@ def body_seconds() -> int:
 def max_rides() -> int:
     """`MAX_RIDES`: most rides of one request."""
     return positive("MAX_RIDES", MAX_RIDES)
+
+
+def max_explained() -> int:
+    """`MAX_EXPLAINED`: most rides of one request with `explain=true`."""
+    return positive("MAX_EXPLAINED", MAX_EXPLAINED)
+
+
+def max_feedback() -> int:
+    """`MAX_FEEDBACK`: most true durations of one request."""
+    return positive("MAX_FEEDBACK", MAX_FEEDBACK)
 
 
 def metrics_dir() -> str | None:

@@ -69,7 +69,8 @@ def test_documented_numbers_of_the_service_are_its_defaults():
     from serve import settings
 
     rows = {INLINE.findall(row[0])[0]: row[2] for row in all_rows("setting")}
-    for name in ("HOST", "PORT", "WORKERS", "THREADS", "MAX_BODY_MB", "MAX_RIDES"):
+    for name in ("HOST", "PORT", "WORKERS", "THREADS", "MAX_BODY_MB", "MAX_RIDES", "MAX_EXPLAINED",
+                 "MAX_FEEDBACK"):  # fmt: skip
         assert rows[name].startswith(f"`{getattr(settings, name)}`"), name
 
 

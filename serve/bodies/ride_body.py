@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -45,16 +44,6 @@ class ManyRides:
         """Return the rides at these positions."""
         ride_ids = self.ride_ids and [self.ride_ids[i] for i in rows]
         return ManyRides(self.columns.take(rows), [self.miles[i] for i in rows], ride_ids)
-
-    def each(self) -> Iterator[CheckedRide]:
-        """Yield ride by ride, with its pickup."""
-        pickups = self.columns.PULocationID.tolist(), self.columns.DOLocationID.tolist()
-        ride_ids = self.ride_ids or [None] * len(self)
-        times = self.columns.pickup_at.tolist()
-        for pickup, dropoff, at, miles, ride_id in zip(
-            *pickups, times, self.miles, ride_ids, strict=True
-        ):
-            yield Ride(pickup, dropoff, miles, None, ride_id), at
 
 
 class _KnownRide(Ride, forbid_unknown_fields=True, gc=False):

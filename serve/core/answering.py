@@ -25,6 +25,7 @@ from taxi_duration.errors import LogError
 from taxi_duration.live.arms import arm_of
 from taxi_duration.live.log_rows import FailureRow, PredictionColumns, PredictionRow, ShadowRow
 from taxi_duration.live.prediction_log import PredictionLog
+from taxi_duration.model.explain import explain as explain_answers
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Answering:
         holder: knows them.
         log: gets every answer before it is given.
         instruments: count.
-        max_rides: most rides of one request.
+        limits: of one request.
         deadline: to ask the log's store with, which riders never wait for.
     """
 
@@ -48,13 +49,13 @@ class Answering:
         holder: ModelHolder,
         log: PredictionLog,
         instruments: Instruments,
-        max_rides: int,
+        limits: Limits,
         deadline: Deadline,
     ) -> None:
         self.holder = holder
         self.log = log
         self.instruments = instruments
-        self.max_rides = max_rides
+        self.limits = limits
         self.deadline = deadline
         self.log_problem: str | None = None
 
@@ -108,13 +109,19 @@ class Answering:
         loaded.metrics.predicted(answer.duration, seconds)
         answered = _answer(ride, answer, loaded, prediction_id, logged)
         if explain:
-            reasons = loaded.predictor.explain(*question)
-            answered.reasons = [Reason(reason.name, float(reason.minutes)) for reason in reasons]
+            answered.reasons = [Reason(*one) for one in loaded.predictor.explain(*question)]
         return answered
 
-    def many(self, rides: ManyRides) -> list[RideAnswer]:
-        """Answer many rides at once, in their order; all are in the log when this returns."""
-        check_count(len(rides), self.max_rides)
+    def many(self, rides: ManyRides, explain: bool = False) -> list[RideAnswer]:
+        """Answer many rides at once, in their order; all are in the log when this returns.
+
+        Args:
+            rides: checked.
+            explain: with reasons.
+        """
+        check_count(len(rides), self.limits.rides)
+        if explain:
+            check_count(len(rides), self.limits.explained, "rides with explain")
         serving = self.serving()
         if not len(rides):
             return []
@@ -123,7 +130,7 @@ class Answering:
         logged = self._keep_many([_as_logged(part) for part in parts], beside)
         for part in parts:
             part.loaded.metrics.predicted_many(part.answers.duration, part.seconds)
-        answered = [answer for part in parts for answer in _as_answers(part, logged)]
+        answered = [answer for part in parts for answer in _as_answers(part, logged, explain)]
         if len(parts) > 1:
             order = np.argsort(np.concatenate([part.positions for part in parts]))
             answered = [answered[i] for i in order]
@@ -231,6 +238,14 @@ class Answering:
             logger.error("predictions are answered but not logged: %s", error)
         self.log_problem = str(error)
         return False
+
+
+class Limits(NamedTuple):
+    """Most elements of one request: rides, rides with reasons, true durations."""
+
+    rides: int
+    explained: int
+    feedback: int
 
 
 class Beside(NamedTuple):
@@ -364,11 +379,12 @@ def _as_logged(part: _Part) -> PredictionColumns:
     )
 
 
-def _as_answers(part: _Part, logged: bool) -> list[RideAnswer]:
+def _as_answers(part: _Part, logged: bool, explain: bool) -> list[RideAnswer]:
     """What the riders of a part get."""
     loaded, rides, ids, answers, *_ = part
     version, arm, kept = loaded.version, loaded.arm, UNSET if logged else False
     ride_ids = rides.ride_ids or [None] * len(ids)
+    reasons = _reasons(part) if explain else [UNSET] * len(ids)
     return [
         RideAnswer(
             duration,
@@ -379,13 +395,19 @@ def _as_answers(part: _Part, logged: bool) -> list[RideAnswer]:
             prediction_id,
             used,
             UNSET if ride_id is None else ride_id,
-            UNSET,
+            why,
             kept,
         )
-        for prediction_id, ride_id, duration, p10, p50, p90, support, used in zip(
-            ids, ride_ids, *_lists(answers), strict=True
+        for prediction_id, ride_id, why, duration, p10, p50, p90, support, used in zip(
+            ids, ride_ids, reasons, *_lists(answers), strict=True
         )
     ]
+
+
+def _reasons(part: _Part) -> list[list[Reason]]:
+    """Why each rider of a part gets the answer that he gets."""
+    found = explain_answers(part.loaded.model, part.rides.columns, part.answers.duration)
+    return [[Reason(*one) for one in of_ride] for of_ride in found]
 
 
 def _lists(answers: Answers) -> list[list[Any]]:

@@ -32,7 +32,7 @@ def feedback_blueprint(answering: Answering) -> Blueprint:
     def feedback() -> Response:
         content = require_json(request)
         if isinstance(content, list):
-            check_count(len(content), answering.max_rides, "durations")
+            check_count(len(content), answering.limits.feedback, "durations")
             given = check(content, list[Feedback])
         else:
             given = [check(content, Feedback)]

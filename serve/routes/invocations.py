@@ -35,14 +35,14 @@ def invocations_blueprint(answering: Answering) -> Blueprint:
     def invocations() -> Response:
         kind, body = media_type(request), read_body(request)
         if kind in PARQUET_TYPES:
-            return _response(answering.many(read_rides(body, answering.max_rides)))
+            return _response(answering.many(read_rides(body, answering.limits.rides)))
         if kind == CSV:
             frame = _from_csv(decode_text(body).removeprefix("\ufeff"))
         elif JSON_TYPES.fullmatch(kind):
             frame = _from_json(read_json(body, of_a_frame=True))
         else:
             raise wrong_type(kind, JSON, CSV, PARQUET_TYPES[0])
-        check_count(len(frame), answering.max_rides)
+        check_count(len(frame), answering.limits.rides)
         return _response(answering.many(check_rides(frame)))
 
     return blueprint

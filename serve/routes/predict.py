@@ -29,7 +29,7 @@ def predict_blueprint(answering: Answering) -> Blueprint:
         if kind == JSON or JSON_TYPES.fullmatch(kind):
             content = predict_json(answering, read_body(request), _wants_reasons())
         elif kind in PARQUET_TYPES:
-            rides = read_rides(read_body(request), answering.max_rides)
+            rides = read_rides(read_body(request), answering.limits.rides)
             content = _encode(_answers(answering, rides, _wants_reasons()))
         else:
             raise wrong_type(kind, JSON, PARQUET_TYPES[0])
@@ -40,7 +40,7 @@ def predict_blueprint(answering: Answering) -> Blueprint:
 
 def predict_json(answering: Answering, body: bytes, explain: bool = False) -> bytes:
     """Return the answer to a JSON body, as JSON; an ApiError says what is wrong with it."""
-    return _encode(_answers(answering, parse_rides(body, answering.max_rides), explain))
+    return _encode(_answers(answering, parse_rides(body, answering.limits.rides), explain))
 
 
 def _answers(
@@ -48,9 +48,7 @@ def _answers(
 ) -> RideAnswer | list[RideAnswer]:
     if not isinstance(rides, ManyRides):
         return answering.one(*rides, explain)
-    if explain:
-        return [answering.one(*ride, explain) for ride in rides.each()]
-    return answering.many(rides)
+    return answering.many(rides, explain)
 
 
 def _wants_reasons() -> bool:

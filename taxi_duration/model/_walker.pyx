@@ -97,15 +97,22 @@ def sum_leaves(const Node[::1] nodes, const int32_t[::1] roots, const float[:, :
             start += size
 
 
-def add_contributions(const Node[::1] nodes, const int32_t[::1] roots, const float[::1] row, double[::1] out):
+cdef void _add_steps(const Node* base, int32_t at, const float* row, double* out) noexcept nogil:
     """Add each step's change of the node value to out (k,) at the feature that caused it."""
-    cdef Py_ssize_t t
-    cdef int32_t at, to
-    cdef const Node* base = &nodes[0]
+    cdef int32_t to
+    while base[at].left >= 0:
+        to = _next(base + at, row)
+        out[base[at].feature] += base[to].value - base[at].value
+        at = to
+
+
+def add_contributions(const Node[::1] nodes, const int32_t[::1] roots, const float[:, ::1] rows, double[:, ::1] out):
+    """Add what each feature contributes to out (n, k): rows (n, k)."""
+    cdef Py_ssize_t start = 0, stop, t, i, n = rows.shape[0]
     with nogil:
-        for t in range(roots.shape[0]):
-            at = roots[t]
-            while base[at].left >= 0:
-                to = _next(base + at, &row[0])
-                out[base[at].feature] += base[to].value - base[at].value
-                at = to
+        while start < n:
+            stop = min(<Py_ssize_t>(start + BLOCK_ROWS), n)
+            for t in range(roots.shape[0]):
+                for i in range(start, stop):
+                    _add_steps(&nodes[0], roots[t], &rows[i, 0], &out[i, 0])
+            start = stop

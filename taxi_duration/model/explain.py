@@ -6,16 +6,17 @@ coefficients. Several features mean one thing to a rider ("route"), so they are 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
-from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
 
 from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
+from taxi_duration.domain.rides import Rides
+from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES
 from taxi_duration.model.linear import LinearModel, pair_code
+from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.model.trees import TreeEnsemble
 
 BASE = "usual trip in the city"
@@ -47,32 +48,62 @@ class Reason(NamedTuple):
     minutes: float
 
 
+def explain(model: DurationModel, rides: Rides, minutes: np.ndarray) -> list[list[Reason]]:
+    """Return the reasons for each of n answers, the usual trip first, then the largest.
+
+    Args:
+        model: what answered.
+        rides: what was asked.
+        minutes: the answers, shape (n,); the reasons of each sum to it.
+    """
+    point, used = model.point, model.point.uses_distance(rides)
+    reasons: list[list[Reason]] = [[]] * len(rides)
+    for with_distance in (True, False):
+        rows = np.flatnonzero(used == with_distance)
+        if not len(rows):
+            continue
+        some = rides.take(rows)
+        if isinstance(point, TreeModel):
+            trees = point.with_distance if with_distance else point.without_distance
+            features = point.rows(some, with_distance)
+            found = explain_trees(trees, features, minutes[rows], with_distance)
+        else:
+            found = explain_linear(point, model.pair_trips, some, with_distance)
+        for row, of_ride in zip(rows.tolist(), found, strict=True):
+            reasons[row] = of_ride
+    return reasons
+
+
 def explain_trees(
-    trees: TreeEnsemble, features: np.ndarray, duration: float, with_distance: bool = True
-) -> list[Reason]:
-    """Return the reasons for one answer of trees; they sum to it.
+    trees: TreeEnsemble, features: np.ndarray, minutes: np.ndarray, with_distance: bool = True
+) -> list[list[Reason]]:
+    """Return the reasons for n answers of trees; they sum to it.
 
     Args:
         trees: the ensemble that answered.
-        features: the ride's, float32, shape (k,): DISTANCE_FEATURES, or FEATURES without
+        features: the rides', float32, shape (n, k): DISTANCE_FEATURES, or FEATURES without
             distance, then the hour's conditions.
-        duration: the answer, minutes, after it was limited.
+        minutes: the answers after they were limited, shape (n,).
         with_distance: whether the features are those with distance.
     """
     contributions, usual = trees.contributions(features)
-    minutes: dict[str, float] = defaultdict(float)
     names = DISTANCE_FEATURES if with_distance else FEATURES
-    for name, part in zip_longest(names, contributions.tolist()):
-        minutes[REASON_OF.get(name, OTHER)] += part
-    reasons = [Reason(BASE, usual), *_largest_first(minutes)]
-    cut = duration - sum(reason.minutes for reason in reasons)
-    return [*reasons, Reason(LIMITS, cut)] if abs(cut) > SMALLEST_MINUTES else reasons
+    of_column = [REASON_OF[name] for name in names]
+    of_column += [OTHER] * (contributions.shape[1] - len(names))
+    parts = {name: np.zeros(len(features)) for name in of_column}
+    for name, column in zip(of_column, contributions.T, strict=True):
+        parts[name] += column
+    reasons = _largest_first(usual, parts)
+    cuts = minutes - (usual + sum(parts.values()))
+    for row in np.flatnonzero(np.abs(cuts) > SMALLEST_MINUTES).tolist():
+        reasons[row].append(Reason(LIMITS, float(cuts[row])))
+    return reasons
 
 
 def explain_linear(
-    model: LinearModel, pair_trips: np.ndarray, pickup: int, dropoff: int, miles: float | None
-) -> list[Reason]:
-    """Return the reasons for one answer of a linear model; they sum to it.
+    model: LinearModel, pair_trips: np.ndarray, rides: Rides, with_distance: bool
+) -> list[list[Reason]]:
+    """Return the reasons for n answers of a linear model; they sum to it.
 
     The base is the mean answer over the training trips, so that a route's coefficient is
     told as its difference from the usual one. A distance that was not asked is the route's.
@@ -80,23 +111,28 @@ def explain_linear(
     Args:
         model: what answered.
         pair_trips: training trips of each pair, shape (266, 266).
-        pickup, dropoff: zones, 1-265.
-        miles: distance that was used, or None.
+        rides: all of them with a distance that was used, or all without.
     """
     vectorizer, per_mile = model.vectorizer, model.minutes_per_mile
     columns, trips = vectorizer.column_of, pair_trips.reshape(-1)
     usual_pair = float(np.average(model.pair_minutes[columns], weights=trips))
     usual_miles = float(vectorizer.mean_miles[-1])
-    column = columns[pair_code(np.array(pickup), np.array(dropoff))]
-    route_miles = float(vectorizer.mean_miles[column])
-    route = float(model.pair_minutes[column]) - usual_pair + per_mile * (route_miles - usual_miles)
+    column = columns[pair_code(rides.PULocationID, rides.DOLocationID)]
+    route_miles = vectorizer.mean_miles[column]
+    route = model.pair_minutes[column] - usual_pair + per_mile * (route_miles - usual_miles)
     parts = {ROUTE: route}
-    if miles is not None:
-        parts[DISTANCE] = per_mile * (miles - route_miles)
-    base = Reason(BASE, model.intercept + usual_pair + per_mile * usual_miles)
-    return [base, *_largest_first(parts)]
+    if with_distance:
+        parts[DISTANCE] = per_mile * (rides.trip_distance.astype("float64") - route_miles)
+    return _largest_first(model.intercept + usual_pair + per_mile * usual_miles, parts)
 
 
-def _largest_first(minutes: Mapping[str, float]) -> list[Reason]:
-    ordered = sorted(minutes.items(), key=lambda item: -abs(item[1]))
-    return [Reason(name, part) for name, part in ordered]
+def _largest_first(base: float, parts: Mapping[str, np.ndarray]) -> list[list[Reason]]:
+    """Reasons of n rides from the minutes of each reason, shape (n,)."""
+    minutes = np.column_stack(list(parts.values()))
+    order = np.argsort(-np.abs(minutes), axis=1, kind="stable")
+    names = np.array(list(parts), dtype=object)[order].tolist()
+    minutes = np.take_along_axis(minutes, order, axis=1)
+    usual = Reason(BASE, base)
+    return [
+        [usual, *map(Reason, *of_ride)] for of_ride in zip(names, minutes.tolist(), strict=True)
+    ]

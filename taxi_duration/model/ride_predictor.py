@@ -13,9 +13,9 @@ import numpy as np
 
 from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
-from taxi_duration.domain.rides import Answer
+from taxi_duration.domain.rides import Answer, Rides
 from taxi_duration.model.duration_model import DurationModel
-from taxi_duration.model.explain import Reason, explain_linear, explain_trees
+from taxi_duration.model.explain import Reason, explain
 from taxi_duration.model.extra_features import values_at
 from taxi_duration.model.features import RideFeatures, known_miles
 from taxi_duration.model.intervals import RideIntervals, kind_table, ride_groups
@@ -32,10 +32,9 @@ class RidePredictor:
 
     def __init__(self, model: DurationModel) -> None:
         point = model.point
+        self._model = model
         self._point: _RideTreeModel | _RideLinearModel = (
-            _RideTreeModel(point)
-            if isinstance(point, TreeModel)
-            else _RideLinearModel(point, model.pair_trips)
+            _RideTreeModel(point) if isinstance(point, TreeModel) else _RideLinearModel(point)
         )
         self._with_distance = RideIntervals(model.with_distance)
         self._without_distance = RideIntervals(model.without_distance)
@@ -64,7 +63,14 @@ class RidePredictor:
 
         Their minutes sum to the answer's duration. Arguments as `answer`.
         """
-        return self._point.explain(pickup, dropoff, pickup_at, miles)
+        ride = Rides(
+            np.array([pickup], "int16"),
+            np.array([dropoff], "int16"),
+            np.array([pickup_at], "datetime64[s]"),
+            np.array([miles], "float32"),  # None becomes NaN
+        )
+        answer = self.answer(pickup, dropoff, pickup_at, miles)
+        return explain(self._model, ride, np.array([answer.duration]))[0]
 
 
 class _RideTreeModel:
@@ -72,7 +78,7 @@ class _RideTreeModel:
 
     def __init__(self, model: TreeModel) -> None:
         self._features = RideFeatures(model.tables)
-        self._model = model
+        self._conditions = model.conditions
         self._with_distance = RideTrees(model.with_distance)
         self._without_distance = RideTrees(model.without_distance)
 
@@ -85,20 +91,10 @@ class _RideTreeModel:
         minutes = trees.predict(self._row(pickup, dropoff, pickup_at, miles))
         return min(max(minutes, SHORTEST_MINUTES), LONGEST_MINUTES), miles is not None
 
-    def explain(
-        self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
-    ) -> list[Reason]:
-        """Return the reasons for the answer, after what the trees really looked at."""
-        miles = known_miles(miles)
-        trees = self._model.without_distance if miles is None else self._model.with_distance
-        row = self._row(pickup, dropoff, pickup_at, miles)
-        minutes = self.predict(pickup, dropoff, pickup_at, miles)[0]
-        return explain_trees(trees, row, minutes, with_distance=miles is not None)
-
     def _row(
         self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
     ) -> np.ndarray:
-        names = self._model.conditions
+        names = self._conditions
         conditions = values_at(names, pickup_at) if names else ()
         return self._features.row(pickup, dropoff, pickup_at, miles, conditions)
 
@@ -106,9 +102,8 @@ class _RideTreeModel:
 class _RideLinearModel:
     """`LinearModel` for one ride; any distance that is a number is used, as in the course."""
 
-    def __init__(self, model: LinearModel, pair_trips: np.ndarray) -> None:
+    def __init__(self, model: LinearModel) -> None:
         self._pairs = RidePairs(model)
-        self._model, self._pair_trips = model, pair_trips
 
     def predict(
         self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
@@ -116,12 +111,6 @@ class _RideLinearModel:
         """Return minutes, and whether the distance entered them."""
         miles = _float32(miles)
         return self._pairs.predict(pickup, dropoff, miles), miles is not None
-
-    def explain(
-        self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
-    ) -> list[Reason]:
-        """Return the reasons for the answer, from the coefficients."""
-        return explain_linear(self._model, self._pair_trips, pickup, dropoff, _float32(miles))
 
 
 def _float32(miles: float | None) -> float | None:

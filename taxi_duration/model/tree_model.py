@@ -47,6 +47,13 @@ class TreeModel:
         minutes[~used] = self.without_distance.predict(first[~used])
         return np.asarray(np.clip(minutes, *TRIP_MINUTES))
 
+    def rows(self, rides: Rides, with_distance: bool) -> np.ndarray:
+        """Return what the trees of either kind see, float32 of shape (n, k)."""
+        rows = transform(rides, self.tables, with_distance)
+        if not self.conditions:
+            return rows
+        return np.hstack([rows, values_of(self.conditions, rides.pickup_at)])
+
     @staticmethod
     def uses_distance(rides: Rides) -> np.ndarray:
         """True where the ride's own distance entered the answer, shape (n,)."""

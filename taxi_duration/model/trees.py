@@ -103,22 +103,24 @@ class TreeEnsemble:
         return out + np.float32(self.base)
 
     def contributions(self, features: np.ndarray) -> tuple[np.ndarray, float]:
-        """Return what each feature added to one answer, and the value it started from.
+        """Return what each feature added to each of n answers, and the value they started from.
 
         The change of the node mean at each split is credited to the split's feature (what
         XGBoost calls approximate contributions); the two parts sum to the answer.
 
         Args:
-            features: one row, float32, shape (k,).
+            features: float32, shape (n, k).
         Returns:
-            float64 of shape (k,), and the ensemble's mean answer.
+            float64 of shape (n, k), and the ensemble's mean answer.
         """
-        row = np.ascontiguousarray(features, dtype="float32")
-        out = np.zeros(len(row))
+        rows = np.ascontiguousarray(features, dtype="float32")
+        out = np.zeros(rows.shape)
         if _walker is None:
-            self._contributions_numpy(row, out)
+            for start in range(0, len(rows), BLOCK_ROWS):
+                block = slice(start, start + BLOCK_ROWS)
+                self._contributions_numpy(rows[block], out[block])
         else:
-            _walker.add_contributions(self.nodes, self.roots, row, out)
+            _walker.add_contributions(self.nodes, self.roots, rows, out)
         start = float(self.nodes["value"][self.roots].sum(dtype="float64")) + self.base
         return out, start
 
@@ -144,13 +146,15 @@ class TreeEnsemble:
                 return np.cumsum(node["value"], axis=1, dtype="float32")[:, -1]
             at = np.where(inner, _next(node, rows[which, node["feature"]]), at)
 
-    def _contributions_numpy(self, row: np.ndarray, out: np.ndarray) -> None:
-        at = self.roots
+    def _contributions_numpy(self, rows: np.ndarray, out: np.ndarray) -> None:
+        which = np.repeat(np.arange(len(rows)), len(self.roots))
+        at = np.tile(self.roots, len(rows))
         while len(at):
             node = self.nodes[at]
-            node = node[node["left"] >= 0]
-            at = _next(node, row[node["feature"]])
-            np.add.at(out, node["feature"], self.nodes["value"][at] - node["value"])
+            inner = node["left"] >= 0
+            node, which = node[inner], which[inner]
+            at = _next(node, rows[which, node["feature"]])
+            np.add.at(out, (which, node["feature"]), self.nodes["value"][at] - node["value"])
 
 
 class RideTrees:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -69,8 +70,8 @@ def test_every_feature_belongs_to_a_reason_that_says_something():
 
 def test_contribution_is_told_under_the_reason_of_its_feature():
     hour = DISTANCE_FEATURES.index("pickup_hour")
-    row = np.zeros(len(DISTANCE_FEATURES), dtype="float32")
-    reasons = explain.explain_trees(stump(hour, 1.0, low=4.0, high=8.0), row, duration=14.0)
+    rows = np.zeros((1, len(DISTANCE_FEATURES)), dtype="float32")
+    (reasons,) = explain.explain_trees(stump(hour, 1.0, 4.0, 8.0), rows, np.array([14.0]))
     minutes = {reason.name: reason.minutes for reason in reasons}
     assert minutes[explain.BASE] == 16.0
     assert minutes[explain.TIME_OF_DAY] == -2.0
@@ -78,10 +79,13 @@ def test_contribution_is_told_under_the_reason_of_its_feature():
 
 
 def test_cut_at_the_limit_is_a_reason_of_its_own():
-    row = np.zeros(len(DISTANCE_FEATURES), dtype="float32")
-    reasons = explain.explain_trees(stump(0, 1.0, low=55.0, high=75.0), row, duration=60.0)
-    assert reasons[-1] == (explain.LIMITS, -5.0)
-    assert sum(reason.minutes for reason in reasons) == 60.0
+    rows = np.zeros((3, len(DISTANCE_FEATURES)), dtype="float32")
+    answers = np.array([60.0, 65.0, 60.0])
+    for reasons, answer in zip(
+        explain.explain_trees(stump(0, 1.0, 55.0, 75.0), rows, answers), answers, strict=True
+    ):
+        assert (reasons[-1] == (explain.LIMITS, -5.0)) == (answer == 60.0)
+        assert sum(reason.minutes for reason in reasons) == answer
 
 
 def test_limits_are_a_reason_only_for_answers_at_a_limit(fitted, sample_months):
@@ -109,9 +113,37 @@ def test_linear_reasons_are_the_coefficients_around_the_usual_trip():
     model = LinearModel(PairVectorizer.fit(rides), np.array([4.0, 8.0, 0.0]), 2.0, 1.0)
     pair_trips = np.zeros((266, 266), dtype="int32")
     pair_trips[1, 2], pair_trips[3, 4] = 3, 1
-    reasons = explain.explain_linear(model, pair_trips, 3, 4, 7.0)
-    assert reasons == [
-        (explain.BASE, 1.0 + 5.0 + 2.0 * 3.0),
-        (explain.ROUTE, 8.0 - 5.0 + 2.0 * (6.0 - 3.0)),
-        (explain.DISTANCE, 2.0 * (7.0 - 6.0)),
+    asked = replace(rides.take(slice(3, 4)), trip_distance=np.array([7.0], dtype="float32"))
+    assert explain.explain_linear(model, pair_trips, asked, with_distance=True) == [
+        [
+            (explain.BASE, 1.0 + 5.0 + 2.0 * 3.0),
+            (explain.ROUTE, 8.0 - 5.0 + 2.0 * (6.0 - 3.0)),
+            (explain.DISTANCE, 2.0 * (7.0 - 6.0)),
+        ]
     ]
+
+
+@pytest.mark.parametrize("kind", ["LR", "RF", "XGB"])
+def test_rides_are_explained_together_as_each_alone(fitted, sample_months, kind, monkeypatch):
+    """To the bit, whichever of them have a distance; and the trees are walked once for all."""
+    model = fitted(kind)
+    rides = Rides.from_frame(sample_months[1].head(400))
+    unknown = np.arange(400) % 3 == 0
+    rides = replace(rides, trip_distance=np.where(unknown, np.nan, rides.trip_distance))
+    walks = []
+    contributions = TreeEnsemble.contributions
+    monkeypatch.setattr(
+        TreeEnsemble,
+        "contributions",
+        lambda trees, rows: walks.append(len(rows)) or contributions(trees, rows),
+    )
+    together = explain.explain(model, rides, model.answer(rides).duration)
+    used = int(model.point.uses_distance(rides).sum())
+    assert walks == ([] if kind == "LR" else [used, 400 - used])
+    predictor = RidePredictor(model)
+    columns = (rides.PULocationID, rides.DOLocationID, rides.pickup_at, rides.trip_distance)
+    for row, reasons in enumerate(together):
+        pickup, dropoff, at, miles = (column[row].item() for column in columns)
+        asked = (pickup, dropoff, at, None if np.isnan(miles) else miles)
+        assert reasons == predictor.explain(*asked)
+        assert all(type(minutes) is float for _, minutes in reasons)

@@ -111,26 +111,28 @@ def test_contributions_are_xgboosts_own_path_contributions(booster, packed):
     rows, _ = make_rows(50, seed=4)
     data = xgboost.DMatrix(rows)
     theirs = booster.predict(data, pred_contribs=True, approx_contribs=True)
-    for row, expected in zip(rows, theirs, strict=True):
-        ours, start = packed.contributions(row)
-        np.testing.assert_allclose([*ours, start], expected, rtol=0, atol=1e-3)
+    ours, start = packed.contributions(rows)
+    np.testing.assert_allclose(ours, theirs[:, :-1], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(start, theirs[:, -1], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["booster", "forest"])
 def test_contributions_add_up_to_the_prediction(booster, forest, kind):
     ensemble = from_xgboost(booster) if kind == "booster" else from_forest(forest)
     rows, _ = make_rows(50, seed=5)
-    for row, predicted in zip(rows, ensemble.predict(rows), strict=True):
-        parts, start = ensemble.contributions(row)
-        assert parts.sum() + start == pytest.approx(float(predicted), abs=1e-3)
+    parts, start = ensemble.contributions(rows)
+    assert parts.sum(axis=1) + start == pytest.approx(ensemble.predict(rows), abs=1e-3)
 
 
 @needs_walker
 def test_numpy_fallback_gives_the_same_contributions(packed, monkeypatch):
-    row = make_rows(1, seed=6)[0][0]
-    compiled, start = packed.contributions(row)
+    rows, _ = make_rows(700, seed=6)  # more than a block of the compiled walker
+    compiled, start = packed.contributions(rows)
+    one_by_one = np.vstack([packed.contributions(row[None])[0] for row in rows])
+    assert np.array_equal(compiled, one_by_one)
     monkeypatch.setattr(trees, "_walker", None)
-    parts, same_start = packed.contributions(row)
+    monkeypatch.setattr(trees, "BLOCK_ROWS", 300)
+    parts, same_start = packed.contributions(rows)
     np.testing.assert_allclose(parts, compiled, rtol=0, atol=1e-6)
     assert same_start == start
 

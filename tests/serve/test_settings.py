@@ -30,6 +30,8 @@ OTHERS = {
         ("THREADS", settings.threads, 2, "1", 1),
         ("MAX_BODY_MB", settings.max_body_bytes, 16_000_000, "1", 1_000_000),
         ("MAX_RIDES", settings.max_rides, 100_000, "5", 5),
+        ("MAX_EXPLAINED", settings.max_explained, 10_000, "5", 5),
+        ("MAX_FEEDBACK", settings.max_feedback, 20_000, "5", 5),
         ("API_KEYS", settings.api_keys, (), " a,b ,,", ("a", "b")),
         ("ACCESS_LOG", settings.access_log, False, "1", True),
         ("WAIT_FOR_MODEL", settings.wait_for_model, False, "Yes", True),
