@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -128,18 +128,19 @@ class LogStore:
     # --- spool to store -----------------------------------------------------------------
 
     def drain(self, wait: bool) -> int | None:
-        """Move waiting lines and return how many; None when another process is at it."""
+        """Move waiting lines and return how many; None when somebody else is at it."""
         if self._now is not None:  # looked after whoever's turn it is to move
             with _as_log_error():
                 self._opened()
         if not spool_files(self._spool):
             return 0
-        with (
-            _as_log_error(self._spool.name),
-            self._draining,
-            folder_lock(self._spool, wait) as mine,
-        ):
-            return self._drain_files() if mine else None
+        if not self._draining.acquire(blocking=wait):
+            return None
+        try:
+            with _as_log_error(self._spool.name), folder_lock(self._spool, wait) as mine:
+                return self._drain_files() if mine else None
+        finally:
+            self._draining.release()
 
     def _drain_files(self) -> int:
         """Move all files; one that cannot be read keeps no other waiting."""
@@ -153,6 +154,7 @@ class LogStore:
                 problem = error
         if problem is not None:
             raise LogError(f"{self._spool.name}/ cannot be read: {problem}") from problem
+        self._show_life()
         return moved
 
     def _drain_file(self, path: Path) -> int:
@@ -173,11 +175,16 @@ class LogStore:
                 content = lines.splitlines(keepends=True)
                 moved += len(content)
                 self._insert(store, path.name, content, offset)
-                os.utime(self._spool / LOCK_FILE)
+                self._show_life()
         if ended:
             self._forget(store, path.name)
             path.unlink(missing_ok=True)
         return moved
+
+    def _show_life(self) -> None:
+        """Tell whoever waits for the lock that rows are moved."""
+        with suppress(OSError):
+            os.utime(self._spool / LOCK_FILE)
 
     def _offset(self, store: Opened, name: str) -> int:
         from taxi_duration.live.log_tables import spool_offsets

@@ -114,7 +114,7 @@ class LogWatch:
         if self._store.drain(wait=False) is not None:
             self._moved_at = time.monotonic()
         elif not self._is_moving():
-            raise LogError("another process holds the spool's lock and moves no rows")
+            raise LogError("who holds the spool's lock moves no rows")
 
     def _is_moving(self) -> bool:
         """True when some process moved rows within the last seconds: it set the lock's time."""

@@ -123,10 +123,7 @@ def whole_lines(file: int, offset: int) -> bytes:
 
 @contextmanager
 def folder_lock(folder: Path, wait: bool) -> Iterator[bool]:
-    """Hold the only right to drain on this host; yields False when somebody else has it.
-
-    The lock's time says when somebody last began, or moved rows.
-    """
+    """Hold the only right to drain on this host; yields False when somebody else has it."""
     # Not to hang where somebody put a pipe in its place.
     flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
     file = os.open(folder / LOCK_FILE, flags, 0o644)
@@ -135,7 +132,6 @@ def folder_lock(folder: Path, wait: bool) -> Iterator[bool]:
     except BlockingIOError:
         yield False
     else:
-        os.utime(file)
         yield True
     finally:
         os.close(file)
