@@ -1,13 +1,16 @@
 """Parquet bodies: decoded in a child process, which may take so much memory and time and no more.
 
-A file of a few kilobytes can claim to unpack to gigabytes, and a crafted one can bring a
-reader down. The child then ends, and the worker says so; it does not even load the reader.
+A file of a few kilobytes can claim to unpack to gigabytes, and a crafted one can bring a reader
+down. So its claims are checked and it is cut down to the wanted columns first (`parquet_footer`).
+Should it still take too much, the child ends, and the worker says so; it does not even load the
+reader. One child at a time: the memory of all is a few hundred megabytes however many files come.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +18,8 @@ import numpy as np
 
 from serve.bodies import parquet_child
 from serve.bodies.errors import ApiError
-from serve.bodies.parquet_child import BAD_COLUMN, TOO_MANY, UNREADABLE
+from serve.bodies.parquet_child import BAD_COLUMN, NEEDED, TOO_MANY, UNREADABLE, WANTED
+from serve.bodies.parquet_footer import ColumnError, FooterError, RowsError, cut_down
 from serve.bodies.reading import check_count
 from serve.bodies.ride_body import ManyRides
 from serve.bodies.schema import ALLOWED, MAX_MILES, YEARS
@@ -23,7 +27,11 @@ from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
 from taxi_duration.domain.rides import Rides, local_time
 
 PARQUET_TYPES = ("application/vnd.apache.parquet", "application/x-parquet", "application/parquet")
-CHILD_SECONDS = 30
+CHILD_SECONDS = 15  # by the clock, for seconds of the processor (`parquet_child`) on a busy machine
+# That a body waits for the child of another: some times as long as one of MAX_RIDES rides takes.
+# It holds a thread meanwhile, of which there are few.
+WAIT_SECONDS = 2.0
+_one_child = threading.Semaphore(1)  # of each worker
 
 
 def read_rides(body: bytes, most: int) -> ManyRides:
@@ -48,19 +56,26 @@ def read_rides(body: bytes, most: int) -> ManyRides:
 
 
 def _decode(body: bytes, most: int) -> dict[str, np.ndarray]:
-    """Run the child and return its columns."""
-    # Without site and without numpy it starts in a tenth of the time.
-    packages = str(Path(getattr(find_spec("arro3.io"), "origin", "")).parents[2])
-    command = [sys.executable, "-I", "-S", parquet_child.__file__, str(most), packages]
+    """Cut the file down, run the child and return its columns."""
     try:
-        child = subprocess.run(command, input=body, capture_output=True, timeout=CHILD_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise _unreadable("it takes too long to unpack") from None
+        file = cut_down(body, most, WANTED, NEEDED)
+    except RowsError as error:
+        check_count(int(str(error)), most)
+    except ColumnError as error:
+        raise _bad_column(str(error)) from None
+    except FooterError as error:
+        raise _unreadable(str(error)) from None
+    if not _one_child.acquire(timeout=WAIT_SECONDS):
+        raise ApiError(503, "busy", "other Parquet bodies are being unpacked; try again")
+    try:
+        child = _run_child(file, most)
+    finally:
+        _one_child.release()
     message = (child.stderr.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
     if child.returncode == TOO_MANY:
         check_count(int(message), most)
     if child.returncode == BAD_COLUMN:
-        raise ApiError(422, "bad_column", message, message.split(" ")[0])
+        raise _bad_column(message)
     if child.returncode == UNREADABLE:
         raise _unreadable(message)
     if child.returncode:
@@ -69,6 +84,20 @@ def _decode(body: bytes, most: int) -> dict[str, np.ndarray]:
     names = header.decode().split()
     values = np.frombuffer(content, "float64").reshape(len(names), -1)
     return dict(zip(names, values, strict=True))
+
+
+def _run_child(file: bytes, most: int) -> subprocess.CompletedProcess[bytes]:
+    # Without site and without numpy it starts in a tenth of the time.
+    packages = str(Path(getattr(find_spec("arro3.io"), "origin", "")).parents[2])
+    command = [sys.executable, "-I", "-S", parquet_child.__file__, str(most), packages]
+    try:
+        return subprocess.run(command, input=file, capture_output=True, timeout=CHILD_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise _unreadable("it takes too long to unpack") from None
+
+
+def _bad_column(message: str) -> ApiError:
+    return ApiError(422, "bad_column", message, message.split(" ")[0])
 
 
 def _unreadable(why: str) -> ApiError:

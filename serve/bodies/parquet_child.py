@@ -2,7 +2,8 @@
 
 Run by `serve.bodies.parquet` as a process of its own, by path and without numpy, so that it
 starts in milliseconds: `python -I -S serve/bodies/parquet_child.py MOST_ROWS SITE_PACKAGES`. The
-output is a line of names and then the columns as float64, one after the other.
+file has the wanted columns alone (see `parquet_footer`). The output is a line of names and then
+the columns as float64, one after the other.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ import resource
 import sys
 from array import array
 
-MEMORY_BYTES = 1_500_000_000  # of addresses, the reader's own included
-SECONDS = 20
+MEMORY_BYTES = 300_000_000  # of addresses, of which Python and the reader take 40 MB
+SECONDS = 3  # of the processor; MAX_RIDES rides take a tenth of one
 # Exit codes; the last line on stderr says more. Any other means that a limit ended it.
 UNREADABLE, TOO_MANY, BAD_COLUMN = 3, 4, 5
 
 BATCH_ROWS = 4096
 NAN = float("nan")
-ZONES = ("PULocationID", "DOLocationID")
-PICKUP_NAMES = ("pickup_datetime", "pickup_at", "lpep_pickup_datetime", "tpep_pickup_datetime")
+PICKUP = "pickup_datetime"
+PICKUP_NAMES = (PICKUP, "pickup_at", "lpep_pickup_datetime", "tpep_pickup_datetime")
+WANTED = (("PULocationID",), ("DOLocationID",), ("trip_distance",), PICKUP_NAMES)
+NEEDED = 2  # of these, the first
 
 
 class ColumnError(Exception):
-    """A column is missing or of a type that is not read; the message starts with its name."""
+    """A column is of a type that is not read; the message starts with its name."""
 
 
 def main() -> int:
@@ -60,36 +63,27 @@ def read_columns(body: bytes, most: int) -> dict[str, array]:
     from arro3.io import read_parquet
 
     reader = read_parquet(io.BytesIO(body), batch_size=BATCH_ROWS)
-    wanted = _wanted(reader.schema)
-    columns = {name: array("d") for name in wanted}
+    names = {name: PICKUP if name in PICKUP_NAMES else name for name in reader.schema.names}
+    for name, ours in names.items():
+        _check_type(ours, reader.schema.field(name).type)
+    columns = {ours: array("d") for ours in names.values()}
     rows = 0
     for batch in reader:  # decoded one by one: a file of too many rows is not unpacked whole
         rows += batch.num_rows
         if rows > most:
             raise TooManyError(str(rows))
-        for name, column in wanted.items():
-            read = _times if name == "pickup_datetime" else _numbers
-            columns[name].extend(read(batch.column(column)))
+        for name, ours in names.items():
+            read = _times if ours == PICKUP else _numbers
+            columns[ours].extend(read(batch.column(name)))
     return columns
 
 
-def _wanted(schema) -> dict[str, str]:
-    """Return the columns to read, the file's names by ours."""
-    wanted = {name: name for name in (*ZONES, "trip_distance") if name in schema.names}
-    pickup = next((name for name in PICKUP_NAMES if name in schema.names), None)
-    if pickup:
-        wanted["pickup_datetime"] = pickup
-    for name in ZONES:
-        if name not in wanted:
-            raise ColumnError(f"{name} is missing; the file has {', '.join(schema.names)[:200]}")
-    for name, column in wanted.items():
-        kind = schema.field(column).type
-        known = kind.is_timestamp(kind) if name == "pickup_datetime" else _is_number(kind)
-        if not known and not kind.is_null(kind):
-            expected = "a timestamp" if name == "pickup_datetime" else "a number"
-            found = str(kind).strip().removeprefix("arro3.core.DataType")
-            raise ColumnError(f"{name} is of type {found}; it must be {expected}")
-    return wanted
+def _check_type(name: str, kind) -> None:
+    known = kind.is_timestamp(kind) if name == PICKUP else _is_number(kind)
+    if not known and not kind.is_null(kind):
+        expected = "a timestamp" if name == PICKUP else "a number"
+        found = str(kind).strip().removeprefix("arro3.core.DataType")
+        raise ColumnError(f"{name} is of type {found}; it must be {expected}")
 
 
 def _is_number(kind) -> bool:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from service_samples import RIDE, make_card, make_rides
 
-from serve.bodies import parquet, parquet_child
+from serve.bodies import parquet, parquet_child, parquet_footer
+from serve.bodies.thrift import I32, I64, LIST, STRUCT, Reader, Struct, ThriftError, encode
 
 KIND = "application/vnd.apache.parquet"
 
@@ -37,6 +38,29 @@ def columns(n: int = 3, **changes) -> dict:
         **changes,
     }
     return {name: values for name, values in table.items() if values is not None}
+
+
+@pytest.fixture
+def cut(monkeypatch) -> list[bytes]:
+    """The files that children are given."""
+    files = []
+    run = parquet._run_child
+    monkeypatch.setattr(parquet, "_run_child", lambda f, most: files.append(f) or run(f, most))
+    return files
+
+
+def footer_of(body: bytes) -> Struct:
+    size = int.from_bytes(body[-8:-4], "little")
+    return Reader(body[-8 - size : -8]).struct()
+
+
+def forged(body: bytes, change) -> bytes:
+    """The file with its footer's claims changed."""
+    footer = footer_of(body)
+    size = int.from_bytes(body[-8:-4], "little")
+    change(footer)
+    content = encode(footer)
+    return body[: -8 - size] + content + len(content).to_bytes(4, "little") + b"PAR1"
 
 
 def test_a_file_is_answered_like_the_frame(client, models):
@@ -188,15 +212,240 @@ def test_a_small_file_of_very_many_rows_is_refused(client):
     assert post(client, body).status_code == 413
 
 
-def test_a_file_that_unpacks_to_gigabytes_is_refused_and_the_service_goes_on(client):
+def test_a_column_that_unpacks_to_gigabytes_and_is_not_wanted_is_not_unpacked(client, cut):
     text = pa.array(["x" * 8_000_000], pa.string())
     texts = pa.DictionaryArray.from_arrays(np.zeros(4000, "int32"), text)  # 32 GB of text
     table = pa.table({**columns(4000), "note": texts})
     # Without the Arrow schema a reader makes plain text of it.
     body = packed(table, compression="zstd", store_schema=False)
     assert len(body) < 1_000_000
-    assert post(client, body).status_code == 422
+    assert len(post(client, body).json) == 4000
+    assert len(cut) == 1
+
+
+# --- bounds before anything is decoded --------------------------------------------------------
+
+
+def test_only_the_wanted_columns_are_read(client, cut):
+    """Counted in bytes: what the child gets does not grow with what is not wanted."""
+    noise = np.random.default_rng(1).bytes
+    more = {f"note_{i}": [noise(1000) for _ in range(300)] for i in range(10)}
+    nested = {"nested": [[{"a": [1, 2]}]] * 300}
+    answers = [
+        post(client, packed(columns(300))).json,
+        post(client, packed(columns(300, **more, **nested))).json,
+    ]
+    assert [len(answer) for answer in answers] == [300, 300]
+    first, second = ([a["duration"] for a in answer] for answer in answers)
+    assert first == second
+    assert len(cut[0]) == len(cut[1]) < 10_000
+    leaves = footer_of(cut[1])[2][1][1][1:]
+    assert [leaf[4][1] for leaf in leaves] == [
+        b"PULocationID", b"DOLocationID", b"trip_distance", b"pickup_datetime",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_row_groups_and_pages_come_out_as_they_went_in(client, log, compression, version):
+    table = columns(200, trip_distance=pa.array([None, *np.arange(1, 200) / 10]))
+    body = packed(
+        table, row_group_size=30, compression=compression, data_page_size=64,
+        data_page_version=version, use_dictionary=version == "1.0",
+    )  # fmt: skip
+    ids = [answer["prediction_id"] for answer in post(client, body).json]
+    rows = {row["prediction_id"]: row for row in log.find_many(ids)}
+    assert [rows[key]["trip_distance"] for key in ids] == [
+        None, *np.arange(1, 200, dtype="float64").__truediv__(10).astype("float32").tolist(),
+    ]  # fmt: skip
+
+
+def claims(number: int, kind: int, value):
+    def change(footer: Struct) -> None:
+        footer[number] = (kind, value)
+
+    return change
+
+
+def in_groups(number: int, value, of: int | None = None, kind: int = I64):
+    """Change a claim of every row group, or of its columns' descriptions."""
+
+    def change(footer: Struct) -> None:
+        for group in footer[4][1][1]:
+            owners = [group] if of is None else [c[3][1] for c in group[1][1][1][:of]]
+            for owner in owners:
+                owner[number] = (kind, value)
+
+    return change
+
+
+def in_another_file(footer: Struct) -> None:
+    footer[4][1][1][0][1][1][1][0][1] = (8, b"/etc/passwd")
+
+
+def groups(n: int):
+    def change(footer: Struct) -> None:
+        of, found = footer[4][1]
+        empty = {3: (I64, 0)}
+        footer[4] = (LIST, (of, [*found, *([empty] * (n - len(found)))]))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        (claims(3, I64, 10**9), 413, "1000000000 rides"),
+        (claims(3, I64, 499), 422, "500 rows, it claims 499"),
+        (claims(3, I64, -1), 422, "claims -1"),
+        (claims(3, I32, 500), 422, "wrong type"),
+        (claims(2, LIST, (STRUCT, [])), 422, "lacks a field"),
+        (claims(2, LIST, (STRUCT, [{5: (I32, 10**6), 4: (8, b"x")}])), 422, "cut off"),
+        (claims(4, LIST, (I64, [1])), 422, "wrong type"),
+        (groups(1001), 422, "1001 row groups"),
+        (in_groups(3, 499), 422, "499 rows, it claims 500"),
+        (in_groups(5, 10**9, of=1), 422, "more or fewer values"),
+        (in_groups(6, 10**9, of=1), 422, "unpack to 1000000000 bytes"),
+        (in_groups(6, 20_000_000, of=4), 422, "at most 50000000"),
+        (in_groups(7, 10**6, of=1), 422, "outside the file"),
+        (in_groups(7, -5, of=1), 422, "outside the file"),
+        (in_groups(9, 10**6, of=1), 422, "outside the file"),
+        (in_groups(9, 0, of=1), 422, "outside the file"),
+        (in_another_file, 422, "another file"),
+    ],
+)
+def test_claims_that_are_too_large_or_cannot_be_are_refused_before_a_child_is_run(
+    client, cut, change, status, said
+):
+    response = post(client, forged(GOOD, change))
+    assert (response.status_code, cut) == (status, [])
+    assert said in response.json["error"]["message"]
+
+
+def test_the_same_bytes_are_not_claimed_over_and_over(client, cut):
+    """A hundred row groups of one column's bytes would unpack to a hundred times as much."""
+
+    def change(footer: Struct) -> None:
+        of, (group,) = footer[4][1]
+        footer[4] = (LIST, (of, [group] * 100))
+        footer[3] = (I64, 500 * 100)
+
+    response = post(client, forged(GOOD, change))
+    assert (response.status_code, cut) == (422, [])
+    assert "over each other" in response.json["error"]["message"]
+
+
+@pytest.mark.parametrize("n", [1_001, 10_000])
+def test_very_many_columns_are_refused(client, cut, n):
+    body = packed({**columns(1), **{f"c{i}": [1] for i in range(n)}})
+    response = post(client, body)
+    assert (response.status_code, cut) == (422, [])
+    assert f"{n + 4} columns" in response.json["error"]["message"] or (
+        "at most 250000 are read" in response.json["error"]["message"]
+    )
+
+
+@pytest.mark.parametrize(
+    "footer",
+    [
+        b"\x1c" * 100_000,  # a struct in a struct in a struct …
+        b"\x19" * 100_000,  # lists of lists
+        b"\x19\xfc\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # a list of 2**63 structs
+        b"\x18\xff\xff\xff\xff\x7f",  # a text of 32 GB
+        b"\x15" + b"\xff" * 100_000,  # a number without end
+        b"\x1d\x00", b"\x1b\x05\xcc", b"\x00", b"",
+    ],
+)  # fmt: skip
+def test_footers_that_are_none_are_refused(client, cut, footer):
+    body = b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+    response = post(client, body)
+    assert (response.status_code, response.json["error"]["code"]) == (422, "bad_parquet")
+    assert cut == []
+
+
+def test_a_footer_is_read_up_to_a_size(client, cut):
+    body = packed(pa.table(columns(3)).replace_schema_metadata({"note": "x" * 300_000}))
+    response = post(client, body)
+    assert (response.status_code, cut) == (422, [])
+    assert "at most 250000 are read" in response.json["error"]["message"]
+
+
+def test_a_column_that_comes_twice_is_refused(client, cut):
+    table = pa.table(columns(3))
+    twice = table.append_column("trip_distance", table["trip_distance"])
+    response = post(client, packed(twice))
+    assert (response.status_code, response.json["error"]["field"]) == (422, "trip_distance")
+    assert "comes 2 times" in response.json["error"]["message"]
+    assert cut == []
+
+
+def test_a_wanted_column_that_is_nested_is_refused(client, cut):
+    response = post(client, packed(columns(PULocationID=[{"a": 1}] * 3)))
+    assert (response.status_code, response.json["error"]["field"]) == (422, "PULocationID")
+    assert cut == []
+
+
+@pytest.mark.parametrize("claimed", [2**31 - 1, 1_000_000_000])
+def test_a_page_that_claims_to_unpack_to_gigabytes_ends_the_child_alone(client, cut, claimed):
+    body = packed(columns(500), use_dictionary=False, compression="zstd")
+    start = footer_of(body)[4][1][1][0][1][1][1][0][3][1][9][1]
+    page = Reader(body[start:]).struct()
+    old = encode(page)
+    assert body[start : start + len(old)] == old
+    page[2] = (I32, claimed)
+    new = encode(page)
+    lying = body[:start] + new + body[start + len(old) :]
+    moved = len(new) - len(old)
+
+    def change(footer: Struct) -> None:
+        for i, chunk in enumerate(footer[4][1][1][0][1][1][1]):
+            meta = chunk[3][1]
+            meta[7 if i == 0 else 9] = (I64, meta[7 if i == 0 else 9][1] + moved)
+
+    response = post(client, forged(lying, change))
+    assert (response.status_code, len(cut)) == (422, 1)
     assert client.post("/predict", json=RIDE).status_code == 200
+
+
+def test_damaged_footers_are_refused_in_words_whatever_is_damaged():
+    rng = np.random.default_rng(3)
+    end = len(GOOD) - 8
+    start = end - int.from_bytes(GOOD[-8:-4], "little")
+    whole = 0
+    for _ in range(2000):
+        body = bytearray(GOOD)
+        for at in rng.integers(start, end, rng.integers(1, 4)):
+            body[at] = rng.integers(256)
+        try:
+            cut = parquet_footer.cut_down(
+                bytes(body), 10_000, parquet_child.WANTED, parquet_child.NEEDED
+            )
+        except (parquet_footer.FooterError, parquet_footer.ColumnError, parquet_footer.RowsError):
+            continue
+        whole += 1
+        assert len(cut) < 2 * len(body)
+    assert 0 < whole < 2000
+
+
+def test_structs_are_written_as_they_were_read():
+    size = int.from_bytes(GOOD[-8:-4], "little")
+    footer = footer_of(GOOD)
+    assert Reader(encode(footer)).struct() == footer
+    for cut in range(size):
+        with pytest.raises(ThriftError):
+            Reader(GOOD[-8 - size : -8][:cut]).struct()
+
+
+def test_one_child_runs_at_a_time(client, cut, monkeypatch):
+    monkeypatch.setattr(parquet, "WAIT_SECONDS", 0.01)
+    with parquet._one_child:
+        response = post(client, GOOD)
+    assert (response.status_code, response.json["error"]["code"]) == (503, "busy")
+    assert response.headers["Retry-After"]
+    assert cut == []
+    assert post(client, GOOD).status_code == 200
+    assert post(client, GOOD[:-4]).status_code == 422  # and one that fails gives its turn back
+    assert post(client, GOOD).status_code == 200
 
 
 def test_a_file_that_takes_too_long_is_refused(client, monkeypatch):
