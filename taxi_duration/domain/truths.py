@@ -2,15 +2,15 @@
 
 A true duration is scored (the public course's rule), outside that rule and believable, or
 quarantined: it cannot be how long this ride took. No model has a part in the rule, so that a bad
-one cannot pass by calling the truth wrong. `live/log_tables.py` states it in SQL for the log's
-summary; a test holds both equal. How the bounds were measured stands in docs/loop.md.
+one cannot pass by calling the truth wrong. The log's hourly sums (`live/hourly_sums.py`) keep what
+the rule needs to know of a day. How the bounds were measured stands in docs/loop.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,6 +67,17 @@ def zone_places() -> Places:
     return Places(east, north, np.sqrt(zone_table().area_km2 / np.pi))
 
 
+class Pace(NamedTuple):
+    """How rides were to usual traffic; each of shape (n,).
+
+    `placed` lies between zones that are somewhere; only such rides can be quick or slow.
+    """
+
+    placed: np.ndarray
+    quick: np.ndarray
+    slow: np.ndarray
+
+
 def judge_truths(
     minutes: np.ndarray, rides: Rides, received_at: np.ndarray | None = None
 ) -> np.ndarray:
@@ -79,23 +90,44 @@ def judge_truths(
             sender's: a call that is off by a factor goes as a whole. None when not known.
     """
     minutes = minutes.astype("float64")
-    known = np.isfinite(minutes) & (minutes >= 0)
-    verdict: np.ndarray = np.select(
-        [np.isnan(minutes), ~known, minutes >= DAY_MINUTES, _too_fast(minutes, rides),
-         minutes < SHORTEST_MINUTES, minutes > LONGEST_MINUTES],
-        [UNKNOWN, NO_TIME, WHOLE_DAY, TOO_FAST, SHORT, LONG],
-        SCORED,
-    )  # fmt: skip
-    verdict = verdict.astype(f"U{len(OFF_BY_FACTOR)}")
-    groups = [(rides.pickup_at.astype("datetime64[D]"), OF_A_DAY)]
-    if received_at is not None:
-        groups.insert(0, (received_at, OF_A_CALL))
-    for group, bounds in groups:
-        if len(minutes) < bounds.fewest:
-            continue
-        left = known & (verdict != OFF_BY_FACTOR)
-        verdict[left & _off_by_factor(minutes, rides, group, left, bounds)] = OFF_BY_FACTOR
-    return verdict
+    verdict = judge_calls(minutes, rides, received_at)
+    day = rides.pickup_at.astype("datetime64[D]")
+    return _without_groups(verdict, minutes, rides, day, OF_A_DAY)
+
+
+def judge_calls(
+    minutes: np.ndarray, rides: Rides, received_at: np.ndarray | None = None
+) -> np.ndarray:
+    """As `judge_truths`, before days are looked at as a whole."""
+    verdict = _judge_alone(minutes, rides)
+    if received_at is None:
+        return verdict
+    return _without_groups(verdict, minutes, rides, received_at, OF_A_CALL)
+
+
+def pace_of(minutes: np.ndarray, rides: Rides, verdict: np.ndarray, bounds: Bounds) -> Pace:
+    """Return how rides were to usual traffic; those that are off already say nothing.
+
+    Args:
+        verdict: as `judge_calls` and `judge_truths` give it.
+    """
+    centres, radii = _between(rides)
+    usual = START_MINUTES + MINUTES_A_KM * np.maximum(centres, INNER_RADII / 2 * radii)
+    placed = _may_be_off(minutes, verdict) & ~np.isnan(usual)  # nowhere says nothing
+    return Pace(
+        placed,
+        placed & (minutes < bounds.quick * usual),
+        placed & (minutes > bounds.slow * usual),
+    )
+
+
+def is_off(placed: Any, quick: Any, slow: Any, bounds: Bounds) -> Any:
+    """True for groups whose middle ride was far quicker or slower than any traffic.
+
+    Args:
+        placed, quick, slow: how many rides of a group are so; numbers or arrays.
+    """
+    return (placed >= bounds.fewest) & (2 * np.maximum(quick, slow) > placed)
 
 
 def count_truths(verdicts: np.ndarray) -> dict[str, int]:
@@ -109,25 +141,41 @@ def count_of(counts: dict[str, int], codes: Iterable[str]) -> int:
     return sum(counts.get(code, 0) for code in codes)
 
 
+def _judge_alone(minutes: np.ndarray, rides: Rides) -> np.ndarray:
+    """What the minutes of each ride say without those of others."""
+    minutes = minutes.astype("float64")
+    known = np.isfinite(minutes) & (minutes >= 0)
+    verdict: np.ndarray = np.select(
+        [np.isnan(minutes), ~known, minutes >= DAY_MINUTES, _too_fast(minutes, rides),
+         minutes < SHORTEST_MINUTES, minutes > LONGEST_MINUTES],
+        [UNKNOWN, NO_TIME, WHOLE_DAY, TOO_FAST, SHORT, LONG],
+        SCORED,
+    )  # fmt: skip
+    return verdict.astype(f"U{len(OFF_BY_FACTOR)}")
+
+
 def _too_fast(minutes: np.ndarray, rides: Rides) -> np.ndarray:
     centres, radii = _between(rides)
     fast: np.ndarray = centres > FASTEST_KM_A_MINUTE * minutes + EDGE_RADII * radii
     return fast
 
 
-def _off_by_factor(
-    minutes: np.ndarray, rides: Rides, group: np.ndarray, told: np.ndarray, bounds: Bounds
+def _may_be_off(minutes: np.ndarray, verdict: np.ndarray) -> np.ndarray:
+    known: np.ndarray = np.isfinite(minutes) & (minutes >= 0) & (verdict != OFF_BY_FACTOR)
+    return known
+
+
+def _without_groups(
+    verdict: np.ndarray, minutes: np.ndarray, rides: Rides, group: np.ndarray, bounds: Bounds
 ) -> np.ndarray:
-    """True for rides of groups whose middle ride was far quicker or slower than any traffic."""
-    centres, radii = _between(rides)
-    usual = START_MINUTES + MINUTES_A_KM * np.maximum(centres, INNER_RADII / 2 * radii)
-    told = told & ~np.isnan(usual)  # a zone that is nowhere says nothing
+    """The same verdicts, those of groups that are off by a factor replaced."""
+    if len(minutes) < bounds.fewest:
+        return verdict
+    pace = pace_of(minutes, rides, verdict, bounds)
     _, at = np.unique(group, return_inverse=True)
-    rides_of = np.bincount(at, told)
-    quick = np.bincount(at, told & (minutes < bounds.quick * usual))
-    slow = np.bincount(at, told & (minutes > bounds.slow * usual))
-    off: np.ndarray = (rides_of >= bounds.fewest) & (2 * np.maximum(quick, slow) > rides_of)
-    return off[at]
+    placed, quick, slow = (np.bincount(at, flags) for flags in pace)
+    off = is_off(placed, quick, slow, bounds)[at] & _may_be_off(minutes, verdict)
+    return np.where(off, OFF_BY_FACTOR, verdict)
 
 
 def _between(rides: Rides) -> tuple[np.ndarray, np.ndarray]:
