@@ -348,12 +348,14 @@ def auto(context: click.Context, dry_run: bool) -> None:
 
         say_dry_run(click.echo)
         return
+    from taxi_duration.loop.archiving import archive_after_turn
     from taxi_duration.loop.notify import telling
     from taxi_duration.loop.pipeline_world import PipelineWorld
     from taxi_duration.loop.turn import take_turn
 
     with telling(click.echo) as heard:
         take_turn(PipelineWorld(NOTEBOOKS, say=click.echo), say=click.echo, heard=heard)
+    archive_after_turn(click.echo)
 
 
 @cli.command()
@@ -432,6 +434,22 @@ def void(since: str, until: str, reason: str, dry_run: bool) -> None:
         click.echo(void_feedback(log, since, until, reason, dry_run))
     finally:
         log.close()
+
+
+@cli.group(context_settings={"help_option_names": ["-h", "--help"]})
+def log() -> None:
+    """The prediction log: keep it within its bounds."""
+
+
+@log.command("archive")
+def archive() -> None:
+    """Move rides older than LOG_KEEP_DAYS, or beyond LOG_MAX_MB, into compressed months.
+
+    They are still traced, monitored and told of. `auto` does the same after each turn.
+    """
+    from taxi_duration.loop.archiving import archive_log
+
+    archive_log(click.echo)
 
 
 @cli.command()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 from taxi_duration.errors import SettingError
 
@@ -85,6 +86,35 @@ def live_dir() -> Path:
 def log_url() -> str:
     """Database of the prediction log: `LOG_URL`, else SQLite in `live_dir`."""
     return os.environ.get("LOG_URL") or f"sqlite:///{live_dir() / 'predictions.db'}"
+
+
+def log_archive(url: str) -> Path:
+    """Folder of the log's old months: `LOG_ARCHIVE`, else beside the log.
+
+    Args:
+        url: of the log. Of a database on a server, the default is a folder in `live_dir`, which
+            must be the same for every host that reads the log.
+    """
+    if given := os.environ.get("LOG_ARCHIVE"):
+        return Path(given).resolve()
+    path = url.partition("?")[0].removeprefix("sqlite:///")
+    if not url.startswith("sqlite:///") or not path:
+        return live_dir() / "archive"
+    file = Path(unquote(path.removeprefix("file:")) if path.startswith("file:") else path)
+    return file.with_name(f"{file.stem}-archive")
+
+
+def log_keep_days() -> int:
+    """`LOG_KEEP_DAYS`: days that rides stay in the log before they are archived; 0 for ever.
+
+    The default is a year and the month that it is compared with.
+    """
+    return _whole("LOG_KEEP_DAYS", 400)
+
+
+def log_max_mb() -> int:
+    """`LOG_MAX_MB`: beyond which the log's oldest rides are archived; 0 is no bound."""
+    return _whole("LOG_MAX_MB", 0)
 
 
 def tlc_url() -> str:
@@ -220,6 +250,14 @@ def positive(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
     if not text.isdecimal() or int(text) < 1:
         raise SettingError(f"{name} is {text!r}; it must be a positive whole number")
+    return int(text)
+
+
+def _whole(name: str, default: int) -> int:
+    """A whole number, zero or above, from the environment; raises as `positive`."""
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise SettingError(f"{name} is {text!r}; it must be a whole number, 0 or above")
     return int(text)
 
 

@@ -6,9 +6,10 @@ import logging
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from heapq import merge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,9 +31,12 @@ from taxi_duration.live.spool import LOCK_FILE, folder_lock, is_free, spool_file
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+    from taxi_duration.live.archive_reading import ArchiveReader
+    from taxi_duration.live.log_archive import Moved
+
 logger = logging.getLogger(__name__)
 LOCK_SECONDS = 5.0  # how long a writer waits for another one of SQLite
-IDS_AT_ONCE = 500
+READ_SECONDS = 2.0  # for what pages show; sums are read in milliseconds, what lasts is stuck
 REJECTED_FILE = "rejected.jsonl"
 # The first byte of a spool line says which row follows.
 _ROW_OF_TAG = {b"p": PredictionRow, b"m": PredictionColumns, b"s": ShadowRow, b"f": FailureRow}
@@ -52,8 +56,9 @@ class Opened(NamedTuple):
 class LogStore:
     """The SQL side. SQLAlchemy is imported on first use: it costs as much as Flask."""
 
-    def __init__(self, url: str, spool: Path) -> None:
+    def __init__(self, url: str, spool: Path, archive: Path) -> None:
         self._url = url
+        self._archive_folder = archive
         self._spool = spool
         self._lock = threading.RLock()
         self._draining = threading.Lock()
@@ -78,6 +83,14 @@ class LogStore:
                 yield connection
             if writes and not opened.is_current():
                 raise LogError("the prediction log was deleted or replaced at this moment")
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """A transaction of a page or of metrics: nobody waits for it, and it ends in time."""
+        from taxi_duration.live.log_tables import end_after
+
+        with self._begin() as connection, end_after(connection, READ_SECONDS):
+            yield connection
 
     def _opened(self) -> Opened:
         """Return what is open; opened anew where it is not any more what lies on the disk."""
@@ -195,7 +208,7 @@ class LogStore:
             return row.bytes if row else 0
 
     def _insert(self, store: Opened, name: str, lines: list[bytes], offset: int) -> None:
-        from taxi_duration.live import log_tables
+        from taxi_duration.live import hourly_sums, log_tables
 
         rows: dict[bytes, list[tuple[Any, ...]]] = {tag: [] for tag in _ROW_OF_TAG}
         rejected = []
@@ -215,6 +228,9 @@ class LogStore:
             with (self._spool / REJECTED_FILE).open("ab") as file:
                 file.writelines(rejected)
         with self._begin(store, writes=True) as connection:
+            # Written first: SQLite then keeps other writers out, and what is new stays new.
+            log_tables.save_offset(connection, name, offset)
+            rows[b"p"] = log_tables.unknown_rows(connection, rows[b"p"])
             for tag, table in (
                 (b"p", log_tables.predictions),
                 (b"s", log_tables.shadow_answers),
@@ -222,7 +238,7 @@ class LogStore:
             ):
                 names = _ROW_OF_TAG[tag].__struct_fields__
                 log_tables.insert_new(connection, table, names, rows[tag])
-            log_tables.save_offset(connection, name, offset)
+            hourly_sums.add_rides(connection, rows[b"p"])
 
     def _forget(self, store: Opened, name: str) -> None:
         from taxi_duration.live.log_tables import spool_offsets
@@ -232,52 +248,43 @@ class LogStore:
 
     # --- queries ------------------------------------------------------------------------
 
-    def add_feedback(self, rows: list[Mapping[str, Any]]) -> FeedbackResult:
+    def unknown_ids(self, ids: Iterable[str]) -> set[str]:
         from taxi_duration.live import log_tables
 
-        first: dict[str, dict[str, Any]] = {}
-        for row in rows:
-            prediction_id = row["prediction_id"]
-            kept = {name: row[name] for name in ("prediction_id", "duration", "received_at")}
-            first.setdefault(prediction_id, kept)
+        asked = set(ids)
+        with self._begin() as connection:
+            return asked.difference(log_tables.known_ids(connection, list(asked)))
+
+    def add_feedback(self, rows: list[Mapping[str, Any]]) -> FeedbackResult:
+        from taxi_duration.live import told
+
         with self._begin(writes=True) as connection:
-            there = set(log_tables.known_ids(connection, list(first)))
-            new = set()
-            for chunk in _chunks([row for key, row in first.items() if key in there]):
-                new |= log_tables.insert_feedback(connection, chunk)
-        known, unknown, duplicate = [], [], []
-        for row in rows:
-            prediction_id = row["prediction_id"]
-            if prediction_id not in there:
-                unknown.append(prediction_id)
-            elif prediction_id in new:
-                known.append(prediction_id)
-                new.discard(prediction_id)  # a second one in the same call
-            else:
-                duplicate.append(prediction_id)
-        return FeedbackResult(known, unknown, duplicate)
+            return told.add_feedback(connection, self._archive(), rows)
 
     def count_feedback(self, since: float, until: float) -> int:
-        from taxi_duration.live import log_tables
+        from taxi_duration.live import told
 
         with self._begin() as connection:
-            return log_tables.count_feedback(connection, since, until)
+            return told.count_feedback(connection, self._archive(), since, until)
 
     def void_feedback(self, since: float, until: float, by: str, why: str) -> int:
-        from taxi_duration.live import log_tables
+        from taxi_duration.live import told
 
         with self._begin(writes=True) as connection:
-            return log_tables.void_feedback(connection, since, until, time.time(), by, why)
+            return told.void_feedback(connection, self._archive(), since, until, by, why)
 
     def find_many(self, prediction_ids: Sequence[str]) -> list[dict[str, Any]]:
-        from taxi_duration.live.log_tables import joined, predictions
+        from taxi_duration.live.archive_reading import as_answered
+        from taxi_duration.live.log_tables import chunks, joined, predictions
 
         found: list[dict[str, Any]] = []
         with self._begin() as connection:
-            for chunk in _chunks(list(prediction_ids)):
+            for chunk in chunks(list(prediction_ids)):
                 query = joined().where(predictions.c.prediction_id.in_(chunk))
                 found += map(dict, connection.execute(query).mappings())
-        return found
+            missing = set(prediction_ids) - {row["prediction_id"] for row in found}
+            archived = self._archive().find(connection, missing)
+        return found + [as_answered(ride) for ride in archived.values()]
 
     def answered(
         self,
@@ -286,6 +293,7 @@ class LogStore:
         model: str | None,
         pair: tuple[str, str] | None,
     ) -> Iterator[dict[str, Any]]:
+        from taxi_duration.live.archive_reading import order_of, unique
         from taxi_duration.live.log_tables import joined, predictions, tested
 
         query = joined() if pair is None else tested(pair)
@@ -298,13 +306,15 @@ class LogStore:
             query = query.where(predictions.c.model == model)
         with self._begin() as connection:
             result = connection.execution_options(yield_per=1000).execute(query)
-            for row in result.mappings():
-                yield dict(row)
+            # Asked for after the rows were: what has left the tables by then is in the archive.
+            rides = self._archive().answered(connection, since, until, model, pair)
+            rows = merge(map(dict, result.mappings()), rides, key=order_of)
+            yield from unique(rows)
 
     def summary(self, since: float | None) -> list[dict[str, Any]]:
-        from taxi_duration.live.log_summary import summarize
+        from taxi_duration.live.hourly_sums import summarize
 
-        with self._begin() as connection:
+        with self._reading() as connection:
             return summarize(connection, since)
 
     def feedback_rate(self, since: float) -> dict[str, Any]:
@@ -315,20 +325,38 @@ class LogStore:
 
     def last_times(self) -> LastTimes:
         from taxi_duration.live import log_tables
+        from taxi_duration.live.archive_reading import last_archived
 
-        with self._begin() as connection:
-            return log_tables.last_times(connection)
+        with self._reading() as connection:
+            here, old = log_tables.last_times(connection), last_archived(connection)
+            pairs = zip(here, old, strict=True)
+            return LastTimes(*(max((a for a in pair if a), default=None) for pair in pairs))
 
     def counts(self) -> dict[str, int]:
-        from sqlalchemy import func, select
+        from taxi_duration.live import log_tables
 
-        from taxi_duration.live.log_tables import feedback, predictions, shadow_answers
+        tables = (log_tables.predictions, log_tables.shadow_answers, log_tables.feedback)
+        with self._begin() as connection:
+            here = {table.name: log_tables.count(connection, table) for table in tables}
+            archived = self._archive().counts(connection)
+            return {name: rows + archived[name] for name, rows in here.items()}
+
+    # --- archive ------------------------------------------------------------------------
+
+    def _archive(self) -> ArchiveReader:
+        from taxi_duration.live.archive_reading import ArchiveReader
+
+        return ArchiveReader(self._archive_folder)
+
+    def archive(self, now: float, keep_days: int, most_bytes: int) -> Moved | None:
+        from taxi_duration.live.log_archive import Archiver, Moved, oldest_to_keep
 
         with self._begin() as connection:
-            return {
-                table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
-                for table in (predictions, shadow_answers, feedback)
-            }
+            before = oldest_to_keep(connection, now, keep_days, most_bytes)
+        if before is None:
+            return Moved(0, 0, 0)
+        begin = partial(self._begin, writes=True)
+        return Archiver(begin, self._archive_folder, self._url).move(before)
 
 
 @contextmanager
@@ -351,8 +379,3 @@ def _path_of(url: str) -> Path | None:
     if address.get_backend_name() != "sqlite" or address.query.get("mode") == "ro":
         return None
     return Path(address.database) if address.database else None
-
-
-def _chunks(items: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(items), IDS_AT_ONCE):
-        yield items[start : start + IDS_AT_ONCE]

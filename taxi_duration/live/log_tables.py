@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -29,9 +31,14 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
 
 from taxi_duration.live.log_rows import LastTimes
+
+T = TypeVar("T")
+
+PROGRESS_STEPS = 100_000  # of SQLite's machine, some milliseconds, between looks at the clock
+FREED_PAGES = 200  # of 4 kB at once, more than the rows of one deletion take
+AT_ONCE = 500  # ids or rows in one statement
 
 metadata = MetaData()
 
@@ -84,6 +91,9 @@ feedback = Table(
     Column("prediction_id", Text, primary_key=True),
     Column("duration", Double, nullable=False),  # true minutes
     Column("received_at", Double, nullable=False),
+    # A code of `domain.truths`, before days are looked at; what the hourly sums count it as.
+    # None: told to a release without sums, before those of which they were made.
+    Column("verdict", Text),
     Index("feedback_received_at", "received_at"),
 )
 # Feedback that an operator took out of every judgement; what came after it is judged.
@@ -97,6 +107,51 @@ voided_feedback = Table(
     Column("voided_by", Text, nullable=False),
     Column("why", Text, nullable=False),
 )
+# Sums by the hour in which rides were asked (unix hours), see `hourly_sums`.
+hourly_rides = Table(
+    "hourly_rides",
+    metadata,
+    Column("hour", Integer, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("rides", BigInteger, nullable=False),
+    Column("timed", BigInteger, nullable=False),  # rides with a latency
+    Column("latency_ms", Double, nullable=False),  # their sum
+    Column("last_asked_at", Double, nullable=False),
+)
+hourly_truths = Table(
+    "hourly_truths",
+    metadata,
+    Column("hour", Integer, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("day", Text, primary_key=True),  # of the pickup, ISO: days are judged as a whole
+    Column("verdict", Text, primary_key=True),  # as in `feedback`
+    Column("rides", BigInteger, nullable=False),
+    Column("placed", BigInteger, nullable=False),  # these as `truths.Pace` of a day
+    Column("quick", BigInteger, nullable=False),
+    Column("slow", BigInteger, nullable=False),
+    Column("covered", BigInteger, nullable=False),  # within P10-P90
+    Column("error", Double, nullable=False),  # sum of absolute minutes
+    Column("square", Double, nullable=False),  # of their squares
+)
+# Files of the archive: from here on readers look into them. See `log_archive`.
+archive_parts = Table(
+    "archive_parts",
+    metadata,
+    Column("name", Text, primary_key=True),  # path in the archive's folder
+    Column("rides", Integer, nullable=False),
+    Column("since", Double, nullable=False),  # first and last moment of asking, unix seconds
+    Column("until", Double, nullable=False),
+    Column("first_id", Text, nullable=False),
+    Column("last_id", Text, nullable=False),
+    Column("told_since", Double),  # first and last feedback; None without any
+    Column("told_until", Double),
+    Column("voided_since", Double),  # and of what was voided, when it was received
+    Column("voided_until", Double),
+    Column("emptied", Boolean, nullable=False),  # its rides are gone from the tables
+)
+log_schema = Table("log_schema", metadata, Column("version", Integer, primary_key=True))
 # How far each spool file was read; written in the transaction of its rows.
 spool_offsets = Table(
     "spool_offsets",
@@ -107,11 +162,13 @@ spool_offsets = Table(
 
 
 def make_engine(url: str, lock_seconds: float) -> Engine:
-    """Return an engine for the address, with the tables made.
+    """Return an engine for the address, the tables made or brought forward.
 
     Args:
         url: `sqlite:///file` or `postgresql://user@host/name`.
         lock_seconds: how long SQLite waits for another writer.
+    Raises:
+        LogError: as `bring_forward`.
     """
     address = make_url(url)
     if address.query.get("mode") == "ro":
@@ -134,10 +191,13 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
                 "keepalives_count": 2,
             },
         )
+    from taxi_duration.live.log_schema import bring_forward  # which needs the tables of here
+
     try:
-        _make_tables(engine)
-    except DBAPIError:
-        _make_tables(engine)  # another process made them at the same moment
+        bring_forward(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
@@ -157,16 +217,40 @@ def read_only_address(url: str) -> str:
     return f"sqlite:///file:{quote(str(path))}?mode=ro{'&immutable=1' * alone}&uri=true"
 
 
-def _make_tables(engine: Engine) -> None:
-    metadata.create_all(engine)
-    for index in feedback.indexes:  # a log from before there was one keeps its table
-        index.create(engine, checkfirst=True)
-
-
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # Of a new file: space that the archive frees can be given back piece by piece.
+    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     connection.execute("PRAGMA journal_mode=WAL")
     # Synced at each commit: commits are batches and feedback, both off the path of a ride.
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def give_back_space(connection: Connection) -> None:
+    """Let SQLite's file shrink by some of what is free in it; PostgreSQL does so by itself.
+
+    A file that an older release made only uses the space again.
+    """
+    if connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        # A page at each step; `execute` takes one step of what has no columns.
+        driver.executescript(f"PRAGMA incremental_vacuum({FREED_PAGES})")
+
+
+@contextmanager
+def end_after(connection: Connection, seconds: float) -> Iterator[None]:
+    """Let the database stop what takes longer; it then raises what SQLAlchemy raises."""
+    if connection.dialect.name != "sqlite":
+        limit = select(func.set_config("statement_timeout", f"{round(seconds * 1000)}", True))
+        connection.execute(limit)
+        yield
+        return
+    ends = time.monotonic() + seconds
+    driver: Any = connection.connection.driver_connection
+    driver.set_progress_handler(lambda: time.monotonic() > ends, PROGRESS_STEPS)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)
 
 
 def insert_new(
@@ -186,39 +270,31 @@ def insert_new(
         connection.exec_driver_sql(statement, list(rows))
     else:
         values = [dict(zip(names, row, strict=True)) for row in rows]
-        connection.execute(_insert(connection, table).on_conflict_do_nothing(), values)
+        connection.execute(insert(connection, table).on_conflict_do_nothing(), values)
 
 
 def insert_feedback(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Insert feedback that is not there yet; return the ids that were new."""
-    statement = _insert(connection, feedback).values(list(rows)).on_conflict_do_nothing()
-    return set(connection.scalars(statement.returning(feedback.c.prediction_id)))
+    new: set[str] = set()
+    # In order: two that tell of the same rides wait for each other, and never both.
+    for chunk in chunks(sorted(rows, key=lambda row: row["prediction_id"])):
+        statement = insert(connection, feedback).values(chunk).on_conflict_do_nothing()
+        new.update(connection.scalars(statement.returning(feedback.c.prediction_id)))
+    return new
 
 
-def count_feedback(
-    connection: Connection, since: float, until: float, table: Table = feedback
-) -> int:
-    """Return how many true durations were received since <= received_at < until."""
-    query = select(func.count()).select_from(table).where(_received(table, since, until))
-    return int(connection.execute(query).scalar_one())
+def received_in(
+    connection: Connection, table: Table, since: float, until: float
+) -> Iterator[dict[str, Any]]:
+    """Yield feedback, or what was voided, that was received since <= received_at < until."""
+    query = table.select().where(_received(table, since, until))
+    yield from map(dict, connection.execute(query).mappings())
 
 
-def void_feedback(
-    connection: Connection, since: float, until: float, voided_at: float, by: str, why: str
-) -> int:
-    """Move what was received since <= received_at < until to the voided.
-
-    Returns:
-        How many of that time are voided now, those of an earlier call among them.
-    """
-    kept = (feedback.c.prediction_id, feedback.c.duration, feedback.c.received_at)
-    # Deleted first: what another host adds meanwhile is never deleted without being kept.
-    gone = feedback.delete().where(_received(feedback, since, until)).returning(*kept)
-    note = {"voided_at": voided_at, "voided_by": by, "why": why}
-    rows = [{**row, **note} for row in connection.execute(gone).mappings()]
-    if rows:
-        connection.execute(voided_feedback.insert(), rows)
-    return count_feedback(connection, since, until, voided_feedback)
+def take_out_feedback(connection: Connection, since: float, until: float) -> list[dict[str, Any]]:
+    """Delete the feedback that was received since <= received_at < until, and return it."""
+    gone = feedback.delete().where(_received(feedback, since, until)).returning(feedback)
+    return [dict(row) for row in connection.execute(gone).mappings()]
 
 
 def _received(table: Table, since: float, until: float) -> ColumnElement[bool]:
@@ -233,20 +309,51 @@ def last_times(connection: Connection) -> LastTimes:
 
 def save_offset(connection: Connection, name: str, offset: int) -> None:
     """Remember how far a spool file was read."""
-    statement = _insert(connection, spool_offsets).values(name=name, bytes=offset)
+    statement = insert(connection, spool_offsets).values(name=name, bytes=offset)
     connection.execute(
         statement.on_conflict_do_update(index_elements=["name"], set_={"bytes": offset})
     )
 
 
-def known_ids(connection: Connection, ids: Sequence[str], at_once: int = 500) -> list[str]:
-    """Return those of the ids that were answered."""
-    column = predictions.c.prediction_id
-    found: list[str] = []
-    for start in range(0, len(ids), at_once):
-        query = select(column).where(column.in_(ids[start : start + at_once]))
-        found += connection.scalars(query)
-    return found
+def known_ids(
+    connection: Connection, ids: Sequence[str], table: Table = predictions
+) -> Iterator[str]:
+    """Yield those of the ids that a table has."""
+    column = table.c.prediction_id
+    for chunk in chunks(ids):
+        yield from connection.scalars(select(column).where(column.in_(chunk)))
+
+
+def unknown_rows(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return rows of predictions that are not there yet, each once.
+
+    Args:
+        rows: values, the id first.
+    """
+    first: dict[str, tuple[Any, ...]] = {}
+    for row in rows:
+        first.setdefault(row[0], row)
+    for known in known_ids(connection, list(first)):
+        del first[known]
+    return list(first.values())
+
+
+def rows_of(connection: Connection, table: Table, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield a table's rows with these ids, as dicts."""
+    for chunk in chunks(ids):
+        query = table.select().where(table.c.prediction_id.in_(chunk))
+        yield from map(dict, connection.execute(query).mappings())
+
+
+def count(connection: Connection, table: Table) -> int:
+    """Return the number of a table's rows."""
+    return int(connection.scalar(select(func.count()).select_from(table)) or 0)
+
+
+def chunks(items: Sequence[T]) -> Iterator[list[T]]:
+    """Yield the items in lists that one statement can hold."""
+    for start in range(0, len(items), AT_ONCE):
+        yield list(items[start : start + AT_ONCE])
 
 
 def joined() -> Select[Any]:
@@ -322,7 +429,7 @@ def feedback_rate(since: float) -> Select[Any]:
     return query.where(predictions.c.asked_at >= since)
 
 
-def _insert(connection: Connection, table: Table) -> Any:
-    """An INSERT of the dialect at hand, which knows ON CONFLICT."""
+def insert(connection: Connection, table: Table) -> Any:
+    """Return an INSERT of the dialect at hand, which knows ON CONFLICT."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     return dialect.insert(table)

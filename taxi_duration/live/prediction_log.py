@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -33,6 +33,9 @@ from taxi_duration.live.log_store import LogStore
 from taxi_duration.live.log_watch import DRAIN_SECONDS, LogWatch
 from taxi_duration.live.spool import DRAIN_ROWS, SpoolWriter, spool_files
 
+if TYPE_CHECKING:
+    from taxi_duration.live.log_archive import Moved
+
 logger = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
@@ -45,15 +48,17 @@ def open_log(url: str | None = None, spool: Path | None = None) -> PredictionLog
         url: SQLAlchemy address; default `LOG_URL`, else SQLite in data/live/.
         spool: folder of the rows on their way; default beside the default store.
     """
-    return PredictionLog(url or environment.log_url(), spool or environment.live_dir() / "spool")
+    url = url or environment.log_url()
+    spool = spool or environment.live_dir() / "spool"
+    return PredictionLog(url, spool, environment.log_archive(url))
 
 
 class PredictionLog:
     """The log of one process; safe to use from its threads, and in many processes at once."""
 
-    def __init__(self, url: str, spool: Path) -> None:
+    def __init__(self, url: str, spool: Path, archive: Path | None = None) -> None:
         self._spool = SpoolWriter(spool)
-        self._store = LogStore(url, spool)
+        self._store = LogStore(url, spool, archive or environment.log_archive(url))
         self._watch = LogWatch(self._spool, self._store)
 
     # --- writing ------------------------------------------------------------------------
@@ -113,16 +118,10 @@ class PredictionLog:
         now = time.time()
         rows = [{"received_at": now, **row} for row in rows]
         self.drain()
-        result = self._store.add_feedback(rows)
-        if result.unknown and not self._store.is_local:
+        if not self._store.is_local and self._store.unknown_ids(r["prediction_id"] for r in rows):
             # Another host may have answered a moment ago: its rows take a drain to get here.
             time.sleep(2 * DRAIN_SECONDS)
-            again = [row for row in rows if row["prediction_id"] in set(result.unknown)]
-            later = self._store.add_feedback(again)
-            result = FeedbackResult(
-                result.known + later.known, later.unknown, result.duplicate + later.duplicate
-            )
-        return result
+        return self._store.add_feedback(rows)
 
     def count_feedback(self, since: float, until: float) -> int:
         """Return how many true durations were received since <= received_at < until."""
@@ -206,14 +205,39 @@ class PredictionLog:
         `domain.truths`, and over the scored ones `mean_error` (absolute, minutes), `mean_square`
         (of the error), `coverage` (share within P10-P90), None without any; `latency_ms`,
         `last_asked_at`.
+
+        Read from sums by hour, a few thousand rows however many rides there are.
+
+        Args:
+            since: unix seconds; the hour that it lies in counts as a whole.
+        Raises:
+            LogError: also when it takes longer than `READ_SECONDS`.
         """
-        self.drain()
+        self.drain(wait=False)
         return self._store.summary(since)
 
     def feedback_rate(self, since: float) -> dict[str, Any]:
         """Return `rides` asked for since then, `with_truth` of them, and the truth's `last_at`."""
         self.drain()
         return self._store.feedback_rate(since)
+
+    # --- archive ------------------------------------------------------------------------
+
+    def archive(self, keep_days: int, most_bytes: int) -> Moved | None:
+        """Move old rides, with all that belongs to them, into the archive; see `log_archive`.
+
+        All that reads here reads the archive too.
+
+        Args:
+            keep_days: that rides stay; 0 for ever.
+            most_bytes: that the tables may take; 0 for any.
+        Returns:
+            None when another process is at it.
+        Raises:
+            LogError: as `Archiver.move`.
+        """
+        self.drain()
+        return self._store.archive(time.time(), keep_days, most_bytes)
 
     # --- moving -------------------------------------------------------------------------
 

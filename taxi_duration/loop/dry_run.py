@@ -131,10 +131,16 @@ def copy_of_home() -> Iterator[None]:
     # Their defaults lie in the home; nobody is told, and MLflow is not there.
     unset = ("DATA_DIR", "MODELS_DIR", "DEPLOYMENT_DIR", "MLFLOW_TRACKING_URI", "NOTIFY_URLS")
     log = read_only_address(environment.log_url())
+    archive = str(environment.log_archive(environment.log_url()))
     with tempfile.TemporaryDirectory() as folder:
         for source, name, pattern in places:
             _overlay(source, Path(folder, name), pattern)
-        home = {"TAXI_HOME": folder, "LOG_URL": log, **dict.fromkeys(unset, "")}
+        home = {
+            "TAXI_HOME": folder,
+            "LOG_URL": log,
+            "LOG_ARCHIVE": archive,
+            **dict.fromkeys(unset, ""),
+        }
         with environment.temporary(**home):
             yield
 

@@ -5,109 +5,28 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import pwd
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 from log_samples import row
-from truth_sets import changed, feedback_rows, log_rows, told_rides, with_outside
 
 from taxi_duration import environment
-from taxi_duration.domain.truths import NO_TIME, OUTSIDE, QUARANTINED, SCORED
 from taxi_duration.errors import LogError
-from taxi_duration.evaluation.health import judge_frame
 from taxi_duration.live.log_rows import FailureRow, PredictionColumns, PredictionRow, ShadowRow
 from taxi_duration.live.log_store import REJECTED_FILE
 from taxi_duration.live.log_tables import make_engine, voided_feedback
 from taxi_duration.live.log_watch import MIN_FREE_BYTES
 from taxi_duration.live.prediction_log import PredictionLog, open_log
-from taxi_duration.loop.monitor import log_frame
 
 
 def shadow(prediction_id: str) -> ShadowRow:
     return ShadowRow(prediction_id, "green-duration:2", "cd" * 32, 19.0, 11.0, 18.0, 30.0)
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory) -> Iterator[str]:
-    """Address of a private PostgreSQL server; skips where there are no binaries."""
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    binary = shutil.which("initdb") or (versions and str(versions[-1]))
-    if not binary:
-        pytest.skip("PostgreSQL's server is not on this machine (Debian: postgresql)")
-    folder = tmp_path_factory.mktemp("postgres")
-    runs_as: dict = {}
-    if os.getuid() == 0:  # the server refuses to run as root
-        try:
-            user = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("no user `postgres` to run a private server as")
-        folder = Path(f"/var/tmp/taxi-postgres-{os.getpid()}")
-        folder.mkdir()
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        runs_as = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    data = folder / "data"
-    subprocess.run([binary, "-D", data, "-A", "trust", "-U", "taxi", "--no-sync"], check=True,
-                   capture_output=True, cwd=folder, **runs_as)  # fmt: skip
-    server = subprocess.Popen(
-        [Path(binary).with_name("postgres"), "-D", data, "-p", str(port), "-k", folder,
-         "-c", "listen_addresses=127.0.0.1", "-F"],
-        cwd=folder, stderr=subprocess.DEVNULL, **runs_as,
-    )  # fmt: skip
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
-    yield f"postgresql://taxi@127.0.0.1:{port}/postgres"
-    server.send_signal(signal.SIGINT)
-    server.wait(timeout=20)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path) -> str:
-    """An empty store of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'live' / 'predictions.db'}"
-    address = request.getfixturevalue("postgres")
-    from sqlalchemy import create_engine
-
-    from taxi_duration.live.log_tables import metadata
-
-    engine = create_engine(address.replace("postgresql:", "postgresql+psycopg:"))
-    metadata.drop_all(engine)
-    engine.dispose()
-    return address
-
-
-@pytest.fixture
-def log(url, tmp_path) -> Iterator[PredictionLog]:
-    log = open_log(url, tmp_path / "live" / "spool")
-    yield log
-    log.close()
-
-
-@pytest.fixture
-def local(tmp_path) -> Iterator[PredictionLog]:
-    """A log on SQLite, where the kind of store does not matter."""
-    log = open_log(f"sqlite:///{tmp_path / 'live' / 'predictions.db'}", tmp_path / "live" / "spool")
-    yield log
-    log.close()
 
 
 def spool_of(tmp_path: Path) -> list[Path]:
@@ -452,53 +371,6 @@ def test_columns_of_several_lengths_are_set_aside(local, tmp_path):
 
 
 # --- what the summary counts -------------------------------------------------------------
-
-
-def mixed_rides():
-    """Three days as they come: odd durations, late ones, a call in seconds, a day doubled."""
-    frame = with_outside(told_rides(a_day=150))
-    n = np.arange(len(frame))
-    frame = changed(frame, n // 25 == 2, 60.0)
-    frame = changed(frame, (n >= 300) & (n % 3 < 2), 5.0)
-    frame.loc[n % 11 == 0, "true_duration"] = np.nan
-    frame.loc[n % 37 == 5, "PULocationID"] = 264
-    far = n % 41 == 7
-    frame.loc[far, ["PULocationID", "DOLocationID", "true_duration"]] = [132, 259, 2.0]
-    frame.loc[np.isin(n, (20, 210)), "true_duration"] = 2000.0
-    return frame
-
-
-def expected_summary(frame):
-    """Figures of each model and arm, from the rule in numpy."""
-    frame = frame.assign(verdict=judge_frame(frame))
-    for (model, arm), rows in frame.groupby(["model", "arm"]):
-        right = rows[rows["verdict"] == SCORED]
-        error = right["duration"] - right["true_duration"]
-        yield {
-            "model": model, "arm": arm, "predictions": len(rows),
-            "feedback": int(rows["true_duration"].notna().sum()),
-            **{code: int((rows["verdict"] == code).sum()) for code in
-               (SCORED, *OUTSIDE, *QUARANTINED)},
-            "mean_error": pytest.approx(error.abs().mean()),
-            "mean_square": pytest.approx((error**2).mean()),
-            "coverage": pytest.approx(
-                right["true_duration"].between(right["p10"], right["p90"]).mean()),
-            "latency_ms": pytest.approx(0.5), "last_asked_at": rows["asked_at"].max(),
-        }  # fmt: skip
-
-
-@pytest.mark.parametrize("since", [None, 250.0])
-def test_summary_counts_by_the_rule_of_numpy(log, since):
-    frame = mixed_rides()
-    log.add(log_rows(frame))
-    log.add_feedback(feedback_rows(frame))
-    logged = log_frame(log.answered(since=since))
-    by_name = lambda row: (row["model"], row["arm"])  # noqa: E731
-    found = sorted(log.summary(since), key=by_name)
-    assert found == sorted(expected_summary(logged), key=by_name)
-    total = Counter({code: sum(row[code] for row in found) for code in (*OUTSIDE, *QUARANTINED)})
-    assert total.pop(NO_TIME) == 0
-    assert min(total.values()) > 0, total  # the set has something of everything
 
 
 def test_first_in_the_summary_is_who_answered_last(log):

@@ -1,0 +1,184 @@
+"""A part of the archive: rides with all that belongs to them, in one compressed Parquet file.
+
+Written and read with arro3, which the service has too; any reader of Parquet can read them. A
+ride takes about 40 bytes: what is random in an id (10), minutes as the models' arrays hold them
+(float32, 3 each), times (3 each). All else is kept to the bit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from arro3.core import Array, DataType, Table
+from arro3.io import read_parquet, write_parquet
+
+from taxi_duration.live.log_rows import PredictionRow, ShadowRow
+
+# A ride with what belongs to it: the columns of `predictions`; `true_duration`, `received_at` and
+# `verdict` of its feedback, None without; and lists of rows of the tables named here.
+Ride = dict[str, Any]
+LISTS = ("shadow_answers", "model_failures", "voided_feedback")
+RIDE = PredictionRow.__struct_fields__
+TOLD = ("true_duration", "received_at", "verdict")
+SHADOW = ShadowRow.__struct_fields__[1:]
+# Minutes of answers, as precise as float32: a part of 10 million of the longest ride.
+MINUTES = ("duration", "p10", "p50", "p90")
+LATENCY_DIGITS = 3  # no figure of it is ever shown with more
+OUR_ID = re.compile(r"[0-9a-f]{32}")
+MOST_ROWS = 1 << 20  # in a row group: a part has one
+
+_TEXT = ("ride_id", "model", "model_sha256", "arm", "verdict", "more")
+_KINDS = {"PULocationID": "int16", "DOLocationID": "int16", "support": "int64",
+          "used_distance": "bool"}  # fmt: skip
+# Numbers of which hardly two are alike: a byte of each after the other compresses them best.
+_SPLIT = ("asked_at", "received_at", *MINUTES, *(f"shadow_{name}" for name in MINUTES))
+_UNLIKE = ("prediction_id", "pickup_at", *_SPLIT)
+
+
+def write_rides(path: Path, rides: Sequence[Ride]) -> None:
+    """Write rides to a file.
+
+    Args:
+        rides: at least one.
+    """
+    columns: dict[str, Any] = {name: _column(name, v) for name, v in _values(rides).items()}
+    with path.open("wb") as file:
+        write_parquet(
+            Table.from_pydict(columns),
+            file,
+            compression="zstd(9)",
+            max_row_group_size=MOST_ROWS,
+            column_dictionary_enabled={name: name not in _UNLIKE for name in columns},
+            column_encoding=_encodings(columns),
+        )
+
+
+def read_rides(path: Path) -> list[Ride]:
+    """Return the rides of a file, as `kept` has them.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is damaged.
+    """
+    content = path.read_bytes()
+    try:
+        table = read_parquet(content, batch_size=MOST_ROWS).read_all()
+        columns = {name: _read(table.column(name)) for name in table.column_names}
+        return [_whole(dict(zip(columns, row, strict=True)))
+                for row in zip(*columns.values(), strict=True)]  # fmt: skip
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the reader's panics are no Exceptions
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+
+
+def kept(ride: Ride) -> Ride:
+    """Return a ride as precise as the archive has it; it is equal to one that was read."""
+    answers = [ride, *ride["shadow_answers"][:1]]
+    first, *others = [
+        {**answer, **dict(zip(MINUTES, _minutes([answer[n] for n in MINUTES]), strict=True))}
+        for answer in answers
+    ]
+    return {**first, "latency_ms": _short(ride["latency_ms"]),
+            "shadow_answers": [*others, *ride["shadow_answers"][1:]]}  # fmt: skip
+
+
+def same(ride: Ride, other: Ride) -> bool:
+    """True when the archive keeps both as one."""
+    return kept(ride) == kept(other)
+
+
+def _values(rides: Sequence[Ride]) -> dict[str, list[Any]]:
+    """Columns of the file, as Python has them."""
+    found = {name: [ride[name] for ride in rides] for name in (*RIDE, *TOLD)}
+    firsts: list[dict[str, Any]] = [next(iter(ride["shadow_answers"]), {}) for ride in rides]
+    if any(firsts):
+        found |= {f"shadow_{name}": [row.get(name) for row in firsts] for name in SHADOW}
+    more = [_more(ride) for ride in rides]
+    if any(more):
+        found["more"] = more
+    found["latency_ms"] = [_short(value) for value in found["latency_ms"]]
+    return found
+
+
+def _more(ride: Ride) -> str | None:
+    """What few rides have, as JSON: all lists, without the first shadow answer."""
+    lists = {name: ride[name] for name in LISTS}
+    lists["shadow_answers"] = lists["shadow_answers"][1:]
+    lists = {name: rows for name, rows in lists.items() if rows}
+    return msgspec.json.encode(lists).decode() if lists else None
+
+
+def _short(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else float(f"{milliseconds:.{LATENCY_DIGITS}g}")
+
+
+def _column(name: str, values: list[Any]) -> Array:
+    if name == "prediction_id" and all(map(OUR_ID.fullmatch, values)):
+        return Array([bytes.fromhex(value) for value in values], type=DataType.binary(16))
+    if name == "pickup_at":
+        return _pickups(values)
+    if name in _KINDS:
+        return Array(values, type=getattr(DataType, _KINDS[name])())
+    if name.removeprefix("shadow_") in MINUTES:
+        return Array(values, type=DataType.float32())
+    is_text = name in ("prediction_id", "shadow_model", "shadow_model_sha256", *_TEXT)
+    return Array(values, type=DataType.string() if is_text else DataType.float64())
+
+
+def _pickups(values: list[str]) -> Array:
+    """Times where all of them are written as the service does, else text."""
+    try:
+        times = np.array(values, "datetime64[s]")
+    except ValueError:
+        return Array(values, type=DataType.string())
+    if np.datetime_as_string(times).tolist() != values:
+        return Array(values, type=DataType.string())
+    return Array(times.astype("datetime64[ms]").astype("int64").tolist(),
+                 type=DataType.int64()).cast(DataType.timestamp("ms"))  # fmt: skip
+
+
+def _minutes(values: Sequence[float]) -> list[float]:
+    """Minutes as precise as float32; four digits after the point stay what they are."""
+    single = np.array(values, "float32")
+    short = np.round(single.astype("float64"), 4)
+    found: list[float] = np.where(short.astype("float32") == single, short, single).tolist()
+    return found
+
+
+def _encodings(columns: dict[str, Any]) -> dict[Any, Any]:
+    """How values are written; of a column with a dictionary, from where that is full."""
+    encodings = dict.fromkeys((*_SPLIT, "trip_distance"), "byte_stream_split")
+    if DataType.is_timestamp(columns["pickup_at"].type):
+        encodings["pickup_at"] = "delta_binary_packed"
+    if DataType.is_fixed_size_binary(columns["prediction_id"].type):
+        encodings["prediction_id"] = "byte_stream_split"
+    return {name: encoding for name, encoding in encodings.items() if name in columns}
+
+
+def _read(column: Any) -> list[Any]:
+    kind = column.type
+    if DataType.is_timestamp(kind):
+        milliseconds = np.array(column.cast(DataType.int64()).to_pylist(), "datetime64[ms]")
+        texts: list[Any] = np.datetime_as_string(milliseconds.astype("datetime64[s]")).tolist()
+        return texts
+    values: list[Any] = column.to_pylist()
+    if kind == DataType.float32():
+        there = [value is not None for value in values]
+        found = iter(_minutes([value for value in values if value is not None]))
+        return [next(found) if known else None for known in there]
+    return [value.hex() for value in values] if DataType.is_fixed_size_binary(kind) else values
+
+
+def _whole(row: dict[str, Any]) -> Ride:
+    """A row of the file as the ride that was written."""
+    more = msgspec.json.decode(row.pop("more", None) or "{}")
+    shadow = {name: row.pop(f"shadow_{name}", None) for name in SHADOW}
+    firsts = [{"prediction_id": row["prediction_id"], **shadow}] if shadow["model"] else []
+    lists = {name: more.get(name, []) for name in LISTS}
+    return {**row, **lists, "shadow_answers": firsts + lists["shadow_answers"]}

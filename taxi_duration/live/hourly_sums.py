@@ -1,0 +1,284 @@
+"""Sums by hour of the rides and true durations in the log, from which page and metrics are read.
+
+Whoever changes rows changes the sums in the same transaction, by what the change is: the sums
+are always those of the rows. A true duration is counted as what it is alone and in its own call
+(`feedback.verdict`); days, which any later feedback may turn, are judged when sums are read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, Row, Table, case, func, select
+
+from taxi_duration.domain import truths
+from taxi_duration.domain.rides import Rides
+from taxi_duration.live.log_rows import PredictionRow
+from taxi_duration.live.log_tables import (
+    chunks,
+    feedback,
+    hourly_rides,
+    hourly_truths,
+    insert,
+    predictions,
+)
+
+HOUR_SECONDS = 3600
+CODES = (truths.SCORED, *truths.OUTSIDE, *truths.QUARANTINED)
+_NAMES = PredictionRow.__struct_fields__
+_AT = [_NAMES.index(name) for name in ("asked_at", "model", "arm", "latency_ms")]
+
+
+class _Told(NamedTuple):
+    """A row of `hourly_truths`, summed over hours."""
+
+    model: str
+    arm: str
+    day: str
+    verdict: str
+    rides: int
+    placed: int
+    quick: int
+    slow: int
+    covered: int
+    error: float
+    square: float
+
+
+def hour_of(at: float) -> int:
+    """Return the hour (since 1970) of unix seconds."""
+    return int(at // HOUR_SECONDS)
+
+
+# --- keeping them ---------------------------------------------------------------------------
+
+
+def add_rides(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
+    """Count rides that were not in the log before.
+
+    Args:
+        rows: values in the order of `PredictionRow`.
+    """
+    sums: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        asked_at, model, arm, latency = (row[at] for at in _AT)
+        found = sums.setdefault((hour_of(asked_at), model, arm), [0, 0, 0.0, asked_at])
+        found[0] += 1
+        if latency is not None:
+            found[1] += 1
+            found[2] += latency
+        found[3] = max(found[3], asked_at)
+    _add(connection, hourly_rides, sums)
+
+
+def judge_told(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows with the `verdict` on each true duration, alone and in its call.
+
+    Args:
+        rows: the ride's columns, `true_duration` and `received_at`; at least one.
+    """
+    minutes, received_at = (
+        np.array([row[name] for row in rows], "float64")
+        for name in ("true_duration", "received_at")
+    )
+    verdicts = truths.judge_calls(minutes, rides_of(rows), received_at).tolist()
+    return [{**row, "verdict": verdict} for row, verdict in zip(rows, verdicts, strict=True)]
+
+
+def add_truths(connection: Connection, rows: Sequence[Mapping[str, Any]], sign: int = 1) -> None:
+    """Count true durations that came, or with sign -1 such that were taken out again.
+
+    Args:
+        rows: the ride's columns, `true_duration` and `verdict`; without a verdict they were
+            never counted.
+    """
+    rows = [row for row in rows if row["verdict"] is not None]
+    if not rows:
+        return
+    minutes, answered, p10, p90 = (
+        np.array([row[name] for row in rows], "float64")
+        for name in ("true_duration", "duration", "p10", "p90")
+    )
+    verdicts = np.array([row["verdict"] for row in rows])
+    error = np.abs(minutes - answered)
+    pace = truths.pace_of(minutes, rides_of(rows), verdicts, truths.OF_A_DAY)
+    covered = (p10 <= minutes) & (minutes <= p90)
+    columns = (np.ones(len(rows), "int64"), *pace, covered, error, error**2)
+    sums: dict[tuple[Any, ...], list[float]] = defaultdict(lambda: [0] * len(columns))
+    values = zip(*((sign * np.asarray(column, dtype=_kind(column))).tolist() for column in columns),
+                 strict=True)  # fmt: skip
+    for row, figures in zip(rows, values, strict=True):
+        key = (hour_of(row["asked_at"]), row["model"], row["arm"], row["pickup_at"][:10],
+               row["verdict"])  # fmt: skip
+        sums[key] = [a + b for a, b in zip(sums[key], figures, strict=True)]
+    _add(connection, hourly_truths, sums)
+
+
+def rides_of(rows: Iterable[Mapping[str, Any]]) -> Rides:
+    """Return rows of the log as columns."""
+    return Rides.from_dicts({**row, "pickup_datetime": row["pickup_at"]} for row in rows)
+
+
+def drop_sums(connection: Connection, before: float) -> None:
+    """Forget the sums of hours that are over at this moment, unix seconds."""
+    for table in (hourly_rides, hourly_truths):
+        connection.execute(table.delete().where(table.c.hour < hour_of(before)))
+
+
+def _kind(column: np.ndarray) -> str:
+    return "float64" if column.dtype.kind == "f" else "int64"
+
+
+def _add(
+    connection: Connection, table: Table, sums: Mapping[tuple[Any, ...], Sequence[float]]
+) -> None:
+    """Add to the sums of keys, which are in the order of the table's columns."""
+    if not sums:
+        return
+    statement = insert(connection, table)
+    new, keys = statement.excluded, list(table.primary_key)
+    added = {c.name: c + new[c.name] for c in table.c if not c.primary_key}
+    if (last := table.c.get("last_asked_at")) is not None:
+        latest = new["last_asked_at"]
+        added["last_asked_at"] = case((latest > last, latest), else_=last)
+    # In order: two writers at once wait for each other, and never both.
+    rows = [dict(zip(table.c.keys(), (*key, *sums[key]), strict=True)) for key in sorted(sums)]
+    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=added), rows)
+
+
+# --- making them ----------------------------------------------------------------------------
+
+
+def make_sums(connection: Connection, since: float) -> None:
+    """Count the rows of a log that had no sums yet, those asked since then, unix seconds."""
+    start = hour_of(since) * HOUR_SECONDS
+    asked = predictions.c
+    seconds = asked.asked_at / HOUR_SECONDS
+    # SQLite's CAST cuts off, PostgreSQL's rounds; not every SQLite has a floor.
+    whole = func.floor(seconds) if connection.dialect.name == "postgresql" else seconds
+    hour = whole.cast(hourly_rides.c.hour.type)
+    latency = func.coalesce(func.sum(asked.latency_ms), 0.0)
+    figures = (func.count(), func.count(asked.latency_ms), latency, func.max(asked.asked_at))
+    query = (
+        select(hour, asked.model, asked.arm, *figures)
+        .where(asked.asked_at >= start)
+        .group_by(hour, asked.model, asked.arm)
+    )
+    connection.execute(hourly_rides.insert().from_select(hourly_rides.c.keys(), query))
+    for call in _calls(connection, start):
+        told = judge_told(call)
+        save_verdicts(connection, told)
+        add_truths(connection, told)
+
+
+def save_verdicts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `verdict` of each row beside its feedback."""
+    for verdict in {row["verdict"] for row in rows}:
+        ids = [row["prediction_id"] for row in rows if row["verdict"] == verdict]
+        for chunk in chunks(ids):
+            of_chunk = feedback.c.prediction_id.in_(chunk)
+            connection.execute(feedback.update().where(of_chunk).values(verdict=verdict))
+
+
+def _calls(connection: Connection, since: float, at_once: int = 5000) -> Iterator[list[Any]]:
+    """Yield whole calls of feedback, many of them together."""
+    after = float("-inf")
+    query = (
+        select(predictions, feedback.c.duration.label("true_duration"), feedback.c.received_at)
+        .join(feedback, feedback.c.prediction_id == predictions.c.prediction_id)
+        .where(predictions.c.asked_at >= since)
+        .order_by(feedback.c.received_at)
+    )
+    while True:
+        page = query.where(feedback.c.received_at > after).limit(at_once)
+        rows: list[Any] = list(connection.execute(page).mappings())
+        if not rows:
+            return
+        last = rows[-1]["received_at"]
+        if len(rows) == at_once:  # the last call may go on
+            rows = [row for row in rows if row["received_at"] != last]
+        if rows:
+            yield rows
+            after = rows[-1]["received_at"]
+        else:
+            at_once *= 2
+
+
+# --- reading them ---------------------------------------------------------------------------
+
+
+def summarize(connection: Connection, since: float | None) -> list[dict[str, Any]]:
+    """Return figures of each model and arm, the latest first, as `PredictionLog.summary`."""
+    found = {(row.model, row.arm): _figures(row) for row in _asked(connection, since)}
+    told = _told(connection, since)
+    off = _days_off(told)
+    sums: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
+    for row in told:
+        is_off = row.day in off and row.verdict != truths.NO_TIME
+        key = (row.model, row.arm, truths.OFF_BY_FACTOR if is_off else row.verdict)
+        added = (row.rides, row.covered, row.error, row.square)
+        sums[key] = [a + b for a, b in zip(sums[key], added, strict=True)]
+    for (model, arm, verdict), (rides, covered, error, square) in sums.items():
+        figures = found.get((model, arm))
+        if figures is None or not rides:  # its first ride came between the two questions
+            continue
+        figures |= {verdict: rides, "feedback": figures["feedback"] + rides}
+        if verdict == truths.SCORED:
+            figures |= {"mean_error": error / rides, "mean_square": square / rides,
+                        "coverage": covered / rides}  # fmt: skip
+    return list(found.values())
+
+
+def _asked(connection: Connection, since: float | None) -> Sequence[Row[Any]]:
+    sums, last = hourly_rides.c, func.max(hourly_rides.c.last_asked_at)
+    query = (
+        select(
+            sums.model, sums.arm, func.sum(sums.rides).label("rides"),
+            func.sum(sums.timed).label("timed"), func.sum(sums.latency_ms).label("latency_ms"),
+            last.label("last_asked_at"),
+        )
+        .group_by(sums.model, sums.arm)
+        .order_by(last.desc())
+    )  # fmt: skip
+    return connection.execute(_since(query, hourly_rides, since)).all()
+
+
+def _figures(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "model": row.model, "arm": row.arm, "predictions": int(row.rides),
+        "latency_ms": row.latency_ms / int(row.timed) if row.timed else None,
+        "last_asked_at": row.last_asked_at,
+        **dict.fromkeys(("feedback", *CODES), 0),
+        **dict.fromkeys(("mean_error", "mean_square", "coverage")),
+    }  # fmt: skip
+
+
+def _told(connection: Connection, since: float | None) -> list[_Told]:
+    by = ("model", "arm", "day", "verdict")
+    counts = ("rides", "placed", "quick", "slow", "covered")
+    summed = [func.sum(hourly_truths.c[name]).label(name) for name in (*counts, "error", "square")]
+    query = select(*(hourly_truths.c[name] for name in by), *summed)
+    query = query.group_by(*(hourly_truths.c[name] for name in by))
+    rows = connection.execute(_since(query, hourly_truths, since)).mappings()
+    # PostgreSQL sums whole numbers into decimals.
+    return [_Told(**{**row, **{name: int(row[name]) for name in counts}}) for row in rows]
+
+
+def _since(query: Any, table: Table, since: float | None) -> Any:
+    return query if since is None else query.where(table.c.hour >= hour_of(since))
+
+
+def _days_off(told: Iterable[_Told]) -> set[str]:
+    """Days of which the middle ride was off by a factor."""
+    days: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for row in told:
+        added = (row.placed, row.quick, row.slow)
+        days[row.day] = [a + b for a, b in zip(days[row.day], added, strict=True)]
+    return {
+        day
+        for day, (placed, quick, slow) in days.items()
+        if truths.is_off(placed, quick, slow, truths.OF_A_DAY)
+    }

@@ -1,0 +1,276 @@
+"""Moving old rides out of the log's tables into the archive.
+
+A file is written under a temporary name, read back and compared, renamed, entered in
+`archive_parts`, and only then are its rides deleted, a few at a time while the service serves.
+Killed anywhere in between, the next run goes on: files that were not entered are, and rides that
+are in a file are deleted. Readers take a ride that is in both once (`archive_reading`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Table, bindparam, func, make_url, select
+
+from taxi_duration.errors import LogError
+from taxi_duration.files import atomic_path
+from taxi_duration.live.archive_files import LISTS, Ride, kept, read_rides, same, write_rides
+from taxi_duration.live.archive_reading import parts_of
+from taxi_duration.live.hourly_sums import drop_sums
+from taxi_duration.live.log_tables import (
+    archive_parts,
+    chunks,
+    count,
+    feedback,
+    give_back_space,
+    insert_new,
+    metadata,
+    predictions,
+    rows_of,
+    voided_feedback,
+)
+
+log = logging.getLogger(__name__)
+
+PART_RIDES = 50_000  # of a file: 2 MB, read whole in some 50 ms by who looks for one ride
+DAY_SECONDS = 86_400
+SUMS_DAYS = 35  # sums by hour stay so long at least: pages show a week
+# In the tables with their indexes, measured by benchmarks/log.py on SQLite.
+BYTES = {"predictions": 400, "shadow_answers": 330, "feedback": 170}
+LOCK_KEY = 0x7A11_0002  # of PostgreSQL's advisory locks
+
+Begin = Callable[[], AbstractContextManager[Connection]]  # a transaction on the log
+
+
+class Moved(NamedTuple):
+    """What a run of the archive did: rides and files, and the files' bytes."""
+
+    rides: int
+    files: int
+    bytes: int
+
+
+def oldest_to_keep(
+    connection: Connection, now: float, keep_days: int, most_bytes: int
+) -> float | None:
+    """Return the moment before which rides go to the archive; None when all stay.
+
+    Args:
+        now: unix seconds.
+        keep_days: whole days (UTC) that rides stay; 0 for ever.
+        most_bytes: that the tables may take; the oldest rides beyond go. 0 for any size.
+    """
+    ends = []
+    if keep_days:
+        ends.append((now - keep_days * DAY_SECONDS) // DAY_SECONDS * DAY_SECONDS)
+    if most_bytes:
+        rows = {name: count(connection, metadata.tables[name]) for name in BYTES}
+        rides, taken = rows["predictions"], sum(BYTES[name] * rows[name] for name in BYTES)
+        too_many = -(-rides * (taken - most_bytes) // taken) if taken > most_bytes else 0
+        if too_many:
+            column = predictions.c.asked_at
+            first_kept = select(column).order_by(column).offset(min(too_many, rides - 1)).limit(1)
+            ends.append(connection.scalar(first_kept) or 0.0)
+    return max(ends, default=None)
+
+
+class Archiver:
+    """Moves rides of one log; one at a time, whoever starts it.
+
+    Args:
+        begin: starts a transaction on the log.
+        folder: of the archive.
+        url: of the log.
+    """
+
+    def __init__(self, begin: Begin, folder: Path, url: str) -> None:
+        self._begin, self._folder, self._url = begin, folder, url
+
+    def move(self, before: float) -> Moved | None:
+        """Move the rides asked before a moment, unix seconds; None when another is at it.
+
+        Raises:
+            LogError: log or archive cannot be written or read. Nothing is lost, and the next
+                run goes on.
+        """
+        with self._alone() as mine:
+            if not mine:
+                return None
+            self._enter_unknown_files()
+            for name in self._unfinished():
+                self._empty(name, read_rides(self._folder / name))
+            moved = Moved(0, 0, 0)
+            while rides := self._oldest(before):
+                name, size = self._write(rides)
+                self._enter(name, rides)
+                self._empty(name, rides)
+                moved = Moved(moved.rides + len(rides), moved.files + 1, moved.bytes + size)
+            with self._begin() as connection:
+                newest = connection.scalar(select(func.max(predictions.c.asked_at))) or before
+                drop_sums(connection, min(before, newest - SUMS_DAYS * DAY_SECONDS))
+            return moved
+
+    # --- files --------------------------------------------------------------------------
+
+    def _oldest(self, before: float) -> list[Ride]:
+        """The oldest rides of the first month (UTC), at most a file's worth."""
+        asked = predictions.c
+        query = (
+            predictions.select()
+            .where(asked.asked_at < before)
+            .order_by(asked.asked_at, asked.prediction_id)
+            .limit(PART_RIDES)
+        )
+        with self._begin() as connection:
+            rows = list(map(dict, connection.execute(query).mappings()))
+            month = month_of(rows[0]) if rows else ""
+            return whole_rides(connection, [row for row in rows if month_of(row) == month])
+
+    def _write(self, rides: Sequence[Ride]) -> tuple[str, int]:
+        """Write a file that is whole and right, or none; return its name and size."""
+        digest = sha256("".join(ride["prediction_id"] for ride in rides).encode()).hexdigest()
+        name = f"{month_of(rides[0])}/{rides[0]['asked_at']:.0f}-{digest[:16]}.parquet"
+        path = self._folder / name
+        try:
+            with atomic_path(path) as part:
+                write_rides(part, rides)
+                if read_rides(part) != list(map(kept, rides)):
+                    raise LogError(f"{name} of the archive does not hold what was written to it")
+            for folder in (path.parent, self._folder):  # the name too is there after a power cut
+                file = os.open(folder, os.O_RDONLY)
+                os.fsync(file)
+                os.close(file)
+            return name, path.stat().st_size
+        except (OSError, ValueError) as error:
+            raise LogError(f"the log's archive cannot be written: {error}") from error
+
+    def _enter_unknown_files(self) -> None:
+        """Enter files that a run wrote which then was killed, or a log that was lost knew."""
+        with self._begin() as connection:
+            known = {part.name for part in parts_of(connection)}
+        for path in sorted(self._folder.glob("*/*.parquet")):
+            name = path.relative_to(self._folder).as_posix()
+            if name in known or path.name.startswith("."):
+                continue
+            try:
+                self._enter(name, read_rides(path))
+            except (OSError, ValueError, KeyError, IndexError) as error:
+                log.warning("%s is no file of the log's archive: %s", name, error)
+
+    def _enter(self, name: str, rides: Sequence[Ride]) -> None:
+        """Let readers look into a file from now on."""
+        ids, asked = ([ride[of] for ride in rides] for of in ("prediction_id", "asked_at"))
+        told = [ride["received_at"] for ride in rides if ride["received_at"] is not None]
+        gone = [row["received_at"] for ride in rides for row in ride["voided_feedback"]]
+        spans = [of(times, default=None) for times in (told, gone) for of in (min, max)]
+        entry = (name, len(rides), min(asked), max(asked), min(ids), max(ids), *spans, False)
+        with self._begin() as connection:
+            insert_new(connection, archive_parts, archive_parts.c.keys(), [entry])
+
+    def _unfinished(self) -> list[str]:
+        with self._begin() as connection:
+            return [part.name for part in parts_of(connection) if not part.emptied]
+
+    # --- tables -------------------------------------------------------------------------
+
+    def _empty(self, name: str, rides: Sequence[Ride]) -> None:
+        """Delete the rides of a file from the tables, in small transactions."""
+        for chunk in chunks(rides):
+            with self._begin() as connection:
+                _delete(connection, {ride["prediction_id"]: ride for ride in chunk})
+            with self._begin() as connection:
+                give_back_space(connection)
+        with self._begin() as connection:
+            of_file = archive_parts.c.name == name
+            connection.execute(archive_parts.update().where(of_file).values(emptied=True))
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Be the only one on this log; yields False when another is."""
+        address = make_url(self._url)
+        if address.get_backend_name() != "sqlite":
+            with self._begin() as connection:
+                yield bool(connection.scalar(select(func.pg_try_advisory_xact_lock(LOCK_KEY))))
+            return
+        if not address.database:
+            yield True
+            return
+        with Path(f"{address.database}.archiving").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+
+def month_of(ride: Ride) -> str:
+    """Return the month (UTC) in which a ride was asked."""
+    return f"{datetime.fromtimestamp(ride['asked_at'], UTC):%Y-%m}"
+
+
+def whole_rides(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[Ride]:
+    """Return rows of `predictions` with all that belongs to them."""
+    ids = [row["prediction_id"] for row in rows]
+    rides: dict[str, Ride] = {
+        row["prediction_id"]: {
+            **row, "true_duration": None, "received_at": None, "verdict": None,
+            **{name: [] for name in LISTS},
+        }
+        for row in rows
+    }  # fmt: skip
+    for told in rows_of(connection, feedback, ids):
+        rides[told["prediction_id"]] |= {
+            "true_duration": told["duration"], "received_at": told["received_at"],
+            "verdict": told["verdict"],
+        }  # fmt: skip
+    for name in LISTS:
+        for row in rows_of(connection, metadata.tables[name], ids):
+            rides[row["prediction_id"]][name].append(row)
+    for ride in rides.values():
+        for name in LISTS:
+            ride[name].sort(key=lambda row: (row.get("model_sha256"), row.get("voided_at")))
+    return list(rides.values())
+
+
+def _delete(connection: Connection, archived: dict[str, Ride]) -> None:
+    """Delete rides that the tables have as the archive has them.
+
+    Feedback and voidings that came since the file was written stay: they are later word on it.
+    """
+    now = whole_rides(connection, list(rows_of(connection, predictions, list(archived))))
+    ids = [ride["prediction_id"] for ride in now if _is_same(ride, archived)]
+    known = [archived[of] for of in ids]
+    for table in (predictions, *(metadata.tables[name] for name in LISTS[:2])):
+        connection.execute(table.delete().where(table.c.prediction_id.in_(ids)))
+    told = [ride for ride in known if ride["received_at"] is not None]
+    _delete_rows(connection, feedback, "received_at", told)
+    voided = [row for ride in known for row in ride["voided_feedback"]]
+    _delete_rows(connection, voided_feedback, "voided_at", voided)
+
+
+def _delete_rows(
+    connection: Connection, table: Table, moment: str, rows: Sequence[dict[str, Any]]
+) -> None:
+    """Delete the rows of these ids and moments, and none that came instead."""
+    if rows:
+        of_id = table.c.prediction_id == bindparam("id")
+        statement = table.delete().where(of_id, table.c[moment] == bindparam("at"))
+        connection.execute(
+            statement, [{"id": row["prediction_id"], "at": row[moment]} for row in rows]
+        )
+
+
+def _is_same(ride: Ride, archived: dict[str, Ride]) -> bool:
+    """True when all of a ride but the word on its truth is in the archive."""
+    other = archived[ride["prediction_id"]]
+    word = ("true_duration", "received_at", "verdict", "voided_feedback")
+    return same(ride | {name: other[name] for name in word}, other)

@@ -1,0 +1,138 @@
+"""Which schema a prediction log has, and how an older one is brought forward.
+
+The number stands in the log itself. What a log of an older release lacks is added when it is
+first opened, its rows kept; what cannot be brought forward is refused in words, and rows wait in
+the spool meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Inspector,
+    Table,
+    func,
+    inspect,
+    select,
+    text,
+)
+
+from taxi_duration.errors import LogError
+from taxi_duration.live.hourly_sums import make_sums
+from taxi_duration.live.log_tables import (
+    hourly_rides,
+    hourly_truths,
+    log_schema,
+    metadata,
+    predictions,
+)
+
+VERSION = 2  # 1: every log from before there was a number
+LOCK_KEY = 0x7A11_0001  # of PostgreSQL's advisory locks: who brings a log forward does it alone
+SUMMED_SECONDS = 8 * 86_400.0  # of rides that an older log gets sums of: the pages show a week
+SUMS = (hourly_rides, hourly_truths)
+# What rows from before a column say in it. Only what is true of them; other columns that may not
+# be empty cannot be made up.
+BEFORE = {
+    "predictions.arm": "'champion'",  # before there were tests, it answered everybody
+    "predictions.support": "0",  # as if the pair were new: nothing is claimed
+    "predictions.used_distance": "trip_distance IS NOT NULL",
+}
+ELSEWHERE = "let LOG_URL name another database, or move this one away: an empty one is then made"
+
+
+def bring_forward(engine: Engine) -> None:
+    """Make the tables, or add what an older log lacks. Safe in many processes at once.
+
+    Raises:
+        LogError: a newer release's log, or one that cannot be brought forward; says what to do.
+    """
+    with engine.connect() as connection:
+        if _version(connection) == VERSION and _is_whole(connection):
+            return
+    with _alone(engine) as connection:
+        found = _version(connection)
+        if found is not None and found > VERSION:
+            raise LogError(
+                f"the prediction log has schema {found}, this release knows {VERSION} and older: "
+                f"start the release that made it, or {ELSEWHERE}"
+            )
+        names = set(inspect(connection).get_table_names())
+        metadata.create_all(connection)
+        for table in metadata.sorted_tables:
+            _complete(connection, table)
+        if predictions.name in names and not names >= {table.name for table in SUMS}:
+            for table in SUMS:
+                connection.execute(table.delete())
+            newest = connection.scalar(select(func.max(predictions.c.asked_at)))
+            make_sums(connection, (newest or 0.0) - SUMMED_SECONDS)
+        connection.execute(log_schema.delete())
+        connection.execute(log_schema.insert().values(version=VERSION))
+
+
+def _version(connection: Connection) -> int | None:
+    """The number in the log, None where there is none."""
+    if not inspect(connection).has_table(log_schema.name):
+        return None
+    found = connection.scalar(select(func.max(log_schema.c.version)))
+    return None if found is None else int(found)
+
+
+def _is_whole(connection: Connection) -> bool:
+    """True when no table or column is missing, whatever the number says."""
+    found = inspect(connection)
+    names = set(found.get_table_names())
+    return all(
+        table.name in names and not _missing(found, table) for table in metadata.tables.values()
+    )
+
+
+def _missing(found: Inspector, table: Table) -> list[Column[Any]]:
+    there = {column["name"] for column in found.get_columns(table.name)}
+    return [column for column in table.columns if column.name not in there]
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """A transaction that no other process brings the log forward beside; tables are part of it."""
+    with engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.execute(select(func.pg_advisory_xact_lock(LOCK_KEY)))
+        try:
+            yield connection
+        except BaseException:
+            connection.rollback()
+            raise
+        connection.commit()
+
+
+def _complete(connection: Connection, table: Table) -> None:
+    """Add the columns and indexes that a table of an older log lacks."""
+    for column in _missing(inspect(connection), table):
+        _add_column(connection, table, column)
+    for index in table.indexes:
+        index.create(connection, checkfirst=True)
+
+
+def _add_column(connection: Connection, table: Table, column: Column[Any]) -> None:
+    """Add a column; rows from before it get what is true of them."""
+    before = BEFORE.get(f"{table.name}.{column.name}")
+    if before is None and not column.nullable:
+        raise LogError(
+            f"the table {table.name} has no column {column.name}, and what its rows would say in "
+            f"it nobody knows: {ELSEWHERE}"
+        )
+    quoted = connection.dialect.identifier_preparer
+    kind = column.type.compile(connection.dialect)
+    name, of = quoted.format_column(column), quoted.format_table(table)
+    connection.execute(text(f"ALTER TABLE {of} ADD COLUMN {name} {kind}"))
+    if before is not None:
+        connection.execute(text(f"UPDATE {of} SET {name} = {before}"))

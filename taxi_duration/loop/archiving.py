@@ -1,0 +1,45 @@
+"""Keeping the prediction log within its bounds, by hand or after a turn of the loop.
+
+A service's workers do not: they answer riders, and one process is enough for a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from taxi_duration import environment
+from taxi_duration.errors import TaxiError
+from taxi_duration.live.prediction_log import open_log
+
+
+def archive_log(say: Callable[[str], None]) -> None:
+    """Move what `LOG_KEEP_DAYS` and `LOG_MAX_MB` leave no room for into the archive.
+
+    Safe to repeat, to kill, and beside services and others that do it.
+
+    Raises:
+        LogError: log or archive cannot be read or written; nothing is lost.
+        SettingError: a setting has no such value.
+    """
+    keep_days, most_bytes = environment.log_keep_days(), environment.log_max_mb() * 1_000_000
+    log = open_log()
+    try:
+        moved = log.archive(keep_days, most_bytes)
+    finally:
+        log.close()
+    if moved is None:
+        say("another process moves old rides into the log's archive")
+    elif moved.rides:
+        folder = environment.log_archive(environment.log_url())
+        say(f"{moved.rides:,} rides moved into {moved.files} files of {folder.name}/, "
+            f"{moved.bytes / moved.rides:.0f} bytes each")  # fmt: skip
+    else:
+        say("no ride of the log is too old or too many")
+
+
+def archive_after_turn(say: Callable[[str], None]) -> None:
+    """Do the same where there is something to do; a turn fails for no other reason than its own."""
+    try:
+        archive_log(lambda text: say(text) if "moved" in text else None)
+    except TaxiError as error:
+        say(f"old rides stay in the log for now: {error}")
