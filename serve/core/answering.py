@@ -41,7 +41,8 @@ class Answering:
         log: gets every answer before it is given.
         instruments: count.
         limits: of one request.
-        deadline: to ask the log's store with, which riders never wait for.
+        deadline: to ask the log's store with, which riders never wait for. Checks (`checking`)
+            and pages (`reading`) have one each of their own: none is refused for another's sake.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Answering:
         self.instruments = instruments
         self.limits = limits
         self.deadline = deadline
+        self.checking, self.reading = deadline.another(), deadline.another()
         self.log_problem: str | None = None
 
     def check_log(self) -> None:
@@ -68,7 +70,7 @@ class Answering:
         if self.log.is_watched:  # known already: nothing is waited for
             self.log.check_writable()
         else:
-            self.deadline.call(self.log.check_writable)
+            self.checking.call(self.log.check_writable)
 
     def serving(self) -> Serving:
         """Return who answers.

@@ -26,6 +26,10 @@ class Deadline:
         self._seconds = seconds
         self._overdue: Future[Any] | None = None
 
+    def another(self) -> Deadline:
+        """Return one that waits as long, for calls that those of this one must not hold up."""
+        return Deadline(self._seconds)
+
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Return what the function returns, and raise what it raises.
 

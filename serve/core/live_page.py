@@ -93,7 +93,7 @@ class LivePage:
     def _ask_log(self) -> dict[str, Any]:
         log, since = self._answering.log, self._now() - WINDOW_DAYS * 86_400
         try:
-            models, problem = self._answering.deadline.call(log.summary, since), None
+            models, problem = self._answering.reading.call(log.summary, since), None
         except LogError as error:
             models, problem = [], str(error)
         rows = [{**row, **_error_interval(row), **_quarantined(row)} for row in models]
@@ -158,7 +158,7 @@ def activity_gauges(answering: Answering) -> Iterator[GaugeMetricFamily]:
     Nothing while the log cannot be read: `taxi_log_writable` says so.
     """
     try:
-        times = answering.deadline.call(answering.log.last_times)
+        times = answering.reading.call(answering.log.last_times)
     except LogError:
         return
     for name, at in (("ride", times.ride), ("feedback", times.feedback)):

@@ -58,3 +58,24 @@ def test_a_stuck_store_costs_no_answer(client, stuck):
     assert "send it again" in feedback.json["error"]["message"]
     assert client.get("/monitor/data").json["trouble"]
     assert client.post("/predict", json=RIDE).status_code == 200
+
+
+@pytest.mark.parametrize("stuck_call", ["summary", "last_times"])
+def test_a_stuck_page_costs_no_feedback_and_no_readiness(client, log, monkeypatch, stuck_call):
+    released = threading.Event()
+    monkeypatch.setattr(log, stuck_call, lambda *_: released.wait(30))
+    answer = client.post("/predict", json=RIDE).json
+    for path in ("/monitor/data", "/metrics") * 2:
+        assert client.get(path).status_code == 200
+    assert client.get("/ready").status_code == 200
+    told = {"prediction_id": answer["prediction_id"], "duration": 5}
+    assert client.post("/feedback", json=told).status_code == 200
+    released.set()
+
+
+def test_overdue_feedback_costs_no_readiness(client, log, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(log, "add_feedback", lambda *_: released.wait(30))
+    assert client.post("/feedback", json={"prediction_id": "a", "duration": 5}).status_code == 503
+    assert client.get("/ready").status_code == 200
+    released.set()
