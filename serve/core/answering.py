@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,13 +19,19 @@ from serve.bodies.folders import without_folders
 from serve.bodies.reading import check_count
 from serve.bodies.ride_body import ManyRides
 from serve.bodies.schema import Interval, Reason, Ride, RideAnswer
-from serve.core.deadline import Deadline
+from serve.core.deadline import Deadline, run_into
 from serve.core.instruments import Instruments
 from serve.core.served_models import HOW_TO_DEPLOY, LoadedModel, ModelHolder, Serving
-from taxi_duration.domain.rides import Answer, Answers
+from taxi_duration.domain.rides import Answer, Answers, Rides
 from taxi_duration.errors import LogError
 from taxi_duration.live.arms import arm_of
-from taxi_duration.live.log_rows import FailureRow, PredictionColumns, PredictionRow, ShadowRow
+from taxi_duration.live.log_rows import (
+    FailureRow,
+    PredictionColumns,
+    PredictionRow,
+    ShadowColumns,
+    ShadowRow,
+)
 from taxi_duration.live.prediction_log import PredictionLog
 from taxi_duration.model.explain import explain as explain_answers
 
@@ -31,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 ERROR_LETTERS = 300  # kept of a failing model's error: enough to know it again
 NONE: Sequence[FailureRow] = ()
+# From as many on, the other version of a test answers on a thread of its own: for fewer, to start
+# one and to wait for the interpreter's lock takes longer than it spares.
+APART_RIDES = 1_000
 
 
 class Answering:
@@ -128,11 +139,13 @@ class Answering:
         if not len(rides):
             return []
         parts = self._by_arm(serving, rides, new_ids(len(rides)))
-        beside = [self._shadow_many(serving, part) for part in parts]
-        logged = self._keep_many([_as_logged(part) for part in parts], beside)
+        rows = [_as_logged(part) for part in parts]
+        answered = [answer for part in parts for answer in _as_answers(part, explain)]
+        if not self._keep_many(rows, [self._shadow_many(serving, part) for part in parts]):
+            for answer in answered:
+                answer.logged = False
         for part in parts:
             part.loaded.metrics.predicted_many(part.answers.duration, part.seconds)
-        answered = [answer for part in parts for answer in _as_answers(part, logged, explain)]
         if len(parts) > 1:
             order = np.argsort(np.concatenate([part.positions for part in parts]))
             answered = [answered[i] for i in order]
@@ -163,6 +176,9 @@ class Answering:
         ids: list[str],
         positions: np.ndarray | None,
     ) -> _Part:
+        shadow = None
+        if serving.shadow and len(rides) >= APART_RIDES:
+            shadow = _call_apart(_other(serving, loaded).model.answer, rides.columns)
         started, failures = time.perf_counter(), NONE
         try:
             answers = loaded.model.answer(rides.columns)
@@ -171,7 +187,8 @@ class Answering:
             loaded = serving.champion
             answers = loaded.model.answer(rides.columns)
         seconds = time.perf_counter() - started
-        return _Part(loaded, rides, ids, answers, positions, seconds, failures)
+        lists = _lists(answers)
+        return _Part(loaded, rides, ids, answers, lists, positions, seconds, failures, shadow)
 
     def _stand_in(
         self, serving: Serving, failed: LoadedModel, ids: list[str], error: Exception
@@ -198,20 +215,21 @@ class Answering:
         other.metrics.shadow.inc()
         return Beside((_shadow(other, prediction_id, answer),), ())
 
-    def _shadow_many(self, serving: Serving, part: _Part) -> Beside:
+    def _shadow_many(self, serving: Serving, part: _Part) -> BesideMany:
         if not serving.shadow or part.failures:
-            return Beside((), part.failures)
+            return BesideMany(None, part.failures)
         other = _other(serving, part.loaded)
         try:
-            answers = other.model.answer(part.rides.columns)
+            if part.shadow is None:
+                answers = other.model.answer(part.rides.columns)
+            else:
+                answers = part.shadow.result()
         except Exception as error:  # as above
             logger.exception("the %s %s failed in the shadow", other.arm, other.version)
-            return Beside((), _failures(other, part.ids, "shadow", error))
+            return BesideMany(None, _failures(other, part.ids, "shadow", error))
         other.metrics.shadow.inc(len(part.ids))
-        pairs = zip(part.ids, _as_tuples(answers), strict=True)
-        return Beside(
-            [_shadow(other, prediction_id, answer) for prediction_id, answer in pairs], ()
-        )
+        minutes = (getattr(answers, name).tolist() for name in ("duration", "p10", "p50", "p90"))
+        return BesideMany(ShadowColumns(part.ids, other.version, other.sha256, *minutes), ())
 
     # --- the log ------------------------------------------------------------------------
 
@@ -224,8 +242,8 @@ class Answering:
         self.log_problem = None
         return True
 
-    def _keep_many(self, parts: list[PredictionColumns], beside: list[Beside]) -> bool:
-        shadow = [row for one in beside for row in one.shadow]
+    def _keep_many(self, parts: list[PredictionColumns], beside: list[BesideMany]) -> bool:
+        shadow = [one.shadow for one in beside if one.shadow is not None]
         failures = [row for one in beside for row in one.failures]
         try:
             self.log.add_many(parts, shadow, failures)
@@ -257,20 +275,30 @@ class Beside(NamedTuple):
     failures: Sequence[FailureRow]
 
 
+class BesideMany(NamedTuple):
+    """The same for many rides."""
+
+    shadow: ShadowColumns | None
+    failures: Sequence[FailureRow]
+
+
 class _Part(NamedTuple):
     """The rides of one request that one model answered, and how long that took.
 
-    `positions` are theirs in the request, None when they are all of it; `failures` are the
-    challenger's, where the champion stood in.
+    `lists` are the answers as plain numbers; `positions` are theirs in the request, None when
+    they are all of it; `failures` are the challenger's, where the champion stood in; `shadow` is
+    the other version's answers, where they were begun.
     """
 
     loaded: LoadedModel
     rides: ManyRides
     ids: list[str]
     answers: Answers
+    lists: list[list[Any]]
     positions: np.ndarray | None
     seconds: float
     failures: Sequence[FailureRow]
+    shadow: Future[Answers] | None
 
 
 def new_ids(n: int) -> list[str]:
@@ -306,9 +334,11 @@ def _failures(
     return [FailureRow(i, failed.version, failed.sha256, asked_as, text) for i in ids]
 
 
-def _as_tuples(answers: Answers) -> list[Answer]:
-    """Rows of plain Python numbers."""
-    return list(map(Answer._make, zip(*_lists(answers), strict=True)))
+def _call_apart(answer: Callable[[Rides], Answers], rides: Rides) -> Future[Answers]:
+    """Begin to answer on a thread of its own; trees are walked without the interpreter's lock."""
+    future: Future[Answers] = Future()
+    threading.Thread(target=run_into, args=(future, answer, (rides,)), name="shadow").start()
+    return future
 
 
 def _row(
@@ -357,9 +387,9 @@ def _answer(
 
 def _as_logged(part: _Part) -> PredictionColumns:
     """The columns of a part for the log."""
-    loaded, rides, ids, answers, _, seconds, _ = part
+    loaded, rides, ids = part.loaded, part.rides, part.ids
     columns, ride_ids = rides.columns, rides.ride_ids
-    duration, p10, p50, p90, support, used_distance = _lists(answers)
+    duration, p10, p50, p90, support, used_distance = part.lists
     return PredictionColumns(
         ids,
         [None if ride_id is None else str(ride_id) for ride_id in ride_ids] if ride_ids else None,
@@ -377,15 +407,14 @@ def _as_logged(part: _Part) -> PredictionColumns:
         loaded.version,
         loaded.sha256,
         loaded.arm,
-        1000 * seconds / len(ids),
+        1000 * part.seconds / len(ids),
     )
 
 
-def _as_answers(part: _Part, logged: bool, explain: bool) -> list[RideAnswer]:
-    """What the riders of a part get."""
-    loaded, rides, ids, answers, *_ = part
-    version, arm, kept = loaded.version, loaded.arm, UNSET if logged else False
-    ride_ids = rides.ride_ids or [None] * len(ids)
+def _as_answers(part: _Part, explain: bool) -> list[RideAnswer]:
+    """What the riders of a part get, if it is logged."""
+    ids, version, arm = part.ids, part.loaded.version, part.loaded.arm
+    ride_ids = part.rides.ride_ids or [None] * len(ids)
     reasons = _reasons(part) if explain else [UNSET] * len(ids)
     return [
         RideAnswer(
@@ -398,10 +427,9 @@ def _as_answers(part: _Part, logged: bool, explain: bool) -> list[RideAnswer]:
             used,
             UNSET if ride_id is None else ride_id,
             why,
-            kept,
         )
         for prediction_id, ride_id, why, duration, p10, p50, p90, support, used in zip(
-            ids, ride_ids, reasons, *_lists(answers), strict=True
+            ids, ride_ids, reasons, *part.lists, strict=True
         )
     ]
 

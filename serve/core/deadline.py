@@ -42,7 +42,7 @@ class Deadline:
         future: Future[T] = Future()
         # A daemon: the worker can end whatever becomes of the call.
         threading.Thread(
-            target=_run, args=(future, function, arguments), daemon=True, name="store"
+            target=run_into, args=(future, function, arguments), daemon=True, name="store"
         ).start()
         try:
             return future.result(self._seconds)
@@ -55,7 +55,8 @@ class Deadline:
             ) from None
 
 
-def _run(future: Future[T], function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
+def run_into(future: Future[T], function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
+    """Call the function; the future holds what it returns or raises."""
     try:
         future.set_result(function(*arguments))
     except BaseException as error:  # whatever it is, it belongs to who asked

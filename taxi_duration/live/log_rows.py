@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -35,8 +35,27 @@ class PredictionRow(msgspec.Struct):
     latency_ms: float | None = None
 
 
-class PredictionColumns(msgspec.Struct):
-    """Many predictions of one model in one request: columns of length n, and what they share.
+class _Columns(msgspec.Struct):
+    """Many rows as columns of length n, and what they share."""
+
+    def part(self, start: int, stop: int) -> Self:
+        """Return the rows from start to stop."""
+        columns = {
+            name: values[start:stop]
+            for name, values in msgspec.structs.asdict(self).items()
+            if isinstance(values, list)
+        }
+        return msgspec.structs.replace(self, **columns)
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of each row, in the order of the row's own type."""
+        values = msgspec.structs.astuple(self)
+        n = len(next(v for v in values if isinstance(v, list)))
+        yield from zip(*(v if isinstance(v, list) else [v] * n for v in values), strict=True)
+
+
+class PredictionColumns(_Columns):
+    """Many predictions of one model in one request; each a `PredictionRow`.
 
     `ride_id` is None when no ride has one.
     """
@@ -59,21 +78,6 @@ class PredictionColumns(msgspec.Struct):
     arm: str
     latency_ms: float | None = None
 
-    def part(self, start: int, stop: int) -> PredictionColumns:
-        """Return the rows from start to stop."""
-        columns = {
-            name: values[start:stop]
-            for name, values in msgspec.structs.asdict(self).items()
-            if isinstance(values, list)
-        }
-        return msgspec.structs.replace(self, **columns)
-
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the values of each row, in the order of `PredictionRow`."""
-        n = len(self.prediction_id)
-        columns = [v if isinstance(v, list) else [v] * n for v in msgspec.structs.astuple(self)]
-        yield from zip(*columns, strict=True)
-
 
 class ShadowRow(msgspec.Struct):
     """What the other version of a test would have answered; the columns of `shadow_answers`."""
@@ -85,6 +89,18 @@ class ShadowRow(msgspec.Struct):
     p10: float
     p50: float
     p90: float
+
+
+class ShadowColumns(_Columns):
+    """The other version's answers to many rides of one request; each a `ShadowRow`."""
+
+    prediction_id: list[str]
+    model: str
+    model_sha256: str
+    duration: list[float]
+    p10: list[float]
+    p50: list[float]
+    p90: list[float]
 
 
 class FailureRow(msgspec.Struct):

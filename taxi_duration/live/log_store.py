@@ -24,6 +24,7 @@ from taxi_duration.live.log_rows import (
     LastTimes,
     PredictionColumns,
     PredictionRow,
+    ShadowColumns,
     ShadowRow,
 )
 from taxi_duration.live.spool import LOCK_FILE, folder_lock, is_free, spool_files, whole_lines
@@ -39,7 +40,10 @@ LOCK_SECONDS = 5.0  # how long a writer waits for another one of SQLite
 READ_SECONDS = 2.0  # for what pages show; sums are read in milliseconds, what lasts is stuck
 REJECTED_FILE = "rejected.jsonl"
 # The first byte of a spool line says which row follows.
-_ROW_OF_TAG = {b"p": PredictionRow, b"m": PredictionColumns, b"s": ShadowRow, b"f": FailureRow}
+_ROW_OF_TAG = {
+    b"p": PredictionRow, b"m": PredictionColumns, b"s": ShadowRow, b"c": ShadowColumns,
+    b"f": FailureRow,
+}  # fmt: skip
 _DECODERS = {tag: msgspec.json.Decoder(row) for tag, row in _ROW_OF_TAG.items()}
 
 
@@ -217,6 +221,8 @@ class LogStore:
                 row = _DECODERS[line[:1]].decode(line[1:])
                 if isinstance(row, PredictionColumns):
                     rows[b"p"] += list(row.rows())  # all of them or none
+                elif isinstance(row, ShadowColumns):
+                    rows[b"s"] += list(row.rows())
                 else:
                     rows[line[:1]].append(msgspec.structs.astuple(row))
             except (KeyError, ValueError):  # not ours, not JSON, or columns of several lengths

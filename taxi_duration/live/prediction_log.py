@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ from taxi_duration.live.log_rows import (
     LastTimes,
     PredictionColumns,
     PredictionRow,
+    ShadowColumns,
     ShadowRow,
 )
 from taxi_duration.live.log_store import LogStore
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
+C = TypeVar("C", PredictionColumns, ShadowColumns)
 
 
 def open_log(url: str | None = None, spool: Path | None = None) -> PredictionLog:
@@ -84,16 +86,13 @@ class PredictionLog:
     def add_many(
         self,
         parts: Iterable[PredictionColumns],
-        shadow: Iterable[ShadowRow | Mapping[str, Any]] = (),
+        shadow: Iterable[ShadowColumns] = (),
         failures: Iterable[FailureRow] = (),
     ) -> None:
         """Keep many answered predictions; as `add`, at a fraction of its price for each."""
-        lines = []
-        for columns in parts:
-            for start in range(0, len(columns.prediction_id), DRAIN_ROWS):
-                part = columns.part(start, start + DRAIN_ROWS)
-                lines.append(b"m%b\n" % _encode(part))
-        self._write(lines, shadow, failures)
+        lines = [b"m%b\n" % _encode(part) for columns in parts for part in _in_parts(columns)]
+        lines += [b"c%b\n" % _encode(part) for columns in shadow for part in _in_parts(columns)]
+        self._write(lines, (), failures)
 
     def _write(
         self,
@@ -278,3 +277,9 @@ class PredictionLog:
                 self._store.close()
         except LogError as error:
             logger.warning("rows of the prediction log wait for the next start: %s", error)
+
+
+def _in_parts(columns: C) -> Iterator[C]:
+    """Lines of about a transaction each."""
+    for start in range(0, len(columns.prediction_id), DRAIN_ROWS):
+        yield columns.part(start, start + DRAIN_ROWS)

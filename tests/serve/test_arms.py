@@ -12,9 +12,11 @@ import pytest
 from service_samples import RIDE
 
 from serve.bodies.parquet import PARQUET_TYPES
+from serve.core import answering
 from taxi_duration.domain.rides import Rides
 from taxi_duration.live.arms import arm_of
 from taxi_duration.live.deployment import deploy_champion, set_challenger
+from taxi_duration.live.spool import SpoolWriter
 
 
 @pytest.fixture
@@ -117,7 +119,14 @@ def support(model, ride) -> tuple[int, bool]:
     return int(answers.support[0]), bool(answers.used_distance[0])
 
 
+@pytest.fixture(params=[1, answering.APART_RIDES], ids=["apart", "in turn"])
+def apart(request, monkeypatch):
+    """The other version answers an array on a thread of its own, or after the rider's."""
+    monkeypatch.setattr(answering, "APART_RIDES", request.param)
+
+
 @every_path
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_both_versions_answer_every_ride_and_the_rider_gets_his_arms(
     start, log, models, ask, share
@@ -178,6 +187,7 @@ def failures(log, registered) -> list[tuple]:
 
 
 @every_path
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize(("share", "failed_as"), [(1.0, "challenger"), (0.0, "shadow")])
 def test_challenger_that_fails_costs_nobody_an_answer_and_is_logged_as_its_own_failure(
     start, log, registered, ask, share, failed_as
@@ -192,6 +202,7 @@ def test_challenger_that_fails_costs_nobody_an_answer_and_is_logged_as_its_own_f
     assert 'taxi_model_failures_total{arm="champion",version="green-duration:1"} 0.0' in text
 
 
+@pytest.mark.usefixtures("apart")
 @pytest.mark.parametrize("ask", [ask_one, ask_array])
 def test_champion_that_fails_in_the_shadow_is_logged_as_its_own_failure(
     start, log, registered, ask
@@ -231,3 +242,16 @@ def test_metrics_are_by_arm(start):
     client.post("/predict", json=[RIDE] * 5)
     line = 'taxi_predictions_total{arm="challenger",version="green-duration:2"} 5.0'
     assert line in client.get("/metrics").text
+
+
+def test_the_other_versions_answers_to_an_array_are_written_as_columns(start, log, monkeypatch):
+    """Counted in lines: not one for each ride."""
+    lines = []
+    write = SpoolWriter.write
+    monkeypatch.setattr(
+        SpoolWriter, "write", lambda self, content: lines.append(content) or write(self, content)
+    )
+    ask_array(start(ab_share=0.5).test_client(), rides(200))
+    (content,) = lines
+    assert sorted(line[:1] for line in content.splitlines()) == [b"c", b"c", b"m", b"m"]
+    assert log.counts()["shadow_answers"] == 200

@@ -212,6 +212,18 @@ def test_the_quick_way_and_the_thorough_way_agree(client):
 
     compare()
     assert taken > 0
-    assert _quick_rides(b'{"PULocationID": 1, "DOLocationID": 2, "DOLocationID": 3}') is None
+    for twice in (
+        b'"DOLocationID": 3',
+        b'"ride_id": "a", "ride_id": "b"',
+        b'"ride_id": "a", "ride_id": 1',
+        b'"ride_id": 1, "ride_id": null',
+        b'"trip_distance": null',
+        b'"pickup_datetime": "2021-02-15", "pickup_datetime": "2021-02-16"',
+    ):
+        ride = b'{"PULocationID": 1, "DOLocationID": 2, %b}' % twice
+        assert _quick_rides(ride) is None
+        assert _quick_rides(b'[%b, {"PULocationID": 1, "DOLocationID": 2}]' % ride) is None
+    named = b'{"PULocationID": 1, "DOLocationID": 2, "ride_id": "ride_id"}'
+    assert _quick_rides(named).ride_id == "ride_id"
     with pytest.raises(ApiError, match="twice"):
         read_json(b'{"PULocationID": 1, "DOLocationID": 2, "DOLocationID": 3}')
