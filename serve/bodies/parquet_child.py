@@ -1,9 +1,10 @@
 """Reads a Parquet file from stdin and writes its ride columns to stdout, within limits.
 
 Run by `serve.bodies.parquet` as a process of its own, by path and without numpy, so that it
-starts in milliseconds: `python -I -S serve/bodies/parquet_child.py MOST_ROWS SITE_PACKAGES`. The
-file has the wanted columns alone (see `parquet_footer`). The output is a line of names and then
-the columns as float64, one after the other.
+starts in milliseconds: `python -I -S serve/bodies/parquet_child.py SITE_PACKAGES`. The input is a
+line with the rows allowed, and the file, of the wanted columns alone (see `parquet_footer`); the
+reader is loaded before it is waited for, so that one started ahead is ready. The output is a line
+of names and then the columns as float64, one after the other.
 """
 
 from __future__ import annotations
@@ -35,9 +36,14 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.path.append(sys.argv[2])
+    sys.path.append(sys.argv[1])
     try:
-        columns = read_columns(sys.stdin.buffer.read(), int(sys.argv[1]))
+        from arro3.io import read_parquet
+
+        most, _, body = sys.stdin.buffer.read().partition(b"\n")
+        if not body:  # it was started ahead, and the service has ended
+            return 0
+        columns = read_columns(read_parquet(io.BytesIO(body), batch_size=BATCH_ROWS), int(most))
     except TooManyError as error:
         return _say(TOO_MANY, str(error))
     except ColumnError as error:
@@ -54,15 +60,12 @@ class TooManyError(Exception):
     """More rows than allowed; the message is how many were met."""
 
 
-def read_columns(body: bytes, most: int) -> dict[str, array]:
+def read_columns(reader, most: int) -> dict[str, array]:
     """Return zones, miles and pickups (seconds of New York local time); NaN for null.
 
     Raises:
         ColumnError, TooManyError, and whatever the reader raises.
     """
-    from arro3.io import read_parquet
-
-    reader = read_parquet(io.BytesIO(body), batch_size=BATCH_ROWS)
     names = {name: PICKUP if name in PICKUP_NAMES else name for name in reader.schema.names}
     for name, ours in names.items():
         _check_type(ours, reader.schema.field(name).type)

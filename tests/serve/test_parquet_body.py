@@ -448,19 +448,46 @@ def test_one_child_runs_at_a_time(client, cut, monkeypatch):
     assert post(client, GOOD).status_code == 200
 
 
-def test_a_file_that_takes_too_long_is_refused(client, monkeypatch):
-    def slow(*_, **__):
-        raise subprocess.TimeoutExpired("parquet_child", 30)
-
-    monkeypatch.setattr("serve.bodies.parquet.subprocess.run", slow)
+def test_a_file_that_takes_too_long_is_refused_and_its_child_ended(client, monkeypatch):
+    post(client, GOOD)
+    (waiting,) = parquet._ahead
+    monkeypatch.setattr(parquet, "CHILD_SECONDS", 0)
     response = post(client, GOOD)
     assert response.status_code == 422
     assert "too long" in response.json["error"]["message"]
+    assert waiting.poll() is not None
+    monkeypatch.undo()
+    assert post(client, GOOD).status_code == 200
+
+
+def test_a_child_is_started_ahead_and_used_once(client):
+    post(client, GOOD)
+    (first,) = parquet._ahead
+    assert post(client, GOOD).status_code == 200
+    (second,) = parquet._ahead
+    assert first.poll() == 0
+    assert second.pid != first.pid
+
+
+def test_a_child_that_died_waiting_is_no_clients_fault(client):
+    post(client, GOOD)
+    (waiting,) = parquet._ahead
+    waiting.kill()
+    waiting.wait()
+    assert post(client, GOOD).status_code == 200
+
+
+def test_a_child_that_waits_ends_with_the_service():
+    child = parquet._start_child()
+    child.stdin.close()
+    assert child.wait(10) == 0
+    child.stdout.close()
+    child.stderr.close()
 
 
 def test_the_child_imports_nothing_of_the_service():
     script = (
-        "import runpy, sys; sys.argv = ['child', '5'];"
+        "import runpy, sys; sys.argv = ['child', 'packages'];"
         f"runpy.run_path({parquet_child.__file__!r}, run_name='child');"
         "print([m for m in sys.modules if m.startswith(('serve', 'flask', 'taxi'))])"
     )
