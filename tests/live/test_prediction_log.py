@@ -193,6 +193,23 @@ def test_no_space_at_all_is_an_error(local, monkeypatch):
         local.add([row("a")])
 
 
+def test_rows_never_go_into_a_file_that_got_no_name(local, tmp_path, monkeypatch):
+    """One rename that failed once lost all rows of the process from then on."""
+    local.add([row("before")])
+    local.drain()
+    shutil.rmtree(tmp_path / "live" / "spool")  # so that a new file is needed
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "rename", refuse)
+        with pytest.raises(LogError, match="Read-only"):
+            local.add([row("refused")])
+    local.add([row("after")])
+    assert [r["prediction_id"] for r in local.answered()] == ["after", "before"]
+
+
 def test_a_spool_deleted_under_the_service_is_made_again(local, tmp_path):
     local.add([row("a")])
     local.drain()
@@ -226,6 +243,32 @@ def test_a_full_segment_is_followed_by_a_new_one(local, tmp_path, monkeypatch):
     assert len(spool_of(tmp_path)) > 1
     assert local.counts()["predictions"] == 20
     assert len(spool_of(tmp_path)) == 1
+
+
+def test_a_spool_that_cannot_be_moved_is_an_error_that_callers_answer(local, tmp_path):
+    local.add([row("a")])
+    lock = tmp_path / "live" / "spool" / ".lock"
+    lock.mkdir()  # as on a full or read-only disk, the file cannot be made
+    with pytest.raises(LogError, match="spool/ cannot be moved"):
+        local.drain()
+    with pytest.raises(LogError):
+        local.add_feedback([{"prediction_id": "a", "duration": 18.0}])
+    lock.rmdir()
+    assert local.find("a") is not None
+
+
+def test_the_background_thread_outlives_a_disk_that_fails(local, tmp_path, monkeypatch):
+    monkeypatch.setattr("taxi_duration.live.prediction_log.DRAIN_SECONDS", 0.01)
+    lock = tmp_path / "live" / "spool" / ".lock"
+    local.add([row("a")])
+    lock.mkdir()
+    local.start()
+    time.sleep(0.1)  # it has met the fault by then
+    lock.rmdir()
+    deadline = time.monotonic() + 10
+    while not _count_directly(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert _count_directly(tmp_path) == 1
 
 
 def test_the_background_thread_moves_rows(local, tmp_path):
