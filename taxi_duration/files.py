@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -95,8 +96,28 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.chmod(0o644)  # mkstemp makes it private to the user
         part.replace(path)
+        sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there; it does not come back after a power cut."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to disk: until then a power cut may undo a rename."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems know no such thing: a rename is as lasting as they make it.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -213,15 +234,22 @@ def append_json_line(
         lines = read_chain(path)
         there = (line.record for line in lines if key and line.record.get("key") == key)
         if found := next(there, None):
+            _sync(path)  # whoever wrote it may have died before
             return found
         record = {**record, BEFORE: lines[-1].sha256 if lines else ""}
         with path.open("ab+") as file:
             # A writer killed in mid-line must not spoil the line after it.
             start = b"" if _ends_a_line(file) else b"\n"
             file.write(start + json.dumps(record, default=default).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        _sync(path)
     return record
+
+
+def _sync(path: Path) -> None:
+    """Bring a file and its name to disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
 def _ends_a_line(file: BinaryIO) -> bool:

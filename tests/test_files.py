@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import signal
@@ -5,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -18,6 +21,7 @@ from taxi_duration.files import (
     read_json,
     read_json_lines,
     read_settings,
+    remove_file,
     sha256_file,
     typed,
     write_bytes,
@@ -65,6 +69,65 @@ def test_kill_in_the_middle_keeps_the_old_file(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def opened(file: int) -> Path:
+    """What is open under a number."""
+    return Path(f"/proc/self/fd/{file}").readlink()
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of what is brought to disk, renamed or removed, in order."""
+    made: list[str] = []
+    sync, replace_, unlink = os.fsync, os.replace, os.unlink
+
+    def noted(kind, real):
+        def call(path, *rest, **more):
+            name = (opened(path) if isinstance(path, int) else Path(path)).name
+            made.append(f"{kind} {name.split('.')[0] or 'part'}")
+            return real(path, *rest, **more)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", noted("sync", sync))
+    monkeypatch.setattr(os, "replace", noted("rename", replace_))
+    monkeypatch.setattr(os, "unlink", noted("remove", unlink))
+    return made
+
+
+def test_a_written_or_removed_name_is_on_disk_too(tmp_path, calls):
+    """Without it a power cut brings back the champion before the promotion."""
+    folder = tmp_path / "folder"
+    write_bytes(folder / "file", b"1")
+    assert calls[:3] == ["sync part", "rename part", "sync folder"]
+    calls.clear()
+    remove_file(folder / "file")
+    assert calls == ["remove file", "sync folder"]
+    remove_file(folder / "file")  # it is gone already
+    assert calls[-1] == "sync folder"
+
+
+def test_line_is_on_disk_with_its_name_also_when_it_was_there_already(tmp_path, calls):
+    path = tmp_path / "folder" / "trail.jsonl"
+    for _ in range(2):  # whoever wrote the first may have died before it was on disk
+        append_json_line(path, {"key": "a"}, key="a")
+        assert [c for c in calls if c.startswith("sync")] == ["sync trail", "sync folder"]
+        calls.clear()
+
+
+@pytest.mark.parametrize(("number", "refused"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_folder_that_cannot_be_synced_is_no_fault_where_nothing_is_known_of_it(
+    tmp_path, monkeypatch, number, refused
+):
+    def sync(file):
+        if opened(file).is_dir():
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(OSError, match="Input/output") if refused else nullcontext():
+        write_bytes(tmp_path / "file", b"1")
+    assert (tmp_path / "file").read_bytes() == b"1"
 
 
 def test_json_comes_back_with_its_keys_in_order(tmp_path):

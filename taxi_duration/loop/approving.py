@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from taxi_duration import environment
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import NotFoundError, SettingError
-from taxi_duration.files import read_typed, write_json
+from taxi_duration.files import read_typed, remove_file, write_json
 from taxi_duration.live.audit import record, user_name
 from taxi_duration.loop.looking import look_at_champion
 from taxi_duration.loop.monitor import DAY_SECONDS
@@ -113,7 +113,7 @@ def _withdraw(state: State) -> None:
     """Forget what was asked for when the loop does not want it any more."""
     asked = read_approval()
     if asked is not None and asked.serial == state.serial + 1:
-        _path().unlink(missing_ok=True)
+        remove_file(_path())
 
 
 # --- by a person -------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from msgspec import Struct, to_builtins
 
 from taxi_duration import environment
 from taxi_duration.errors import ContentError
-from taxi_duration.files import read_typed, write_json
+from taxi_duration.files import read_typed, remove_file, write_json
 from taxi_duration.live.audit import record, user_name
 from taxi_duration.timestamps import iso_now
 
@@ -72,7 +72,7 @@ def resume() -> bool:
     at = was.at if was else iso_now()
     # First the line, then the act: repeated after a kill it is the same line.
     record("resume the loop", why, key=f"resume:{at}", who=user_name())
-    _path().unlink(missing_ok=True)
+    remove_file(_path())
     return True
 
 
