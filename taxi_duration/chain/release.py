@@ -17,7 +17,9 @@ from taxi_duration.domain.version import Version, model_name
 from taxi_duration.errors import BundleError, DeletedError, DeploymentError, TrackingError
 from taxi_duration.evaluation.gate import Check
 from taxi_duration.evaluation.release_checks import check_model, require_passed
+from taxi_duration.live.audit import user_name
 from taxi_duration.live.deployment import (
+    Deployment,
     deploy_champion,
     drop_challenger,
     read_deployment,
@@ -147,11 +149,18 @@ def promote_version(client: Any, reference: str, reason: str) -> tuple[Version, 
     folder = find_bundle(client, reference)
     _, card = load_bundle(folder, environment.signing_key(), reference_of(folder))
     version, tested = Version.of(card), _under_test()
-    deployment = deploy_champion(version, reason, bake=True)
-    if deployment.challenger is not None and not deployment.is_baking:  # it was champion already
-        drop_challenger(f"{version.ref} is to answer every rider: {reason}")
+    deploy_by_hand(version, reason)
     mirror_or_warn(client)
     return version, tested if tested != version else None
+
+
+def deploy_by_hand(version: Version, reason: str) -> Deployment:
+    """Let a version answer every rider because a person says so; safe to repeat."""
+    who = user_name()
+    deployment = deploy_champion(version, reason, bake=True, who=who)
+    if deployment.challenger is not None and not deployment.is_baking:  # it was champion already
+        return drop_challenger(f"{version.ref} is to answer every rider: {reason}", who)
+    return deployment
 
 
 def _under_test() -> Version | None:
@@ -175,7 +184,7 @@ def roll_back_version(reason: str, client: Any = None) -> Version:
     Raises:
         NotFoundError: nothing was before it.
     """
-    champion = roll_back(reason).champion
+    champion = roll_back(reason, who=user_name()).champion
     mirror_or_warn(client)
     return champion
 

@@ -28,6 +28,7 @@ from taxi_duration.files import (
     typed,
     write_json,
 )
+from taxi_duration.live.audit import record
 from taxi_duration.timestamps import iso_now
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,9 @@ def read_deployment(folder: Path | None = None) -> Deployment | None:
         ) from error
 
 
-def deploy_champion(champion: Version, reason: str, bake: bool = False) -> Deployment:
+def deploy_champion(
+    champion: Version, reason: str, bake: bool = False, who: str | None = None
+) -> Deployment:
     """Make a registered version the champion, effective as soon as the service looks.
 
     A challenger was tested against the old champion, so its test ends here. Promoting what
@@ -128,6 +131,8 @@ def deploy_champion(champion: Version, reason: str, bake: bool = False) -> Deplo
         champion: the version.
         reason: goes to the history.
         bake: let the champion before answer in the shadow, until the loop has seen enough.
+        who: a person who wants it: the change gets its line in the audit trail. None where who
+            calls has written down the decision; so for the other changes, too.
     """
 
     def change(now: Deployment | None) -> Deployment:
@@ -138,11 +143,15 @@ def deploy_champion(champion: Version, reason: str, bake: bool = False) -> Deplo
         alone = _alone(champion, (*now.earlier, now.champion))
         return replace(alone, challenger=now.champion, shadow=True) if bake else alone
 
-    return _apply("promote", reason, change)
+    return _apply("promote", reason, change, who)
 
 
 def set_challenger(
-    challenger: Version, reason: str, ab_share: float = 0.0, shadow: bool = True
+    challenger: Version,
+    reason: str,
+    ab_share: float = 0.0,
+    shadow: bool = True,
+    who: str | None = None,
 ) -> Deployment:
     """Test a version beside the champion; replaces another challenger and its shares.
 
@@ -152,6 +161,7 @@ def set_challenger(
         ab_share: share of rides that it answers, 0 to 1.
         shadow: let both answer every ride, one of them for the log alone; without it the loop
             cannot judge, and turns it on.
+        who: as in `deploy_champion`.
     Raises:
         NotFoundError: there is no champion to test it against.
         SettingError: the share is outside 0 to 1, or it is the champion itself.
@@ -166,10 +176,10 @@ def set_challenger(
             raise SettingError(f"{challenger.ref} is the champion, it cannot challenge itself")
         return replace(now, challenger=challenger, ab_share=float(ab_share), shadow=shadow)
 
-    return _apply("challenge", reason, change)
+    return _apply("challenge", reason, change, who)
 
 
-def drop_challenger(reason: str) -> Deployment:
+def drop_challenger(reason: str, who: str | None = None) -> Deployment:
     """End the test; the champion answers alone.
 
     Raises:
@@ -181,10 +191,10 @@ def drop_challenger(reason: str) -> Deployment:
             raise NotFoundError("nothing is deployed; there is no challenger to drop")
         return now if now.challenger is None else _alone(now.champion, now.earlier)
 
-    return _apply("drop", reason, change)
+    return _apply("drop", reason, change, who)
 
 
-def roll_back(reason: str) -> Deployment:
+def roll_back(reason: str, who: str | None = None) -> Deployment:
     """Put the champion before the present one back; a second rollback goes one further back.
 
     The version rolled back from is not gone back to: promote it when it is wanted again.
@@ -199,7 +209,7 @@ def roll_back(reason: str) -> Deployment:
             raise NotFoundError("there is no earlier champion to roll back to")
         return _alone(now.previous, now.earlier[:-1])
 
-    return _apply("rollback", reason, change)
+    return _apply("rollback", reason, change, who)
 
 
 def read_history() -> list[Change]:
@@ -254,7 +264,10 @@ def _alone(champion: Version, earlier: tuple[Version, ...]) -> Deployment:
 
 
 def _apply(
-    action: str, reason: str, change: Callable[[Deployment | None], Deployment]
+    action: str,
+    reason: str,
+    change: Callable[[Deployment | None], Deployment],
+    who: str | None,
 ) -> Deployment:
     """Read, change and write under one lock; what stays as it is is not written again."""
     from filelock import FileLock  # only who deploys needs it; the service just reads
@@ -266,6 +279,8 @@ def _apply(
         wanted = change(now)
         if wanted == now:
             return now
+        if who is not None:
+            _record_wish(who, action, reason, now, wanted)
         at = iso_now()
         wanted = replace(wanted, updated=at)
         # The history is written first: a crash in between leaves a line too many, never one
@@ -278,11 +293,27 @@ def _apply(
         return wanted
 
 
+def _record_wish(
+    who: str, action: str, reason: str, now: Deployment | None, wanted: Deployment
+) -> None:
+    """Put a person's wish into the audit trail; repeated until it is done, it is one line."""
+    about = {"challenge": wanted.challenger, "drop": now and now.challenger}.get(action)
+    ref = (about or wanted.champion).ref
+    began = now.updated if now else None
+    record(f"{action} {ref}", reason, key=f"{action}:{ref}:{began}:{reason}", who=who)
+
+
 def _read_or_recover() -> Deployment | None:
-    """Return the deployment; where an editor or a disk spoiled it, as the history has it."""
+    """Return the deployment; where an editor or a disk spoiled it, as the history has it.
+
+    Raises:
+        DeploymentError: it is there and cannot be read at this moment: nothing is known of it.
+    """
     try:
         return read_deployment()
     except DeploymentError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
         logger.warning("%s; the history is taken instead", error)
     champions: list[Version] = []
     for line in read_history():

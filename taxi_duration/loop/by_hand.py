@@ -58,7 +58,7 @@ def _end(reason: str, state: State | None) -> Version | None:
         drop_challenger(reason)  # changes nothing; raises when nothing is deployed
         return None
     began = of_state.since if of_state else deployment and deployment.updated
-    key = f"drop:{challenger.ref}:{began}"  # the same until it is done
+    key = f"drop:{challenger.ref}:{began}:{reason}"  # the same until it is done
     record(f"drop {challenger.ref}", reason, key=key, who=user_name())
     drop_challenger(reason)
     if of_state:

@@ -20,6 +20,7 @@ from taxi_duration.chain.run_settings import check_settings
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, NotFoundError
 from taxi_duration.evaluation.release_checks import ModelCheckError
+from taxi_duration.live.audit import read_audit, user_name
 from taxi_duration.live.deployment import read_deployment, read_history, set_challenger
 from taxi_duration.model.bundle import load_bundle, load_card, save_bundle
 from taxi_duration.registry.aliases import read_alias_history
@@ -136,6 +137,8 @@ def test_promoted_version_serves_and_has_the_alias_until_rolled_back(second_run)
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"
     assert roll_back_version("test", second_run.client).number == 1
     assert find_bundle(second_run.client, f"{NAME}:champion").name == "1"
+    wishes = [(line["who"], line["what"]) for line in read_audit()][-2:]
+    assert wishes == [(user_name(), f"promote {NAME}:2"), (user_name(), f"rollback {NAME}:1")]
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import threading
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,6 +15,7 @@ from taxi_duration import environment
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import DeploymentError, NotFoundError, SettingError
 from taxi_duration.files import read_json, write_json
+from taxi_duration.live.audit import read_audit
 from taxi_duration.live.deployment import (
     HISTORY_FILE,
     MAX_EARLIER,
@@ -179,6 +182,51 @@ def test_rollback_mends_a_spoiled_deployment_from_the_history():
     assert roll_back("3 is bad too").champion.number == 2
     assert read_deployment().earlier == (version(1),)
     assert read_deployment().challenger is None
+
+
+def test_deployment_that_cannot_be_read_at_the_moment_is_not_taken_for_a_spoiled_one(monkeypatch):
+    """The history knows no way back to a test: writing it anew would end the test unasked."""
+    deploy_champion(version(1), "first")
+    set_challenger(version(2), "test", ab_share=0.5)
+    before = read_deployment()
+
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("taxi_duration.live.deployment.read_json", fail)
+        with pytest.raises(DeploymentError, match="Input/output"):
+            drop_challenger("not wanted")
+    assert read_deployment() == before
+
+
+def test_change_that_a_person_wants_is_one_line_of_the_audit_trail_with_who():
+    deploy_champion(version(1), "first", who="ann")
+    set_challenger(version(2), "try it", ab_share=0.1, who="bob")
+    drop_challenger("enough", who="bob")
+    deploy_champion(version(2), "it is better", bake=True, who="ann")
+    for _ in range(2):  # the second one changes nothing
+        deploy_champion(version(2), "it is better", bake=True, who="ann")
+    roll_back("it is not", who="bob")
+    drop_challenger("nothing is under test", who="bob")
+    assert [(line["who"], line["what"], line["why"]) for line in read_audit()] == [
+        ("ann", "promote green-duration:1", "first"),
+        ("bob", "challenge green-duration:2", "try it"),
+        ("bob", "drop green-duration:2", "enough"),
+        ("ann", "promote green-duration:2", "it is better"),
+        ("bob", "rollback green-duration:1", "it is not"),
+    ]
+
+
+def test_wish_repeated_after_a_crash_is_one_line_and_another_persons_its_own(monkeypatch):
+    deploy_champion(version(1), "first")
+    with monkeypatch.context() as crash:
+        crash.setattr("taxi_duration.live.deployment.append_json_line", Mock(side_effect=OSError))
+        for reason in ("better", "better", "I said so"):
+            with pytest.raises(OSError):
+                deploy_champion(version(2), reason, who="ann")
+    deploy_champion(version(2), "better", who="ann")
+    assert [line["why"] for line in read_audit()] == ["better", "I said so"]
 
 
 def test_promote_mends_a_spoiled_deployment_and_keeps_the_way_back():
