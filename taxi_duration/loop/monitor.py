@@ -147,12 +147,15 @@ def load_version(version: Version) -> tuple[DurationModel, dict[str, Any]]:
 
 
 def serving_since(version: Version) -> float:
-    """Return when a version last became the champion, unix seconds; 0 when it never did."""
+    """Return when a version last became the champion, unix seconds; 0 when that is not known.
+
+    It never did, or by a clock that was ahead and was put right since.
+    """
     began = 0.0
     for line in read_history():
         if line.action in ("promote", "rollback") and line.champion.sha256 == version.sha256:
             began = line.when
-    return began
+    return began if began <= time.time() else 0.0
 
 
 def check_month(version: Version, month: Month) -> Health:

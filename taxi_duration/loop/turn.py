@@ -97,25 +97,42 @@ def _take_steps(
     lines = []
     _log_decisions(world, say)  # what an earlier turn could not
     while True:
-        state = read_state()
+        state = _not_ahead(read_state(), world.now())
         if (pause := read_pause()) is not None:
             say(_paused(world, settings, state, pause))
             break
         step = next_step(world, settings, state)
         # A state that stays is looked at again and again: each look is a line of its own.
         key = f"{state.serial}:{state.stage}:{step.what}" if step.state else None
-        lines.append(record(step.what, step.why, _with_cost(state, step), key))
+        line = record(step.what, step.why, _with_cost(state, step), key)
+        lines.append(line)
         say(f"{step.what}: {step.why}")
         if step.state is None or key is None:
             heard(step)
             break
         unlogged = (*state.unlogged, Unlogged(key, step.version))
-        write_state(replace(step.state, serial=state.serial + 1, unlogged=unlogged))
+        after = replace(step.state, serial=state.serial + 1, unlogged=unlogged)
+        if after.why == step.why:  # a turn that died here before may have said it otherwise
+            after = replace(after, why=line["why"])
+        write_state(after)
         heard(step)
         if step.state.stage == "idle" != state.stage:
             break  # a month is dealt with
     _log_decisions(world, say)
     return lines
+
+
+def _not_ahead(state: State, now: float) -> State:
+    """Let a stage begin now that a clock since put right has begin in the future.
+
+    No ride that is asked from now on would count until then, and no bound of days be reached.
+    """
+    if max(state.since, state.tested_since) <= now:
+        return state
+    since, tested_since = min(state.since, now), min(state.tested_since, now)
+    state = replace(state, since=since, tested_since=tested_since)
+    write_state(state)
+    return state
 
 
 def _paused(world: World, settings: AutoSettings, state: State, pause: Pause) -> str:

@@ -245,7 +245,7 @@ def test_real_training_months_that_are_out_of_reach_are_never_replaced_by_the_sa
     assert training_sample(model, {**card, "data_source": "sample"}).actual is not None
 
 
-def test_version_serves_since_it_last_became_champion(home):
+def test_version_serves_since_it_last_became_champion(home, monkeypatch):
     first, second = (Version("green-duration", n, str(n) * 64, "sample") for n in (1, 2))
     deploy_champion(first, "first")
     began = serving_since(first)
@@ -253,6 +253,8 @@ def test_version_serves_since_it_last_became_champion(home):
     roll_back("worse")
     assert serving_since(first) > began
     assert serving_since(replace(first, sha256="9" * 64)) == 0
+    monkeypatch.setattr(time, "time", lambda: began - 1)  # the clock was ahead, and is right now
+    assert serving_since(first) == 0
 
 
 def test_every_setting_carries_its_reason():

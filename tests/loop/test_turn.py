@@ -37,7 +37,7 @@ from taxi_duration.evaluation.bootstrap import Estimate
 from taxi_duration.evaluation.gate import Check, Decision
 from taxi_duration.evaluation.health import Health
 from taxi_duration.files import read_json, write_json
-from taxi_duration.live.audit import read_audit
+from taxi_duration.live.audit import read_audit, record
 from taxi_duration.live.deployment import (
     deploy_champion,
     drop_challenger,
@@ -234,6 +234,40 @@ def test_nothing_deployed_waits_and_says_how_to_begin(home):
 def test_no_new_month_does_nothing(deployed):
     (line,) = take_turn(FakeWorld(published=(JANUARY, FEBRUARY)))
     assert (line["what"], line["why"]) == ("nothing", "no month after 2021-02 is published")
+
+
+def test_stage_that_a_wrong_clock_put_into_the_future_begins_now(deployed):
+    """Its rides would count, and its bound of days be reached, only when that future has come."""
+    world = FakeWorld(feedback_days=0)
+    ahead = world.time + 400 * 86400
+    under_test = {"champion": version(1), "challenger": version(2)}
+    set_challenger(version(2), "test")
+    write_state(State("shadow", since=ahead, tested_since=ahead, **under_test))
+    assert whats(take_turn(world)) == ["wait"]
+    assert (read_state().since, read_state().tested_since) == (world.time, world.time)
+    world.time += 61 * 86400
+    assert whats(take_turn(world))[0] == "doubt green-duration:2"
+
+
+def test_stage_that_began_before_keeps_its_time(deployed):
+    world = FakeWorld(feedback_days=0)
+    since, tested = world.time - 5, world.time - 9
+    under_test = {"champion": version(1), "challenger": version(2)}
+    set_challenger(version(2), "test")
+    write_state(State("shadow", since=since, tested_since=tested, **under_test))
+    take_turn(world)
+    assert (read_state().since, read_state().tested_since) == (since, tested)
+
+
+def test_what_is_done_is_explained_by_the_line_that_stands_in_the_trail(deployed):
+    """A turn that died after its line said why; the next one, on newer rides, says it otherwise."""
+    set_challenger(version(2), "test")
+    under_test = {"champion": version(1), "challenger": version(2)}
+    write_state(State("shadow", since=1.0, **under_test))
+    key = "0:shadow:try green-duration:2"
+    record("try green-duration:2", "better after 7 days", key=key)
+    take_turn(FakeWorld())
+    assert "better after 7 days" in [change.reason for change in read_history()]
 
 
 def test_source_that_cannot_be_reached_is_waited_for(deployed):
