@@ -249,7 +249,7 @@ def test_a_spool_that_cannot_be_moved_is_an_error_that_callers_answer(local, tmp
     local.add([row("a")])
     lock = tmp_path / "live" / "spool" / ".lock"
     lock.mkdir()  # as on a full or read-only disk, the file cannot be made
-    with pytest.raises(LogError, match="spool/ cannot be moved"):
+    with pytest.raises(LogError, match="spool"):
         local.drain()
     with pytest.raises(LogError):
         local.add_feedback([{"prediction_id": "a", "duration": 18.0}])
