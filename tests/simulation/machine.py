@@ -85,6 +85,7 @@ class Machine:
         self.root = str(root)
         self.chance = random.Random(seed)
         self.clock = datetime(2021, 12, 2, tzinfo=UTC).timestamp()
+        self.uptime = 0.0  # seconds, which no clock that is set changes
         self.story: list[str] = []
         self.calls = 0
         self.crash_at: int | None = None
@@ -150,6 +151,7 @@ class Machine:
         for act in process.at_death:
             act()
         for number, file in list(process.files.items()):
+            self.disk.closed(number)
             if file is None:
                 REAL_CLOSE(number)
             elif not file.closed:
@@ -337,8 +339,8 @@ class Disk:
 class SimulatedFile(io.FileIO):
     """A file as `open` gives it, whose calls come to the machine."""
 
-    def __init__(self, machine: Machine, path: str, mode: str) -> None:
-        super().__init__(path, mode)
+    def __init__(self, machine: Machine, file: str | int, path: str, mode: str) -> None:
+        super().__init__(file, mode)
         assert machine.current is not None
         self._machine, self._path, self._owner = machine, path, machine.current
         self._owner.files[self.fileno()] = self
@@ -381,8 +383,7 @@ class SimulatedLock:
         while self._path in machine.locks:
             if patience >= 0 and machine.clock >= until:
                 raise filelock.Timeout(self._path)
-            machine.clock += 0.05
-            machine.switch()
+            _sleep(0.05)
         assert machine.current is not None
         machine.locks[self._path] = machine.current
         return self
@@ -426,11 +427,13 @@ def _open(path: Any, flags: int, *rest: Any, **more: Any) -> int:
 
 def _io_open(path: Any, mode: str = "r", buffering: int = -1, *text: Any, **more: Any) -> Any:
     machine = SimulatedLock.machine
+    if isinstance(path, int) and (known := machine.path_of(path)):  # `os.fdopen`
+        return io.BufferedReader(SimulatedFile(machine, path, known, "r"))
     if isinstance(path, int) or not machine.owns(path):
         return REAL_IO_OPEN(path, mode, buffering, *text, **more)
     kind = "create" if set(mode) & set("wax") else "append" if "+" in mode else "read"
     machine.call(kind, str(path))
-    raw = SimulatedFile(machine, str(path), mode.replace("b", "").replace("t", ""))
+    raw = SimulatedFile(machine, str(path), str(path), mode.replace("b", "").replace("t", ""))
     if "b" in mode and buffering == 0:
         return raw
     buffered = io.BufferedRandom if "+" in mode else (
@@ -501,8 +504,15 @@ def _time() -> float:
     return SimulatedLock.machine.now()
 
 
+def _uptime() -> float:
+    machine = SimulatedLock.machine
+    machine.uptime += 0.001
+    return machine.uptime
+
+
 def _sleep(seconds: float) -> None:
     SimulatedLock.machine.clock += seconds
+    SimulatedLock.machine.uptime += seconds
     SimulatedLock.machine.switch()
 
 
@@ -531,7 +541,7 @@ def simulated() -> Iterator[Callable[[Machine], None]]:
         (os, {"open": _open, "close": _close, "write": _write, "fsync": _fsync,
               "rename": _rename, "replace": _rename, "unlink": _unlink, "pread": _pread}),
         (io, {"open": _io_open}), (fcntl, {"flock": _flock}),
-        (time, {"time": _time, "time_ns": lambda: int(_time() * 1e9), "sleep": _sleep}),
+        (time, {"time": _time, "monotonic": _uptime, "time_ns": lambda: int(_time() * 1e9), "sleep": _sleep}),
         (secrets, {"token_hex": _token}), (tempfile, {"_get_candidate_names": _names}),
         (timestamps, {"datetime": SimulatedDatetime}), (filelock, {"FileLock": SimulatedLock}),
         (turn, {"FileLock": SimulatedLock}), (by_hand, {"FileLock": SimulatedLock}),
