@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ T = TypeVar("T")
 ATTEMPTS = 4
 CONNECT_S, SILENCE_S = 10, 60  # seconds to wait for a connection, and for the next bytes
 NO_ROUTE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
+SHOWN = 5  # names in a message
 NO_HEAD = (405, 501)  # of servers that answer GET alone
 # By name, so that neither aiohttp nor botocore is imported for months that lie in a folder.
 NO_CONNECTION = {
@@ -79,7 +80,6 @@ def with_retries(url: str, get: Callable[..., T], *args: Any) -> T | None:
         return retries(get, *args)
     except Exception as error:
         if _is_absent(error):
-            _check_source_exists(url)
             return None
         if _is_unreachable(error):
             raise SourceUnreachableError(f"no connection to {url}: {error}") from error
@@ -174,8 +174,33 @@ def _is_worth_retrying(error: BaseException) -> bool:
     return status is None or status >= 500 or status in (408, 429)
 
 
-def _check_source_exists(url: str) -> None:
-    """A folder that is not there is a mistake in `TLC_URL`, not an unpublished month."""
-    base = url.rsplit("/trip-data/", 1)[0].removeprefix("file://")
-    if "://" not in base and not Path(base).is_dir():
-        raise SourceError(f"TLC_URL names a folder that does not exist: {base}")
+def check_layout(base: str, layouts: Sequence[str]) -> None:
+    """Refuse a folder or bucket that has no month at all where months are looked for.
+
+    That is a mistake in `TLC_URL`; to wait for a month to be published would be to wait for ever.
+
+    Args:
+        base: as `TLC_URL`; one that cannot be listed, as over HTTP, is not refused.
+        layouts: what may stand between the base and a month's file, with `{service}`.
+    Raises:
+        SourceError: says what there is.
+    """
+    if base.startswith("http"):
+        return
+    files, root = open_source(base)
+    try:
+        found = sorted(Path(name).name for name in files.ls(root, detail=False))[:SHOWN]
+    except FileNotFoundError:
+        if "file" not in files.protocol:  # an object store has no folders, only files in them
+            return
+        raise SourceError(f"TLC_URL names a folder that does not exist: {base}") from None
+    except PermissionError:
+        return
+    folders = [layout.format(service="*") for layout in layouts]
+    if any(files.glob(f"{root}{folder}*_tripdata_*") for folder in folders):
+        return
+    raise SourceError(
+        f"TLC_URL has no month of any service: {base} holds {', '.join(found) or 'nothing'}; a "
+        f"file such as green_tripdata_2021-01.parquet is looked for in it, in trip-data/ and in "
+        "a folder of the service's name"
+    )

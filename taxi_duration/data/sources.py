@@ -17,7 +17,13 @@ from pathlib import Path
 
 from taxi_duration import environment
 from taxi_duration.data import sample
-from taxi_duration.data.remote import Stamp, ask_source, open_source, with_retries
+from taxi_duration.data.remote import (
+    Stamp,
+    ask_source,
+    check_layout,
+    open_source,
+    with_retries,
+)
 from taxi_duration.domain.months import Month
 from taxi_duration.errors import (
     MonthNotPublishedError,
@@ -30,6 +36,8 @@ from taxi_duration.files import atomic_path, read_json, sha256_file, typed, writ
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".parquet", ".csv.gz", ".csv")
+# Between TLC_URL and a month's file: TLC's own, then those of mirrors.
+LAYOUTS = ("/trip-data/", "/", "/{service}/")
 LEFTOVER_S = 3600  # a part that has not grown for so long belongs to nobody
 SAMPLE_BANNER = """\
 **********************************************************************
@@ -104,8 +112,9 @@ def fetch_month(service: str, month: Month) -> RawMonth:
     for suffix in SUFFIXES:
         name = f"{_stem(service, month)}{suffix}"
         path = _raw_dir() / name
-        if download(_address(name), path):
+        if any(download(address, path) for address in _addresses(service, name)):
             return _stored(service, month, path)
+    check_layout(environment.tlc_url(), LAYOUTS)
     raise MonthNotPublishedError(
         f"{service} {month} is not published yet: {environment.tlc_url()} has no "
         f"{_stem(service, month)}{{{','.join(SUFFIXES)}}} (TLC publishes a month about two "
@@ -162,7 +171,7 @@ def fetch_republished(newest: RawMonth) -> RawMonth | None:
     if newest.url is None:
         return None
     stem = _stem(newest.service, newest.month)
-    stamp = ask_source(_address(f"{stem}{_suffix(newest.path)}"))
+    stamp = _ask(newest.service, f"{stem}{_suffix(newest.path)}")
     if stamp is None or not _may_differ(newest, stamp):
         return None
     path = _next_edition(newest)
@@ -252,13 +261,25 @@ def _stem(service: str, month: Month) -> str:
     return f"{service}_tripdata_{month}"
 
 
-def _address(name: str) -> str:
-    return f"{environment.tlc_url()}/trip-data/{name}"
+def _addresses(service: str, name: str) -> list[str]:
+    """Where the source may have a file."""
+    base = environment.tlc_url()
+    layouts = LAYOUTS[:1] if base == environment.PUBLIC_TLC_URL else LAYOUTS
+    return [base + layout.format(service=service) + name for layout in layouts]
+
+
+def _ask(service: str, name: str) -> Stamp | None:
+    """What the source says of a file, wherever it has it; None when it has none."""
+    stamps = (ask_source(address) for address in _addresses(service, name))
+    return next((stamp for stamp in stamps if stamp is not None), None)
 
 
 def _is_at_source(service: str, month: Month) -> bool:
     stem = _stem(service, month)
-    return any(ask_source(_address(stem + suffix)) is not None for suffix in SUFFIXES)
+    if any(_ask(service, stem + suffix) is not None for suffix in SUFFIXES):
+        return True
+    check_layout(environment.tlc_url(), LAYOUTS)
+    return False
 
 
 def _editions(service: str, month: Month) -> list[Path]:

@@ -206,6 +206,43 @@ def test_folder_that_does_not_exist_is_a_mistake_not_an_unpublished_month(monkey
         fetch_months("green", [JANUARY])
 
 
+@pytest.mark.parametrize("layout", ["", "green/", "trip-data/"])
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_mirrors_may_keep_months_in_the_folder_itself_or_by_service(
+    tmp_path, monkeypatch, month_bytes, layout, prefix
+):
+    month = tmp_path / "mirror" / layout / NAME
+    month.parent.mkdir(parents=True)
+    month.write_bytes(month_bytes)
+    monkeypatch.setenv("TLC_URL", f"{prefix}{tmp_path / 'mirror'}")
+    assert list(published_months("green", [JANUARY, FEBRUARY])) == [JANUARY]
+    assert fetch_month("green", JANUARY).path.read_bytes() == month_bytes
+    with pytest.raises(MonthNotPublishedError):
+        fetch_month("green", FEBRUARY)
+
+
+@pytest.mark.parametrize("layout", ["/", "/green/"])
+def test_mirror_over_http_may_keep_months_in_its_own_way(fake_tlc, month_bytes, layout):
+    fake_tlc.answers[f"{layout}{NAME}"] = (200, month_bytes)
+    assert list(published_months("green", [JANUARY, FEBRUARY])) == [JANUARY]
+    assert fetch_month("green", JANUARY).path.read_bytes() == month_bytes
+    assert fetch_republished(newest_edition("green", JANUARY)) is None
+
+
+@pytest.mark.parametrize("name", ["2021/01/trips.parquet", "green-2021-01.parquet", None])
+def test_folder_without_a_month_is_a_mistake_and_says_what_there_is(tmp_path, monkeypatch, name):
+    base = tmp_path / "elsewhere"
+    base.mkdir()
+    if name is not None:
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).touch()
+    monkeypatch.setenv("TLC_URL", str(base))
+    holds = "nothing" if name is None else name.split("/")[0]
+    for ask in (fetch_month, lambda *asked: list(published_months(asked[0], [asked[1]]))):
+        with pytest.raises(SourceError, match=f"no month of any service.*holds {holds};"):
+            ask("green", JANUARY)
+
+
 def test_relative_folder_is_taken_from_the_project(real_months, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TLC_URL", "../shared/tlc")
@@ -256,7 +293,8 @@ def test_absent_month_is_not_published_yet_and_never_the_sample(fake_tlc, status
     with pytest.raises(MonthNotPublishedError, match="green 2021-02 is not published yet"):
         fetch_months("green", [FEBRUARY])
     assert not (tmp_path / "home" / "data" / "sample").exists()
-    assert len(fake_tlc.asked) == 3  # each suffix once: an absent file is not asked for again
+    # Each suffix in each layout once: an absent file is not asked for again.
+    assert len(fake_tlc.asked) == len(set(fake_tlc.asked)) == 9
 
 
 def test_server_that_recovers_is_asked_again(fake_tlc, month_bytes):
