@@ -178,12 +178,13 @@ def new_run(settings: RunSettings) -> Run:
     return _create(environment.runs_dir() / name, settings, interactive=False)
 
 
-def open_run(run_dir: str, **settings: str) -> Run:
+def open_run(run_dir: str, **settings: Any) -> Run:
     """Open a notebook's run folder, made when missing or when it was for other settings.
 
     Args:
         run_dir: relative paths are taken from `environment.home()`.
-        settings: `TRAIN_DATA`, `VAL_DATA`, `MODEL`, `SERVICE` as the notebook got them.
+        settings: `TRAIN_DATA`, `VAL_DATA`, `MODEL`, `SERVICE` as the notebook got them: from a
+            file of parameters months may also be a list.
     Raises:
         TagError, SettingError: a setting is not acceptable.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from taxi_duration import environment
@@ -51,7 +51,10 @@ class RunSettings:
 
 
 def check_settings(
-    TRAIN_DATA: str, VAL_DATA: str, MODEL: str = "best", SERVICE: str = "green"
+    TRAIN_DATA: str | Sequence[str],
+    VAL_DATA: str | Sequence[str],
+    MODEL: str = "best",
+    SERVICE: str = "green",
 ) -> RunSettings:
     """Parse and check the four settings; arguments are named as users name them.
 
@@ -66,7 +69,7 @@ def check_settings(
     return RunSettings(format_months(train), format_months(validation), check_model(MODEL), service)
 
 
-def _months_of(name: str, tags: str, service: str) -> list[Month]:
+def _months_of(name: str, tags: str | Sequence[str], service: str) -> list[Month]:
     try:
         months = parse_months(tags)
         check_available(service, months)

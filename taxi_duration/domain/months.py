@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from taxi_duration.errors import SettingError, TagError
@@ -81,14 +82,16 @@ def _month_number(name: str) -> int:
     )
 
 
-def parse_months(tags: str) -> list[Month]:
+def parse_months(tags: str | Sequence[str]) -> list[Month]:
     """Parse a tag, a range or a list into months, sorted and without repeats.
 
+    Args:
+        tags: a list is text with commas, or one as a file of parameters has it.
     Raises:
         TagError: a part is not understood, or a range runs backwards.
     """
-    months = {month for part in str(tags).split(",") for month in _parse_range(part, tags)}
-    return sorted(months)
+    text = ",".join(map(str, tags)) if isinstance(tags, (list, tuple)) else str(tags)
+    return sorted({month for part in text.split(",") for month in _parse_range(part, text)})
 
 
 def _parse_range(part: str, tags: str) -> list[Month]:

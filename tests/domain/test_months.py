@@ -48,6 +48,19 @@ def test_formatted_months_parse_to_the_same_months(some):
     assert parse_months(format_months(some)) == sorted(set(some))
 
 
+@given(st.lists(months, min_size=1, max_size=5))
+def test_list_of_tags_means_the_same_as_text_with_commas(some):
+    tags = [str(month) for month in some]
+    assert parse_months(tags) == parse_months(tuple(tags)) == parse_months(",".join(tags))
+    assert parse_months(["Jan 2021", "2021-02:2021-03"]) == parse_months("2021-01:2021-03")
+
+
+@pytest.mark.parametrize("tags", [[], ["2021-01", ""], ["2021-01", None], [["2021-01"]]])
+def test_list_with_anything_else_in_it_is_refused(tags):
+    with pytest.raises(TagError, match="Jan 2021"):
+        parse_months(tags)
+
+
 @given(months, st.integers(0, 30))
 def test_range_holds_every_month_between_its_ends(first, count):
     got = parse_months(f"{first}:{first.shift(count)}")
