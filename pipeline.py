@@ -602,6 +602,7 @@ def _number(value: float | None) -> str | None:
 
 def main() -> int:
     """Run a command; errors a user can mend end in one message, not in a stack trace."""
+    environment.spare_loopback_proxies()
     try:
         return cli.main(standalone_mode=False) or EXIT_DONE
     except click.exceptions.Exit as stop:

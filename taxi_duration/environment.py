@@ -16,6 +16,7 @@ from taxi_duration.errors import SettingError
 
 PACKAGE = Path(__file__).resolve().parent
 PROJECT_ROOT = PACKAGE.parent
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PUBLIC_TLC_URL = "https://d37ci6vzurychx.cloudfront.net"
 DATA_MODES = ("auto", "tlc", "sample")
 
@@ -28,6 +29,17 @@ def setting(name: str) -> str | None:
 def home() -> Path:
     """Folder that holds data/, runs/, models/ and tracking/: `TAXI_HOME`, else the project."""
     return Path(os.environ.get("TAXI_HOME") or PROJECT_ROOT).resolve()
+
+
+def spare_loopback_proxies() -> None:
+    """Let what is on this machine be reached directly, whatever proxy is set; processes inherit it.
+
+    A proxy has a loopback of its own, on which no service of ours answers.
+    """
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [host for host in map(str.strip, named.split(",")) if host]
+    spared = ",".join([*hosts, *(host for host in LOOPBACK if host not in hosts)])
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = spared
 
 
 @contextmanager

@@ -129,3 +129,14 @@ def test_notify_urls_are_addresses_between_commas_or_spaces(monkeypatch, given, 
 def test_public_url_has_no_slash_at_its_end(monkeypatch, given, url):
     monkeypatch.setenv("PUBLIC_URL", given)
     assert environment.public_url() == url
+
+
+@pytest.mark.parametrize("named", ["NO_PROXY", "no_proxy"])
+def test_loopback_never_goes_through_a_proxy_and_who_was_spared_stays_so(monkeypatch, named):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv(named, "internal.example, 127.0.0.1")
+    environment.spare_loopback_proxies()
+    environment.spare_loopback_proxies()
+    for name in ("NO_PROXY", "no_proxy"):
+        assert os.environ[name] == "internal.example,127.0.0.1,localhost,::1"

@@ -37,8 +37,9 @@ def test_rides_ask_in_the_order_of_time_and_tell_their_durations(moved_home, tmp
         assert refused.returncode == 1
         assert "answered 401" in refused.stderr
         done = run_pipeline(
-            moved_home, *url, "--data", "Feb 2021", "--days", "3", "--rides", "50", API_KEY="secret"
-        )
+            moved_home, *url, "--data", "Feb 2021", "--days", "3", "--rides", "50",
+            API_KEY="secret", HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://proxy.invalid:3128",
+        )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "green-duration:1" in done.stdout
     log = open_log()
