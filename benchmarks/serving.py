@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """How fast the service answers, against what people use today; same workers, same run.
 
-Starts, side by side and asked in turn: our service with its log on, an empty Flask view, the
-linear-model app of the course (`course_app.py`), and `mlflow models serve` of the same model.
-`python benchmarks/serving.py` needs a deployed model, wrk (Debian: wrk) and quiet; requests/s
-of a busy machine say little, processor time per request still does. `make bench-serve`.
+Starts, side by side and asked in turn: our service with its log on, the same with a challenger
+in the shadow, an empty Flask view under gunicorn, the linear-model app of the course
+(`course_app.py`), and `mlflow models serve` of the same model; with two workers each, the first
+three with one, too. Then arrays, and how even eight connections are in many starts.
+`python benchmarks/serving.py` needs a deployed model, wrk (Debian: wrk) and quiet, for which it
+waits; requests/s of a busy machine say little, processor time per request still does.
+`make bench-serve`.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ PROJECT = HERE.parent
 sys.path.insert(0, str(PROJECT))
 WORKERS = 2
 CONNECTIONS = 8
+QUIET_SHARE, QUIET_SECONDS = 0.04, 5  # of all cores busy, over so long: nothing else runs
 PARQUET = "application/vnd.apache.parquet"
 RIDE = {"PULocationID": 74, "DOLocationID": 42, "trip_distance": 4.5}
 TICK = os.sysconf("SC_CLK_TCK")
@@ -161,28 +165,61 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and stop the servers
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is needed: apt-get install wrk")
+    _wait_for_quiet(options.wait)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, _own_log(Path(folder)):
         work = Path(folder)
-        servers = _servers(work, with_mlflow=not options.no_mlflow)
-        scripts = {server.name: _script(work, server) for server in servers}
-        try:
-            for server in servers:
-                server.start_often(options.cold)
-            for server in servers:
-                server.load(1, scripts[server.name])  # warm
-                server.rates, server.p50, server.p99, server.cpu_us = [], [], [], []
-            for _ in range(options.rounds):
-                for server in servers:
-                    server.load(options.seconds, scripts[server.name])
-            for server in servers:
-                server.note_memory()
-            many = _many(servers[0])
-        finally:
-            for server in servers:
-                server.stop()
-    _print_servers(servers)
-    _print_many(many)
+        shadow = _with_challenger(work)
+        for workers in (2, 1):
+            servers = _servers(work, workers, shadow, options)
+            many = _measure(work, servers, options, with_many=workers == WORKERS)
+            _print_servers(servers, workers)
+            _print_many(many)
+        _print_spread(work, _ours(2, {}), options.starts)
     _print_inside()
+
+
+def _measure(
+    work: Path, servers: list[Server], options: argparse.Namespace, with_many: bool
+) -> list[tuple[str, list[float], list[float]]]:
+    """Start the servers, ask them in turn, stop them; return what many rides took."""
+    scripts = {server.name: _script(work, server) for server in servers}
+    try:
+        for server in servers:
+            server.start_often(options.cold)
+        for server in servers:
+            server.load(1, scripts[server.name])  # warm
+            server.rates, server.p50, server.p99, server.cpu_us = [], [], [], []
+        for _ in range(options.rounds):
+            for server in servers:
+                server.load(options.seconds, scripts[server.name])
+        for server in servers:
+            server.note_memory()
+        return _many(servers[0], servers[1], options.arrays) if with_many else []
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def _wait_for_quiet(patience: float) -> None:
+    """Wait until nothing else runs on this machine, or say that something does."""
+    until = time.monotonic() + patience
+    while True:
+        before = _busy_and_all()
+        time.sleep(QUIET_SECONDS)
+        busy, total = (b - a for a, b in zip(before, _busy_and_all(), strict=True))
+        share, load = busy / max(total, 1), os.getloadavg()[0]
+        if share < QUIET_SHARE:
+            print(f"Quiet before: {share:.1%} busy, load {load:.2f}\n")
+            return
+        if time.monotonic() > until:
+            print(f"NOT quiet before: {share:.0%} busy, load {load:.2f}; ratios say little\n")
+            return
+
+
+def _busy_and_all() -> tuple[int, int]:
+    """Ticks of all cores: busy, and all."""
+    ticks = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
 def _options() -> argparse.Namespace:
@@ -190,6 +227,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of load in each round")
     parser.add_argument("--cold", type=int, default=2, help="cold starts before the measured one")
+    parser.add_argument("--arrays", type=int, default=15, help="times that each is asked")
+    parser.add_argument("--starts", type=int, default=30, help="to see how even connections are")
+    parser.add_argument("--wait", type=float, default=120, help="seconds for the machine's quiet")
     parser.add_argument("--no-mlflow", action="store_true")
     return parser.parse_args()
 
@@ -206,21 +246,55 @@ def _own_log(folder: Path):
     yield
 
 
-def _servers(work: Path, with_mlflow: bool) -> list[Server]:
+def _with_challenger(work: Path) -> dict[str, str]:
+    """Deploy the champion's twin beside it, in the shadow; return the settings that serve both."""
+    from taxi_duration import environment
+    from taxi_duration.domain.version import Version, bundle_folder
+    from taxi_duration.live.deployment import deploy_champion, read_deployment, set_challenger
+    from taxi_duration.model.bundle import load_bundle, save_bundle
+
+    champion, key = read_deployment().champion, environment.signing_key()
+    model, card = load_bundle(champion.folder, key)
+    places = {"MODELS_DIR": str(work / "models"), "DEPLOYMENT_DIR": str(work / "deployment")}
+    with environment.temporary(**places):
+        versions = []
+        for number in (1, 2):
+            named = {**card, "name": champion.name, "version": number}
+            folder = bundle_folder(champion.name, number)
+            versions.append(Version.of(save_bundle(folder, model, named, key)))
+        deploy_champion(versions[0], "benchmark")
+        set_challenger(versions[1], "benchmark")
+    log = f"sqlite:///{work / 'shadow' / 'predictions.db'}"
+    return {**places, "DATA_DIR": str(work / "shadow"), "LOG_URL": log}
+
+
+def _ours(workers: int, places: dict[str, str]) -> Server:
+    settings = {"PYTHONPATH": str(PROJECT), "HOST": "127.0.0.1", "WORKERS": str(workers), **places}
+    name = "ours, a challenger in the shadow" if places else "ours, XGB, log on"
+    ride = json.dumps(RIDE)
+    return Server(name, [sys.executable, "-m", "serve"], "/predict", ride, settings)
+
+
+def _servers(
+    work: Path, workers: int, shadow: dict[str, str], options: argparse.Namespace
+) -> list[Server]:
     from serve import settings
 
     threads = settings.threads()  # all have what we have
-    options = f"-w {WORKERS} -k gthread --threads {threads} --keep-alive 30 --no-control-socket"
-    gunicorn = [sys.executable, "-m", "gunicorn", *options.split(), "-b", "127.0.0.1:PORT"]
+    more = f"-w {workers} -k gthread --threads {threads} --keep-alive 30 --no-control-socket"
+    gunicorn = [sys.executable, "-m", "gunicorn", *more.split(), "-b", "127.0.0.1:PORT"]
     ride = json.dumps(RIDE)
-    ours = {"PYTHONPATH": str(PROJECT), "HOST": "127.0.0.1", "WORKERS": str(WORKERS)}
     servers = [
-        Server("ours, XGB, log on", [sys.executable, "-m", "serve"], "/predict", ride, ours),
+        _ours(workers, {}),
+        _ours(workers, shadow),
         Server("empty Flask view", [*gunicorn, "empty_app:app"], "/predict", ride),
-        Server("course's linear app", [*gunicorn, "course_app:app"], "/predict", ride,
-               {"COURSE_MODEL": str(_course_model(work))}),
-    ]  # fmt: skip
-    if with_mlflow:
+    ]
+    if workers != WORKERS:
+        return servers
+    course = {"COURSE_MODEL": str(_course_model(work))}
+    servers.append(Server("course's linear app", [*gunicorn, "course_app:app"], "/predict", ride,
+                          course))  # fmt: skip
+    if not options.no_mlflow:
         serve = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(_mlflow_model(work)),
                  "-p", "PORT", "-w", str(WORKERS), "--env-manager", "local"]  # fmt: skip
         wrapped = json.dumps({"dataframe_records": [RIDE]})
@@ -284,7 +358,7 @@ def _script(work: Path, server: Server) -> Path:
 # --- many rides at once -----------------------------------------------------------------
 
 
-def _many(ours: Server) -> list[tuple[str, list[float], list[float]]]:
+def _many(ours: Server, shadow: Server, times: int) -> list[tuple[str, list[float], list[float]]]:
     """Time arrays and Parquet bodies against the model called directly on a frame."""
     import io
 
@@ -314,13 +388,17 @@ def _many(ours: Server) -> list[tuple[str, list[float], list[float]]]:
             directly,
             lambda body=body: ours.ask(body),
             lambda packed=packed: ours.ask(packed.getvalue(), PARQUET),
+            lambda body=body: shadow.ask(body),
+            lambda packed=packed: shadow.ask(packed.getvalue(), PARQUET),
+            times=times,
         )
-        rows.append((f"{n:,} rides as JSON", seconds[1], seconds[0]))
-        rows.append((f"{n:,} rides as Parquet", seconds[2], seconds[0]))
+        names = ("JSON", "Parquet", "JSON, with a shadow", "Parquet, with a shadow")
+        for name, taken in zip(names, seconds[1:], strict=True):
+            rows.append((f"{n:,} rides as {name}", taken, seconds[0]))
     return rows
 
 
-def _in_turn(*calls: Callable[[], object], times: int = 15) -> list[list[float]]:
+def _in_turn(*calls: Callable[[], object], times: int) -> list[list[float]]:
     """Seconds of each call, asked in turn."""
     seconds: list[list[float]] = [[] for _ in calls]
     for _ in range(times):
@@ -350,9 +428,9 @@ def _frame(n: int):
 # --- reports ----------------------------------------------------------------------------
 
 
-def _print_servers(servers: list[Server]) -> None:
-    empty = servers[1]
-    print(f"One ride, {WORKERS} workers, {CONNECTIONS} connections, medians of rounds\n")
+def _print_servers(servers: list[Server], workers: int) -> None:
+    empty = next(server for server in servers if server.name == "empty Flask view")
+    print(f"\nOne ride, {workers} workers, {CONNECTIONS} connections, medians of rounds\n")
     print(
         "| | req/s | ratio to empty | p50 ms | p99 ms "
         "| CPU us/request | CPU ratio | RSS MB | cold s |"
@@ -367,19 +445,39 @@ def _print_servers(servers: list[Server]) -> None:
             f"{median(s.p99):.1f} | {median(s.cpu_us):.0f} | {cpu:.2f} | {s.rss_mb:.0f} | "
             f"{s.cold_seconds:.2f} |{f' {s.failed} failed' if s.failed else ''}"
         )
-    for other in servers[2:]:
+    for other in servers[3:]:
         ratio = statistics.median(a / b for a, b in zip(servers[0].rates, other.rates, strict=True))
         print(f"\nours / {other.name}: {ratio:.1f} x the requests/s", end="")
     print()
 
 
 def _print_many(rows: list[tuple[str, list[float], list[float]]]) -> None:
+    if not rows:
+        return
     print("\nMany rides, against the model called directly on a frame, medians\n")
     print("| | service ms | directly ms | ratio |\n| --- | --- | --- | --- |")
     for name, service, directly in rows:
         ratio = statistics.median(ours / bare for ours, bare in zip(service, directly, strict=True))
         ours, bare = (1000 * statistics.median(taken) for taken in (service, directly))
         print(f"| {name} | {ours:.0f} | {bare:.0f} | {ratio:.2f} |")
+
+
+def _print_spread(work: Path, server: Server, starts: int) -> None:
+    """Start two workers again and again: have the connections spread over both each time?"""
+    script = _script(work, server)
+    for _ in range(starts):
+        server.start()
+        try:
+            server.load(2, script)
+        finally:
+            server.stop()
+    if starts:
+        balanced = statistics.median(server.rates)
+        least = min(server.rates)
+        print(
+            f"\n{starts} starts, {CONNECTIONS} connections for 2 s each: median {balanced:,.0f} "
+            f"requests/s, least {least:,.0f} ({least / balanced:.2f})"
+        )
 
 
 def _print_inside() -> None:
