@@ -18,6 +18,9 @@ THREADS = 2
 # With keys, who may see /model, /metrics and /monitor without one: this machine alone.
 MONITOR_ACCESS = ("local", "key", "open")
 MAX_BODY_MB = 16  # MAX_RIDES rides as JSON, about 130 bytes each, and room
+# Far above what a browser or a program opens. Behind a proxy all clients have its address, and
+# it opens as many as requests are under way.
+CLIENT_CONNECTIONS = 1000
 BODY_SECONDS = 20  # MAX_BODY_MB over a line of 7 Mbit/s
 MAX_RIDES = 100_000  # more than a month of green trips
 MAX_EXPLAINED = 10_000  # reasons cost a ride about ten times what its answer does
@@ -70,6 +73,11 @@ def monitor_access() -> str:
 def max_body_bytes() -> int:
     """`MAX_BODY_MB`: largest request body, in bytes."""
     return positive("MAX_BODY_MB", MAX_BODY_MB) * 1_000_000
+
+
+def client_connections() -> int:
+    """`CLIENT_CONNECTIONS`: connections that a worker keeps of one address."""
+    return positive("CLIENT_CONNECTIONS", CLIENT_CONNECTIONS)
 
 
 def body_seconds() -> int:

@@ -47,6 +47,7 @@ class Door:
         self, app: Flask, intake: Intake, threads: int, spread: Spread, log_access: bool = False
     ) -> None:
         self.open: set[str] = set()  # clients (address and port) whose answer is due
+        self.served: set[str] = set()  # those of them for whom a thread works, or will
         self._app, self._intake, self._spread = app, intake, spread
         self._log_access = log_access
         self._answer_ride = None if app.config["API_KEYS"] else quick_predict(app)
@@ -81,6 +82,7 @@ class Door:
         else:
             lane = self._ready if path == "/ready" else self._work
             address = visit.client.rpartition(":")[0]
+            self.served.add(visit.client)
             if not lane.take(address, partial(self._ask_app, visit, body)):
                 busy = ApiError(503, "busy", "too many requests are waiting; try again")
                 self._ask_app(visit, body, busy, close=True)
@@ -117,6 +119,7 @@ class Door:
         if self._spread.gives_up(visit.client) or close:
             headers = [*headers, ("Connection", "close")]
         self.open.discard(visit.client)
+        self.served.discard(visit.client)
         visit.proto.response_bytes(status, headers, content)
         if self._log_access:
             _log(visit, status, len(content))

@@ -18,6 +18,7 @@ from flask import Flask
 from serve import settings
 from serve.app import close_app, start_background
 from serve.server.door import Door
+from serve.server.doorkeeper import Doorkeeper
 from serve.server.intake import Intake
 from serve.server.spread import Spread
 
@@ -45,9 +46,12 @@ def work(app: Flask, listener: socket.socket, number: int, counts: mmap.mmap, al
     threading.Thread(target=_watch_parent, args=(alive,), daemon=True, name="parent").start()
     start_background(app)
     intake = Intake(app.config["MAX_CONTENT_LENGTH"], settings.body_seconds())
+    most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_FILES, OWN_FILES)
     door = Door(app, intake, settings.threads(), Spread(counts, number), settings.access_log())
     gc.freeze()  # what is loaded stays: collections need not look at it again and again
-    stop, stopped = _serve(door, listener, number)
+    stop, stopped = _serve(door, listener, number, most)
+    port, of_one = listener.getsockname()[1], settings.client_connections()
+    Doorkeeper(port, of_one, most, door.served).start()
     signal.sigwait(stops)
     stop()
     intake.hurry()
@@ -57,7 +61,7 @@ def work(app: Flask, listener: socket.socket, number: int, counts: mmap.mmap, al
 
 
 def _serve(
-    door: Door, listener: socket.socket, number: int
+    door: Door, listener: socket.socket, number: int, most: int
 ) -> tuple[Callable[[], None], threading.Event]:
     """Start granian's threads; return what stops them, and what is set when they have stopped."""
     from granian import _granian
@@ -73,7 +77,7 @@ def _serve(
         worker_id=number + 1,
         sock=(None, granian.SocketHolder(listener.fileno(), False, BACKLOG)),
         ipc=None,
-        backpressure=max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_FILES, OWN_FILES),
+        backpressure=most,
         http1_opts=HTTP1Settings(1000 * HEAD_SECONDS, max_buffer_size=MAX_HEAD_BYTES),
     )
     worker.serve_str(scheduler, in_place, stopped)

@@ -70,9 +70,11 @@ def is_open(client: socket.socket) -> bool:
     """True while the server has neither answered nor closed."""
     client.setblocking(False)
     try:
-        client.recv(1)
+        client.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
         return True
+    except OSError:
+        return False
     finally:
         client.settimeout(20)
     return False
@@ -115,6 +117,20 @@ def test_ten_thousand_idle_connections_hold_nobody_up(service):
             assert_answers(service)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+def test_of_too_many_connections_of_an_address_the_idle_are_ended(start, registered):
+    deploy_champion(registered[1], "first")
+    service = start(WORKERS="1", CLIENT_CONNECTIONS="20")
+    clients = [service.send(sent) for sent in (b"", HEAD, HALF_A_BODY) for _ in range(20)]
+    deadline = time.monotonic() + 20
+    while sum(map(is_open, clients)) > 20 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert sum(map(is_open, clients)) in range(15, 21)
+    assert_answers(service)
+    for client in clients:
+        client.close()
 
 
 @pytest.mark.slow

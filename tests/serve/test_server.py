@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import socket
 import threading
 
 import pytest
 from service_samples import RIDE, make_card
 
 from serve.bodies.errors import ApiError
+from serve.server import doorkeeper as doorkeepers
 from serve.server import intake as intakes
 from serve.server.door import QUICK_BYTES, Door, Lane
+from serve.server.doorkeeper import Doorkeeper
 from serve.server.intake import Intake
 from serve.server.spread import BUSY_REQUESTS, Spread, shared_counts
 from serve.server.wsgi import environ_of
@@ -307,6 +312,69 @@ def test_who_is_still_sending_when_the_service_stops_has_little_time(intake):
     before = arrival.until
     intake.hurry()
     assert arrival.until <= before - 20 + intakes.UNREAD_SECONDS + 1
+
+
+# --- connections ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def connect():
+    """Connections to a listener of this process: client, and whether it was hung up on."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=100)
+    ours, theirs = [], []
+
+    def connect(n):
+        for _ in range(n):
+            ours.append(socket.create_connection(listener.getsockname()))
+            theirs.append(listener.accept()[0])
+        return [":".join(map(str, client.getsockname())) for client in ours]
+
+    def ended():
+        found = []
+        for client in ours:
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                found.append((client.recv(1), ours.index(client))[1])
+        return found
+
+    yield listener.getsockname()[1], connect, ended
+    for connection in (*ours, *theirs, listener):
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("of_one", "most", "there", "ended"),
+    [(10, 10_000, 10, []), (10, 10_000, 13, [0, 2, 3]), (1000, 20, 16, []), (1000, 20, 17, [0, 2])],
+)
+def test_too_many_connections_of_an_address_are_ended_the_oldest_first(
+    connect, of_one, most, there, ended
+):
+    port, open_more, hung_up_on = connect
+    served = set()
+    keeper = Doorkeeper(port, of_one, most, served)
+    served.add(open_more(5)[1])  # is being answered
+    keeper.look()
+    open_more(there - 5)
+    files = os.listdir("/proc/self/fd")  # noqa: PTH208
+    assert keeper.look() == len(ended)
+    assert os.listdir("/proc/self/fd") == files  # noqa: PTH208
+    assert hung_up_on() == ended
+
+
+def test_few_connections_are_not_even_looked_at(connect, monkeypatch):
+    port, open_more, _ = connect
+    open_more(3)
+    monkeypatch.setattr(doorkeepers, "_clients", None)
+    assert Doorkeeper(port, 1000, 10_000, ()).look() == 0
+
+
+def test_a_connection_is_not_ended_for_another_s_sake(connect):
+    _, open_more, hung_up_on = connect
+    client = open_more(1)[0]
+    file = next(file for file, found in doorkeepers._clients(connect[0]) if found == client)
+    assert not doorkeepers._hang_up(file, "1.2.3.4:5")
+    assert hung_up_on() == []
+    assert doorkeepers._hang_up(file, client)
 
 
 # --- WSGI -------------------------------------------------------------------------------
