@@ -583,6 +583,16 @@ def _print_alias_history(name: str | None) -> None:
     )  # fmt: skip
 
 
+@cli.command("new-keys")
+def new_keys() -> None:
+    """Make a pair of keys: who trains signs with one, who serves checks with the other."""
+    from taxi_duration.model.signatures import new_pair
+
+    private, public = new_pair()
+    click.echo(f"# where models are made: signs\nMODEL_SIGNING_KEY={private}")
+    click.echo(f"# where they are served: checks, and cannot sign\nMODEL_SIGNING_KEY={public}")
+
+
 def _print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table

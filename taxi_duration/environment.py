@@ -239,7 +239,10 @@ def max_bad_share() -> float:
 
 
 def signing_key() -> bytes | None:
-    """`MODEL_SIGNING_KEY` as bytes, or None when bundles need no signature."""
+    """`MODEL_SIGNING_KEY` as bytes, or None when bundles need no signature.
+
+    A secret, or one of a pair of keys: see `model/signatures.py`.
+    """
     key = os.environ.get("MODEL_SIGNING_KEY")
     return key.encode() if key else None
 

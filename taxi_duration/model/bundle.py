@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from taxi_duration.files import write_bytes, write_json
 from taxi_duration.model.card_checks import check_card
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.plain_pickle import dumps, loads
+from taxi_duration.model.signatures import is_signed, sign
 from taxi_duration.model.state import from_state, to_state
 
 MODEL_FILE = "model.bin"
@@ -33,7 +33,7 @@ def save_bundle(
         folder: made when missing; the card is written last.
         model: of the kind that the card names.
         card: JSON types; gets `model_sha256` and, with a key, `signature`.
-        key: HMAC key (`MODEL_SIGNING_KEY`), None for an unsigned bundle.
+        key: `MODEL_SIGNING_KEY` (see `signatures`), None for an unsigned bundle.
     Raises:
         BundleError: model or card could not be loaded again.
     """
@@ -54,10 +54,14 @@ def save_bundle(
 
 
 def write_card(folder: str | Path, card: dict[str, Any], key: bytes | None) -> dict[str, Any]:
-    """Write the card of an existing `model.bin`, signed when there is a key; return it."""
+    """Write the card of an existing `model.bin`, signed when there is a key; return it.
+
+    Raises:
+        BundleError: the key cannot sign.
+    """
     card = {name: value for name, value in card.items() if name != "signature"}
     if key:
-        card["signature"] = _sign(card, key)
+        card["signature"] = sign(_content(card), key)
     write_json(Path(folder) / CARD_FILE, card)
     return card
 
@@ -69,7 +73,7 @@ def load_bundle(
 
     Args:
         folder: holds `model.bin` and `card.json`.
-        key: when given, the card must carry a valid signature made with it.
+        key: when given, the card must carry a valid signature (see `signatures`).
         expected: `name:version` that the bundle must be; None for whatever it is.
     Raises:
         BundleError: says what is missing, changed, unsigned, of another model or not allowed.
@@ -194,15 +198,11 @@ def _make_model(folder: Path, state: dict[str, Any], card: dict[str, Any]) -> Du
 
 
 def _check_signature(card: Any, key: bytes) -> None:
+    """Make sure that the card, and through its digest the model, is signed as the key asks."""
     if type(card) is not dict or "signature" not in card:
         raise BundleError("is not signed; MODEL_SIGNING_KEY asks for one")
-    if not hmac.compare_digest(str(card["signature"]).encode(), _sign(card, key).encode()):
+    if not is_signed(_content(card), str(card["signature"]), key):
         raise BundleError("has a wrong signature; MODEL_SIGNING_KEY asks for one")
-
-
-def _sign(card: dict[str, Any], key: bytes) -> str:
-    """HMAC-SHA256 over the card, and through its digest over the model."""
-    return hmac.new(key, _content(card), "sha256").hexdigest()
 
 
 def _content(card: dict[str, Any]) -> bytes:

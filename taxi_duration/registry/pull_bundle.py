@@ -12,6 +12,7 @@ from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, RegistryError, TaxiError, TrackingError
 from taxi_duration.files import sha256_file
 from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card
+from taxi_duration.model.signatures import can_sign
 from taxi_duration.registry import tracking
 from taxi_duration.registry.versions import find_version, shown_folder, write_numbered
 
@@ -162,9 +163,10 @@ def _check_pulled(bundle: Path, version: Version) -> dict[str, Any]:
             f"{version.ref} was registered with sha256:{version.sha256[:12]}…, what was "
             f"fetched has sha256:{card['model_sha256'][:12]}…: damaged or exchanged"
         )
-    if card.get("signature") and not environment.signing_key():
+    key = environment.signing_key()
+    if card.get("signature") and not (key and can_sign(key)):
         raise BundleError(
             f"{version.ref} is signed, and its card has to be signed anew with name and version; "
-            "set MODEL_SIGNING_KEY to the key that it was registered with"
+            "set MODEL_SIGNING_KEY to the key that it was registered with (the private one)"
         )
     return card

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, NotFoundError, RegistryError
 from taxi_duration.model.bundle import load_bundle, load_card, save_bundle, write_card
+from taxi_duration.model.signatures import new_pair
 from taxi_duration.registry import tracking
 from taxi_duration.registry.pull_bundle import is_gone, pull_bundle, restore_bundle
 from taxi_duration.registry.versions import register_bundle
@@ -239,6 +240,22 @@ def test_signed_version_needs_the_key_to_be_pulled(client, signed, monkeypatch):
     with pytest.raises(BundleError, match="set MODEL_SIGNING_KEY"):
         pull_bundle(client, f"{NAME}:2")
     assert not signed.exists()
+
+
+def test_version_signed_with_a_pair_is_not_half_pulled_with_the_public_key(
+    client, folder, tmp_path, monkeypatch
+):
+    private, public = new_pair()
+    monkeypatch.setenv("MODEL_SIGNING_KEY", private)
+    register_copy(client, folder, tmp_path / "candidates" / "LR", private.encode())
+    shutil.rmtree(folder.with_name("2"))
+    monkeypatch.setenv("MODEL_SIGNING_KEY", public)
+    with pytest.raises(BundleError, match="the private one"):
+        pull_bundle(client, f"{NAME}:2")
+    assert not folder.with_name("2").exists()
+    monkeypatch.setenv("MODEL_SIGNING_KEY", private)
+    pull_bundle(client, f"{NAME}:2")
+    load_bundle(folder.with_name("2"), public.encode())
 
 
 @pytest.mark.parametrize(("version", "said"), [("2", "wrong signature"), ("1", "not signed")])

@@ -33,6 +33,7 @@ from taxi_duration.model.intervals import Intervals
 from taxi_duration.model.linear import LinearModel, PairVectorizer
 from taxi_duration.model.plain_pickle import dumps
 from taxi_duration.model.ride_predictor import RidePredictor
+from taxi_duration.model.signatures import new_pair
 
 
 def folder(version: int):
@@ -302,10 +303,11 @@ def test_a_refusal_is_noted_for_the_loop_with_its_end(client, look, registered):
     assert read_refusals()[0].until is not None
 
 
+@pytest.mark.parametrize("key", ["secret", new_pair()[1]], ids=["secret", "public"])
 def test_an_unsigned_bundle_is_refused_where_signatures_are_asked(
-    client, look, registered, monkeypatch
+    client, look, registered, monkeypatch, key
 ):
-    monkeypatch.setenv("MODEL_SIGNING_KEY", "secret")
+    monkeypatch.setenv("MODEL_SIGNING_KEY", key)
     deploy_champion(registered[2], "unsigned")
     look()
     assert served(client) == "green-duration:1"
