@@ -13,7 +13,7 @@ UNCOMPILED := Note: no C compiler with Python's headers was found, so the tree w
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab serve image mlflow test test-long test-fast lint format \
-  lock plots bench-read bench-chain bench-model bench-serve bench-predictor bench-test screenshots clean \
+  lock sbom plots bench-read bench-chain bench-model bench-serve bench-predictor bench-test screenshots clean \
   clean-all
 
 help: ## Print this help
@@ -77,6 +77,11 @@ lock: $(STAMP) ## Resolve the dependencies again into the hashed lock files
 	$(COMPILE) --group serve --constraints requirements.txt --output-file serve/requirements.txt
 	$(COMPILE) --group serve-build --constraints requirements.txt \
 	  --output-file serve/requirements-build.txt
+
+sbom: $(STAMP) ## Write build/sbom.json: every package of the image, with its hashes (CycloneDX)
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements serve/requirements.txt --pyproject pyproject.toml \
+	  --output-reproducible --output-file build/sbom.json
 
 bench-read: $(STAMP) ## Measure reading a month, against pyarrow
 	$(BIN)/python benchmarks/reading.py
