@@ -1,10 +1,10 @@
 """A prediction log of many rides: what pages, feedback and the archive cost.
 
-    python benchmarks/log.py --rides 1000000
+    PYTHONPATH=. python benchmarks/log.py --rides 1000000
 
 Rides of a week are written straight into a database as an older release left it, 70 % with their
-true duration. An older release is read with the same script: `PYTHONPATH=its/folder python -P
-benchmarks/log.py`. Prints medians; beside other work compare releases in turn, not seconds.
+true duration. An older release is read with the same script and `PYTHONPATH=its/folder`.
+Prints medians; beside other work compare releases in turn, not seconds.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from taxi_duration.live.log_tables import (
 
 HOUR_SECONDS = 3600
 CODES = (truths.SCORED, *truths.OUTSIDE, *truths.QUARANTINED)
+ZONES = ("PULocationID", "DOLocationID")
 _NAMES = PredictionRow.__struct_fields__
 _AT = [_NAMES.index(name) for name in ("asked_at", "model", "arm", "latency_ms")]
 
@@ -105,31 +106,32 @@ def add_truths(connection: Connection, rows: Sequence[Mapping[str, Any]], sign: 
     verdicts = np.array([row["verdict"] for row in rows])
     error = np.abs(minutes - answered)
     pace = truths.pace_of(minutes, rides_of(rows), verdicts, truths.OF_A_DAY)
-    covered = (p10 <= minutes) & (minutes <= p90)
-    columns = (np.ones(len(rows), "int64"), *pace, covered, error, error**2)
-    sums: dict[tuple[Any, ...], list[float]] = defaultdict(lambda: [0] * len(columns))
-    values = zip(*((sign * np.asarray(column, dtype=_kind(column))).tolist() for column in columns),
-                 strict=True)  # fmt: skip
-    for row, figures in zip(rows, values, strict=True):
-        key = (hour_of(row["asked_at"]), row["model"], row["arm"], row["pickup_at"][:10],
-               row["verdict"])  # fmt: skip
-        sums[key] = [a + b for a, b in zip(sums[key], figures, strict=True)]
-    _add(connection, hourly_truths, sums)
+    columns = (np.ones(len(rows)), *pace, (p10 <= minutes) & (minutes <= p90), error, error**2)
+    places: dict[tuple[Any, ...], int] = {}
+    at = [places.setdefault(_key(row), len(places)) for row in rows]
+    sums = [sign * np.bincount(at, column, len(places)) for column in columns]
+    whole = [column.astype("int64").tolist() for column in sums[:-2]]
+    figures = zip(*whole, *(column.tolist() for column in sums[-2:]), strict=True)
+    _add(connection, hourly_truths, dict(zip(places, figures, strict=True)))
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    hour, day = hour_of(row["asked_at"]), row["pickup_at"][:10]
+    return hour, row["model"], row["arm"], day, row["verdict"]
 
 
 def rides_of(rows: Iterable[Mapping[str, Any]]) -> Rides:
-    """Return rows of the log as columns."""
-    return Rides.from_dicts({**row, "pickup_datetime": row["pickup_at"]} for row in rows)
+    """Return rows of the log as columns, without their distance."""
+    rows = list(rows)
+    start, end = (np.array([row[name] for row in rows], "int16") for name in ZONES)
+    pickup_at = np.array([row["pickup_at"] for row in rows], "datetime64[s]")
+    return Rides(start, end, pickup_at, np.full(len(rows), np.nan, "float32"))
 
 
 def drop_sums(connection: Connection, before: float) -> None:
     """Forget the sums of hours that are over at this moment, unix seconds."""
     for table in (hourly_rides, hourly_truths):
         connection.execute(table.delete().where(table.c.hour < hour_of(before)))
-
-
-def _kind(column: np.ndarray) -> str:
-    return "float64" if column.dtype.kind == "f" else "int64"
 
 
 def _add(
@@ -183,18 +185,25 @@ def save_verdicts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> 
             connection.execute(feedback.update().where(of_chunk).values(verdict=verdict))
 
 
-def _calls(connection: Connection, since: float, at_once: int = 5000) -> Iterator[list[Any]]:
+def _calls(
+    connection: Connection, since: float, at_once: int = 5000
+) -> Iterator[list[dict[str, Any]]]:
     """Yield whole calls of feedback, many of them together."""
     after = float("-inf")
+    names = ("prediction_id", "asked_at", "model", "arm", "pickup_at", *ZONES, "duration", "p10",
+             "p90")  # fmt: skip
+    columns = [predictions.c[name] for name in names]
     query = (
-        select(predictions, feedback.c.duration.label("true_duration"), feedback.c.received_at)
+        select(*columns, feedback.c.duration.label("true_duration"), feedback.c.received_at)
         .join(feedback, feedback.c.prediction_id == predictions.c.prediction_id)
         .where(predictions.c.asked_at >= since)
         .order_by(feedback.c.received_at)
     )
     while True:
         page = query.where(feedback.c.received_at > after).limit(at_once)
-        rows: list[Any] = list(connection.execute(page).mappings())
+        result = connection.execute(page)
+        keys = list(result.keys())
+        rows = [dict(zip(keys, row, strict=True)) for row in result.all()]
         if not rows:
             return
         last = rows[-1]["received_at"]

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Table, bindparam, func, make_url, select
 
 from taxi_duration.errors import LogError
 from taxi_duration.files import atomic_path
-from taxi_duration.live.archive_files import LISTS, Ride, kept, read_rides, same, write_rides
+from taxi_duration.live.archive_files import LISTS, Ride, kept, read_rides, write_rides
 from taxi_duration.live.archive_reading import parts_of
 from taxi_duration.live.hourly_sums import drop_sums
 from taxi_duration.live.log_tables import (
@@ -183,7 +183,7 @@ class Archiver:
 
     def _empty(self, name: str, rides: Sequence[Ride]) -> None:
         """Delete the rides of a file from the tables, in small transactions."""
-        for chunk in chunks(rides):
+        for chunk in chunks([kept(ride) for ride in rides]):
             with self._begin() as connection:
                 _delete(connection, {ride["prediction_id"]: ride for ride in chunk})
             with self._begin() as connection:
@@ -273,4 +273,4 @@ def _is_same(ride: Ride, archived: dict[str, Ride]) -> bool:
     """True when all of a ride but the word on its truth is in the archive."""
     other = archived[ride["prediction_id"]]
     word = ("true_duration", "received_at", "verdict", "voided_feedback")
-    return same(ride | {name: other[name] for name in word}, other)
+    return kept(ride) | {name: other[name] for name in word} == other

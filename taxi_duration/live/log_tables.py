@@ -340,9 +340,11 @@ def unknown_rows(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> lis
 
 def rows_of(connection: Connection, table: Table, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield a table's rows with these ids, as dicts."""
+    names = table.c.keys()
     for chunk in chunks(ids):
         query = table.select().where(table.c.prediction_id.in_(chunk))
-        yield from map(dict, connection.execute(query).mappings())
+        for row in connection.execute(query).all():
+            yield dict(zip(names, row, strict=True))
 
 
 def count(connection: Connection, table: Table) -> int:
