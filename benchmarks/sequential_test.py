@@ -132,7 +132,10 @@ PROMISED: dict[str, Make] = {
 # Harder than promised; to know what happens there.
 BEYOND: dict[str, Make] = {
     "lognormal, sigma 0.5, long tail down, lag-1 0.6": lognormal(0.5, -1, 0.6),
-    "lognormal, sigma 1, long tail down, lag-1 0.6": lognormal(1.0, -1, 0.6),
+    **{
+        f"lognormal, sigma 1, long tail down, lag-1 {r:g}": lognormal(1.0, -1, r)
+        for r in (0.2, 0.4, 0.6)
+    },
     "random walk, step 0.2 of a day's spread": wandering(0.2),
     "normal days, lag-1 0.8": normal(0.8),
 }
