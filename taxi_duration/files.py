@@ -26,6 +26,7 @@ BEFORE = "sha256_before"  # the field in which a line of JSON names the digest o
 CHAINED, UNCHAINED, BROKEN = "chained", "unchained", "broken"
 # Of what is read at run time: more than a long life makes, and it fits the memory of a worker.
 MAX_BYTES = 256 << 20
+MAX_JSON_BYTES = 16 << 20  # parsed, it takes some ten times as much
 _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -131,9 +132,13 @@ def write_json(path: str | Path, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
 
-def read_json(path: str | Path, max_bytes: int = MAX_BYTES) -> Any:
+def read_json(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Return the parsed content of a JSON file; raises as `read_file`, and ValueError."""
-    return json.loads(read_file(path, max_bytes).decode())
+    content = read_file(path, max_bytes).decode()
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ContentError(f"{Path(path).name} is nested too deep") from error
 
 
 def typed(content: Any, kind: type[T], what: str = "") -> T:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client.core import GaugeMetricFamily
 
@@ -22,6 +22,8 @@ from taxi_duration.live.audit import read_audit
 from taxi_duration.live.deployment import read_history
 from taxi_duration.live.verdict import Verdict, page_path, read_verdict
 from taxi_duration.timestamps import iso_of
+
+T = TypeVar("T")
 
 WINDOW_DAYS = 7
 LINES = 20
@@ -47,13 +49,11 @@ class LivePage:
 
     def content(self) -> dict[str, Any]:
         """Return what JSON can hold; what cannot be read is said in `trouble`."""
-        log, decisions = self._log(), read_audit()
+        log = self._log()
         problems = [self._answering.holder.problem, log["trouble"]]
-        try:
-            verdict = read_verdict()
-        except ContentError as error:
-            verdict = None
-            problems.append(str(error))
+        decisions = _or_nothing(read_audit, problems) or []
+        history = _or_nothing(read_history, problems) or []
+        verdict = _or_nothing(read_verdict, problems)
         return {
             "at": self._now(),
             "serving": self._serving(),
@@ -62,7 +62,7 @@ class LivePage:
             "verdict": verdict,
             "test": _newest_test(decisions),
             "decisions": decisions[: -LINES - 1 : -1],
-            "history": read_history()[: -LINES - 1 : -1],
+            "history": history[: -LINES - 1 : -1],
             "report": _report_time(),
             "mlflow": _mlflow_address(),
         }
@@ -98,6 +98,15 @@ class LivePage:
             models, problem = [], str(error)
         rows = [{**row, **_error_interval(row), **_quarantined(row)} for row in models]
         return {"days": WINDOW_DAYS, "models": rows, "trouble": problem}
+
+
+def _or_nothing(read: Callable[[], T], problems: list[str | None]) -> T | None:
+    """Return what is read; None, and why, when its file cannot be."""
+    try:
+        return read()
+    except (ContentError, OSError) as error:
+        problems.append(str(error))
+        return None
 
 
 def verdict_gauges() -> Iterator[GaugeMetricFamily]:
@@ -194,9 +203,10 @@ def _quarantined(row: dict[str, Any]) -> dict[str, Any]:
 def _newest_test(decisions: list[dict[str, Any]]) -> dict[str, Any] | None:
     """What the last look at a challenger's feedback said, with the bound that it must cross."""
     for line in reversed(decisions):
-        test = (line.get("numbers") or {}).get("test")
+        numbers = line.get("numbers")
+        test = numbers.get("test") if isinstance(numbers, dict) else None
         if isinstance(test, dict):
-            return {**test, "at": line["at"], "what": line["what"]}
+            return {**test, "at": line.get("at"), "what": line.get("what")}
     return None
 
 

@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from serve.core.bundle_reading import (
+    Loaded,
+    Signature,
+    bundle_signatures,
+    deployment_signature,
+    load_warm,
+    read_deployed,
+    version_of,
+    warm,
+)
 from serve.core.instruments import ArmMetrics, Instruments
-from taxi_duration import environment
-from taxi_duration.domain.rides import Rides
+from serve.core.patience import OvertakenError, Patience
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, DeploymentError, NotFoundError
-from taxi_duration.live.deployment import DEPLOYMENT_FILE, Deployment, read_deployment
+from taxi_duration.live.deployment import DEPLOYMENT_FILE, Deployment
 from taxi_duration.live.refusals import note_refusal, note_served
-from taxi_duration.model.bundle import CARD_FILE, load_bundle, load_card, reference_of
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.ride_predictor import RidePredictor
 
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.5
-RETRY_SECONDS = 5.0  # a refused deployment is tried again: its files may arrive after its name
+# What was refused is tried again as soon as one of its files changes. A disk that failed shows
+# no change: it is tried after so long, then after twice as long, up to the most.
+RETRY_SECONDS = 5.0
+MOST_RETRY_SECONDS = 60.0
+SILENT_SECONDS = 5.0  # without a look at the deployment: the watcher looks ten times in so long
+STOP_SECONDS = 1.0  # to wait for the watcher, which a disk may hold
 
 HOW_TO_DEPLOY = (
     "no model is deployed yet: `make run` (or `python pipeline.py`) trains, registers and "
@@ -72,21 +83,35 @@ class ModelHolder:
     ) -> None:
         self._instruments = instruments
         self._fixed = model is not None
-        self._seen: tuple[int, ...] | None = None
+        self._seen: Signature = None
+        self._named: list[Path] = []  # folders of the bundles that were looked at
+        self._bundles_seen: list[Signature] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._looked_at = time.monotonic()
+        self._patience = Patience(self._is_overtaken, self._stop)
+        self._problem: str | None = None
         self.serving: Serving | None = None
-        self.problem: str | None = None
         if model is not None:
-            self.serving = Serving(self._ready(*model, arm="champion"))
+            self.serving = Serving(self._in_arm(warm(*model), "champion"))
         else:
             self.refresh()
+
+    @property
+    def problem(self) -> str | None:
+        """Why what is deployed is not served, or that nobody can tell; None when it is."""
+        silent = time.monotonic() - self._looked_at
+        if self._thread is not None and silent > SILENT_SECONDS:
+            return f"{DEPLOYMENT_FILE} could not be looked at for {silent:.0f} s"
+        return self._problem
 
     def start(self) -> None:
         """Look again now (a forked worker has its parent's model) and then twice a second."""
         if self._fixed or self._thread is not None:
             return
+        self._patience = Patience(self._is_overtaken, self._stop)  # threads are not inherited
         self.refresh()
+        self._looked_at = time.monotonic()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watch")
         self._thread.start()
 
@@ -94,25 +119,39 @@ class ModelHolder:
         """Stop looking."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(STOP_SECONDS)
             self._thread = None
 
     def refresh(self) -> None:
         """Serve what is deployed now; what cannot be served is refused and the old serves on."""
-        seen = _signature(environment.deployment_dir() / DEPLOYMENT_FILE)
-        if self._seen == seen and self.problem is None and self.serving is not None:
-            return
-        self._seen = seen
+        while not self._stop.is_set():
+            seen = deployment_signature()
+            if self._seen == seen and self._problem is None and self.serving is not None:
+                return
+            self._seen = seen
+            try:
+                self._take()
+                return
+            except OvertakenError:
+                continue  # something newer is deployed
+
+    # --- one deployment -----------------------------------------------------------------
+
+    def _take(self) -> None:
+        """Look at what is deployed, once.
+
+        Raises:
+            OvertakenError: before that was done there was something newer.
+        """
         problems: list[str] = []
+        self._named, self._bundles_seen = [], []
         try:
-            deployment, folder = read_deployment(), None
+            deployment, folder = self._patience.call(DEPLOYMENT_FILE, read_deployed)
             if deployment is None:
-                folder = _only_bundle()
-                if folder is None:
+                if self.serving is None:
+                    self._problem = None
                     return
-                alone = folder == environment.models_dir()  # given as MODELS_DIR itself
-                expected = None if alone else reference_of(folder)
-                deployment = Deployment(_version_of(load_card(folder, expected=expected)))
+                raise NotFoundError(f"{DEPLOYMENT_FILE} is gone")
             champion = self._champion(deployment, folder, problems)
             if champion is not None:
                 challenger = self._challenger(deployment, problems)
@@ -122,10 +161,8 @@ class ModelHolder:
         if problems:
             self._refuse("; ".join(problems))
         else:
-            self.problem = None
-            note_served()
-
-    # --- one deployment -----------------------------------------------------------------
+            self._problem = None
+            self._note(note_served)
 
     def _champion(
         self, deployment: Deployment, folder: Path | None, problems: list[str]
@@ -159,31 +196,19 @@ class ModelHolder:
         Raises:
             BundleError: says what is wrong with it.
         """
-        for loaded in _models(self.serving):
-            if (loaded.sha256, loaded.version) == (version.sha256, version.ref):
-                return self._ready(loaded.model, loaded.card, arm, loaded.predictor)
-        expected = version.ref if version.name else None
-        model, card = load_bundle(folder or version.folder, environment.signing_key(), expected)
-        if card["model_sha256"] != version.sha256:
-            raise BundleError(
-                f"its SHA-256 is {card['model_sha256'][:12]}…, deployed is {version.sha256[:12]}…"
-            )
-        return self._ready(model, card, arm)
+        for one in _models(self.serving):
+            if (one.sha256, one.version) == (version.sha256, version.ref):
+                return self._in_arm(Loaded(one.model, one.card, one.predictor), arm)
+        folder = folder or version.folder
+        self._named.append(folder)
+        # Before it is read: what changes meanwhile is a change.
+        self._bundles_seen += self._patience.call((folder, "times"), bundle_signatures, [folder])
+        return self._in_arm(self._patience.call(folder, load_warm, version, folder), arm)
 
-    def _ready(
-        self,
-        model: DurationModel,
-        card: dict[str, Any],
-        arm: str,
-        predictor: RidePredictor | None = None,
-    ) -> LoadedModel:
-        try:
-            predictor = predictor or RidePredictor(model)
-            _warm(model, predictor)
-        except Exception as error:  # whatever a bundle does wrong, it must not get into service
-            raise BundleError(f"it does not answer: {error!r}") from error
-        version = _version_of(card)
+    def _in_arm(self, loaded: Loaded, arm: str) -> LoadedModel:
+        version = version_of(loaded.card)
         metrics = self._instruments.arm(version.ref, arm)
+        model, card, predictor = loaded
         return LoadedModel(version.ref, version.sha256, card, model, predictor, arm, metrics)
 
     def _swap(
@@ -199,89 +224,54 @@ class ModelHolder:
             logger.info("serving %s", " and ".join(m.version for m in _models(self.serving)))
 
     def _refuse(self, problem: str) -> None:
-        if problem != self.problem:  # logged once, not at every look
-            note_refusal(problem)
+        is_new, self._problem = problem != self._problem, problem
+        if is_new:  # logged once, not at every look
             self._instruments.reload_failures.inc()
             logger.error("%s; %s", problem, "what serves goes on" if self.serving else "no model")
-        self.problem = problem
+            self._note(note_refusal, problem)
+
+    def _note(self, note: Callable[..., None], *arguments: str) -> None:
+        try:
+            self._patience.call("note", note, *arguments)
+        except (BundleError, OvertakenError) as error:
+            logger.warning("the loop is not told: %s", error)
+
+    # --- watching -----------------------------------------------------------------------
 
     def _watch(self) -> None:
-        waited = 0.0
+        tried, pause = time.monotonic(), RETRY_SECONDS
         while not self._stop.wait(WATCH_SECONDS):
-            waited += WATCH_SECONDS
-            changed = _signature(environment.deployment_dir() / DEPLOYMENT_FILE) != self._seen
-            if changed or (waited >= RETRY_SECONDS and (self.problem or self.serving is None)):
-                waited = 0.0
+            is_new = self._is_overtaken() or self._has_changed()
+            is_due = time.monotonic() >= tried + pause
+            if is_new or (is_due and (self._problem or self.serving is None)):
+                pause = RETRY_SECONDS if is_new else min(2 * pause, MOST_RETRY_SECONDS)
                 self._look()
+                tried = time.monotonic()
 
     def _look(self) -> None:
         """Refresh, and outlive whatever goes wrong: a dead watcher would never swap again."""
         try:
             self.refresh()
-        except Exception:
+        except Exception as error:
             logger.exception("the deployment could not be looked at")
-            self._instruments.reload_failures.inc()
+            self._refuse(f"the deployment could not be looked at: {error!r}")
+
+    def _is_overtaken(self) -> bool:
+        changed = deployment_signature() != self._seen
+        self._looked_at = time.monotonic()
+        return changed
+
+    def _has_changed(self) -> bool:
+        """True when a file of a bundle that was refused is another one than when it was read."""
+        if self._problem is None:
+            return False
+        try:
+            now = self._patience.call("times", bundle_signatures, self._named)
+        except (BundleError, OvertakenError):
+            return False
+        return now != self._bundles_seen
 
 
 def _models(serving: Serving | None) -> list[LoadedModel]:
     models = [serving.champion, serving.challenger] if serving else []
     return [model for model in models if model is not None]
-
-
-def _version_of(card: dict[str, Any]) -> Version:
-    """What a card says; a model that was never registered has no name and no number."""
-    return Version(
-        card.get("name", "model"),
-        card.get("version", 0),
-        card.get("model_sha256", ""),
-        card.get("data_source", ""),
-    )
-
-
-def _signature(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file is replaced; None when there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
-
-
-def _only_bundle() -> Path | None:
-    """The folder of the one bundle in the models' folder; None when there is none.
-
-    So an image with a model baked in, or a single bundle mounted, serves it without a
-    deployment.json: there is nothing to choose.
-
-    Raises:
-        NotFoundError: there are several and nothing says which.
-    """
-    root = environment.models_dir()
-    cards = [*root.glob(CARD_FILE), *root.glob(f"*/*/{CARD_FILE}")]
-    if len(cards) > 1:
-        raise NotFoundError(
-            f"{len(cards)} models in {root.name}/ and no {DEPLOYMENT_FILE} that says which serves; "
-            "`python pipeline.py promote NAME:VERSION` writes one"
-        )
-    return cards[0].parent if cards else None
-
-
-def _warm(model: DurationModel, predictor: RidePredictor) -> None:
-    """Ask a few rides both ways, so that the first rider does not wait for caches.
-
-    Raises:
-        ValueError: an answer is not a number.
-    """
-    at = datetime(2021, 2, 15, 8, 30)
-    for question in ((74, 75, at, 1.5), (10, 50, at, 40.0), (132, 230, at, None)):
-        answer = predictor.answer(*question)
-        if not all(map(math.isfinite, answer)):
-            raise ValueError(f"{question} is answered with {answer}")
-    model.answer(
-        Rides(
-            np.array([74, 132], "int16"),
-            np.array([75, 230], "int16"),
-            np.array([at, at], "datetime64[s]"),
-            np.array([1.5, np.nan], "float32"),
-        )
-    )

@@ -9,6 +9,8 @@ from serve.core.answering import Answering
 from serve.core.live_page import LivePage
 from serve.headers import REPORT_HEADERS
 from serve.routes.pages import page
+from taxi_duration.errors import ContentError
+from taxi_duration.files import read_file
 from taxi_duration.live.verdict import page_path
 
 
@@ -24,8 +26,8 @@ def monitor_blueprint(answering: Answering) -> Blueprint:
     @blueprint.get("/monitor/report")
     def report() -> Response:
         try:
-            content = page_path().read_bytes()
-        except OSError:
+            content = read_file(page_path())
+        except (OSError, ContentError):
             message = "there is no report yet; `python pipeline.py monitor` makes one"
             raise ApiError(404, "no_report", message) from None
         return Response(content, content_type="text/html; charset=utf-8", headers=REPORT_HEADERS)

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 DEPLOYMENT_FILE = "deployment.json"
 HISTORY_FILE = "history.jsonl"
+MAX_DEPLOYMENT_BYTES = 1 << 20  # it has some 5,000
 MAX_EARLIER = 20  # champions that can be gone back through
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -105,7 +106,7 @@ def read_deployment(folder: Path | None = None) -> Deployment | None:
     """
     path = (folder or environment.deployment_dir()) / DEPLOYMENT_FILE
     try:
-        content = read_json(path)
+        content = read_json(path, MAX_DEPLOYMENT_BYTES)
         # The first releases kept one champion to go back to, as `previous`, and no `earlier`.
         if isinstance(content, dict) and "earlier" not in content and content.get("previous"):
             content["earlier"] = [content["previous"]]

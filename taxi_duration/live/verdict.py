@@ -96,9 +96,10 @@ def read_verdict() -> Verdict | None:
     try:
         content = read_json(environment.live_dir() / VERDICT_FILE)
         verdict = typed(content, Verdict)
+        _ = verdict.age_seconds  # the time can be read, too
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise ContentError(f"{VERDICT_FILE} cannot be read: {error}") from error
     # Releases that did not know `unknown` called it ok when nothing had come true.
     is_empty = verdict.verdict == "ok" and not verdict.answered

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from taxi_duration.errors import BundleError
-from taxi_duration.files import write_bytes, write_json
+from taxi_duration.errors import BundleError, ContentError
+from taxi_duration.files import read_file, write_bytes, write_json
 from taxi_duration.model.card_checks import check_card
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.plain_pickle import dumps, loads
@@ -123,16 +123,14 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        BundleError: it is not there or too large.
+        BundleError: it is not there, no file, or too large.
     """
     try:
-        with (folder / name).open("rb") as file:
-            content = file.read(limit + 1)
+        return read_file(folder / name, limit)
+    except ContentError as error:
+        raise BundleError(f"{_shown(folder)}/{error}") from error
     except OSError as error:  # its own text would tell the folder's whole path
         raise BundleError(f"{_shown(folder, name)} cannot be read: {error.strerror}") from error
-    if len(content) > limit:
-        raise BundleError(f"{_shown(folder, name)} is larger than {limit:,} bytes")
-    return content
 
 
 def _read_announced(folder: Path, sha256: str) -> bytes:

@@ -228,7 +228,7 @@ def test_a_model_that_answers_no_number_is_refused_in_warming_up(
         def answer(self, *question):
             return super().answer(*question)._replace(p90=float("nan"))
 
-    monkeypatch.setattr("serve.core.served_models.RidePredictor", Silent)
+    monkeypatch.setattr("serve.core.bundle_reading.RidePredictor", Silent)
     deploy_champion(registered[2], "silent")
     look()
     assert served(client) == "green-duration:1"

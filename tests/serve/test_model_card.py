@@ -52,7 +52,7 @@ def test_folders_of_the_training_machine_are_not_shown(make_app, models):
 
 
 def test_folders_of_the_server_are_not_shown_in_what_is_wrong(client, app):
-    app.extensions["taxi"].holder.problem = "cannot be read: [Errno 13] denied: '/srv/x/card.json'"
+    app.extensions["taxi"].holder._problem = "cannot be read: [Errno 13] denied: '/srv/x/card.json'"
     for path in ("/model", "/ready"):
         text = client.get(path).text
         assert "denied: 'card.json'" in text

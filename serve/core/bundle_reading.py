@@ -1,0 +1,140 @@
+"""What the service reads of a deployment: the file that names bundles, and the bundles, warmed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from taxi_duration import environment
+from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.version import Version
+from taxi_duration.errors import BundleError, NotFoundError
+from taxi_duration.live.deployment import DEPLOYMENT_FILE, Deployment, read_deployment
+from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card, reference_of
+from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.model.ride_predictor import RidePredictor
+
+Signature = tuple[int, ...] | None
+
+
+class Loaded(NamedTuple):
+    """A bundle that answers."""
+
+    model: DurationModel
+    card: dict[str, Any]
+    predictor: RidePredictor
+
+
+def read_deployed() -> tuple[Deployment | None, Path | None]:
+    """Return what is deployed, and the folder of its bundle when that lies at another place.
+
+    Raises:
+        DeploymentError, BundleError, NotFoundError: it cannot be told.
+    """
+    deployment = read_deployment()
+    if deployment is not None:
+        return deployment, None
+    folder = _only_bundle()
+    if folder is None:
+        return None, None
+    alone = folder == environment.models_dir()  # given as MODELS_DIR itself
+    card = load_card(folder, expected=None if alone else reference_of(folder))
+    return Deployment(version_of(card)), folder
+
+
+def load_warm(version: Version, folder: Path) -> Loaded:
+    """Load a bundle and ask it a few rides.
+
+    Raises:
+        BundleError: says what is wrong with it, whatever that is.
+    """
+    expected = version.ref if version.name else None
+    try:
+        model, card = load_bundle(folder, environment.signing_key(), expected)
+    except (BundleError, OSError):
+        raise
+    except Exception as error:  # what a check did not foresee must not end who reads
+        raise BundleError(f"it cannot be loaded: {error!r}") from error
+    if card["model_sha256"] != version.sha256:
+        raise BundleError(
+            f"its SHA-256 is {card['model_sha256'][:12]}…, deployed is {version.sha256[:12]}…"
+        )
+    return warm(model, card)
+
+
+def warm(model: DurationModel, card: dict[str, Any]) -> Loaded:
+    """Ask a few rides both ways, so that the first rider does not wait for caches.
+
+    Raises:
+        BundleError: it fails, or an answer is not a number: it must not get into service.
+    """
+    at = datetime(2021, 2, 15, 8, 30)
+    try:
+        predictor = RidePredictor(model)
+        for question in ((74, 75, at, 1.5), (10, 50, at, 40.0), (132, 230, at, None)):
+            answer = predictor.answer(*question)
+            if not all(map(math.isfinite, answer)):
+                raise ValueError(f"{question} is answered with {answer}")
+        model.answer(
+            Rides(
+                np.array([74, 132], "int16"),
+                np.array([75, 230], "int16"),
+                np.array([at, at], "datetime64[s]"),
+                np.array([1.5, np.nan], "float32"),
+            )
+        )
+    except Exception as error:
+        raise BundleError(f"it does not answer: {error!r}") from error
+    return Loaded(model, card, predictor)
+
+
+def version_of(card: dict[str, Any]) -> Version:
+    """What a card says; a model that was never registered has no name and no number."""
+    return Version(
+        card.get("name", "model"),
+        card.get("version", 0),
+        card.get("model_sha256", ""),
+        card.get("data_source", ""),
+    )
+
+
+def deployment_signature() -> Signature:
+    """What changes when deployment.json does; None when there is none."""
+    return _signature(environment.deployment_dir() / DEPLOYMENT_FILE)
+
+
+def bundle_signatures(folders: Iterable[Path]) -> list[Signature]:
+    """What changes when a bundle's files do."""
+    return [_signature(folder / name) for folder in folders for name in (CARD_FILE, MODEL_FILE)]
+
+
+def _signature(path: Path) -> Signature:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size, status.st_mode
+
+
+def _only_bundle() -> Path | None:
+    """The folder of the one bundle in the models' folder; None when there is none.
+
+    So an image with a model baked in, or a single bundle mounted, serves it without a
+    deployment.json: there is nothing to choose.
+
+    Raises:
+        NotFoundError: there are several and nothing says which.
+    """
+    root = environment.models_dir()
+    cards = [*root.glob(CARD_FILE), *root.glob(f"*/*/{CARD_FILE}")]
+    if len(cards) > 1:
+        raise NotFoundError(
+            f"{len(cards)} models in {root.name}/ and no {DEPLOYMENT_FILE} that says which serves; "
+            "`python pipeline.py promote NAME:VERSION` writes one"
+        )
+    return cards[0].parent if cards else None
