@@ -96,13 +96,13 @@ def _run_child(file: bytes, most: int) -> subprocess.CompletedProcess[bytes]:
     if child.poll() is not None:  # somebody ended it while it waited
         child.communicate()
         child = _start_child()
+    _ahead.append(_start_child())  # while the other one works, and before the model needs all cores
     try:
         out, errors = child.communicate(b"%d\n%b" % (most, file), CHILD_SECONDS)
     except subprocess.TimeoutExpired:
         child.kill()
         child.communicate()
         raise _unreadable("it takes too long to unpack") from None
-    _ahead.append(_start_child())
     return subprocess.CompletedProcess(child.args, child.returncode, out, errors)
 
 

@@ -10,6 +10,7 @@ of names and then the columns as float64, one after the other.
 from __future__ import annotations
 
 import io
+import os
 import resource
 import sys
 from array import array
@@ -134,4 +135,6 @@ def _say(code: int, message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # the service waits, and there is nothing to tidy up
