@@ -18,6 +18,9 @@ COMPONENTS = (
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
 BINARY = {PARQUET_TYPES[0]: {"schema": {"type": "string", "format": "binary"}}}
+KEYED = ("/predict", "/feedback", "/invocations", "/profile", "/leave-by")
+INSIDE = ("/model", "/metrics", "/monitor", "/monitor/report", "/monitor/data")
+NO_KEY = {"401": "no key, or a wrong one"}
 EXAMPLE = {"PULocationID": 10, "DOLocationID": 50, "trip_distance": 40}
 
 
@@ -25,7 +28,7 @@ def openapi(keyed: bool) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document.
 
     Args:
-        keyed: asking and feedback need an API key.
+        keyed: asking, feedback and the inside need an API key.
     """
     _, components = msgspec.json.schema_components(COMPONENTS, ref_template=REF)
     document: dict[str, Any] = {
@@ -42,7 +45,7 @@ def openapi(keyed: bool) -> dict[str, Any]:
         document["components"]["securitySchemes"] = {
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}
         }
-        for path in ("/predict", "/feedback", "/invocations", "/profile", "/leave-by"):
+        for path in (*KEYED, *INSIDE):
             for operation in document["paths"][path].values():
                 operation["security"] = [{"key": []}]
     return document
@@ -120,25 +123,25 @@ def _state() -> dict[str, Any]:
         "503": _response(_ref("State"), "not ready; `problems` says why"),
     }
     return {
-        "/model": _get("What is serving?", _ref("Served"), 503),
+        "/model": _get("What is serving?", _ref("Served"), 401, 503),
         "/health": _get("Is the process alive?", _ref("State")),
         "/ready": {
             "get": {"summary": "Can it answer, and log what it answers?", "responses": ready}
         },
-        "/metrics": _text("Prometheus metrics of the whole service", "text/plain"),
+        "/metrics": _text("Prometheus metrics of the whole service", "text/plain", NO_KEY),
         "/openapi.json": _get("This document", {"type": "object"}),
     }
 
 
 def _for_people() -> dict[str, Any]:
-    missing = {"404": "none was made yet"}
+    missing = {**NO_KEY, "404": "none was made yet"}
     return {
         "/docs": _text("This document to read", "text/html"),
         "/": _text("The page for riders", "text/html"),
         "/zones": _get("The taxi zones", {"type": "array", "items": {"type": "object"}}),
-        "/monitor": _text("The page for operators", "text/html"),
+        "/monitor": _text("The page for operators", "text/html", NO_KEY),
         "/monitor/report": _text("The monitor's last whole report", "text/html", missing),
-        "/monitor/data": _get("What the page for operators shows", {"type": "object"}),
+        "/monitor/data": _get("What the page for operators shows", {"type": "object"}, 401),
     }
 
 
@@ -157,7 +160,7 @@ def _response(content: dict[str, Any], text: str) -> dict[str, Any]:
 def _responses(content: dict[str, Any], *refusals: int) -> dict[str, Any]:
     texts = {
         400: "a field is wrong; the error names it",
-        401: "no key, or a wrong one",
+        401: NO_KEY["401"],
         408: "the body stopped arriving",
         413: "the body is too large or has too many elements",
         415: "a type of body that is not read",
