@@ -23,7 +23,7 @@ MAX_BODY_MB = 16  # MAX_RIDES rides as JSON, about 130 bytes each, and room
 CLIENT_CONNECTIONS = 1000
 BODY_SECONDS = 20  # MAX_BODY_MB over a line of 7 Mbit/s
 MAX_RIDES = 100_000  # more than a month of green trips
-MAX_EXPLAINED = 10_000  # reasons cost a ride about ten times what its answer does
+MAX_EXPLAINED = 10_000  # reasons cost a ride four or five times what its answer does
 MAX_FEEDBACK = 20_000  # each is looked up in the log, and judged
 
 

@@ -9,9 +9,11 @@ import pytest
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 
+from browser import Browser
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from service import running_service
 
 pytestmark = pytest.mark.slow
 
@@ -244,3 +246,36 @@ const b = document.getElementById("map").getBoundingClientRect();
 const middle = (box) => [box.x + box.width / 2, box.y + box.height / 2];
 return middle(a).map((at, i) => Math.round(at - middle(b)[i]));
 """
+
+
+# --- with keys ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keyed(browser, monkeypatch):
+    """The same browser in front of a service that wants a key for all but its pages."""
+    monkeypatch.setenv("API_KEYS", "first-key")
+    monkeypatch.setenv("MONITOR_ACCESS", "key")
+    with running_service() as address:
+        yield Browser(browser.driver, address)
+
+
+def test_a_rider_is_asked_for_a_key_and_then_answered(keyed):
+    keyed.open_ride(ASKED)
+    assert not keyed.text("source")
+    assert not keyed.element("key-field").is_displayed()
+    keyed.submit()
+    keyed.wait(lambda: keyed.element("key-field").is_displayed())
+    keyed.type("key", "first-key")
+    keyed.submit()
+    keyed.wait(lambda: keyed.text("minutes"))
+    assert "green-duration:1" in keyed.wait(lambda: keyed.text("model"))
+    assert "built-in sample" in keyed.text("source")
+
+
+def test_an_operator_gives_the_key_as_a_password(keyed):
+    with_password = keyed.address.replace("://", "://anybody:first-key@")
+    keyed.driver.get(f"{with_password}/monitor")  # as if typed where the browser asks for it
+    keyed.open("/monitor")
+    keyed.wait(lambda: keyed.text("beat") == "live")
+    assert "green-duration:1" in keyed.text("serving")
