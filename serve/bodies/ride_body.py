@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 CheckedRide = tuple[Ride, datetime]
-_PLAIN_TIME = np.array([ord(c) for c in "0000-00-00T00:00:00"], "uint32")
+_PLAIN_TIME = np.frombuffer(b"0000-00-00T00:00:00", "uint8")
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,13 @@ class ManyRides:
         columns: what a model is asked.
         miles: distances as they came, None where there is none.
         ride_ids: as they came; None when no ride has one.
+        pickups: ISO texts of the times, where they came as the log has them.
     """
 
     columns: Rides
     miles: list[float | None]
     ride_ids: list[str | int | None] | None = None
+    pickups: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -44,7 +46,8 @@ class ManyRides:
     def take(self, rows: np.ndarray) -> ManyRides:
         """Return the rides at these positions."""
         ride_ids = self.ride_ids and [self.ride_ids[i] for i in rows]
-        return ManyRides(self.columns.take(rows), [self.miles[i] for i in rows], ride_ids)
+        pickups = self.pickups and [self.pickups[i] for i in rows]
+        return ManyRides(self.columns.take(rows), [self.miles[i] for i in rows], ride_ids, pickups)
 
 
 class _KnownRide(Ride, forbid_unknown_fields=True, gc=False):
@@ -134,20 +137,20 @@ def _as_columns(columns: list[list[Any]]) -> ManyRides:
     if has_ids:
         for i, ride_id in enumerate(ride_ids):
             _check_ride_id(ride_id, i)
+    pickups = _quick_pickups(texts)
     rides = Rides(
         np.array(pickup_zones, "int16"),
         np.array(dropoff_zones, "int16"),
-        _pickups(texts),
+        _pickups(texts) if pickups is None else pickups,
         np.array(miles, "float32"),  # None becomes NaN
     )
-    return ManyRides(rides, miles, ride_ids if has_ids else None)
+    return ManyRides(
+        rides, miles, ride_ids if has_ids else None, None if pickups is None else texts
+    )
 
 
 def _pickups(texts: list[str | None]) -> np.ndarray:
     """Return datetime64[s] in New York time for texts that are times, or missing."""
-    quick = _quick_pickups(texts)
-    if quick is not None:
-        return quick
     now = local_time(None)
     times = [
         now if text is None else parse_time(text, "pickup_datetime", i)
@@ -158,15 +161,19 @@ def _pickups(texts: list[str | None]) -> np.ndarray:
 
 def _quick_pickups(texts: list[str | None]) -> np.ndarray | None:
     """Read texts that all look like 2021-02-15T08:30:00 at once; None when they do not."""
-    if None in texts or set(map(len, filter(None, texts))) != {len(_PLAIN_TIME)}:
+    given = [text for text in texts if text is not None]
+    if len(given) < len(texts) or set(map(len, given)) != {len(_PLAIN_TIME)}:
         return None
-    letters = np.array(texts).view("uint32").reshape(len(texts), -1)
+    together = "".join(given)
+    if not together.isascii():
+        return None
+    letters = np.frombuffer(together.encode(), "uint8").reshape(len(texts), -1)
     digits = ord("0") == _PLAIN_TIME
     plain = (letters[:, ~digits] == _PLAIN_TIME[~digits]).all()
     if not plain or not ((letters[:, digits] >= ord("0")) & (letters[:, digits] <= ord("9"))).all():
         return None
     try:
-        pickups = np.array(texts, "datetime64[s]")
+        pickups = letters.view(f"S{len(_PLAIN_TIME)}").ravel().astype("datetime64[s]")
     except ValueError:  # the 30th of February; who looks at each will say where
         return None
     first, last = (np.datetime64(f"{year}-01-01") for year in YEARS)

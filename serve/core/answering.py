@@ -396,7 +396,7 @@ def _as_logged(part: _Part) -> PredictionColumns:
         time.time(),
         columns.PULocationID.tolist(),
         columns.DOLocationID.tolist(),
-        np.datetime_as_string(columns.pickup_at).tolist(),
+        rides.pickups or np.datetime_as_string(columns.pickup_at).tolist(),
         rides.miles,
         duration,
         p10,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 from service_samples import RIDE, make_card
 
+from serve.bodies.errors import ApiError
+from serve.bodies.ride_body import parse_rides
 from serve.core import answering
 from taxi_duration.live.prediction_log import PredictionLog
 from taxi_duration.live.spool import SpoolWriter
@@ -83,3 +88,29 @@ def test_true_durations_have_a_limit_of_their_own(bounded, calls):
         "31 durations in one request; at most 30 are allowed"
     )
     assert kept == [30]
+
+
+TIMES = [
+    "", "2021-02-15T08:30:00", "2021-02-15T08:30:0", "02021-02-15T08:30:00", "2021-02-15T24:00:00",
+    "2021-02-30T08:30:00", "2021-02-15 08:30:00", "２021-02-15T08:30:00", "2021-02-15T08:30:0é",
+    "1999-12-31T23:59:59", "2099-12-31T23:59:59", "2021-03-14T02:30:00", "2021-02-15T08:30:60",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", TIMES)
+@pytest.mark.parametrize("second", TIMES)
+def test_times_of_an_array_are_read_at_once_as_each_alone(first, second):
+    """Both ways of reading take the same times, and the log gets them as it writes them."""
+
+    def read(texts):
+        content = [{"PULocationID": 1, "DOLocationID": 2, "pickup_datetime": t} for t in texts]
+        try:
+            rides = parse_rides(json.dumps(content, ensure_ascii=False).encode(), 10)
+        except ApiError:
+            return None
+        as_logged = np.datetime_as_string(rides.columns.pickup_at).tolist()
+        assert rides.pickups in (None, as_logged)
+        return as_logged
+
+    alone = [read([first]), read([second])]
+    assert read([first, second]) == (None if None in alone else [*alone[0], *alone[1]])
