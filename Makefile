@@ -13,7 +13,7 @@ UNCOMPILED := Note: no C compiler with Python's headers was found, so the tree w
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab serve image mlflow test test-long test-fast lint format \
-  lock sbom plots bench-read bench-chain bench-model bench-serve bench-predictor bench-test screenshots clean \
+  lock sbom plots bench-read bench-chain bench-model bench-serve bench-rude bench-predictor bench-test screenshots clean \
   clean-all
 
 help: ## Print this help
@@ -94,6 +94,10 @@ bench-model: $(STAMP) ## Measure every model's error and intervals on real month
 
 bench-serve: $(STAMP) ## Measure the service, against an empty view, the course's app and MLflow
 	$(BIN)/python benchmarks/serving.py
+
+bench-rude: $(STAMP) ## Measure it beside clients that drip, and other servers; what a request costs
+	$(BIN)/python benchmarks/rude_clients.py
+	$(BIN)/python benchmarks/request_parts.py
 
 bench-predictor: $(STAMP) ## Measure one answer inside the process
 	$(BIN)/python benchmarks/predictor.py

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
+from granian import _granian
+from granian.http import HTTP1Settings
 
 from serve import settings
 from serve.app import close_app, start_background
@@ -21,6 +23,8 @@ from serve.server.door import Door
 from serve.server.doorkeeper import Doorkeeper
 from serve.server.intake import Intake
 from serve.server.spread import Spread
+
+granian: Any = _granian  # its type stubs are behind it
 
 # From a connection, or the end of an answer, to the end of the next head: also how long a
 # connection may be idle.
@@ -64,10 +68,6 @@ def _serve(
     door: Door, listener: socket.socket, number: int, most: int
 ) -> tuple[Callable[[], None], threading.Event]:
     """Start granian's threads; return what stops them, and what is set when they have stopped."""
-    from granian import _granian
-    from granian.http import HTTP1Settings
-
-    granian: Any = _granian  # its type stubs are behind it
     stopped, ended = granian.WorkerSignal(), threading.Event()
     stopped.add_cb(ended.set)
     in_place = _InPlace()
