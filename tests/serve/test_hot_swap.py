@@ -314,6 +314,23 @@ def test_an_unsigned_bundle_is_refused_where_signatures_are_asked(
     assert "not signed" in client.get("/model").json["trouble"]
 
 
+def test_what_the_private_key_signed_serves_where_the_public_one_is_set(
+    client, look, registered, monkeypatch
+):
+    private, public = new_pair()
+    monkeypatch.setenv("MODEL_SIGNING_KEY", public)
+    card = read_json(folder(2) / "card.json")
+    write_card(folder(2), card, new_pair()[0].encode())  # somebody else's
+    deploy_champion(registered[2], "forged")
+    look()
+    assert served(client) == "green-duration:1"
+    assert "wrong signature" in client.get("/model").json["trouble"]
+    write_card(folder(2), card, private.encode())
+    look()
+    assert served(client) == "green-duration:2"
+    assert client.get("/model").json["trouble"] is None
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "null", "[]", "{}", '{"champion": 5}', '{"champion": {"name": "x"}}']
 )
