@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -72,6 +73,17 @@ def service_process(folder: Path, **env: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=40)
+
+
+def ask(url: str, content: object = None) -> tuple[int, str]:
+    """Ask on a connection of its own, so that every worker gets its turn."""
+    body = None if content is None else json.dumps(content).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 def free_port() -> int:

@@ -18,6 +18,7 @@ from taxi_duration.files import (
     append_json_line,
     atomic_path,
     read_chain,
+    read_file,
     read_json,
     read_json_lines,
     read_settings,
@@ -311,3 +312,40 @@ def test_value_is_named_wherever_it_lies_and_shortened(content, said):
     with pytest.raises(ContentError) as error:
         typed(content, Outer)
     assert str(error.value) == said
+
+
+# --- only files, and only so large --------------------------------------------------------------
+
+
+def test_file_is_read_up_to_its_bound(tmp_path):
+    (tmp_path / "a").write_bytes(b"1234")
+    assert read_file(tmp_path / "a", 4) == b"1234"
+    with pytest.raises(ContentError, match="a is larger than 3 bytes"):
+        read_file(tmp_path / "a", 3)
+
+
+def test_file_that_says_no_size_is_bounded_too():
+    """Those of /proc are as long as they are read, and say 0."""
+    with pytest.raises(ContentError, match="larger than 10 bytes"):
+        read_file("/proc/self/status", 10)
+
+
+@pytest.mark.parametrize("read", [read_file, sha256_file, read_json, read_chain])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a pipe"),
+        (os.mkdir, "a folder"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+    ],
+)
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, read, make, kind):
+    make(tmp_path / "a")
+    with pytest.raises(ContentError, match=f"a is {kind}, no file"):
+        read(tmp_path / "a")
+
+
+def test_json_nested_without_end_is_no_end_of_the_process(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"[" * 200_000)
+    with pytest.raises(ContentError, match="nested too deep"):
+        read_json(tmp_path / "a.json")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,9 @@ class Instruments:
         """
         registry = CollectorRegistry()
         registry.register(_Collected(states))
-        if settings.metrics_dir():
+        folder = settings.metrics_dir()
+        # Where somebody deleted it, what this worker counted is all that can still be told.
+        if folder and any(Path(folder).glob("*.db")):
             MultiProcessCollector(registry)
             return generate_latest(registry)
         return generate_latest(self.registry) + generate_latest(registry)

@@ -96,6 +96,9 @@ class LogWatch:
                 step()
             except LogError as error:
                 problems.append(str(error))
+            except Exception as error:  # a thread that has ended would never say so
+                logger.exception("the prediction log could not be looked after")
+                problems.append(f"the prediction log cannot be looked after: {error!r}")
         return "; ".join(dict.fromkeys(problems)) or None
 
     def _probe_spool(self) -> None:
@@ -132,11 +135,7 @@ class LogWatch:
         while True:
             is_due = self._found is not None or time.monotonic() >= probed_at + PROBE_SECONDS
             probed_at = time.monotonic() if is_due else probed_at
-            try:
-                found = self.look(is_due)
-            except Exception as error:  # a thread that has ended would never say so
-                logger.exception("the prediction log could not be looked after")
-                found = f"the prediction log cannot be looked after: {error!r}"
+            found = self.look(is_due)
             if found and self._found is None:  # once, not twice a second
                 logger.warning("predictions wait in the spool: %s", found)
             self._found, self._looked_at, self._has_looked = found, time.monotonic(), True

@@ -15,14 +15,12 @@ import sqlite3
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from servers import service_process
+from servers import ask, service_process
 from service_samples import RIDE
 
 from taxi_duration import environment
@@ -32,17 +30,6 @@ from taxi_duration.live.prediction_log import open_log
 pytestmark = pytest.mark.long
 
 PATIENCE = 30.0  # seconds until it is said, and until it is well again; usually one to eleven
-
-
-def ask(url: str, content: object = None) -> tuple[int, str]:
-    """Ask on a connection of its own, so that every worker gets its turn."""
-    body = None if content is None else json.dumps(content).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 class Client(threading.Thread):
