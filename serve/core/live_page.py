@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from prometheus_client.core import GaugeMetricFamily
 
+from serve.bodies.folders import without_folders
 from serve.core.answering import Answering
 from serve.core.served_models import LoadedModel
 from taxi_duration import environment
@@ -57,7 +58,7 @@ class LivePage:
         return {
             "at": self._now(),
             "serving": self._serving(),
-            "trouble": [problem for problem in problems if problem],
+            "trouble": without_folders([problem for problem in problems if problem]),
             "log": log,
             "verdict": verdict,
             "test": _newest_test(decisions),
@@ -97,7 +98,7 @@ class LivePage:
         except LogError as error:
             models, problem = [], str(error)
         rows = [{**row, **_error_interval(row), **_quarantined(row)} for row in models]
-        return {"days": WINDOW_DAYS, "models": rows, "trouble": problem}
+        return {"days": WINDOW_DAYS, "models": rows, "trouble": without_folders(problem)}
 
 
 def _or_nothing(read: Callable[[], T], problems: list[str | None]) -> T | None:

@@ -51,9 +51,9 @@ def test_folders_of_the_training_machine_are_not_shown(make_app, models):
         assert "/srv" not in answer["note"][0]
 
 
-def test_folders_of_the_server_are_not_shown_in_what_is_wrong(client, app):
+def test_folders_of_the_server_are_not_shown_in_what_is_wrong(home, client, app):
     app.extensions["taxi"].holder._problem = "cannot be read: [Errno 13] denied: '/srv/x/card.json'"
-    for path in ("/model", "/ready"):
+    for path in ("/model", "/ready", "/monitor/data"):
         text = client.get(path).text
         assert "denied: 'card.json'" in text
         assert "/srv" not in text

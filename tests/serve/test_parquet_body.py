@@ -494,3 +494,19 @@ def test_the_child_imports_nothing_of_the_service():
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
     assert parquet.PARQUET_TYPES[0] == KIND
+
+
+@pytest.mark.parametrize(
+    "times", [5, pytest.param(300, marks=pytest.mark.long)], ids=["few", "many"]
+)
+def test_pages_damaged_anywhere_are_refused_or_read(client, times):
+    """The child may end as it likes; the client is told, and the next one served."""
+    rng = np.random.default_rng(5)
+    end = len(GOOD) - 8 - int.from_bytes(GOOD[-8:-4], "little")
+    for i in range(times):
+        body = bytearray(GOOD)
+        for at in rng.integers(4, end, rng.integers(1, 6)):
+            body[at] = rng.integers(256)
+        response = post(client, bytes(body))
+        assert response.status_code in (200, 400, 413, 422), (i, response.text)
+    assert post(client, GOOD).status_code == 200
