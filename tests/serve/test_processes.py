@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -189,3 +190,79 @@ def test_the_command_of_gunicorn_is_as_good(registered):
     process.terminate()
     process.wait(timeout=40)
     assert status == 200
+
+
+@pytest.mark.slow
+def test_workers_killed_together_and_again_are_replaced(start, registered):
+    deploy_champion(registered[1], "first")
+    service = start()
+    for _ in range(3):
+        killed = service.workers()
+        for worker in killed:
+            os.kill(worker, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if len(set(service.workers()) - set(killed)) == 2:
+                break
+            time.sleep(0.05)
+        assert service.ask()[0] == 200  # it waits for the next worker, and is not refused
+
+
+@pytest.mark.slow
+def test_workers_end_in_order_when_their_parent_is_killed(start, registered, home):
+    deploy_champion(registered[1], "first")
+    service = start()
+    assert service.ask()[0] == 200
+    workers = service.workers()
+    service.process.kill()
+    service.process.wait()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert list((home / "data" / "live" / "spool").glob("*.spool")) == []
+
+
+@pytest.mark.long
+def test_it_stops_in_order_though_clients_hold_on(start, registered, home):
+    deploy_champion(registered[1], "first")
+    service = start(WORKERS="1")
+    assert service.ask()[0] == 200
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    half = (b"", head, head + b"Content-Length: 60\r\n\r\n{")
+    clients = [service.send(sent) for sent in half for _ in range(20)]
+    service.process.terminate()
+    assert service.process.wait(timeout=30) == 0
+    assert list((home / "data" / "live" / "spool").glob("*.spool")) == []
+    assert "killed" not in service.output.read_text()
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.slow
+def test_an_argument_is_refused_with_a_word(start):
+    service = start("--bind", "0.0.0.0:80", wait=False)
+    assert service.process.wait(timeout=60) == 2
+    assert "HOST, PORT, WORKERS" in service.output.read_text()
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_said(start, registered):
+    deploy_champion(registered[1], "first")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        service = start(PORT=str(taken.getsockname()[1]), wait=False)
+        assert service.process.wait(timeout=60) == 1
+    assert "error: " in service.output.read_text()
+
+
+@pytest.mark.slow
+def test_every_request_is_written_down_where_that_is_asked_for(start, registered):
+    deploy_champion(registered[1], "first")
+    service = start(ACCESS_LOG="1")
+    service.ask()
+    service.ask("/nothing?here=%0a", verb="GET")
+    service.process.terminate()
+    service.process.wait(timeout=40)
+    lines = service.output.read_text()
+    assert '127.0.0.1 "POST /predict HTTP/1.1" 200 ' in lines
+    assert '127.0.0.1 "GET /nothing?here=%0a HTTP/1.1" 404 ' in lines
