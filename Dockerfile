@@ -40,7 +40,7 @@ RUN find /opt/site/numpy -depth -type d \( -name tests -o -name testing \) -exec
  && python -m compileall -q -j 0 /opt/site/taxi_duration /app \
  && python -m compileall -q -b -j 0 -x /opt/site/taxi_duration /opt/site \
  && find /opt/site -path /opt/site/taxi_duration -prune -o -name '*.py' -exec rm {} + \
- && PYTHONPATH=/opt/site:/app python -c 'import serve.app, taxi_duration.live.log_tables, psycopg, nacl.signing'
+ && PYTHONPATH=/opt/site:/app python -c 'import serve.server.processes, taxi_duration.live.log_tables, psycopg, nacl.signing'
 
 FROM build AS model
 ARG MODEL=champion
