@@ -10,8 +10,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from taxi_duration.live.prediction_log import PredictionLog, open_log
@@ -46,12 +48,13 @@ def postgres(tmp_path_factory) -> Iterator[str]:
          "-c", "listen_addresses=127.0.0.1", "-F"],
         cwd=folder, stderr=subprocess.DEVNULL, **runs_as,
     )  # fmt: skip
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
+    address = f"postgresql://taxi@127.0.0.1:{port}/postgres"
+    for _ in range(300):
+        with suppress(psycopg.OperationalError):  # not there yet, or starting up
+            psycopg.connect(address).close()
+            break
         time.sleep(0.1)
-    yield f"postgresql://taxi@127.0.0.1:{port}/postgres"
+    yield address
     server.send_signal(signal.SIGINT)
     server.wait(timeout=20)
     shutil.rmtree(folder, ignore_errors=True)
