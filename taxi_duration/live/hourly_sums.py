@@ -9,10 +9,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Row, Table, case, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Dialect,
+    Row,
+    Table,
+    case,
+    func,
+    literal_column,
+    select,
+)
+from sqlalchemy.dialects import sqlite
 
 from taxi_duration.domain import truths
 from taxi_duration.domain.rides import Rides
@@ -23,7 +35,9 @@ from taxi_duration.live.log_tables import (
     hourly_rides,
     hourly_truths,
     insert,
+    insert_new,
     predictions,
+    unknown_rows,
 )
 
 HOUR_SECONDS = 3600
@@ -57,12 +71,26 @@ def hour_of(at: float) -> int:
 # --- keeping them ---------------------------------------------------------------------------
 
 
-def add_rides(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
-    """Count rides that were not in the log before.
+def insert_rides(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rides that are not in the log yet, and count these.
 
     Args:
         rows: values in the order of `PredictionRow`.
     """
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        # Rows have rising numbers, and nobody else writes meanwhile: what is above is new.
+        last = connection.exec_driver_sql("SELECT max(rowid) FROM predictions").scalar() or 0
+        insert_new(connection, predictions, _NAMES, rows)
+        connection.exec_driver_sql(_counting_new(), (last,))
+    else:
+        rows = unknown_rows(connection, rows)
+        insert_new(connection, predictions, _NAMES, rows)
+        _add_rides(connection, rows)
+
+
+def _add_rides(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
     sums: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
         asked_at, model, arm, latency = (row[at] for at in _AT)
@@ -140,15 +168,49 @@ def _add(
     """Add to the sums of keys, which are in the order of the table's columns."""
     if not sums:
         return
-    statement = insert(connection, table)
+    # In order: two writers at once wait for each other, and never both.
+    rows = [dict(zip(table.c.keys(), (*key, *sums[key]), strict=True)) for key in sorted(sums)]
+    connection.execute(_adding(table, insert(connection.dialect, table)), rows)
+
+
+def _adding(table: Table, statement: Any) -> Any:
+    """An INSERT that adds to the sums that are there."""
     new, keys = statement.excluded, list(table.primary_key)
     added = {c.name: c + new[c.name] for c in table.c if not c.primary_key}
     if (last := table.c.get("last_asked_at")) is not None:
         latest = new["last_asked_at"]
         added["last_asked_at"] = case((latest > last, latest), else_=last)
-    # In order: two writers at once wait for each other, and never both.
-    rows = [dict(zip(table.c.keys(), (*key, *sums[key]), strict=True)) for key in sorted(sums)]
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=added), rows)
+    return statement.on_conflict_do_update(index_elements=keys, set_=added)
+
+
+@cache
+def _counting_new() -> str:
+    """SQL of SQLite that counts the rides of which the number is above its argument.
+
+    SQLAlchemy's handling of it would take longer than SQLite's own.
+    """
+    which: ColumnElement[bool] = literal_column("predictions.rowid > ?")
+    dialect = sqlite.dialect()
+    statement = _counting(dialect, which)
+    return str(statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+
+def _counting(dialect: Dialect, which: ColumnElement[bool]) -> Any:
+    """A statement that counts rides of the table."""
+    asked = predictions.c
+    seconds = asked.asked_at / HOUR_SECONDS
+    # SQLite's CAST cuts off, PostgreSQL's rounds; not every SQLite has a floor.
+    whole = func.floor(seconds) if dialect.name == "postgresql" else seconds
+    hour = whole.cast(hourly_rides.c.hour.type)
+    latency = func.coalesce(func.sum(asked.latency_ms), 0.0)
+    figures = (func.count(), func.count(asked.latency_ms), latency, func.max(asked.asked_at))
+    query = (
+        select(hour, asked.model, asked.arm, *figures)
+        .where(which)
+        .group_by(hour, asked.model, asked.arm)
+    )
+    statement = insert(dialect, hourly_rides).from_select(hourly_rides.c.keys(), query)
+    return _adding(hourly_rides, statement)
 
 
 # --- making them ----------------------------------------------------------------------------
@@ -157,19 +219,7 @@ def _add(
 def make_sums(connection: Connection, since: float) -> None:
     """Count the rows of a log that had no sums yet, those asked since then, unix seconds."""
     start = hour_of(since) * HOUR_SECONDS
-    asked = predictions.c
-    seconds = asked.asked_at / HOUR_SECONDS
-    # SQLite's CAST cuts off, PostgreSQL's rounds; not every SQLite has a floor.
-    whole = func.floor(seconds) if connection.dialect.name == "postgresql" else seconds
-    hour = whole.cast(hourly_rides.c.hour.type)
-    latency = func.coalesce(func.sum(asked.latency_ms), 0.0)
-    figures = (func.count(), func.count(asked.latency_ms), latency, func.max(asked.asked_at))
-    query = (
-        select(hour, asked.model, asked.arm, *figures)
-        .where(asked.asked_at >= start)
-        .group_by(hour, asked.model, asked.arm)
-    )
-    connection.execute(hourly_rides.insert().from_select(hourly_rides.c.keys(), query))
+    connection.execute(_counting(connection.dialect, predictions.c.asked_at >= start))
     for call in _calls(connection, start):
         told = judge_told(call)
         save_verdicts(connection, told)

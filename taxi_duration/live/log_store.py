@@ -236,15 +236,13 @@ class LogStore:
         with self._begin(store, writes=True) as connection:
             # Written first: SQLite then keeps other writers out, and what is new stays new.
             log_tables.save_offset(connection, name, offset)
-            rows[b"p"] = log_tables.unknown_rows(connection, rows[b"p"])
+            hourly_sums.insert_rides(connection, rows[b"p"])
             for tag, table in (
-                (b"p", log_tables.predictions),
                 (b"s", log_tables.shadow_answers),
                 (b"f", log_tables.model_failures),
             ):
                 names = _ROW_OF_TAG[tag].__struct_fields__
                 log_tables.insert_new(connection, table, names, rows[tag])
-            hourly_sums.add_rides(connection, rows[b"p"])
 
     def _forget(self, store: Opened, name: str) -> None:
         from taxi_duration.live.log_tables import spool_offsets

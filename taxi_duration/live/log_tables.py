@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Dialect,
     Double,
     Engine,
     Index,
@@ -270,7 +271,7 @@ def insert_new(
         connection.exec_driver_sql(statement, list(rows))
     else:
         values = [dict(zip(names, row, strict=True)) for row in rows]
-        connection.execute(insert(connection, table).on_conflict_do_nothing(), values)
+        connection.execute(insert(connection.dialect, table).on_conflict_do_nothing(), values)
 
 
 def insert_feedback(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
@@ -278,7 +279,7 @@ def insert_feedback(connection: Connection, rows: Sequence[dict[str, Any]]) -> s
     new: set[str] = set()
     # In order: two that tell of the same rides wait for each other, and never both.
     for chunk in chunks(sorted(rows, key=lambda row: row["prediction_id"])):
-        statement = insert(connection, feedback).values(chunk).on_conflict_do_nothing()
+        statement = insert(connection.dialect, feedback).values(chunk).on_conflict_do_nothing()
         new.update(connection.scalars(statement.returning(feedback.c.prediction_id)))
     return new
 
@@ -309,7 +310,7 @@ def last_times(connection: Connection) -> LastTimes:
 
 def save_offset(connection: Connection, name: str, offset: int) -> None:
     """Remember how far a spool file was read."""
-    statement = insert(connection, spool_offsets).values(name=name, bytes=offset)
+    statement = insert(connection.dialect, spool_offsets).values(name=name, bytes=offset)
     connection.execute(
         statement.on_conflict_do_update(index_elements=["name"], set_={"bytes": offset})
     )
@@ -431,7 +432,6 @@ def feedback_rate(since: float) -> Select[Any]:
     return query.where(predictions.c.asked_at >= since)
 
 
-def insert(connection: Connection, table: Table) -> Any:
+def insert(dialect: Dialect, table: Table) -> Any:
     """Return an INSERT of the dialect at hand, which knows ON CONFLICT."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table)
+    return (postgresql if dialect.name == "postgresql" else sqlite).insert(table)

@@ -208,7 +208,8 @@ def test_a_transaction_that_ends_half_way_leaves_rows_and_sums_as_they_were(log,
     def killed(*_):
         raise RuntimeError("killed")
 
-    monkeypatch.setattr(hourly_sums, "_add", killed)
+    for name in ("_add", "_counting_new"):
+        monkeypatch.setattr(hourly_sums, name, killed)
     with pytest.raises(RuntimeError):
         log.add_feedback(feedback_rows(frame))
     with pytest.raises(RuntimeError):
