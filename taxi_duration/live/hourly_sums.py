@@ -121,10 +121,8 @@ def add_truths(connection: Connection, rows: Sequence[Mapping[str, Any]], sign: 
     """Count true durations that came, or with sign -1 such that were taken out again.
 
     Args:
-        rows: the ride's columns, `true_duration` and `verdict`; without a verdict they were
-            never counted.
+        rows: the ride's columns, `true_duration` and `verdict`.
     """
-    rows = [row for row in rows if row["verdict"] is not None]
     if not rows:
         return
     minutes, answered, p10, p90 = (
@@ -222,7 +220,7 @@ def make_sums(connection: Connection, since: float) -> None:
     connection.execute(_counting(connection.dialect, predictions.c.asked_at >= start))
     for call in _calls(connection, start):
         told = judge_told(call)
-        save_verdicts(connection, told)
+        save_verdicts(connection, [row for row in told if row["verdict"] != truths.SCORED])
         add_truths(connection, told)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import (
     Column,
     Connection,
+    DefaultClause,
     Engine,
     Inspector,
     Table,
@@ -125,7 +126,8 @@ def _complete(connection: Connection, table: Table) -> None:
 def _add_column(connection: Connection, table: Table, column: Column[Any]) -> None:
     """Add a column; rows from before it get what is true of them."""
     before = BEFORE.get(f"{table.name}.{column.name}")
-    if before is None and not column.nullable:
+    default = column.server_default
+    if before is None and default is None and not column.nullable:
         raise LogError(
             f"the table {table.name} has no column {column.name}, and what its rows would say in "
             f"it nobody knows: {ELSEWHERE}"
@@ -133,6 +135,8 @@ def _add_column(connection: Connection, table: Table, column: Column[Any]) -> No
     quoted = connection.dialect.identifier_preparer
     kind = column.type.compile(connection.dialect)
     name, of = quoted.format_column(column), quoted.format_table(table)
+    if isinstance(default, DefaultClause):
+        kind += f" NOT NULL DEFAULT '{default.arg}'"
     connection.execute(text(f"ALTER TABLE {of} ADD COLUMN {name} {kind}"))
     if before is not None:
         connection.execute(text(f"UPDATE {of} SET {name} = {before}"))

@@ -93,8 +93,8 @@ feedback = Table(
     Column("duration", Double, nullable=False),  # true minutes
     Column("received_at", Double, nullable=False),
     # A code of `domain.truths`, before days are looked at; what the hourly sums count it as.
-    # None: told to a release without sums, before those of which they were made.
-    Column("verdict", Text),
+    # The default is for rows of an older log: hardly one has to be written again.
+    Column("verdict", Text, nullable=False, server_default="scored"),
     Index("feedback_received_at", "received_at"),
 )
 # Feedback that an operator took out of every judgement; what came after it is judged.

@@ -236,7 +236,7 @@ def test_sums_made_of_rows_are_those_that_were_kept(log):
         kept = [everything(connection, table) for table in tables]
         for table in tables:
             connection.execute(table.delete())
-        connection.execute(feedback.update().values(verdict=None))
+        connection.execute(feedback.update().values(verdict=SCORED))
         hourly_sums.make_sums(connection, 0.0)
         assert [everything(connection, table) for table in tables] == kept
         verdicts = set(connection.scalars(select(feedback.c.verdict)))
