@@ -221,9 +221,9 @@ def _hour_ratios(trips: _Trips, actual: np.ndarray, base: np.ndarray) -> HourRat
         city = (top.sum(axis=0) + start) / (bottom.sum(axis=0) + start)
         ratio = np.broadcast_to(city, top.shape)
         prior = CELL_STRENGTH * one
-        for weights in (geometry.wide, geometry.near, np.eye(ZONES)):
+        for weights in (geometry.wide, geometry.near):
             ratio = (weights @ top + prior * ratio) / (weights @ bottom + prior)
-        ratios.append(ratio)
+        ratios.append((top + prior * ratio) / (bottom + prior))
     return city, ratios[0], ratios[1]
 
 
