@@ -11,6 +11,10 @@ COMPILE := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal
 UNCOMPILED := Note: no C compiler with Python's headers was found, so the tree walker is not compiled: \
   same answers, slower rides.
 
+# Where it is set, every process would compile our code and rewrite the tests anew: a third of
+# the time in which the tests are collected, and a second of every command.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab serve image mlflow test test-long test-fast lint format \
   lock sbom plots bench-read bench-chain bench-model bench-serve bench-rude bench-predictor bench-test screenshots clean \
