@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -22,11 +24,15 @@ from servers import mlflow_process
 from settings_read import run_settings, settings_read
 from threadpoolctl import threadpool_limits
 
+import taxi_duration.chain  # noqa: F401 - before nbformat, see there
 from taxi_duration.data.sample import make_sample_month
 from taxi_duration.data.trips import read_dataframe
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.registry import tracking
+from taxi_duration.training import feature_tables
 from taxi_duration.training.fit import fit_model
+from taxi_duration.training.kinds import KINDS
 
 REAL = PROJECT.parent / "shared" / "tlc"
 
@@ -183,25 +189,67 @@ def sample_months(tmp_path_factory) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 @pytest.fixture(scope="session")
-def fitted(sample_months) -> Callable[[str], DurationModel]:
-    """Gives the model of a kind, fitted on the first of `sample_months`, once a session."""
+def shared(tmp_path_factory) -> Path:
+    """A folder for what is made once by whichever worker of a test run needs it first."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_made_once(shared) -> Iterator[None]:
+    """A new MLflow store copies the tables of the first: making them takes seconds."""
+    make = tracking._make_tables
+
+    def copy(database: Path) -> None:
+        with FileLock(shared / "mlflow.lock"):
+            if not (shared / "mlflow.db").exists():
+                make(database)
+                shutil.copyfile(database, shared / "part.db")
+                (shared / "part.db").replace(shared / "mlflow.db")
+        shutil.copyfile(shared / "mlflow.db", database)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "_make_tables", copy)
+        yield
+
+
+@pytest.fixture
+def quick_trees(monkeypatch) -> None:
+    """Fits of trees take a tenth of the time, for tests that do not ask how well they answer."""
+    monkeypatch.setattr(feature_tables, "FOLDS", 2)
+    for name, few in (("XGB", {"rounds": 50, "eta": 0.2}), ("RF", {"n_estimators": 10})):
+        kind = KINDS[name]
+        quicker = {**kind.quicker, **few}
+        quick = replace(kind, parameters={**kind.parameters, **few}, quicker=quicker)
+        monkeypatch.setitem(KINDS, name, quick)
+
+
+@pytest.fixture(scope="session")
+def fitted(sample_months, shared) -> Callable[[str], DurationModel]:
+    """Gives the model of a kind, fitted on the first of `sample_months`; one for all workers."""
     train = sample_months[0]
 
     @cache
     def fit(kind: str) -> DurationModel:
-        return fit_model(kind, Rides.from_frame(train), train["duration"].to_numpy())
+        path = shared / f"{kind}.pickle"
+        with FileLock(shared / f"{kind}.lock"):
+            if not path.exists():
+                model = fit_model(kind, Rides.from_frame(train), train["duration"].to_numpy())
+                path.write_bytes(pickle.dumps(model))
+        return pickle.loads(path.read_bytes())
 
     return fit
 
 
 @pytest.fixture(scope="session")
-def chained(tmp_path_factory) -> Path:
+def chained(shared) -> Path:
     """A home in which the chain ran once, `MODEL=LR` on the small sample; not to be changed.
 
     All workers of a test run share it; what the chain said is in `output.txt`.
     """
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "chained"
+    folder = shared / "chained"
     folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):
         if not (folder / "output.txt").exists():

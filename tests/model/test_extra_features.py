@@ -115,7 +115,7 @@ def slow_rain(trips, extra):
 
 
 @pytest.mark.parametrize("kind", ["XGB", "RF"])
-def test_a_model_learns_what_rain_costs(slow_rain, kind):
+def test_a_model_learns_what_rain_costs(slow_rain, kind, quick_trees):
     rides = Rides.from_frame(slow_rain)
     model = fit_point(kind, rides, slow_rain["duration"].to_numpy())
     assert model.conditions == ("rain",)
@@ -125,7 +125,7 @@ def test_a_model_learns_what_rain_costs(slow_rain, kind):
         assert minutes[wet].mean() > minutes[~wet].mean() + 4
 
 
-def test_one_ride_is_answered_as_many_are_and_rain_is_a_reason(slow_rain):
+def test_one_ride_is_answered_as_many_are_and_rain_is_a_reason(slow_rain, quick_trees):
     rides = Rides.from_frame(slow_rain)
     model = fit_model("XGB", rides, slow_rain["duration"].to_numpy())
     predictor, answers = RidePredictor(model), model.answer(rides)

@@ -26,7 +26,7 @@ def test_too_few_trips_are_refused_with_their_number(sample_months):
 
 
 @pytest.mark.parametrize("kind", ["LR", "XGB"])
-def test_just_enough_trips_give_a_model_that_answers(sample_months, kind):
+def test_just_enough_trips_give_a_model_that_answers(sample_months, kind, quick_trees):
     rides, duration = trips_of(sample_months[0], MIN_TRIPS)
     answers = fit_model(kind, rides, duration).answer(rides)
     for minutes in (answers.duration, answers.p10, answers.p90):

@@ -87,7 +87,7 @@ def test_seed_and_rehearsal_reach_every_fit(trips, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["RF", "XGB"])
-def test_another_seed_gives_another_model_and_other_intervals(sample_months, kind):
+def test_another_seed_gives_another_model_and_other_intervals(sample_months, kind, quick_trees):
     rides, duration = month_of(sample_months[0].head(400))
     first, again, other = (
         fit_model(kind, rides, duration, seed=seed).answer(rides) for seed in (3, 3, 4)

@@ -63,7 +63,7 @@ def test_the_distance_makes_answers_better(fitted, sample_months):
     assert with_it < without < actual.std()
 
 
-def test_what_comes_after_the_ride_does_not_enter_the_fit(sample_months):
+def test_what_comes_after_the_ride_does_not_enter_the_fit(sample_months, quick_trees):
     trips = sample_months[0].head(800)
     shuffled = trips.assign(dropoff_at=trips["dropoff_at"].to_numpy()[::-1], fare_amount=1.0)
     models = [
@@ -74,7 +74,7 @@ def test_what_comes_after_the_ride_does_not_enter_the_fit(sample_months):
     np.testing.assert_array_equal(*(model.predict_minutes(asked) for model in models))
 
 
-def test_the_same_seed_gives_the_same_answers_and_another_seed_others(sample_months):
+def test_the_same_seed_gives_the_same_answers_and_another_seed_others(sample_months, quick_trees):
     trips = sample_months[0].head(800)
     rides, duration = Rides.from_frame(trips), trips["duration"].to_numpy()
     first, again, other = (
