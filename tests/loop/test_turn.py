@@ -880,28 +880,30 @@ def assert_finished() -> None:
 
 
 @pytest.mark.slow
-def test_death_at_every_second_write_is_finished_by_the_next_turn(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("step", "least"), [(9, 7), pytest.param(2, 30, marks=pytest.mark.long)])
+def test_death_at_a_write_is_finished_by_the_next_turn(tmp_path, monkeypatch, step, least):
     deaths = 0
-    for number in range(1, 200, 2):
+    for number in range(1, 200, step):
         new_home(tmp_path, monkeypatch, f"write-{number}")
         _, status = os.waitpid(fork_turn(lambda n=number: die_at_write(n)), 0)
         assert_finished()
         if not os.WIFSIGNALED(status):
             break  # the turn has fewer writes than that
         deaths += 1
-    assert deaths >= 30
+    assert deaths >= least
     assert not os.WIFSIGNALED(status)
 
 
 @pytest.mark.slow
-def test_death_at_random_moments_is_finished_by_the_next_turn(tmp_path, monkeypatch):
+@pytest.mark.parametrize("wanted", [5, pytest.param(30, marks=pytest.mark.long)])
+def test_death_at_random_moments_is_finished_by_the_next_turn(tmp_path, monkeypatch, wanted):
     rng = np.random.default_rng(0)
     new_home(tmp_path, monkeypatch, "undisturbed")
     started = time.perf_counter()
     os.waitpid(fork_turn(lambda: None), 0)
     seconds = time.perf_counter() - started
     deaths = tries = 0
-    while deaths < 30 and tries < 200:  # some are over before they can be killed
+    while deaths < wanted and tries < 200:  # some are over before they can be killed
         new_home(tmp_path, monkeypatch, f"random-{tries}")
         child = fork_turn(lambda: None)
         time.sleep(rng.uniform(0, seconds))
@@ -910,7 +912,7 @@ def test_death_at_random_moments_is_finished_by_the_next_turn(tmp_path, monkeypa
         deaths += os.WIFSIGNALED(status)
         tries += 1
         assert_finished()
-    assert deaths == 30
+    assert deaths == wanted
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import hypothesis.strategies as st
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from service_samples import RIDE
@@ -48,6 +47,8 @@ def bounded(examples: int):
 
 def check_operations(client, examples: int) -> int:
     """Send generated requests, right and wrong, to every operation; return how many."""
+    import schemathesis  # here, for each worker imports this file and one runs the test
+
     schema = schemathesis.openapi.from_wsgi("/openapi.json", client.application)
     sent = 0
     for result in schema.get_all_operations():
@@ -130,7 +131,7 @@ def check_answer(response, asked) -> None:
 
 
 @pytest.mark.parametrize(
-    "examples", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"]
+    "examples", [FEW, pytest.param(MANY, marks=pytest.mark.long)], ids=["few", "many"]
 )
 def test_rides_that_are_almost_right_are_answered_or_refused(client, examples):
     @bounded(examples)
@@ -143,7 +144,7 @@ def test_rides_that_are_almost_right_are_answered_or_refused(client, examples):
 
 
 @pytest.mark.parametrize(
-    "examples", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"]
+    "examples", [FEW, pytest.param(MANY, marks=pytest.mark.long)], ids=["few", "many"]
 )
 @pytest.mark.parametrize("path", ["/predict", "/feedback", "/invocations"])
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_any_bytes_are_answered_or_refused(client, path, kind, examples):
 
 
 @pytest.mark.parametrize(
-    "examples", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"]
+    "examples", [FEW, pytest.param(MANY, marks=pytest.mark.long)], ids=["few", "many"]
 )
 def test_any_query_is_answered_or_refused(client, examples):
     values = st.text(max_size=20) | st.integers().map(str) | st.floats().map(str)
