@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,12 +54,16 @@ def test_trees_of_another_library_take_the_three_pieces(sample_months, monkeypat
         return fitted[-1][1]
 
     name = added(monkeypatch, LINE, learn_hist=learn, from_hist=from_hist)
+    told = kinds.KINDS[name]
+    assert (told.parameters, told.quicker) == ({"max_iter": 300}, {"max_iter": 100})
+    few = replace(told, parameters={"max_iter": 30, "max_bins": 32}, quicker={"max_iter": 10})
+    monkeypatch.setitem(kinds.KINDS, name, few)
     month = sample_months[0].head(3000)
     rides, duration = Rides.from_frame(month), month["duration"].to_numpy()
     model = from_state(to_state(fit_model(name, rides, duration)))  # as it is saved and loaded
-    assert model.parameters["max_iter"] == 300
+    assert model.parameters["max_iter"] == 30
     assert "eta" not in model.parameters
-    assert [boosting.max_iter for _, boosting in fitted] == [300, 300, *[100] * 6]
+    assert [boosting.max_iter for _, boosting in fitted] == [30, 30, *[10] * 6]
     for rows, boosting in fitted:
         packed = from_hist(boosting).predict(rows)
         np.testing.assert_allclose(packed, boosting.predict(rows), rtol=1e-5, atol=1e-3)

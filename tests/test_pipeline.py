@@ -350,7 +350,7 @@ def test_commands_without_mlflows_store_end_in_one_line(moved_home, monkeypatch,
     assert capsys.readouterr().err == "error: there is no earlier champion to roll back to\n"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_run_without_mlflows_store_ends_in_one_line(moved_home):
     no_database(moved_home, None)
     done = run_pipeline(moved_home, MODEL="LR")
@@ -359,7 +359,16 @@ def test_run_without_mlflows_store_ends_in_one_line(moved_home):
     assert "Traceback" not in done.stdout + done.stderr
 
 
-@pytest.mark.slow
+def test_data_of_an_unpublished_month_ends_with_3(home, tmp_path, monkeypatch, capsys):
+    (tmp_path / "tlc" / "trip-data").mkdir(parents=True)
+    monkeypatch.setenv("DATA", "auto")
+    monkeypatch.setenv("TLC_URL", str(tmp_path / "tlc"))
+    assert run_here(monkeypatch, "data") == 3
+    assert "not published yet: green 2021-01" in capsys.readouterr().err
+    assert not (home / "data" / "sample").exists()
+
+
+@pytest.mark.long
 def test_unpublished_month_ends_with_3_and_is_no_crash(tmp_path):
     (tmp_path / "tlc" / "trip-data").mkdir(parents=True)
     done = run_pipeline(tmp_path / "home", DATA="auto", TLC_URL=str(tmp_path / "tlc"), MODEL="LR")

@@ -207,10 +207,8 @@ def test_kernel_that_dies_is_reported_like_a_failing_cell(fake_notebook, tmp_pat
     assert (tmp_path / "out.ipynb").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [CHAIN[0], *(pytest.param(name, marks=pytest.mark.long) for name in CHAIN[1:])]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", CHAIN)
 def test_notebook_runs_alone_from_an_empty_home(home, name, tmp_path):
     papermill.execute_notebook(
         str(PROJECT / "notebooks" / f"{name}.ipynb"), str(tmp_path / "out.ipynb"),
@@ -220,7 +218,7 @@ def test_notebook_runs_alone_from_an_empty_home(home, name, tmp_path):
     assert (home / "tracking" / "mlflow.db").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_papermill_alone_gives_the_courses_figure_on_real_months(real_months, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "papermill", str(PROJECT / "notebooks" / "02_train_validate.ipynb"),

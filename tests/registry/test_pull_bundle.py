@@ -275,10 +275,12 @@ def test_version_comes_back_from_a_server_to_an_empty_host(
 ):
     card = register_copy(tracking.connect(), folder, tmp_path / "candidates" / "LR")
     before = contents(folder)
+    assert list(server.glob("artifacts/**/model.bin"))
     monkeypatch.setenv("TAXI_HOME", str(tmp_path / "host"))
     pulled = pull_bundle(tracking.connect(), f"{NAME}@sha256:{card['model_sha256']}")
     assert pulled.folder == tmp_path / "host" / "models" / NAME / "1"
     assert contents(pulled.folder) == before
+    assert not (tmp_path / "host" / "tracking").exists()
 
 
 # --- what the loop pulls again by itself -------------------------------------------------

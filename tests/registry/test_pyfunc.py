@@ -100,6 +100,7 @@ def served(moved_home, tmp_path):
         yield address
 
 
+@pytest.mark.long
 def test_mlflow_models_serve_answers_invocations(served, own):
     request = urllib.request.Request(
         f"{served}/invocations",

@@ -165,6 +165,7 @@ def test_store_whose_making_was_killed_is_made_by_the_next(home):
 # --- a server ----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_server_is_used_instead_of_the_local_store(server, home, tmp_path):
     client = tracking.connect()
     run_id = tracking.start_run(client, "on a server", {"a": "b"})
