@@ -10,6 +10,7 @@ import fcntl
 import os
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -46,6 +47,7 @@ class LogFile:
         # Kept open: as long as one is, SQLite removes no side file, and what a deleted one holds
         # can be saved.
         self._keeper = engine.connect()
+        self._keeping = threading.Lock()
         query = self._keeper.exec_driver_sql
         if query("PRAGMA application_id").scalar() == 0:
             query(f"PRAGMA application_id = {int.from_bytes(MARK)}")
@@ -85,7 +87,8 @@ class LogFile:
 
     def close(self) -> None:
         """Close in good order."""
-        self._keeper.close()
+        with self._keeping:
+            self._keeper.close()
         self.engine.dispose()
 
     def checkpoint(self, kind: str = "PASSIVE") -> None:
@@ -95,8 +98,11 @@ class LogFile:
             SQLAlchemyError: the file cannot be written.
             LogError: somebody writes at this moment; only of the kind TRUNCATE.
         """
-        busy, *_ = self._keeper.exec_driver_sql(f"PRAGMA wal_checkpoint({kind})").one()
-        self._keeper.rollback()
+        with self._keeping:
+            if self._keeper.closed:  # let go of by another thread at this moment
+                return
+            busy, *_ = self._keeper.exec_driver_sql(f"PRAGMA wal_checkpoint({kind})").one()
+            self._keeper.rollback()
         if busy and kind != "PASSIVE":
             raise LogError(f"somebody writes into {self.path.name} whose side files were deleted")
 
@@ -223,11 +229,13 @@ def _refuse_others(path: Path, lock_seconds: float) -> None:
         with closing(sqlite3.connect(address, lock_seconds, uri=True)) as connection:
             (names,) = connection.execute(query).fetchone()
             (count,) = connection.execute(tables).fetchone()
+            (mark,) = connection.execute("PRAGMA application_id").fetchone()
     except sqlite3.OperationalError as error:
         raise LogError(f"the prediction log cannot be used: {error}") from error
     except sqlite3.DatabaseError as error:
         raise LogError(f"{path.name} is damaged or no database ({error}); move it away, a new one "
                        "is made and takes what waits") from error  # fmt: skip
-    if count and "prediction_id" not in (names or "").split(","):
+    is_marked = mark == int.from_bytes(MARK)  # ours, even if somebody dropped the table
+    if count and not is_marked and "prediction_id" not in (names or "").split(","):
         raise LogError(f"{path.name} is another program's database; move it away, or name another "
                        "place in LOG_URL")  # fmt: skip

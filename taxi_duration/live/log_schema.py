@@ -23,6 +23,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.exc import DBAPIError
 
 from taxi_duration.errors import LogError
 from taxi_duration.live.hourly_sums import make_sums
@@ -45,6 +46,8 @@ BEFORE = {
     "predictions.support": "0",  # as if the pair were new: nothing is claimed
     "predictions.used_distance": "trip_distance IS NOT NULL",
 }
+MISSING_STATES = ("42P01", "42703")  # of PostgreSQL: no such table, no such column
+MISSING_WORDS = ("no such table", "no such column", "has no column")  # of SQLite
 ELSEWHERE = "let LOG_URL name another database, or move this one away: an empty one is then made"
 
 
@@ -75,6 +78,13 @@ def bring_forward(engine: Engine) -> None:
             make_sums(connection, (newest or 0.0) - SUMMED_SECONDS)
         connection.execute(log_schema.delete())
         connection.execute(log_schema.insert().values(version=VERSION))
+
+
+def is_of_schema(error: DBAPIError) -> bool:
+    """True when a statement failed because a table or a column is not there."""
+    if (state := getattr(error.orig, "sqlstate", None)) is not None:  # PostgreSQL
+        return state in MISSING_STATES
+    return any(words in str(error.orig) for words in MISSING_WORDS)
 
 
 def _version(connection: Connection) -> int | None:

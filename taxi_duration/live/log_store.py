@@ -79,12 +79,21 @@ class LogStore:
             wanted: what was open at the first of several transactions that belong together.
             writes: what was written must lie where the next reader looks for it.
         """
+        from sqlalchemy.exc import DBAPIError
+
+        from taxi_duration.live.log_schema import is_of_schema
+
         with _as_log_error():
             opened = self._opened()
             if wanted not in (None, opened):
                 raise LogError("the prediction log was replaced meanwhile")
-            with opened.engine.begin() as connection:
-                yield connection
+            try:
+                with opened.engine.begin() as connection:
+                    yield connection
+            except DBAPIError as error:
+                if is_of_schema(error):  # opened anew, the log gets what somebody dropped
+                    self._leave(opened)
+                raise
             if writes and not opened.is_current():
                 raise LogError("the prediction log was deleted or replaced at this moment")
 
@@ -117,17 +126,22 @@ class LogStore:
         return Opened(make_engine(self._url, LOCK_SECONDS), None)
 
     def close(self) -> None:
+        if (now := self._now) is not None:
+            self._leave(now)
+
+    def _leave(self, opened: Opened) -> None:
+        """Close what was opened, unless somebody else did."""
         with self._lock:
-            now, self._now = self._now, None
-            if now is None:
+            if self._now is not opened:
                 return
-            if now.file is None:
-                now.engine.dispose()
-            elif now.is_current():
-                now.file.close()
+            self._now = None
+            if opened.file is None:
+                opened.engine.dispose()
+            elif opened.is_current():
+                opened.file.close()
             else:
                 with _as_log_error():
-                    now.file.let_go()
+                    opened.file.let_go()
 
     def check_file(self) -> None:
         """Write what was committed into the file itself, as SQLite does when it sees fit.
@@ -135,7 +149,7 @@ class LogStore:
         Raises:
             LogError: it cannot be written, though its -wal may be.
         """
-        with _as_log_error(), self._lock:
+        with _as_log_error():
             if (file := self._opened().file) is not None:
                 for place in (file.path, file.path.parent):
                     if not os.access(place, os.W_OK):  # what is open goes on, until it is not

@@ -277,3 +277,36 @@ def test_stale_side_file_of_nobody_is_removed(place, monkeypatch):
     place.side("-shm").write_bytes(b"\0" * 32768)
     with closing(place.open()) as log:
         assert log.find("a") is not None
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    ["DROP TABLE feedback", "DROP TABLE predictions", "ALTER TABLE predictions DROP COLUMN arm"],
+)
+def test_tables_and_columns_that_somebody_dropped_are_made_again(log, place, spoil):
+    with closing(sqlite3.connect(place.database)) as connection:
+        connection.execute(spoil)
+        connection.commit()
+    log.add([row("after")])
+    with suppress(LogError):  # that it is gone is found by failing once
+        log.drain()
+        log.add_feedback([{"prediction_id": "after", "duration": 9.0}])
+    log.drain()
+    assert "after" in place.ids()
+    log.add_feedback([{"prediction_id": "after", "duration": 9.0}])
+    assert log.find("after")["true_duration"] == 9.0
+
+
+def test_log_of_a_newer_release_is_refused_until_it_is_moved_away(log, place):
+    with closing(sqlite3.connect(place.folder.parent / "newer.db")) as newer:
+        with closing(sqlite3.connect(place.database)) as connection:
+            connection.backup(newer)
+        newer.execute("UPDATE log_schema SET version = 99")
+        newer.commit()
+    (place.folder.parent / "newer.db").replace(place.database)
+    log.add([row("after")])
+    with pytest.raises(LogError, match="has schema 99"):
+        log.drain()
+    place.database.rename(place.folder / "aside")
+    log.drain()
+    assert "after" in place.ids()

@@ -160,6 +160,35 @@ def test_log_that_is_gone_is_made_again_and_keeps_all_that_follows(place, fault)
     assert missing(client, at) == []
 
 
+def replace_by_older_log(place: Place) -> None:
+    """A log of the first release: two tables fewer, no schema number."""
+    with closing(sqlite3.connect(place.database)) as connection:
+        query = "SELECT sql FROM sqlite_master WHERE name = 'predictions'"
+        (schema,) = connection.execute(query).fetchone()
+    path = place.folder.parent / "older.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(schema)
+        connection.commit()
+    path.replace(place.database)
+
+
+def drop_table(place: Place) -> None:
+    with closing(sqlite3.connect(place.database, 30)) as connection:
+        connection.execute("DROP TABLE feedback")
+        connection.commit()
+
+
+@pytest.mark.parametrize("fault", [replace_by_older_log, drop_table])
+def test_older_log_is_brought_forward_while_it_serves(place, fault):
+    with riding(place) as client:
+        fault(place)
+        at = time.time()
+        time.sleep(2)
+        place.wait(None)
+        assert client.told[-1][0] > at
+    assert missing(client, at + 2) == []
+
+
 @pytest.mark.parametrize("sides", ["-wal", "-shm", "-*"])
 def test_lost_side_files_cost_nothing(place, sides):
     with riding(place) as client:
