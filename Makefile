@@ -17,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab serve image mlflow test test-long test-fast lint format \
-  lock sbom plots bench-read bench-chain bench-model bench-serve bench-rude bench-predictor bench-test screenshots clean \
+  lock sbom plots bench-read bench-chain bench-model bench-serve bench-rude bench-log bench-predictor bench-test screenshots clean \
   clean-all
 
 help: ## Print this help
@@ -102,6 +102,9 @@ bench-serve: $(STAMP) ## Measure the service, against an empty view, the course'
 bench-rude: $(STAMP) ## Measure it beside clients that drip, and other servers; what a request costs
 	$(BIN)/python benchmarks/rude_clients.py
 	$(BIN)/python benchmarks/request_parts.py
+
+bench-log: $(STAMP) ## Measure a log of a million rides: page, feedback beside it, archive
+	PYTHONPATH=. $(BIN)/python benchmarks/log.py
 
 bench-predictor: $(STAMP) ## Measure one answer inside the process
 	$(BIN)/python benchmarks/predictor.py
