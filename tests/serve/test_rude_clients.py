@@ -236,3 +236,22 @@ def test_what_is_no_http_is_refused_and_its_connection_closed(service):
     }
     found = {sent: answer_of(service.send(sent))[0] for sent in cases}
     assert found == cases
+
+
+@pytest.mark.long
+def test_who_stays_too_long_is_ended(service):
+    """By hyper's clock for heads, and by the kernel's for answers that nobody takes."""
+    body = json.dumps([RIDE] * 8000).encode()
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.connect(("127.0.0.1", service.port))
+    reader.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    clients = [service.send(sent) for sent in (b"", HEAD)]
+    time.sleep(32)
+    for client in clients:
+        assert client.recv(1) == b""
+        client.close()
+    with reader, pytest.raises(ConnectionError):
+        while reader.recv(1_000_000):
+            pass
+    assert service.ask()[0] == 200
