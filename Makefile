@@ -15,9 +15,12 @@ UNCOMPILED := Note: no C compiler with Python's headers was found, so the tree w
 # the time in which the tests are collected, and a second of every command.
 export PYTHONDONTWRITEBYTECODE :=
 
+MINUTES := 1
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run pipeline data lab serve image mlflow test test-long test-fast lint format \
-  lock sbom plots bench-read bench-chain bench-model bench-serve bench-rude bench-log bench-predictor bench-test screenshots clean \
+.PHONY: help setup run pipeline data lab serve image mlflow test test-long test-faults mutants \
+  test-fast lint format lock sbom plots bench-read bench-chain bench-model bench-serve bench-rude \
+  bench-log bench-predictor bench-test screenshots clean \
   clean-all
 
 help: ## Print this help
@@ -59,7 +62,13 @@ test: $(STAMP) ## Set up, then the tests, without the long ones
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long"
 
 test-long: $(STAMP) ## Only the long tests: the whole story, whole chains, killed and resumed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "long and not faults"
+
+test-faults: $(STAMP) ## Put faults into the running service, write docs/reliability.md; MINUTES=1
+	RELIABILITY=docs/reliability.md FAULT_MINUTES=$(MINUTES) $(BIN)/python -m pytest -m faults
+
+mutants: $(STAMP) ## Let mutants of one module live or die by its tests: MODULE=… TESTS=…
+	$(BIN)/python benchmarks/mutants.py $(MODULE) $(TESTS)
 
 test-fast: $(STAMP) ## Only the tests that take seconds
 	$(BIN)/python -m pytest -n 2 -m "not slow and not long"

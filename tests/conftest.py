@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from commands import PROJECT, run_pipeline
 from filelock import FileLock
 from guard import Seen, difference, look
 from hypothesis import settings
+from reliability import Note, Trial, write_table
 from servers import mlflow_process
 from settings_read import run_settings, settings_read
 from threadpoolctl import threadpool_limits
@@ -87,6 +90,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the test run's home."""
     if BEFORE in config.stash:
         shutil.rmtree(os.environ[OURS], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def reliability(pytestconfig) -> Iterator[Note]:
+    """Notes what a fault cost; `RELIABILITY` names the page that is written of it in the end."""
+    trials: list[Trial] = []
+    yield lambda *trial: trials.append(Trial(*trial))
+    if page := os.environ.get("RELIABILITY"):
+        minutes = os.environ.get("FAULT_MINUTES", "1")
+        words = (
+            f"Written on {date.today():%d %B %Y} by a run with `FAULT_MINUTES={minutes}` on "
+            f"{os.cpu_count()} cores, Python {platform.python_version()}."
+        )
+        write_table(trials, Path(page), words)
 
 
 @pytest.fixture(autouse=True)

@@ -23,9 +23,11 @@ def test_nothing_acknowledged_is_lost_whatever_fails_and_dies():
 
 @pytest.mark.faults
 @pytest.mark.long
-def test_histories_of_minutes_keep_every_promise():
-    minutes = max(1, min(5, int(os.environ.get("FAULT_MINUTES", "1"))))
-    play(range(FEW, FEW + A_MINUTE * minutes))
+def test_histories_of_minutes_keep_every_promise(reliability):
+    minutes = min(5, int(os.environ.get("FAULT_MINUTES", "1")))
+    histories = A_MINUTE * minutes
+    play(range(FEW, FEW + histories))
+    reliability("histories of the simulation, each with crashes and faults", histories, 0, 0, None)
 
 
 def test_the_same_seed_tells_the_same_story():

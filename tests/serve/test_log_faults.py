@@ -7,124 +7,44 @@ missing in the end, but for what lay in a file that was deleted.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import re
 import shutil
 import sqlite3
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from servers import ask, service_process
-from service_samples import RIDE
+from faulty_service import Place, missing, riding
+from servers import service_process
 
-from taxi_duration import environment
 from taxi_duration.live.deployment import deploy_champion
-from taxi_duration.live.prediction_log import open_log
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.faults]
 
-PATIENCE = 30.0  # seconds until it is said, and until it is well again; usually one to eleven
-
-
-class Client(threading.Thread):
-    """Asks rides and tells their durations until it is stopped; remembers what was promised."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(daemon=True)
-        self.address = address
-        self.stopped = threading.Event()
-        self.promised: list[tuple[float, str]] = []  # when it was asked, and the id in the log
-        self.told: list[tuple[float, str]] = []
-        self.unlogged = 0
-        self.failed: list[tuple[int, str]] = []
-
-    def run(self) -> None:
-        while not self.stopped.wait(0.02):
-            at = time.time()
-            status, body = ask(f"{self.address}/predict", RIDE)
-            if status != 200:
-                self.failed.append((status, body))
-                continue
-            answer = json.loads(body)
-            if answer.get("logged") is False:
-                self.unlogged += 1
-                continue
-            self.promised.append((at, answer["prediction_id"]))
-            if len(self.promised) % 5 == 0:
-                told = {"prediction_id": answer["prediction_id"], "duration": 9.0}
-                at = time.time()
-                status, body = ask(f"{self.address}/feedback", told)
-                if status == 200 and json.loads(body)["known"]:
-                    self.told.append((at, answer["prediction_id"]))
-
-    def finish(self) -> None:
-        self.stopped.set()
-        self.join(60)
-
-
-class Place:
-    """A service, and where its log lies."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.folder = environment.live_dir()
-        self.database = self.folder / "predictions.db"
-        self.spool = self.folder / "spool"
-
-    def files(self) -> list[Path]:
-        return sorted(self.folder.glob("predictions.db*"))
-
-    def wait(self, problem: str | None) -> None:
-        """Wait until both workers say this at /ready and in the metrics, or that all is well."""
-        until, said = time.monotonic() + PATIENCE, "nothing"
-        in_a_row = 0
-        while in_a_row < 6:  # of two workers, one may be asked again and again
-            assert time.monotonic() < until, f"expected {problem}, found {said}"
-            status, said = ask(f"{self.address}/ready")
-            writable = "taxi_log_writable 1.0" in ask(f"{self.address}/metrics")[1]
-            is_as_wanted = (
-                status == 200 and writable
-                if problem is None
-                else status == 503 and re.search(problem, said) and not writable
-            )
-            in_a_row = in_a_row + 1 if is_as_wanted else 0
-            time.sleep(0.05)
+FAULTS = {  # rows of docs/reliability.md
+    "test_log_that_is_gone_is_made_again_and_keeps_all_that_follows":
+        "log deleted, moved or emptied",
+    "test_lost_side_files_cost_nothing": "-wal or -shm of the log deleted",
+    "test_what_is_no_log_is_said_and_all_comes_in_once_it_is_moved_away":
+        "log replaced by another database, garbage or a folder",
+    "test_read_only_files_are_said_and_written_again_when_they_may":
+        "log, spool or folder read-only",
+    "test_lock_of_another_process_is_said_and_waited_for": "log locked by another process",
+    "test_stopped_process_that_holds_the_spool_is_said": "spool held by a stopped process",
+}  # fmt: skip
 
 
 @pytest.fixture
-def place(home, registered, tmp_path) -> Iterator[Place]:
+def place(home, registered, tmp_path, request, reliability) -> Iterator[Place]:
     deploy_champion(registered[1], "first")
     with service_process(tmp_path, WORKERS="2") as address:
-        yield Place(address)
-
-
-@contextmanager
-def riding(place: Place) -> Iterator[Client]:
-    client = Client(place.address)
-    client.start()
-    try:
-        time.sleep(1.5)
-        yield client
-        time.sleep(1.5)
-    finally:
-        client.finish()
-    assert client.failed == []
-    assert len(client.promised) > 20
-
-
-def missing(client: Client, since: float = 0.0) -> list[str]:
-    """What was promised since then and is not in the log."""
-    with closing(open_log()) as log:
-        found = {row["prediction_id"]: row["true_duration"] for row in log.answered()}
-    lost = [name for at, name in client.promised if at >= since and name not in found]
-    untold = [name for at, name in client.told if at >= since and found.get(name) is None]
-    return lost + untold
+        place = Place(address)
+        yield place
+    if place.back_after is not None:  # the test came to its end
+        reliability(FAULTS[request.function.__name__], 1, place.acknowledged, 0, place.back_after)
 
 
 def delete(place: Place) -> None:
@@ -281,7 +201,7 @@ def test_read_only_files_are_said_and_written_again_when_they_may(place, choose,
     assert missing(client) == []
 
 
-def test_full_disk_is_said_and_outlived(home, registered, tmp_path):
+def test_full_disk_is_said_and_outlived(home, registered, tmp_path, reliability):
     disk = home / "data"
     disk.mkdir(parents=True, exist_ok=True)
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "none", disk]).returncode:
@@ -299,6 +219,7 @@ def test_full_disk_is_said_and_outlived(home, registered, tmp_path):
                 (disk / "filler").unlink()
                 place.wait(None)
         assert missing(client) == []
+        reliability("disk full", 1, place.acknowledged, 0, place.back_after)
     finally:
         subprocess.run(["umount", disk], check=True)
 
