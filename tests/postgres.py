@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -37,10 +38,10 @@ class Postgres:
              str(self._port), "-k", self._folder, "-c", "listen_addresses=127.0.0.1", "-F"],
             cwd=self._folder, stderr=subprocess.DEVNULL, **self._runs_as,
         )  # fmt: skip
-        ready = [self._binary.with_name("pg_isready"), "-h", "127.0.0.1", "-p", str(self._port)]
         for _ in range(200):
-            if subprocess.run(ready, capture_output=True).returncode == 0:
-                return
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                    return
             time.sleep(0.1)
         pytest.fail("PostgreSQL does not start")
 
