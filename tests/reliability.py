@@ -1,4 +1,4 @@
-"""The table of faults and what they cost, docs/reliability.md, written by the runs."""
+"""The table of faults and what they cost in docs/reliability.md, written by the runs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-HEAD = """# Reliability
-
-Faults put into the running service, `python -m serve` with two workers and clients that ask rides
-and send durations all the while. **`make test-faults` writes this table**; it does nothing else
-than the tests marked `faults`. *Lost* is what was acknowledged (an answer that said it is logged, a
-duration that was known) and is not in the log afterwards, or a promise of a simulated history that
-was broken. *Back after* is the median (the worst) of the seconds from the end of the fault, or from
-the kill, until `/ready` answered 200 again; a dash where it never stopped.
-
-What lay in a log that somebody deleted is gone with it; what came from then on is not.
-
-"""
+BEGIN, END = "<!-- written by make test-faults -->\n", "<!-- end of it -->\n"
 COLUMNS = (
     "| fault | times | acknowledged | lost | back after, s |\n| --- | --- | --- | --- | --- |\n"
 )
@@ -38,7 +27,7 @@ Note = Callable[[str, int, int, int, float | None], None]
 
 
 def write_table(trials: list[Trial], path: Path, words: str) -> None:
-    """Write the page; trials of the same fault are one row.
+    """Put the table into the page, between its marks; trials of the same fault are one row.
 
     Args:
         words: of the run: how long, on what.
@@ -50,4 +39,7 @@ def write_table(trials: list[Trial], path: Path, words: str) -> None:
         waits = [trial.back_after for trial in mine if trial.back_after is not None]
         back = f"{statistics.median(waits):.1f} ({max(waits):.1f})" if waits else "–"
         rows.append(f"| {fault} | {times:,} | {kept:,} | {lost:,} | {back} |\n")
-    path.write_text(HEAD + COLUMNS + "".join(rows) + f"\n{words}\n", encoding="utf-8")
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    page = f"{before}{BEGIN}\n{COLUMNS}{''.join(rows)}\n{words}\n\n{END}{after}"
+    path.write_text(page, encoding="utf-8")

@@ -230,10 +230,12 @@ def test_time_of_an_answer_is_that_of_its_own_arm(start, log):
     app = start(ab_share=0.5)
     challenger = app.extensions["taxi"].holder.serving.challenger
     object.__setattr__(challenger, "model", Slow(challenger.model))
+    started = time.perf_counter()
     ask_array(app.test_client(), rides(20))
+    whole = 1000 * (time.perf_counter() - started)
     took = {row["arm"]: row["latency_ms"] for row in log.answered()}
     theirs = sum(row["arm"] == "challenger" for row in log.answered())
-    assert took["challenger"] * theirs >= 100
+    assert 100 <= took["challenger"] * theirs <= whole  # each ride has its share of it
     assert took["champion"] * (20 - theirs) < 100
 
 
