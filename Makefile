@@ -16,6 +16,8 @@ UNCOMPILED := Note: no C compiler with Python's headers was found, so the tree w
 export PYTHONDONTWRITEBYTECODE :=
 
 MINUTES := 1
+MODULE := taxi_duration/live/arms.py
+TESTS := tests/serve/test_arms.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab serve image mlflow test test-long test-faults mutants \

@@ -6,14 +6,14 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from servers import free_port
 
@@ -38,10 +38,10 @@ class Postgres:
              str(self._port), "-k", self._folder, "-c", "listen_addresses=127.0.0.1", "-F"],
             cwd=self._folder, stderr=subprocess.DEVNULL, **self._runs_as,
         )  # fmt: skip
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
-                    return
+        for _ in range(300):
+            with suppress(psycopg.OperationalError):  # not there yet, or starting up
+                psycopg.connect(self.url).close()
+                return
             time.sleep(0.1)
         pytest.fail("PostgreSQL does not start")
 

@@ -41,7 +41,9 @@ pytestmark = [pytest.mark.long, pytest.mark.faults]
 MINUTES = int(os.environ.get("FAULT_MINUTES", "1"))
 IS_WHOLE = MINUTES >= 30
 SWAP_SECONDS = 1.2  # between two swaps: a worker looks twice a second
-MORE_MEMORY = 1.1  # times as much as after the first fifth of the load: caches fill, no leak
+# Times as much as after the first fifth of the load. That of a minute is over before all that is
+# read once (pages, both versions, sums) was read: 1.11 was seen; a leak shows in the long run.
+MORE_MEMORY = 1.1 if MINUTES >= 5 else 1.3
 
 
 @pytest.fixture
@@ -245,7 +247,7 @@ def test_generated_requests(place, reliability):
     place.wait(None)
     assert set(place.service.workers()) == workers
     grown = _memory(place.service) / before
-    assert grown < 2 * MORE_MEMORY, grown  # Parquet's and pandas' readers are loaded on first use
+    assert grown < 2, grown  # what reads CSV and Parquet is loaded on first use
     if IS_WHOLE:
         assert sent >= 10_000
     reliability("generated requests (schemathesis, hypothesis), bad ones too", sent, 0, 0, None)
@@ -270,6 +272,9 @@ def test_load_with_swaps_feedback_and_a_reader(place, registered, reliability):
         thread.join(60)
     failed = [each for rider in riders for each in rider.failed]
     assert failed == []
+    print(
+        f"{early / 1e6:.1f} MB after a fifth, {late / 1e6:.1f} MB in the end, at {0.7 * limit:.0f}/s"
+    )
     assert late <= early * MORE_MEMORY, (early, late)
     asked = {name for rider in riders for name in rider.answered}
     told = {name for rider in riders for name in rider.told}
