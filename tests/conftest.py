@@ -100,7 +100,7 @@ def reliability(pytestconfig) -> Iterator[Note]:
     if page := os.environ.get("RELIABILITY"):
         minutes = os.environ.get("FAULT_MINUTES", "1")
         words = (
-            f"Written on {date.today():%d %B %Y} by a run with `FAULT_MINUTES={minutes}` on "
+            f"Written on {date.today():%d %B %Y} by a run with a load of {minutes} min on "
             f"{os.cpu_count()} cores, Python {platform.python_version()}."
         )
         write_table(trials, Path(page), words)

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import schemathesis
 from faulty_service import Place, missing, riding
 from msgspec import to_builtins
 from msgspec.structs import replace
@@ -239,6 +238,8 @@ def test_swaps_under_load(place, registered, reliability):
 
 def test_generated_requests(place, reliability):
     """Right and wrong requests of our own document, over HTTP: no 500, no worker dies."""
+    import schemathesis  # here, for each worker imports this file and one runs the test
+
     place = place()
     workers, before = set(place.service.workers()), _memory(place.service)
     sent = check_operations(
@@ -272,9 +273,7 @@ def test_load_with_swaps_feedback_and_a_reader(place, registered, reliability):
         thread.join(60)
     failed = [each for rider in riders for each in rider.failed]
     assert failed == []
-    print(
-        f"{early / 1e6:.1f} MB after a fifth, {late / 1e6:.1f} MB in the end, at {0.7 * limit:.0f}/s"
-    )
+    print(f"{early / 1e6:.1f} MB, then {late / 1e6:.1f} MB at {0.7 * limit:.0f} rides/s")
     assert late <= early * MORE_MEMORY, (early, late)
     asked = {name for rider in riders for name in rider.answered}
     told = {name for rider in riders for name in rider.told}
