@@ -361,6 +361,8 @@ class History:
 
     def _check_log(self) -> None:
         """Every answer and every truth that was acknowledged is in the log, with its value."""
+        if not self.asked:
+            return
         log = self.log or open_log()
         rows = {row["prediction_id"]: row["true_duration"] for row in log.answered()}
         self.service.at_death.append(partial(_abandon, log))
