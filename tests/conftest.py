@@ -234,7 +234,10 @@ def tables_made_once(shared) -> Iterator[None]:
 
 @pytest.fixture
 def quick_trees(monkeypatch) -> None:
-    """Fits of trees take a tenth of the time, for tests that do not ask how well they answer."""
+    """Fits of trees take a tenth of the time, for tests that do not ask how well they answer.
+
+    Not beside `fitted`, whose models are those of all tests.
+    """
     monkeypatch.setattr(feature_tables, "FOLDS", 2)
     for name, few in (("XGB", {"rounds": 50, "eta": 0.2}), ("RF", {"n_estimators": 10})):
         kind = KINDS[name]

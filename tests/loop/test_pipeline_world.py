@@ -48,7 +48,7 @@ def world(moved_home):
 
 
 @pytest.fixture
-def challenger(world, fitted, quick_trees):
+def challenger(world, fitted):
     """Version 2, registered beside the first: trees, far better."""
     first = load_card(environment.models_dir() / NAME / "1")
     card = {**first, "version": 2, "model_kind": "XGB"}
