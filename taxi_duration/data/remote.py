@@ -189,18 +189,21 @@ def check_layout(base: str, layouts: Sequence[str]) -> None:
         return
     files, root = open_source(base)
     try:
-        found = sorted(Path(name).name for name in files.ls(root, detail=False))[:SHOWN]
+        found = sorted(Path(name).name for name in files.ls(root, detail=False))
     except FileNotFoundError:
         if "file" not in files.protocol:  # an object store has no folders, only files in them
             return
         raise SourceError(f"TLC_URL names a folder that does not exist: {base}") from None
     except PermissionError:
         return
+    if Path(layouts[0]).name in found:  # TLC's own folder: its months may still be to come
+        return
     folders = [layout.format(service="*") for layout in layouts]
     if any(files.glob(f"{root}{folder}*_tripdata_*") for folder in folders):
         return
+    holds = ", ".join(found[:SHOWN]) or "nothing"
     raise SourceError(
-        f"TLC_URL has no month of any service: {base} holds {', '.join(found) or 'nothing'}; a "
-        f"file such as green_tripdata_2021-01.parquet is looked for in it, in trip-data/ and in "
+        f"TLC_URL has no month of any service: {base} holds {holds}; a "
+        "file such as green_tripdata_2021-01.parquet is looked for in it, in trip-data/ and in "
         "a folder of the service's name"
     )

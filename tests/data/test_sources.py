@@ -229,6 +229,14 @@ def test_mirror_over_http_may_keep_months_in_its_own_way(fake_tlc, month_bytes, 
     assert fetch_republished(newest_edition("green", JANUARY)) is None
 
 
+def test_empty_folder_of_tlcs_own_layout_has_no_month_yet(tmp_path, monkeypatch):
+    for name in ("a", "b", "c", "d", "e", "f", "misc", "trip-data"):
+        (tmp_path / "mirror" / name).mkdir(parents=True)
+    monkeypatch.setenv("TLC_URL", str(tmp_path / "mirror"))
+    with pytest.raises(MonthNotPublishedError):
+        fetch_month("green", JANUARY)
+
+
 @pytest.mark.parametrize("name", ["2021/01/trips.parquet", "green-2021-01.parquet", None])
 def test_folder_without_a_month_is_a_mistake_and_says_what_there_is(tmp_path, monkeypatch, name):
     base = tmp_path / "elsewhere"

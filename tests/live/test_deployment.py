@@ -190,7 +190,7 @@ def test_deployment_that_cannot_be_read_at_the_moment_is_not_taken_for_a_spoiled
     set_challenger(version(2), "test", ab_share=0.5)
     before = read_deployment()
 
-    def fail(path):
+    def fail(*of):
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as disk:

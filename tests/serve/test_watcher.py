@@ -199,10 +199,12 @@ def test_what_serves_goes_on_without_a_deployment_and_that_is_said(watched, regi
 def stalled(monkeypatch) -> Iterator[threading.Event]:
     """A disk that does not answer for the files of version 2, until the event is set."""
     released = threading.Event()
+    released.reads = reads = []
     real = bundle_reading.load_bundle
 
     def load(path, *others):
         if path == folder(2):
+            reads.append(path)
             released.wait(60)
         return real(path, *others)
 
@@ -227,8 +229,7 @@ def test_disk_that_stalls_is_said_and_tried_again(watched, registered, stalled, 
     assert "could not be read within 0.3 s" in watched.trouble()
     assert watched.wait(lambda: "still being read" in watched.trouble())
     assert watched.serves() == "green-duration:1"
-    threads = [one for one in threading.enumerate() if one.name == "read"]
-    assert len(threads) == 1  # not one more at each try
+    assert len(stalled.reads) == 1  # not one more at each try
     stalled.set()
     assert watched.wait(lambda: watched.serves() == "green-duration:2")
     assert watched.trouble() is None
