@@ -43,8 +43,8 @@ log = logging.getLogger(__name__)
 PART_RIDES = 50_000  # of a file: 2 MB, read whole in some 50 ms by who looks for one ride
 DAY_SECONDS = 86_400
 SUMS_DAYS = 35  # sums by hour stay so long at least: pages show a week
-# In the tables with their indexes, measured by benchmarks/log.py on SQLite.
-BYTES = {"predictions": 400, "shadow_answers": 330, "feedback": 170}
+# Of a row with its indexes, measured on SQLite with 100,000 rides of benchmarks/log.py.
+BYTES = {"predictions": 294, "shadow_answers": 230, "feedback": 131}
 LOCK_KEY = 0x7A11_0002  # of PostgreSQL's advisory locks
 
 Begin = Callable[[], AbstractContextManager[Connection]]  # a transaction on the log
