@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 
+OPEN_FILES = "/dev/fd"  # has the number of every file that this process holds open
 LOOK_SECONDS = 1.0
 FULL = 0.8  # of all that are accepted: from here on the bound of an address is lowered
 
@@ -38,7 +39,7 @@ class Doorkeeper:
     def look(self) -> int:
         """Hang up on what is too much, the longest there first; return on how many."""
         room = min(self._of_one, int(FULL * self._most))
-        if len(os.listdir("/proc/self/fd")) <= room:  # noqa: PTH208
+        if len(os.listdir(OPEN_FILES)) <= room:  # noqa: PTH208
             self._ages.clear()
             return 0
         files = {client: file for file, client in _clients(self._port)}
@@ -62,7 +63,7 @@ class Doorkeeper:
 
 def _clients(port: int) -> Iterator[tuple[int, str]]:
     """Yield file and client (as granian writes it) of every connection that came in."""
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+    for name in os.listdir(OPEN_FILES):  # noqa: PTH208
         with suppress(OSError), _copy(int(name)) as connection:  # no socket, or gone already
             if connection.getsockname()[1:2] == (port,):
                 yield int(name), _client(connection)

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import mmap
 import os
 import resource
+import select
 import signal
 import socket
 import sys
 import time
+from typing import Any
 
 from flask import Flask
 
 from serve import settings
 from serve.server.spread import shared_counts
 from serve.server.worker import BACKLOG, GRACE_SECONDS, work
+from taxi_duration.errors import SettingError
 
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = GRACE_SECONDS + 5  # then workers that still live are killed
 RETRY_SECONDS = 1.0  # a worker that dies as soon as it is born is not born more often
 UNREAD_MILLISECONDS = 20_000  # a client that takes nothing of its answer for so long is dropped
-STOPS = (signal.SIGTERM, signal.SIGINT)
+TAKEN_SECONDS = 10  # workers of a parent that was killed need some until their port is free
+STOPS = {signal.SIGTERM, signal.SIGINT}
 
 
 def serve(app: Flask) -> None:
-    """Listen and answer until SIGTERM or SIGINT; raises OSError when it cannot listen."""
+    """Listen and answer until SIGTERM or SIGINT.
+
+    Raises:
+        SettingError: somebody else listens there.
+        OSError: it cannot listen for another reason.
+    """
     _raise_file_limit()
-    listeners = [_listen() for _ in range(settings.workers())]
-    signal.pthread_sigmask(signal.SIG_BLOCK, {*STOPS, signal.SIGCHLD})
-    Processes(app, listeners).run()
+    _wait_for_port()
+    Processes(app, [_listen() for _ in range(settings.workers())]).run()
 
 
 class Processes:
@@ -46,6 +55,11 @@ class Processes:
         self._app, self._listeners = app, listeners
         self._counts: mmap.mmap = shared_counts(len(listeners))
         self._alive = os.pipe()
+        self._told, told = os.pipe()  # the numbers of signals, as they come
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told)
+        for number in (*STOPS, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
         self._running: dict[int, int] = {}  # process id: number of the worker
         self._born = [float("-inf")] * len(listeners)
 
@@ -55,12 +69,17 @@ class Processes:
         logger.info("serving on http://%s:%s, %s workers", host, port, len(self._listeners))
         while True:
             wait = self._start_missing()
-            told = signal.sigtimedwait((*STOPS, signal.SIGCHLD), wait)
-            if told is not None and told.si_signo in STOPS:
+            if STOPS & self._wait(wait):
                 break
             for number, pid, status in self._ended():
                 logger.error("worker %s (%s) ended: status %s", number + 1, pid, status)
         self._stop()
+
+    def _wait(self, seconds: float) -> set[int]:
+        """Return the signals that came, at once or in so long at most."""
+        if select.select([self._told], [], [], seconds)[0]:
+            return set(os.read(self._told, 1024))
+        return set()
 
     def _start_missing(self) -> float:
         """Fork the workers that are missing; return how long to wait at most for a signal."""
@@ -76,11 +95,14 @@ class Processes:
 
     def _fork(self, number: int) -> int:
         sys.stdout.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # the worker's own from its first moment
         pid = os.fork()
         if pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             return pid
         code = 1
         try:
+            signal.set_wakeup_fd(-1)
             os.close(self._alive[1])
             for other, listener in enumerate(self._listeners):
                 if other != number:
@@ -108,27 +130,51 @@ class Processes:
             os.kill(pid, signal.SIGTERM)
         until = time.monotonic() + STOP_SECONDS
         while self._running and (left := until - time.monotonic()) > 0:
-            signal.sigtimedwait([signal.SIGCHLD], left)
+            self._wait(left)
             self._ended()
         for pid in self._running:
             logger.warning("worker %s did not stop in time and is killed", pid)
             os.kill(pid, signal.SIGKILL)
 
 
+def _socket() -> tuple[socket.socket, tuple[Any, ...]]:
+    """A socket that is not bound yet, and the address that it is for."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        settings.host(), settings.port(), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made, address
+
+
+def _wait_for_port() -> None:
+    """Make sure that nobody listens there: the kernel would share our port with another service."""
+    until = time.monotonic() + TAKEN_SECONDS
+    while True:
+        probe, address = _socket()
+        with probe:
+            try:
+                probe.bind(address)
+                return
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        if time.monotonic() > until:
+            raise SettingError(
+                f"port {address[1]} of {address[0]} is taken: another program listens there; end "
+                "it, or let PORT name another"
+            )
+        time.sleep(0.2)
+
+
 def _listen() -> socket.socket:
     """A listening socket of its own for a worker: the kernel deals connections out among them."""
-    host, port = settings.host(), settings.port()
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    for level, option, value in (
-        (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),
-        (socket.SOL_SOCKET, socket.SO_REUSEPORT, 1),
-        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),  # this and the next pass on to connections
-        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS),
-    ):
-        listener.setsockopt(level, option, value)
+    listener, address = _socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    # These two pass on to connections.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # of Linux
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS)
     listener.bind(address)
     listener.listen(BACKLOG)
     return listener

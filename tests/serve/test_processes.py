@@ -160,6 +160,16 @@ def test_with_nothing_deployed_it_says_how_to_get_there(start):
 
 
 @pytest.mark.slow
+def test_port_of_another_program_is_not_shared_with_it(start, registered):
+    deploy_champion(registered[1], "first")
+    service = start()
+    second = start(wait=False, PORT=str(service.port))
+    assert second.process.wait(timeout=60) == 1
+    assert f"port {service.port} of 127.0.0.1 is taken" in second.output.read_text()
+    assert service.ask()[0] == 200
+
+
+@pytest.mark.slow
 def test_it_can_wait_for_the_first_model(start, home, registered):
     import shutil
 
