@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.long, pytest.mark.faults]
 FAULTS = {  # rows of docs/reliability.md
     "test_log_that_is_gone_is_made_again_and_keeps_all_that_follows":
         "log deleted, moved or emptied",
+    "test_older_log_is_brought_forward_while_it_serves":
+        "log replaced by one of an older release; a table dropped",
     "test_lost_side_files_cost_nothing": "-wal or -shm of the log deleted",
     "test_what_is_no_log_is_said_and_all_comes_in_once_it_is_moved_away":
         "log replaced by another database, garbage or a folder",
@@ -57,7 +59,10 @@ def delete_all(place: Place) -> None:
 
 
 def delete_folder(place: Place) -> None:
-    shutil.rmtree(place.folder)
+    """At once: what the service made in it meanwhile would be deleted with it."""
+    gone = place.folder.with_name("deleted")
+    place.folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def move_folder(place: Place) -> None:
@@ -177,16 +182,21 @@ def immutable(*paths: Path) -> Iterator[None]:
         subprocess.run(["chattr", "-i", *paths], check=True)
 
 
+def without_shm(place: Place) -> list[Path]:
+    """SQLite maps the -shm: a write into one made immutable ends the worker (SIGBUS)."""
+    return [path for path in place.files() if path.suffix != ".db-shm"]
+
+
 @pytest.mark.parametrize(
     ("choose", "said", "is_logged"),
     [
         (lambda place: [place.database], "may not be written", True),
-        (lambda place: place.files(), "may not be written", True),
+        (without_shm, "may not be written", True),
         (lambda place: [*place.spool.glob("*.spool"), place.spool], "cannot be written", False),
-        (lambda place: [*place.files(), *place.spool.glob("*"), place.spool, place.folder],
+        (lambda place: [*without_shm(place), *place.spool.glob("*"), place.spool, place.folder],
          "cannot be written", False),
     ],
-    ids=["database", "all three", "spool", "all"],
+    ids=["database", "database and wal", "spool", "all"],
 )  # fmt: skip
 def test_read_only_files_are_said_and_written_again_when_they_may(place, choose, said, is_logged):
     with riding(place) as client:
