@@ -203,10 +203,7 @@ def unique(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def as_answered(ride: Ride, pair: tuple[str, str] | None = None) -> dict[str, Any]:
     """Return a ride as `log_tables.joined` or, of a pair, `log_tables.tested` select it."""
     shadows = ride["shadow_answers"]  # in the order of their digests
-    row = {
-        name: ride[name]
-        for name in (*PredictionRow.__struct_fields__, "true_duration", "received_at")
-    }
+    row = {name: ride[name] for name in ANSWERED}
     if pair is not None:
         other = [digest for digest in pair if digest != ride["model_sha256"]]
         shadows = [shadow for shadow in shadows if shadow["model_sha256"] in other]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Table, bindparam, func, make_url, select
 
 from taxi_duration.errors import LogError
-from taxi_duration.files import atomic_path
+from taxi_duration.files import atomic_path, sync_folder
 from taxi_duration.live.archive_files import LISTS, Ride, kept, read_rides, write_rides
 from taxi_duration.live.archive_reading import parts_of
 from taxi_duration.live.hourly_sums import drop_sums
@@ -144,10 +143,7 @@ class Archiver:
                 write_rides(part, rides)
                 if read_rides(part) != list(map(kept, rides)):
                     raise LogError(f"{name} of the archive does not hold what was written to it")
-            for folder in (path.parent, self._folder):  # the name too is there after a power cut
-                file = os.open(folder, os.O_RDONLY)
-                os.fsync(file)
-                os.close(file)
+            sync_folder(self._folder)  # the month's name too is there after a power cut
             return name, path.stat().st_size
         except (OSError, ValueError) as error:
             raise LogError(f"the log's archive cannot be written: {error}") from error

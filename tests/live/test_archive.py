@@ -164,9 +164,10 @@ def test_killed_while_a_file_is_made_leaves_no_half_file_to_read(log, monkeypatc
     def fail(*_):
         raise KeyboardInterrupt
 
-    name = {"write": "write_rides", "check": "read_rides", "rename": "os.fsync"}[stage]
+    ours = "taxi_duration.live.log_archive"
+    name = {"write": f"{ours}.write_rides", "check": f"{ours}.read_rides", "rename": "os.fsync"}
     with monkeypatch.context() as patch:
-        patch.setattr(f"taxi_duration.live.log_archive.{name}", fail)
+        patch.setattr(name[stage], fail)
         with pytest.raises(KeyboardInterrupt):
             move(log)
         assert everything(log) == before
