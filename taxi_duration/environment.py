@@ -19,6 +19,7 @@ PROJECT_ROOT = PACKAGE.parent
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PUBLIC_TLC_URL = "https://d37ci6vzurychx.cloudfront.net"
 DATA_MODES = ("auto", "tlc", "sample")
+NOT_NEGATIVE = "a whole number, 0 or above"  # in words
 
 
 def setting(name: str) -> str | None:
@@ -121,12 +122,12 @@ def log_keep_days() -> int:
 
     The default is a year and the month that it is compared with.
     """
-    return _whole("LOG_KEEP_DAYS", 400)
+    return _whole("LOG_KEEP_DAYS", 400, 0, NOT_NEGATIVE)
 
 
 def log_max_mb() -> int:
     """`LOG_MAX_MB`: beyond which the log's oldest rides are archived; 0 is no bound."""
-    return _whole("LOG_MAX_MB", 0)
+    return _whole("LOG_MAX_MB", 0, 0, NOT_NEGATIVE)
 
 
 def tlc_url() -> str:
@@ -216,10 +217,10 @@ def choice(name: str, allowed: tuple[str, ...]) -> str:
     Raises:
         SettingError: any other value.
     """
-    choice = (os.environ.get(name) or allowed[0]).lower()
-    if choice not in allowed:
-        raise SettingError(f"{name} is {choice!r}; allowed are {', '.join(allowed)}")
-    return choice
+    word = (os.environ.get(name) or allowed[0]).lower()
+    if word not in allowed:
+        raise SettingError(f"{name} is {word!r}; allowed are {', '.join(allowed)}")
+    return word
 
 
 def max_bad_share() -> float:
@@ -262,17 +263,14 @@ def positive(name: str, default: int) -> int:
     Raises:
         SettingError: anything else.
     """
-    text = os.environ.get(name) or str(default)
-    if not text.isdecimal() or int(text) < 1:
-        raise SettingError(f"{name} is {text!r}; it must be a positive whole number")
-    return int(text)
+    return _whole(name, default, 1, "a positive whole number")
 
 
-def _whole(name: str, default: int) -> int:
-    """A whole number, zero or above, from the environment; raises as `positive`."""
+def _whole(name: str, default: int, lowest: int, allowed: str) -> int:
+    """A whole number, `lowest` or above, from the environment; raises as `positive`."""
     text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
-        raise SettingError(f"{name} is {text!r}; it must be a whole number, 0 or above")
+    if not text.isdecimal() or int(text) < lowest:
+        raise SettingError(f"{name} is {text!r}; it must be {allowed}")
     return int(text)
 
 
