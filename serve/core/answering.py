@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -19,10 +18,10 @@ from serve.bodies.folders import without_folders
 from serve.bodies.reading import check_count
 from serve.bodies.ride_body import ManyRides
 from serve.bodies.schema import Interval, Reason, Ride, RideAnswer
-from serve.core.deadline import Deadline, run_into
+from serve.core.deadline import Deadline, begin
 from serve.core.instruments import Instruments
 from serve.core.served_models import HOW_TO_DEPLOY, LoadedModel, ModelHolder, Serving
-from taxi_duration.domain.rides import Answer, Answers, Rides
+from taxi_duration.domain.rides import Answer, Answers
 from taxi_duration.errors import LogError
 from taxi_duration.live.arms import arm_of
 from taxi_duration.live.log_rows import (
@@ -178,7 +177,8 @@ class Answering:
     ) -> _Part:
         shadow = None
         if serving.shadow and len(rides) >= APART_RIDES:
-            shadow = _call_apart(_other(serving, loaded).model.answer, rides.columns)
+            # Trees are walked without the interpreter's lock.
+            shadow = begin("shadow", _other(serving, loaded).model.answer, rides.columns)
         started, failures = time.perf_counter(), NONE
         try:
             answers = loaded.model.answer(rides.columns)
@@ -332,13 +332,6 @@ def _failures(
     failed.metrics.failures.inc(len(ids))
     text = repr(error)[:ERROR_LETTERS]
     return [FailureRow(i, failed.version, failed.sha256, asked_as, text) for i in ids]
-
-
-def _call_apart(answer: Callable[[Rides], Answers], rides: Rides) -> Future[Answers]:
-    """Begin to answer on a thread of its own; trees are walked without the interpreter's lock."""
-    future: Future[Answers] = Future()
-    threading.Thread(target=run_into, args=(future, answer, (rides,)), name="shadow").start()
-    return future
 
 
 def _row(

@@ -39,11 +39,7 @@ class Deadline:
         overdue = self._overdue
         if overdue is not None and not overdue.done():
             raise LogError("the store of the prediction log still does not answer")
-        future: Future[T] = Future()
-        # A daemon: the worker can end whatever becomes of the call.
-        threading.Thread(
-            target=run_into, args=(future, function, arguments), daemon=True, name="store"
-        ).start()
+        future = begin("store", function, *arguments)
         try:
             return future.result(self._seconds)
         except TimeoutError:
@@ -55,7 +51,17 @@ class Deadline:
             ) from None
 
 
-def run_into(future: Future[T], function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
+def begin(name: str, function: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Call a function on a thread of this name; the future will hold what becomes of it."""
+    future: Future[T] = Future()
+    # A daemon: the worker can end whatever becomes of the call.
+    threading.Thread(
+        target=_run_into, args=(future, function, arguments), daemon=True, name=name
+    ).start()
+    return future
+
+
+def _run_into(future: Future[T], function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
     """Call the function; the future holds what it returns or raises."""
     try:
         future.set_result(function(*arguments))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
-from serve.core.deadline import run_into
+from serve.core.deadline import begin
 from taxi_duration.errors import BundleError
 
 T = TypeVar("T")
@@ -52,10 +52,7 @@ class Patience:
             raise BundleError("its files are still being read: their disk does not answer")
         if len(self._hanging) >= MOST_HANGING:
             raise BundleError(f"{MOST_HANGING} bundles are being read without an end")
-        future: Future[T] = Future()
-        threading.Thread(
-            target=run_into, args=(future, function, arguments), daemon=True, name="read"
-        ).start()
+        future = begin("read", function, *arguments)
         self._wait(future, key)
         return future.result()
 
