@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from examples import bounded
+from hypothesis import given
 from hypothesis.errors import Unsatisfiable
 from service_samples import RIDE
 
@@ -29,17 +30,6 @@ def client(models, tmp_path_factory):
     app = create_app({"BACKGROUND": False, "MAX_RIDES": 100}, (models[1], make_card(1, "LR")), log)
     yield app.test_client()
     close_app(app)
-
-
-def bounded(examples: int):
-    """Generate so many examples; machines under test may be slow, which is not our question."""
-    return settings(
-        max_examples=examples,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.explicit, Phase.generate, Phase.shrink],
-        database=None,
-    )
 
 
 # --- from our own OpenAPI document ------------------------------------------------------

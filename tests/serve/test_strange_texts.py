@@ -6,7 +6,8 @@ import json
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from examples import bounded
+from hypothesis import given
 from service_samples import RIDE, make_card
 
 from serve import create_app
@@ -169,16 +170,6 @@ splits = st.fixed_dictionaries(
 CHECKED = {200, 400, 401, 404, 405, 413, 415, 422}
 
 
-def generated(examples: int):
-    return settings(
-        max_examples=examples,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.explicit, Phase.generate, Phase.shrink],
-        database=None,
-    )
-
-
 many = pytest.mark.parametrize(
     "examples", [60, pytest.param(1500, marks=pytest.mark.long)], ids=["few", "many"]
 )
@@ -186,7 +177,7 @@ many = pytest.mark.parametrize(
 
 @many
 def test_whatever_a_body_says_is_answered_or_refused(client, examples):
-    @generated(examples)
+    @bounded(examples)
     @given(
         st.sampled_from(["/predict", "/predict?explain=1", "/invocations", "/feedback"]),
         rides | st.lists(rides, max_size=3) | feedback | st.lists(feedback) | frames | splits,
@@ -208,7 +199,7 @@ def test_whatever_headers_and_addresses_say_is_answered_or_refused(make_app, mod
     names = ["X-API-Key", "Authorization", "Accept", "Content-Type", "Content-Encoding", "Host",
              "Forwarded", "X-Forwarded-For", "Cookie", "Range", "If-None-Match"]  # fmt: skip
 
-    @generated(examples)
+    @bounded(examples)
     @given(
         st.sampled_from(["/predict", "/feedback", "/metrics", "/monitor/data", "/model", "/profile",
                          "/leave-by", "/ready", "/static/dom.js"]),
