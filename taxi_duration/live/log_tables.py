@@ -219,9 +219,12 @@ def read_only_address(url: str) -> str:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # Of a new file: space that the archive frees can be given back piece by piece.
-    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-    connection.execute("PRAGMA journal_mode=WAL")
+    # Both wait for a writer, and stand in the file: a reader has nothing to set.
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):
+        # Space that the archive frees can be given back piece by piece.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        connection.execute("PRAGMA journal_mode=WAL")
     # Synced at each commit: commits are batches and feedback, both off the path of a ride.
     connection.execute("PRAGMA synchronous=FULL")
 

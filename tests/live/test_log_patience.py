@@ -56,3 +56,17 @@ def test_twenty_thousand_unknown_ids_are_answered(log, monkeypatch):
     told = [{"prediction_id": f"{i:032x}", "duration": 9.0} for i in range(20_000)]
     result = log.add_feedback([*told, {"prediction_id": "a", "duration": 9.0}])
     assert (result.known, len(result.unknown), result.duplicate) == (["a"], 20_000, [])
+
+
+def test_a_page_waits_for_no_writer(log, url, monkeypatch):
+    """Also not where its connection is a new one, as when several pages are open at once."""
+    monkeypatch.setattr("taxi_duration.live.log_store.LOCK_SECONDS", 0.1)
+    log.add([row("a")])
+    log.drain()
+    engine = log._store._opened().engine
+    with engine.connect() as writer, engine.connect():
+        if url.startswith("sqlite"):
+            writer.exec_driver_sql("BEGIN EXCLUSIVE")
+        writer.execute(text("DELETE FROM predictions"))
+        assert log.last_times().ride is not None
+        assert log.summary()[0]["predictions"] == 1
