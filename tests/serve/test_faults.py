@@ -242,15 +242,14 @@ def test_generated_requests(place, reliability):
 
     place = place()
     workers, before = set(place.service.workers()), _memory(place.service)
-    sent = check_operations(
-        schemathesis.openapi.from_url(f"{place.address}/openapi.json"), 450 if IS_WHOLE else 15
-    )
+    document = schemathesis.openapi.from_url(f"{place.address}/openapi.json")
+    wanted, sent = (10_000, 0) if IS_WHOLE else (1, 0)
+    while sent < wanted:  # some operations have few ways to be asked
+        sent += check_operations(document, 450 if IS_WHOLE else 15)
     place.wait(None)
     assert set(place.service.workers()) == workers
     grown = _memory(place.service) / before
     assert grown < 2, grown  # what reads CSV and Parquet is loaded on first use
-    if IS_WHOLE:
-        assert sent >= 10_000
     reliability("generated requests (schemathesis, hypothesis), bad ones too", sent, 0, 0, None)
 
 
