@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 def create_app(*args: Any, **settings: Any) -> Flask:
     """Return the service; see `serve.app.create_app`.
 
-    Imported on the call: `python -m serve` must set up what workers share before
-    prometheus_client is loaded, and says within milliseconds when nothing is deployed.
+    Imported when called: `python -m serve` must set up the folder of shared metrics before
+    prometheus_client is imported, and reports within milliseconds when nothing is deployed.
     """
     from serve import app
 

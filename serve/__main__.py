@@ -10,7 +10,7 @@ from serve import settings
 from taxi_duration import environment
 from taxi_duration.errors import TaxiError
 
-# In memory where that is possible: works on a read-only root, and no disk can stall a worker.
+# In memory where possible: works on a read-only root, and no disk can block a worker.
 SHARED = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -50,7 +50,7 @@ def _serve() -> None:
 
 
 def _share_metrics() -> str | None:
-    """Tell where workers share their metrics; return the folder if it was made for that."""
+    """Set the folder in which workers share metrics; return it if it was made here."""
     from serve.core.metrics_folder import make_folder
 
     folder = settings.metrics_dir()
@@ -67,7 +67,7 @@ def _share_metrics() -> str | None:
 
 
 def _is_deployed() -> bool:
-    """True when there is something to serve, good or bad."""
+    """Return whether there is a deployment or bundle, valid or not."""
     from taxi_duration.live.deployment import DEPLOYMENT_FILE
     from taxi_duration.model.bundle import CARD_FILE
 

@@ -30,7 +30,7 @@ from serve.routes.predict import predict_blueprint, predict_json
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 from taxi_duration.model.duration_model import DurationModel
 
-REFUSED = "taxi.refused"  # in a request's environ: the error that the server refuses it with
+REFUSED = "taxi.refused"  # key in a request's environ: the error that the server answers it with
 LOG_SECONDS = 10.0  # twice as long as one writer of SQLite waits for another
 
 
@@ -42,12 +42,13 @@ def create_app(
     """Return the service.
 
     Args:
-        config: over the environment's settings: `API_KEYS`, `MONITOR_ACCESS`, `MAX_RIDES`,
+        config: overrides the environment's settings: `API_KEYS`, `MONITOR_ACCESS`, `MAX_RIDES`,
             `MAX_EXPLAINED`, `MAX_FEEDBACK`, `MAX_CONTENT_LENGTH` (bytes), `LOG_SECONDS`
-            (patience with the log's store), `BACKGROUND` (start threads now, not after forking).
-        model: a model and its card to serve whatever is deployed; default: what
-            deployment.json says, followed as it changes.
-        log: where predictions go; default as the environment says.
+            (time limit of calls to the log's store), `BACKGROUND` (start threads now, not after
+            forking).
+        model: a model and its card to serve; by default deployment.json decides, and is
+            watched for changes.
+        log: where predictions go; by default as the environment says.
     """
     app = _Service(__name__)
     app.config.update(_from_environment() | dict(config or {}))
@@ -70,7 +71,7 @@ def create_app(
 
 
 def _from_environment() -> dict[str, Any]:
-    """What an app is set to when its maker says nothing else."""
+    """Return the settings of the environment."""
     return {
         "API_KEYS": settings.api_keys(),
         "MONITOR_ACCESS": settings.monitor_access(),
@@ -84,7 +85,7 @@ def _from_environment() -> dict[str, Any]:
 
 
 def _add_routes(app: Flask, answering: Answering, instruments: Instruments) -> None:
-    """Add every endpoint; where there are keys, most want one (see `auth.py`)."""
+    """Add every endpoint; with API keys, most need one (see `auth.py`)."""
     keys, access = app.config["API_KEYS"], app.config["MONITOR_ACCESS"]
     for make in (predict_blueprint, invocations_blueprint, planning_blueprint, feedback_blueprint):
         keyed = make(answering)
@@ -101,24 +102,24 @@ def _add_routes(app: Flask, answering: Answering, instruments: Instruments) -> N
 
 
 def start_background(app: Flask) -> None:
-    """Start following the deployment and moving the log, in this process."""
+    """Start the threads that watch the deployment and move log rows, in this process."""
     answering: Answering = app.extensions["taxi"]
     answering.holder.start()
     answering.log.start()
 
 
 def close_app(app: Flask) -> None:
-    """Stop the threads; what waits for the log is moved into it."""
+    """Stop the threads; waiting rows are moved into the log."""
     answering: Answering = app.extensions["taxi"]
     answering.holder.close()
     answering.log.close()
 
 
 def quick_predict(app: Flask) -> Callable[[bytes], tuple[list[tuple[str, str]], bytes]]:
-    """Return what answers the JSON body of /predict as the app does, without Flask around it.
+    """Return a function from the JSON body of /predict to headers and body of the answer.
 
-    Flask's requests, responses and routing take longer than a ride. What this raises is to be
-    answered by the app, see `REFUSED`.
+    It answers as the app does, without Flask, whose request, response and routing take longer
+    than a ride. The app has to answer the errors that it raises, see `REFUSED`.
     """
     answering: Answering = app.extensions["taxi"]
     headers = [("Content-Type", JSON), *HEADERS.items()]
@@ -132,7 +133,7 @@ def quick_predict(app: Flask) -> Callable[[bytes], tuple[list[tuple[str, str]], 
 
 
 def _observe(app: Flask, instruments: Instruments) -> None:
-    """Count every answer, also those that refuse what the server could not take."""
+    """Count every answer, including refusals by the server (`REFUSED`)."""
 
     @app.before_request
     def refuse() -> None:
@@ -149,7 +150,7 @@ def _observe(app: Flask, instruments: Instruments) -> None:
 
 
 class _NoSession(SessionInterface):
-    """Flask's own would be opened for every request."""
+    """No sessions; Flask's own would be opened for every request."""
 
     def open_session(self, app: Flask, request: Any) -> None:
         return None
@@ -165,19 +166,16 @@ class _NoSession(SessionInterface):
 
 
 class _Service(Flask):
-    """Flask without what no request here needs: sessions, coroutines, paths by host.
-
-    Together they took a tenth of the time of a ride.
-    """
+    """Flask without sessions, coroutines and routing by host, a tenth of a ride's time."""
 
     session_interface = _NoSession()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the view as it is: none is a coroutine."""
+        """Return the view unchanged: none is a coroutine."""
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Return the paths as this request sees them, whatever host it names."""
+        """Return the request's routes, whatever host it names."""
         if request is None:
             return super().create_url_adapter(request)
         return MapAdapter(

@@ -1,7 +1,7 @@
-"""Optional API keys: with `API_KEYS` set, asking and feedback need one; so does looking inside.
+"""Optional API keys: with `API_KEYS` set, predictions, feedback and internal pages need one.
 
-Looking inside (`/model`, `/metrics`, `/monitor`) may also be open to this machine itself, see
-`MONITOR_ACCESS`. A proxy on this machine comes from the loopback too, whoever asked it.
+Internal pages (`/model`, `/metrics`, `/monitor`) may also be open to this machine itself, see
+`MONITOR_ACCESS`. Requests through a proxy on this machine come from the loopback, too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from serve.bodies.errors import ApiError
 from serve.settings import MONITOR_ACCESS
 
 LOCAL, KEY, OPEN = MONITOR_ACCESS
-# What proxies add to a request that they pass on; as WSGI names headers.
+# Headers that proxies add to requests, as WSGI names them.
 _OF_A_PROXY = re.compile(
     r"HTTP_(FORWARDED|VIA|X_FORWARDED_\w+|X_REAL_IP|X_CLIENT_IP|X_ORIGINAL_\w+|X_ENVOY_\w+|"
     r"X_AMZN_TRACE_ID|TRUE_CLIENT_IP|CF_CONNECTING_IP|FASTLY_CLIENT_IP)"
@@ -30,21 +30,21 @@ _LOCAL_HOST = re.compile(r"(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.IG
 
 
 def require_key(blueprint: Blueprint, keys: Sequence[str]) -> None:
-    """Refuse requests to a blueprint without a key: `X-API-Key`, a bearer token or a password.
+    """Require a key (`X-API-Key`, bearer token or Basic password) for a blueprint; else 401.
 
     Args:
-        blueprint: gets a check before each request, when there are keys.
-        keys: those that are let in; none lets in everybody.
+        blueprint: gets a check before each request.
+        keys: the valid keys; without any, no key is required.
     """
     if keys:
         blueprint.before_request(_check(keys))
 
 
 def guard_inside(blueprint: Blueprint, keys: Sequence[str], access: str) -> None:
-    """The same for what shows the inside; with LOCAL this machine needs no key, with OPEN nobody.
+    """Require a key for a blueprint of internal pages, unless `access` exempts the request.
 
     Args:
-        access: LOCAL, KEY or OPEN.
+        access: LOCAL exempts requests of this machine, OPEN all, KEY none.
     """
     if not keys or access == OPEN:
         return
@@ -57,11 +57,11 @@ def guard_inside(blueprint: Blueprint, keys: Sequence[str], access: str) -> None
 
 
 def comes_from_here(environ: Mapping[str, Any]) -> bool:
-    """True for a request of this machine's own, which no proxy passed on as far as it shows.
+    """Return whether a request comes from this machine and shows no sign of a proxy.
 
-    The peer is the loopback, the request names it as its host, and nothing in it is a proxy's.
-    nginx, which may add nothing, asks in HTTP/1.0 by default. A proxy that hides itself well is
-    not seen: behind one, only `MONITOR_ACCESS=key` is safe.
+    The peer is the loopback, the Host header names it, and there is no header of a proxy. nginx,
+    which may add none, speaks HTTP/1.0 by default. A proxy that leaves no sign is not detected:
+    behind one, only `MONITOR_ACCESS=key` is safe.
     """
     return (
         _is_loopback(environ.get("REMOTE_ADDR") or "")
@@ -85,10 +85,10 @@ def _check(keys: Sequence[str]) -> Callable[[], None]:
 
     def check_key() -> None:
         digest = hashlib.sha256(_given(request.headers)).digest()
-        # Digests have one length, and all are compared: the time tells nothing about a key.
+        # Digests of equal length, all compared: the time taken reveals nothing about a key.
         matches = [hmac.compare_digest(digest, known) for known in digests]
         if not any(matches):
-            # A browser that opens a page asks for a password then; a script is only told.
+            # A browser then asks for a password; other clients get a plain 401.
             shown = "text/html" in request.headers.get("Accept", "")
             scheme = 'Basic realm="taxi-duration", charset="UTF-8"' if shown else "Bearer"
             message = "give a key as X-API-Key, as Authorization: Bearer, or as Basic's password"
@@ -98,7 +98,7 @@ def _check(keys: Sequence[str]) -> Callable[[], None]:
 
 
 def _given(headers: Headers) -> bytes:
-    """The key that came, as UTF-8; WSGI hands bytes over as Latin-1."""
+    """Return the key of a request, as bytes; WSGI decodes headers as Latin-1."""
     if key := headers.get("X-API-Key"):
         return key.encode("latin-1", "backslashreplace")
     scheme, _, token = headers.get("Authorization", "").partition(" ")

@@ -13,11 +13,11 @@ from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle
 
 
 def bake(model: str, context: Path, target: Path) -> str:
-    """Copy the chosen bundle, digest checked, and return what was done.
+    """Check the chosen bundle, copy it, and return a sentence on what was done.
 
     Args:
         model: `champion` (of deployment.json, when there is one), `NAME:VERSION` or `none`.
-        context: holds models/ and deployment/, or not.
+        context: build context; may hold models/ and deployment/.
         target: the image's folder of models.
     Raises:
         TaxiError: the model does not exist or is damaged.

@@ -1,20 +1,20 @@
-"""Headers of every answer: what a browser may do with it, errors and static files included.
+"""Security headers of every answer, errors and static files included.
 
-TLS and its Strict-Transport-Security are the proxy's, which alone knows whether there is any.
+TLS and Strict-Transport-Security are left to the proxy.
 """
 
 from __future__ import annotations
 
 from flask import Flask, Response
 
-# An answer of the API is no page: nothing in it may run, load or be framed.
+# API answers are no pages: they may not run, load or be framed.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",  # what browsers knew before frame-ancestors
+    "X-Frame-Options": "DENY",  # for browsers without frame-ancestors
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",  # answers, cards and ids of rides stay out of shared caches
+    "Cache-Control": "no-store",  # keeps answers, cards and ids out of shared caches
 }
 # Our pages load our own scripts, styles and pictures, and ask our own API.
 PAGE_HEADERS = {
@@ -23,8 +23,8 @@ PAGE_HEADERS = {
     "frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-# An executed notebook brings its own styles and pictures; its scripts, which would ask other
-# hosts, do not run here.
+# An executed notebook has its own styles and pictures; its scripts, which would load from other
+# hosts, do not run.
 REPORT_HEADERS = {
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
     "img-src data:; font-src data:; frame-ancestors 'none'",
@@ -32,7 +32,7 @@ REPORT_HEADERS = {
 
 
 def add_headers(app: Flask) -> None:
-    """Give every answer of the app the headers that it does not bring itself."""
+    """Add the headers to every answer that does not set them itself."""
 
     @app.after_request
     def add(response: Response) -> Response:

@@ -1,7 +1,7 @@
-"""The service's own settings, from the environment; each default stands here with its reason.
+"""The service's own settings, from the environment; each default with its reason.
 
-Where things lie (models, deployment, log) is read in `taxi_duration/environment.py`, since
-the loop must look in the same places.
+Places (models, deployment, log) are read in `taxi_duration/environment.py`, which the loop uses
+too.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import os
 
 from taxi_duration.environment import choice, is_on, positive
 
-HOST = "127.0.0.1"  # nobody else is let in unasked; the Dockerfile says 0.0.0.0
+HOST = "127.0.0.1"  # no access from other hosts by default; the Dockerfile sets 0.0.0.0
 PORT = 9696  # as in the public course
 WORKERS = 2  # as many as a small machine has cores
-# For what takes longer than a few rides. More only contend for the interpreter's lock.
+# For requests longer than a few rides. More threads only contend for the interpreter's lock.
 THREADS = 2
-# With keys, who may see /model, /metrics and /monitor without one: this machine alone.
+# With keys, who may see /model, /metrics and /monitor without one; by default this machine.
 MONITOR_ACCESS = ("local", "key", "open")
 MAX_BODY_MB = 16  # MAX_RIDES rides as JSON, about 130 bytes each, and room
-# Far above what a browser or a program opens. Behind a proxy all clients have its address, and
-# it opens as many as requests are under way.
+# Far more than a browser or program opens. All clients of a proxy have its address, and it opens
+# one connection per concurrent request.
 CLIENT_CONNECTIONS = 1000
 BODY_SECONDS = 20  # MAX_BODY_MB over a line of 7 Mbit/s
 MAX_RIDES = 100_000  # more than a month of green trips
-MAX_EXPLAINED = 10_000  # reasons cost a ride four or five times what its answer does
-MAX_FEEDBACK = 20_000  # each is looked up in the log, and judged
+MAX_EXPLAINED = 10_000  # reasons take four or five times as long as the answer
+MAX_FEEDBACK = 20_000  # each is looked up in the log and judged
 
 
 def host() -> str:
@@ -43,30 +43,30 @@ def workers() -> int:
 
 
 def threads() -> int:
-    """`THREADS`: threads of each worker for long arrays, pages and feedback."""
+    """`THREADS`: threads per worker for long arrays, pages and feedback."""
     return positive("THREADS", THREADS)
 
 
 def access_log() -> bool:
-    """`ACCESS_LOG`: `1` writes a line for every request to stdout; off: it costs time."""
+    """`ACCESS_LOG`: `1` writes a line for every request to stdout; off, since it takes time."""
     return is_on("ACCESS_LOG")
 
 
 def wait_for_model() -> bool:
     """`WAIT_FOR_MODEL`: `1` starts the service with nothing deployed, to wait for a model.
 
-    Off: a person who starts it by hand is told at once what is missing.
+    Off by default: started by hand, it then reports at once what is missing.
     """
     return is_on("WAIT_FOR_MODEL")
 
 
 def api_keys() -> tuple[str, ...]:
-    """`API_KEYS`: keys that may ask and give feedback, separated by commas; none: everybody."""
+    """`API_KEYS`: the valid keys, separated by commas; empty: no key is needed."""
     return tuple(key.strip() for key in os.environ.get("API_KEYS", "").split(",") if key.strip())
 
 
 def monitor_access() -> str:
-    """`MONITOR_ACCESS`: who may look inside a service with keys: `local`, `key` or `open`."""
+    """`MONITOR_ACCESS`: who sees the internal pages, if keys are set: `local`, `key` or `open`."""
     return choice("MONITOR_ACCESS", MONITOR_ACCESS)
 
 
@@ -76,7 +76,7 @@ def max_body_bytes() -> int:
 
 
 def client_connections() -> int:
-    """`CLIENT_CONNECTIONS`: connections that a worker keeps of one address."""
+    """`CLIENT_CONNECTIONS`: connections of one address per worker."""
     return positive("CLIENT_CONNECTIONS", CLIENT_CONNECTIONS)
 
 
@@ -101,10 +101,10 @@ def max_feedback() -> int:
 
 
 def metrics_dir() -> str | None:
-    """`PROMETHEUS_MULTIPROC_DIR`: where workers share their metrics; made when not given."""
+    """`PROMETHEUS_MULTIPROC_DIR`: folder in which workers share metrics; made when not given."""
     return os.environ.get("PROMETHEUS_MULTIPROC_DIR") or None
 
 
 def share_metrics_in(folder: str) -> None:
-    """Tell prometheus-client, which reads it when it is imported, where workers share."""
+    """Set the folder of shared metrics; prometheus-client reads it when it is imported."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder

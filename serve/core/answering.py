@@ -1,4 +1,4 @@
-"""From checked rides to answers: which arm, which model, what is logged and counted."""
+"""Answers validated rides: chooses the arm, predicts, logs and counts."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from taxi_duration.model.explain import explain as explain_answers
 
 logger = logging.getLogger(__name__)
 
-ERROR_LETTERS = 300  # kept of a failing model's error: enough to know it again
+ERROR_CHARACTERS = 300  # logged of a failing model's error: enough to recognise it
 NONE: Sequence[FailureRow] = ()
-# From as many on, the other version of a test answers on a thread of its own: for fewer, to start
-# one and to wait for the interpreter's lock takes longer than it spares.
+# From so many rides on, the shadow version answers on a thread of its own; for fewer, starting one
+# and waiting for the interpreter's lock takes longer than it saves.
 APART_RIDES = 1_000
 
 
@@ -47,12 +47,12 @@ class Answering:
     """Answers rides with the models in service.
 
     Args:
-        holder: knows them.
-        log: gets every answer before it is given.
-        instruments: count.
+        holder: has the models in service.
+        log: every answer is written to it before it is given.
+        instruments: the metrics.
         limits: of one request.
-        deadline: to ask the log's store with, which riders never wait for. Checks (`checking`)
-            and pages (`reading`) have one each of their own: none is refused for another's sake.
+        deadline: for calls to the log's store by feedback. Health checks (`checking`) and pages
+            (`reading`) have one each, so that an overdue call blocks only its own kind.
     """
 
     def __init__(
@@ -72,21 +72,21 @@ class Answering:
         self.log_problem: str | None = None
 
     def check_log(self) -> None:
-        """Say whether rows are kept and get into the log.
+        """Check that rows can be written and reach the log.
 
         Raises:
-            LogError: they do not, or nobody knows.
+            LogError: they cannot, or it is not known.
         """
-        if self.log.is_watched:  # known already: nothing is waited for
+        if self.log.is_watched:  # the background thread knows: no waiting
             self.log.check_writable()
         else:
             self.checking.call(self.log.check_writable)
 
     def serving(self) -> Serving:
-        """Return who answers.
+        """Return the models in service.
 
         Raises:
-            ApiError: nobody yet; says how to get there.
+            ApiError: 503, there are none; says how to deploy one.
         """
         serving = self.holder.serving
         if serving is None:
@@ -94,12 +94,14 @@ class Answering:
         return serving
 
     def one(self, ride: Ride, pickup_at: datetime, explain: bool = False) -> RideAnswer:
-        """Answer one ride; the answer is in the log when this returns.
+        """Answer one ride; the answer is logged when this returns.
 
         Args:
-            ride: checked.
+            ride: validated.
             pickup_at: New York local time.
             explain: with reasons.
+        Raises:
+            ApiError: 503, no model is in service.
         """
         started = time.perf_counter()
         serving = self.serving()
@@ -125,11 +127,13 @@ class Answering:
         return answered
 
     def many(self, rides: ManyRides, explain: bool = False) -> list[RideAnswer]:
-        """Answer many rides at once, in their order; all are in the log when this returns.
+        """Answer n rides, in their order; all are logged when this returns.
 
         Args:
-            rides: checked.
+            rides: validated.
             explain: with reasons.
+        Raises:
+            ApiError: too many rides, or no model is in service.
         """
         check_count(len(rides), self.limits.rides)
         if explain:
@@ -177,7 +181,7 @@ class Answering:
     ) -> _Part:
         shadow = None
         if serving.shadow and len(rides) >= APART_RIDES:
-            # Trees are walked without the interpreter's lock.
+            # The trees run without the interpreter's lock.
             shadow = begin("shadow", _other(serving, loaded).model.answer, rides.columns)
         started, failures = time.perf_counter(), NONE
         try:
@@ -193,10 +197,10 @@ class Answering:
     def _stand_in(
         self, serving: Serving, failed: LoadedModel, ids: list[str], error: Exception
     ) -> Sequence[FailureRow]:
-        """Count and return the failures of the challenger: the champion answers its rides.
+        """Count and return failures of the challenger, whose rides the champion will answer.
 
         Raises:
-            Exception: the error, where there is nobody to stand in.
+            Exception: the error, when the champion itself failed.
         """
         failures = _failures(failed, ids, failed.arm, error)
         if failed is serving.champion:
@@ -209,7 +213,7 @@ class Answering:
     ) -> Beside:
         try:
             answer = other.predictor.answer(*question)
-        except Exception as error:  # nobody waits for a shadow; it must not cost an answer
+        except Exception as error:  # a failing shadow must not cost the rider's answer
             logger.exception("the %s %s failed in the shadow", other.arm, other.version)
             return Beside((), _failures(other, [prediction_id], "shadow", error))
         other.metrics.shadow.inc()
@@ -234,7 +238,7 @@ class Answering:
     # --- the log ------------------------------------------------------------------------
 
     def _keep(self, row: PredictionRow, beside: Beside) -> bool:
-        """Log; False when it cannot be done: the rider gets the answer all the same."""
+        """Log an answer; False when that fails: the rider gets the answer all the same."""
         try:
             self.log.add((row,), *beside)
         except LogError as error:
@@ -261,7 +265,7 @@ class Answering:
 
 
 class Limits(NamedTuple):
-    """Most elements of one request: rides, rides with reasons, true durations."""
+    """Largest numbers in one request: rides, rides with reasons, true durations."""
 
     rides: int
     explained: int
@@ -269,7 +273,7 @@ class Limits(NamedTuple):
 
 
 class Beside(NamedTuple):
-    """What is logged beside the answers that riders got, while a test runs."""
+    """What is logged beside the riders' answers during a test."""
 
     shadow: Sequence[ShadowRow]
     failures: Sequence[FailureRow]
@@ -285,9 +289,9 @@ class BesideMany(NamedTuple):
 class _Part(NamedTuple):
     """The rides of one request that one model answered, and how long that took.
 
-    `lists` are the answers as plain numbers; `positions` are theirs in the request, None when
-    they are all of it; `failures` are the challenger's, where the champion stood in; `shadow` is
-    the other version's answers, where they were begun.
+    `lists` are the answers as lists of plain numbers; `positions` the rides' indices in the
+    request, None for all; `failures` the challenger's, when the champion answered instead;
+    `shadow` the other version's answers, if they are computed on another thread.
     """
 
     loaded: LoadedModel
@@ -302,15 +306,15 @@ class _Part(NamedTuple):
 
 
 def new_ids(n: int) -> list[str]:
-    """Return n new prediction ids: 12 hex digits of the time, so that they sort, 20 of chance."""
+    """Return n new prediction ids: 12 hex digits of the time, so that they sort, and 20 random."""
     now = f"{time.time_ns() // 1_000_000:012x}"
-    # Of the kernel: who could guess ids could tell the durations of other people's rides.
+    # From the kernel: with guessed ids one could give feedback on other people's rides.
     chance = os.urandom(10 * n).hex()
     return [now + chance[i : i + 20] for i in range(0, 20 * n, 20)]
 
 
 def _arm(serving: Serving, ride_id: str | int | None, prediction_id: str) -> LoadedModel:
-    """Who answers a ride; the same ride id always meets the same arm of one test."""
+    """Return who answers a ride; within a test, a ride id always has the same arm."""
     challenger = serving.challenger
     if challenger is None or not serving.ab_share:
         return serving.champion
@@ -320,7 +324,7 @@ def _arm(serving: Serving, ride_id: str | int | None, prediction_id: str) -> Loa
 
 
 def _other(serving: Serving, loaded: LoadedModel) -> LoadedModel:
-    """The version of a test that does not answer the rider."""
+    """Return the version under test that does not answer the rider."""
     assert serving.challenger is not None
     return serving.challenger if loaded is serving.champion else serving.champion
 
@@ -330,7 +334,7 @@ def _failures(
 ) -> Sequence[FailureRow]:
     """Count the rides that a model could not answer, and return their rows."""
     failed.metrics.failures.inc(len(ids))
-    text = repr(error)[:ERROR_LETTERS]
+    text = repr(error)[:ERROR_CHARACTERS]
     return [FailureRow(i, failed.version, failed.sha256, asked_as, text) for i in ids]
 
 
@@ -379,7 +383,7 @@ def _answer(
 
 
 def _as_logged(part: _Part) -> PredictionColumns:
-    """The columns of a part for the log."""
+    """Return a part as columns for the log."""
     loaded, rides, ids = part.loaded, part.rides, part.ids
     columns, ride_ids = rides.columns, rides.ride_ids
     duration, p10, p50, p90, support, used_distance = part.lists
@@ -405,7 +409,7 @@ def _as_logged(part: _Part) -> PredictionColumns:
 
 
 def _as_answers(part: _Part, explain: bool) -> list[RideAnswer]:
-    """What the riders of a part get, if it is logged."""
+    """Return the riders' answers of a part, before it is known whether they are logged."""
     ids, version, arm = part.ids, part.loaded.version, part.loaded.arm
     ride_ids = part.rides.ride_ids or [None] * len(ids)
     reasons = _reasons(part) if explain else [UNSET] * len(ids)
@@ -428,13 +432,13 @@ def _as_answers(part: _Part, explain: bool) -> list[RideAnswer]:
 
 
 def _reasons(part: _Part) -> list[list[Reason]]:
-    """Why each rider of a part gets the answer that he gets."""
+    """Return the reasons of each answer of a part."""
     found = explain_answers(part.loaded.model, part.rides.columns, part.answers.duration)
     return [[Reason(*one) for one in of_ride] for of_ride in found]
 
 
 def _lists(answers: Answers) -> list[list[Any]]:
-    """Columns of plain Python numbers, in the order of `Answer`."""
+    """Return columns of Python numbers, in the order of `Answer`."""
     return [getattr(answers, name).tolist() for name in Answer._fields]
 
 

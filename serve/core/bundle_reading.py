@@ -1,4 +1,4 @@
-"""What the service reads of a deployment: the file that names bundles, and the bundles, warmed."""
+"""Reads deployment.json and the bundles that it names, and warms the models up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Signature = tuple[int, ...] | None
 
 
 class Loaded(NamedTuple):
-    """A bundle that answers."""
+    """A loaded bundle whose model was tried."""
 
     model: DurationModel
     card: dict[str, Any]
@@ -31,10 +31,10 @@ class Loaded(NamedTuple):
 
 
 def read_deployed() -> tuple[Deployment | None, Path | None]:
-    """Return what is deployed, and the folder of its bundle when that lies at another place.
+    """Return the deployment, and the folder of a bundle that lies outside the usual place.
 
     Raises:
-        DeploymentError, BundleError, NotFoundError: it cannot be told.
+        DeploymentError, BundleError, NotFoundError: it cannot be read, or is not unique.
     """
     deployment = read_deployment()
     if deployment is not None:
@@ -48,17 +48,18 @@ def read_deployed() -> tuple[Deployment | None, Path | None]:
 
 
 def load_warm(version: Version, folder: Path) -> Loaded:
-    """Load a bundle and ask it a few rides.
+    """Load a bundle and let its model answer a few rides.
 
     Raises:
-        BundleError: says what is wrong with it, whatever that is.
+        BundleError: the bundle or its answers are not valid.
+        OSError: it cannot be read.
     """
     expected = version.ref if version.name else None
     try:
         model, card = load_bundle(folder, environment.signing_key(), expected)
     except (BundleError, OSError):
         raise
-    except Exception as error:  # what a check did not foresee must not end who reads
+    except Exception as error:  # an unforeseen error must not end the watching thread
         raise BundleError(f"it cannot be loaded: {error!r}") from error
     if card["model_sha256"] != version.sha256:
         raise BundleError(
@@ -68,10 +69,10 @@ def load_warm(version: Version, folder: Path) -> Loaded:
 
 
 def warm(model: DurationModel, card: dict[str, Any]) -> Loaded:
-    """Ask a few rides both ways, so that the first rider does not wait for caches.
+    """Let the model answer a few rides, single and as arrays, which fills its caches.
 
     Raises:
-        BundleError: it fails, or an answer is not a number: it must not get into service.
+        BundleError: it fails, or an answer is not finite: it must not serve.
     """
     at = datetime(2021, 2, 15, 8, 30)
     try:
@@ -94,7 +95,7 @@ def warm(model: DurationModel, card: dict[str, Any]) -> Loaded:
 
 
 def version_of(card: dict[str, Any]) -> Version:
-    """What a card says; a model that was never registered has no name and no number."""
+    """Return the version of a card; defaults for a model that was never registered."""
     return Version(
         card.get("name", "model"),
         card.get("version", 0),
@@ -104,12 +105,12 @@ def version_of(card: dict[str, Any]) -> Version:
 
 
 def deployment_signature() -> Signature:
-    """What changes when deployment.json does; None when there is none."""
+    """Return what changes when deployment.json does (times, inode, size); None without one."""
     return _signature(environment.deployment_dir() / DEPLOYMENT_FILE)
 
 
 def bundle_signatures(folders: Iterable[Path]) -> list[Signature]:
-    """What changes when a bundle's files do."""
+    """Return what changes when files of the bundles do, one entry per file."""
     return [_signature(folder / name) for folder in folders for name in (CARD_FILE, MODEL_FILE)]
 
 
@@ -122,13 +123,12 @@ def _signature(path: Path) -> Signature:
 
 
 def _only_bundle() -> Path | None:
-    """The folder of the one bundle in the models' folder; None when there is none.
+    """Return the folder of the only bundle in the models' folder; None when there is none.
 
-    So an image with a model baked in, or a single bundle mounted, serves it without a
-    deployment.json: there is nothing to choose.
+    So an image with a baked-in model, or one mounted bundle, needs no deployment.json.
 
     Raises:
-        NotFoundError: there are several and nothing says which.
+        NotFoundError: there are several bundles.
     """
     root = environment.models_dir()
     cards = [*root.glob(CARD_FILE), *root.glob(f"*/*/{CARD_FILE}")]

@@ -1,4 +1,4 @@
-"""A deadline for calls to the log's store, which may hang: not at the riders' cost."""
+"""A time limit for calls to the log's store, which may hang."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ T = TypeVar("T")
 
 
 class Deadline:
-    """Waits for a call so long and no longer: a worker's threads are few, and riders wait too.
+    """Waits for a call for a limited time, so that it does not hold a worker's thread for ever.
 
-    While a call is overdue, others are refused at once. It is left to itself, and asked again
-    when it has ended.
+    An overdue call goes on in its thread; until it ends, further calls are refused at once.
 
     Args:
         seconds: to wait for one call.
@@ -27,14 +26,14 @@ class Deadline:
         self._overdue: Future[Any] | None = None
 
     def another(self) -> Deadline:
-        """Return one that waits as long, for calls that those of this one must not hold up."""
+        """Return an independent deadline of the same length."""
         return Deadline(self._seconds)
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Return what the function returns, and raise what it raises.
+        """Call a function; return or raise what it does.
 
         Raises:
-            LogError: it did neither in time.
+            LogError: it did not end in time, or an earlier call has not ended yet.
         """
         overdue = self._overdue
         if overdue is not None and not overdue.done():
@@ -43,7 +42,7 @@ class Deadline:
         try:
             return future.result(self._seconds)
         except TimeoutError:
-            if future.done():  # it was the function's own
+            if future.done():  # raised by the function itself
                 raise
             self._overdue = future
             raise LogError(
@@ -52,9 +51,9 @@ class Deadline:
 
 
 def begin(name: str, function: Callable[..., T], *arguments: Any) -> Future[T]:
-    """Call a function on a thread of this name; the future will hold what becomes of it."""
+    """Call a function on a new thread with this name; return the future of its result."""
     future: Future[T] = Future()
-    # A daemon: the worker can end whatever becomes of the call.
+    # A daemon: a hanging call does not keep the worker from ending.
     threading.Thread(
         target=_run_into, args=(future, function, arguments), daemon=True, name=name
     ).start()
@@ -62,8 +61,8 @@ def begin(name: str, function: Callable[..., T], *arguments: Any) -> Future[T]:
 
 
 def _run_into(future: Future[T], function: Callable[..., T], arguments: tuple[Any, ...]) -> None:
-    """Call the function; the future holds what it returns or raises."""
+    """Call the function and put its result or exception into the future."""
     try:
         future.set_result(function(*arguments))
-    except BaseException as error:  # whatever it is, it belongs to who asked
+    except BaseException as error:  # any exception is the caller's
         future.set_exception(error)

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus: one registry per app, whole service across workers."""
+"""The service's metrics for Prometheus: one registry per app, summed over workers."""
 
 from __future__ import annotations
 
@@ -40,23 +40,28 @@ class ArmMetrics:
     covered: Counter
 
     def predicted(self, minutes: float, seconds: float) -> None:
-        """Count one answered ride and what it took."""
+        """Count one answered ride: its duration (minutes) and latency (seconds)."""
         self.predictions.inc()
         self.minutes.observe(minutes)
         self.latency.observe(seconds)
 
     def predicted_many(self, minutes: np.ndarray, seconds: float) -> None:
-        """Count the rides of one request; latency is of the request."""
+        """Count the n rides of one request.
+
+        Args:
+            minutes: durations answered, shape (n,).
+            seconds: latency of the request.
+        """
         self.predictions.inc(len(minutes))
         _observe_many(self.minutes, minutes)
         self.latency.observe(seconds)
 
     def measured(self, verdict: str, answered: dict[str, Any]) -> None:
-        """Count the feedback on an answer (a row of the log) by what it is.
+        """Count the feedback on an answer.
 
         Args:
-            verdict: a code of `domain.truths`; only a scored one has an error.
-            answered: with its `true_duration`.
+            verdict: its code of `domain.truths`; only scored ones enter the error.
+            answered: a row of the log with `true_duration`, minutes.
         """
         self.feedback.inc()
         if verdict in OUTSIDE:
@@ -71,8 +76,8 @@ class ArmMetrics:
 class Instruments:
     """All metrics of the service.
 
-    With `PROMETHEUS_MULTIPROC_DIR` set before prometheus_client was imported, counts are
-    kept in files that all workers share; without, in this process.
+    With `PROMETHEUS_MULTIPROC_DIR` set before prometheus_client is imported, values are kept in
+    files shared by all workers; without, in this process.
     """
 
     def __init__(self) -> None:
@@ -150,15 +155,15 @@ class Instruments:
         child.inc()
 
     def render(self, states: Callable[[], Iterable[GaugeMetricFamily]]) -> bytes:
-        """Return the text of all metrics.
+        """Return all metrics as text in Prometheus' format.
 
         Args:
-            states: gauges that are read at this moment.
+            states: yields the gauges that are read now.
         """
         registry = CollectorRegistry()
         registry.register(_Collected(states))
         folder = settings.metrics_dir()
-        # Where somebody deleted it, what this worker counted is all that can still be told.
+        # When somebody deleted the folder, this worker's own values are all that is left.
         if folder and any(Path(folder).glob("*.db")):
             MultiProcessCollector(registry)
             return generate_latest(registry)
@@ -166,7 +171,7 @@ class Instruments:
 
 
 class _Collected:
-    """A collector around a function."""
+    """Makes a function a collector."""
 
     def __init__(self, states: Callable[[], Iterable[GaugeMetricFamily]]) -> None:
         self._states = states
@@ -184,7 +189,7 @@ def model_gauges(models: Iterable[tuple[str, str, dict[str, Any]]]) -> Iterator[
     """Yield age and identity of the models in service.
 
     Args:
-        models: arm, `name:version` and card of each, as a bundle's are when it is loaded.
+        models: arm, `name:version` and card of each.
     """
     age = GaugeMetricFamily("taxi_model_age_seconds", "Since the model was made.", labels=ARM)
     info = GaugeMetricFamily(
@@ -199,9 +204,9 @@ def model_gauges(models: Iterable[tuple[str, str, dict[str, Any]]]) -> Iterator[
 
 
 def _observe_many(histogram: Histogram, values: np.ndarray) -> None:
-    """Observe n values for the price of one bucket each.
+    """Observe n values with one update per bucket.
 
-    prometheus-client has no public way to; a test holds it equal to `observe`.
+    prometheus-client has no public way; a test holds it equal to `observe`.
     """
     bounds = np.array(histogram._upper_bounds)
     counts = np.bincount(np.searchsorted(bounds, values, side="left"), minlength=len(bounds))

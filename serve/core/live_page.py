@@ -1,4 +1,4 @@
-"""What the live page shows beside /metrics: the log's figures, the last verdict, who decided what.
+"""The data of the live page: figures of the log, the last verdict, decisions and history.
 
 The verdict is that of `python pipeline.py monitor` or of the last turn of `auto`.
 """
@@ -28,8 +28,8 @@ T = TypeVar("T")
 
 WINDOW_DAYS = 7
 LINES = 20
-KEPT_SECONDS = 3.0  # however many pages are open, the log is asked once in so long
-KEPT_TIMES = 2  # times as long as it took: pages cost a large log a third of its time at most
+KEPT_SECONDS = 3.0  # the log is queried once in so long, however many pages are open
+KEPT_TIMES = 2  # times the query's own time: pages take a third of a large log's time at most
 NORMAL_95 = 1.96
 LEVELS_SAID = ", ".join(f"{number:g} {level}" for level, number in LEVEL_NUMBERS.items())
 
@@ -38,8 +38,8 @@ class LivePage:
     """The content of /monitor/data.
 
     Args:
-        answering: who serves, and the log.
-        now: unix seconds.
+        answering: has the models in service and the log.
+        now: returns unix seconds.
     """
 
     def __init__(self, answering: Answering, now: Callable[[], float] = time.time) -> None:
@@ -49,7 +49,7 @@ class LivePage:
         self._kept: tuple[float, dict[str, Any]] = (float("-inf"), {})
 
     def content(self) -> dict[str, Any]:
-        """Return what JSON can hold; what cannot be read is said in `trouble`."""
+        """Return the content as JSON types; `trouble` says what could not be read."""
         log = self._log()
         problems = [self._answering.holder.problem, log["trouble"]]
         decisions = _or_nothing(read_audit, problems) or []
@@ -102,7 +102,7 @@ class LivePage:
 
 
 def _or_nothing(read: Callable[[], T], problems: list[str | None]) -> T | None:
-    """Return what is read; None, and why, when its file cannot be."""
+    """Read a file; on an error return None and add the error to the problems."""
     try:
         return read()
     except (ContentError, OSError) as error:
@@ -111,10 +111,10 @@ def _or_nothing(read: Callable[[], T], problems: list[str | None]) -> T | None:
 
 
 def verdict_gauges() -> Iterator[GaugeMetricFamily]:
-    """Yield the verdict, what it rests on, the estimate and each drift; nothing without one."""
+    """Yield verdict, reasons, truths, estimate and drift; nothing without a verdict."""
     try:
         verdict = read_verdict()
-    except ContentError:  # the page says so
+    except ContentError:  # shown on the page
         return
     if verdict is None:
         return
@@ -139,7 +139,7 @@ def verdict_gauges() -> Iterator[GaugeMetricFamily]:
 
 
 def _estimate_gauges(verdict: Verdict) -> Iterator[GaugeMetricFamily]:
-    """Yield what is expected of rides whose truth is not known; NaN when nothing is."""
+    """Yield the errors estimated for rides without a true duration; NaN without an estimate."""
     for name, text in (
         ("rides", "Rides without a true duration, of which errors are estimated."),
         ("mae_minutes", "Mean absolute error that is expected of them."),
@@ -163,9 +163,9 @@ def _drift_gauges(verdict: Verdict) -> Iterator[GaugeMetricFamily]:
 
 
 def activity_gauges(answering: Answering) -> Iterator[GaugeMetricFamily]:
-    """Yield how long ago the log got a ride and a true duration; infinite when it never did.
+    """Yield the seconds since the last ride and the last true duration; infinite without one.
 
-    Nothing while the log cannot be read: `taxi_log_writable` says so.
+    Nothing while the log cannot be read, see `taxi_log_writable`.
     """
     try:
         times = answering.reading.call(answering.log.last_times)
@@ -184,10 +184,10 @@ def _facts(loaded: LoadedModel) -> dict[str, Any]:
 
 
 def _error_interval(row: dict[str, Any]) -> dict[str, float | None]:
-    """A 95 % interval of the mean error, as if rides were independent of each other.
+    """Return a 95 % interval of the mean error, as if rides were independent.
 
-    Rides of one day share its traffic, so it is too narrow over few days; the verdict's
-    intervals, drawn over days, are not.
+    Rides of a day share its traffic, so over few days it is too narrow; the verdict's intervals
+    resample days.
     """
     n, mean, square = row["scored"], row["mean_error"], row["mean_square"]
     if n < 2 or mean is None or square is None:
@@ -197,12 +197,12 @@ def _error_interval(row: dict[str, Any]) -> dict[str, float | None]:
 
 
 def _quarantined(row: dict[str, Any]) -> dict[str, Any]:
-    """How many true durations of each reason cannot be their ride's; those that there are."""
+    """Return the numbers of quarantined true durations by reason, without zeros."""
     return {"quarantined": {code: row[code] for code in QUARANTINED if row[code]}}
 
 
 def _newest_test(decisions: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """What the last look at a challenger's feedback said, with the bound that it must cross."""
+    """Return the last result of the test of a challenger, with its bound; None without one."""
     for line in reversed(decisions):
         numbers = line.get("numbers")
         test = numbers.get("test") if isinstance(numbers, dict) else None
@@ -212,7 +212,7 @@ def _newest_test(decisions: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _report_time() -> str | None:
-    """When that report was made, ISO; None when there is none."""
+    """Return when the monitor's report was made, ISO; None without one."""
     try:
         made = page_path().stat().st_mtime
     except OSError:
@@ -221,6 +221,6 @@ def _report_time() -> str | None:
 
 
 def _mlflow_address() -> str | None:
-    """Where MLflow's pages are, when runs are tracked on a server."""
+    """Return the address of MLflow's pages; None when runs are not tracked on a server."""
     address = environment.tracking_server() or ""
     return address.rstrip("/") if address.startswith(("http://", "https://")) else None

@@ -1,4 +1,4 @@
-"""The folder in which the workers' metrics meet, and those that killed services left behind."""
+"""The folder of the metrics shared by workers; removes those left by killed services."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pathlib import Path
 PREFIX = "taxi-metrics-"
 LOCK_FILE = ".lock"
 
-_locks: dict[str, int] = {}  # open as long as this process lives: closing one gives its lock up
+_locks: dict[str, int] = {}  # kept open: closing one releases its lock
 
 
 def make_folder(parent: str | None) -> str:
     """Make a folder for this service's metrics; remove those whose service was killed.
 
-    A lock that the kernel lets go of with the last process of a service tells which these are.
+    Each is locked until the last process of its service ends.
 
     Args:
-        parent: where; the system's folder for temporary files when None.
+        parent: its place; the system's folder for temporary files when None.
     Raises:
         OSError: it cannot be made.
     """
     parent = parent or tempfile.gettempdir()
     _remove_left(Path(parent))
-    # Under its own name only once it is locked: others must never find it without.
+    # It gets its name once it is locked: without a lock others would remove it.
     hidden = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
     lock = os.open(hidden / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -44,7 +44,7 @@ def remove_folder(folder: str) -> None:
 
 def _remove_left(parent: Path) -> None:
     for folder in parent.glob(f"{PREFIX}*"):
-        # Another user's, one that still serves, or one that somebody else just removed.
+        # Another user's, in use, or just removed by another service.
         with suppress(OSError):
             lock = os.open(folder / LOCK_FILE, os.O_RDWR)
             try:

@@ -1,4 +1,4 @@
-"""Reading files of which nobody knows whether they end, without waiting for ever."""
+"""A time limit for reading files, which may hang (a pipe, a stalled network disk)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ from taxi_duration.errors import BundleError
 T = TypeVar("T")
 
 READ_SECONDS = 10.0  # for one bundle; usually a tenth of a second
-GIVE_WAY_SECONDS = 1.0  # when something newer is deployed: it is to serve within two
-SLICE_SECONDS = 0.1  # between looks at whether to wait on
-MOST_HANGING = 4  # threads that wait for a disk; each has what it read in memory
+GIVE_WAY_SECONDS = 1.0  # when something newer is deployed, which must serve within two seconds
+SLICE_SECONDS = 0.1  # between checks whether to go on waiting
+MOST_HANGING = 4  # threads that wait for a disk; each holds in memory what it has read
 
 
 class OvertakenError(Exception):
-    """Something newer is deployed, or the service stops: what was asked matters no more."""
+    """The result is no longer needed: something newer is deployed, or the service stops."""
 
 
 class Patience:
-    """Calls what reads files in threads of their own, which are given up when they do not end.
+    """Runs reading functions in threads and stops waiting for those that do not end.
 
-    A thread that hangs cannot be ended. It is left to itself, and what it does is not begun
-    again meanwhile.
+    A hanging thread cannot be ended; it goes on, and its file is not read again meanwhile.
 
     Args:
-        is_overtaken: whether something newer is to be read.
-        stopped: set when nothing is to be waited for any more.
+        is_overtaken: returns whether something newer is deployed.
+        stopped: set when the service stops.
     """
 
     def __init__(self, is_overtaken: Callable[[], bool], stopped: threading.Event) -> None:
@@ -39,13 +38,13 @@ class Patience:
         self._hanging: dict[Hashable, Future[Any]] = {}
 
     def call(self, key: Hashable, function: Callable[..., T], *arguments: Any) -> T:
-        """Return what a function returns, and raise what it raises.
+        """Call a function; return or raise what it does.
 
         Args:
-            key: what it reads.
+            key: identifies what it reads.
         Raises:
-            BundleError: it did neither in time, or has not yet since it was last called.
-            OvertakenError: it did neither before there was something newer to do.
+            BundleError: it did not end in time, or its last call has not ended yet.
+            OvertakenError: it had not ended when something newer was deployed.
         """
         self._hanging = {key: one for key, one in self._hanging.items() if not one.done()}
         if key in self._hanging:

@@ -1,4 +1,4 @@
-"""The models in service: loaded beside the old ones, warmed, then swapped in one step."""
+"""The models in service: new ones are loaded beside the old, warmed up, then swapped atomically."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from taxi_duration.model.ride_predictor import RidePredictor
 logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.5
-# What was refused is tried again as soon as one of its files changes. A disk that failed shows
-# no change: it is tried after so long, then after twice as long, up to the most.
+# A refused deployment is tried again as soon as one of its files changes. A disk error shows no
+# change: it is tried again after so long, then after twice as long, up to the maximum.
 RETRY_SECONDS = 5.0
 MOST_RETRY_SECONDS = 60.0
-SILENT_SECONDS = 5.0  # without a look at the deployment: the watcher looks ten times in so long
-STOP_SECONDS = 1.0  # to wait for the watcher, which a disk may hold
+SILENT_SECONDS = 5.0  # since the last look: the watcher looks ten times in so long
+STOP_SECONDS = 1.0  # to wait for the watcher, which a disk may block
 
 HOW_TO_DEPLOY = (
     "no model is deployed yet: `make run` (or `python pipeline.py`) trains, registers and "
@@ -60,7 +60,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Serving:
-    """Who answers; never changed, only replaced as a whole."""
+    """The models in service and their shares; immutable, replaced as a whole."""
 
     champion: LoadedModel
     challenger: LoadedModel | None = None
@@ -70,12 +70,11 @@ class Serving:
 
 
 class ModelHolder:
-    """Keeps what is served equal to what is deployed.
+    """Holds the models in service and follows the deployment.
 
     Args:
         instruments: counts reloads and refusals.
-        model: a model and its card to serve whatever is deployed; None to follow
-            deployment.json.
+        model: a fixed model and its card; None to follow deployment.json.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class ModelHolder:
         self._instruments = instruments
         self._fixed = model is not None
         self._seen: Signature = None
-        self._named: list[Path] = []  # folders of the bundles that were looked at
+        self._named: list[Path] = []  # folders of the bundles that were read
         self._bundles_seen: list[Signature] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -99,17 +98,17 @@ class ModelHolder:
 
     @property
     def problem(self) -> str | None:
-        """Why what is deployed is not served, or that nobody can tell; None when it is."""
+        """Why the deployment is not served, or that it cannot be read; None when it is served."""
         silent = time.monotonic() - self._looked_at
         if self._thread is not None and silent > SILENT_SECONDS:
             return f"{DEPLOYMENT_FILE} could not be looked at for {silent:.0f} s"
         return self._problem
 
     def start(self) -> None:
-        """Look again now (a forked worker has its parent's model) and then twice a second."""
+        """Look now, since a forked worker has its parent's models, and then twice a second."""
         if self._fixed or self._thread is not None:
             return
-        self._patience = Patience(self._is_overtaken, self._stop)  # threads are not inherited
+        self._patience = Patience(self._is_overtaken, self._stop)  # a fork has no threads
         self.refresh()
         self._looked_at = time.monotonic()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watch")
@@ -123,7 +122,7 @@ class ModelHolder:
             self._thread = None
 
     def refresh(self) -> None:
-        """Serve what is deployed now; what cannot be served is refused and the old serves on."""
+        """Serve what is deployed now; if it cannot be served, the old models go on."""
         while not self._stop.is_set():
             seen = deployment_signature()
             if self._seen == seen and self._problem is None and self.serving is not None:
@@ -138,10 +137,10 @@ class ModelHolder:
     # --- one deployment -----------------------------------------------------------------
 
     def _take(self) -> None:
-        """Look at what is deployed, once.
+        """Read and serve the deployment, once.
 
         Raises:
-            OvertakenError: before that was done there was something newer.
+            OvertakenError: something newer was deployed meanwhile.
         """
         problems: list[str] = []
         self._named, self._bundles_seen = [], []
@@ -167,7 +166,7 @@ class ModelHolder:
     def _champion(
         self, deployment: Deployment, folder: Path | None, problems: list[str]
     ) -> LoadedModel | None:
-        """The deployed champion. With nothing in service yet, the one before it will do."""
+        """Load the deployed champion; at the first start an earlier one if it is refused."""
         candidates = [deployment.champion]
         if self.serving is None:
             candidates += reversed(deployment.earlier)
@@ -189,19 +188,19 @@ class ModelHolder:
             return None
 
     def _load(self, version: Version, arm: str, folder: Path | None = None) -> LoadedModel:
-        """Load and warm a bundle, or take it from what is in service.
+        """Load and warm a bundle, unless it is in service.
 
         Args:
-            folder: of a bundle that lies somewhere else than versions do.
+            folder: of a bundle outside the usual place.
         Raises:
-            BundleError: says what is wrong with it.
+            BundleError: the bundle is not valid.
         """
         for one in _models(self.serving):
             if (one.sha256, one.version) == (version.sha256, version.ref):
                 return self._in_arm(Loaded(one.model, one.card, one.predictor), arm)
         folder = folder or version.folder
         self._named.append(folder)
-        # Before it is read: what changes meanwhile is a change.
+        # Before it is read, so that changes during reading are noticed.
         self._bundles_seen += self._patience.call((folder, "times"), bundle_signatures, [folder])
         return self._in_arm(self._patience.call(folder, load_warm, version, folder), arm)
 
@@ -225,7 +224,7 @@ class ModelHolder:
 
     def _refuse(self, problem: str) -> None:
         is_new, self._problem = problem != self._problem, problem
-        if is_new:  # logged once, not at every look
+        if is_new:  # logged once, not at each look
             self._instruments.reload_failures.inc()
             logger.error("%s; %s", problem, "what serves goes on" if self.serving else "no model")
             self._note(note_refusal, problem)
@@ -249,7 +248,7 @@ class ModelHolder:
                 tried = time.monotonic()
 
     def _look(self) -> None:
-        """Refresh, and outlive whatever goes wrong: a dead watcher would never swap again."""
+        """Refresh, whatever goes wrong: a dead watcher would never swap again."""
         try:
             self.refresh()
         except Exception as error:
@@ -262,7 +261,7 @@ class ModelHolder:
         return changed
 
     def _has_changed(self) -> bool:
-        """True when a file of a bundle that was refused is another one than when it was read."""
+        """Return whether a file of a refused bundle has changed since it was read."""
         if self._problem is None:
             return False
         try:

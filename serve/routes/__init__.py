@@ -1,1 +1,1 @@
-"""One file an endpoint."""
+"""One file per endpoint."""

@@ -1,4 +1,4 @@
-"""POST /feedback: the true durations of predictions, kept before the answer."""
+"""POST /feedback: true durations of predictions, stored before the answer is given."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def feedback_blueprint(answering: Answering) -> Blueprint:
 def _keep(
     log: PredictionLog, rows: list[dict[str, Any]]
 ) -> tuple[FeedbackResult, list[dict[str, Any]]]:
-    """Keep feedback; return what became of it and the predictions that it was the first on."""
+    """Store feedback; return the result and the rows of the predictions with new feedback."""
     result = log.add_feedback(rows)
     return result, log.find_many(result.known)
 
 
 def _measure(instruments: Instruments, answered: list[dict[str, Any]]) -> None:
-    """Count the first true durations of one call (rows of the log) by what they are."""
+    """Count the new true durations of one call, rows of the log, by verdict."""
     if not answered:
         return
     rides = Rides.from_dicts({**row, "pickup_datetime": row["pickup_at"]} for row in answered)

@@ -30,7 +30,7 @@ def health_blueprint(answering: Answering) -> Blueprint:
         except LogError as error:
             problems.append(f"predictions are not logged: {error}")
         status, code = ("not ready", 503) if problems else ("ready", 200)
-        # A refused deployment is worth a word, and no reason to send riders elsewhere.
+        # A refused deployment is reported, but the service stays ready: the old model answers.
         if answering.holder.serving is not None and answering.holder.problem:
             problems.append(answering.holder.problem)
         return json_response(State(status, _version(answering), without_folders(problems)), code)

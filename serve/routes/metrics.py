@@ -38,7 +38,7 @@ def metrics_blueprint(answering: Answering, instruments: Instruments) -> Bluepri
 
 
 def _log_gauges(answering: Answering) -> Iterator[GaugeMetricFamily]:
-    """Yield what is so with the prediction log, as /ready says it in words."""
+    """Yield the state of the prediction log, as /ready reports it."""
     try:
         answering.check_log()
         writable = 1.0

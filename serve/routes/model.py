@@ -1,4 +1,4 @@
-"""GET /model: the cards of what is serving, without the folders that their months lay in."""
+"""GET /model: the cards of the models in service, without paths of this machine."""
 
 from __future__ import annotations
 

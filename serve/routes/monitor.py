@@ -1,4 +1,4 @@
-"""GET /monitor for operators, what it shows (/monitor/data), and the last whole report."""
+"""GET /monitor for operators, its data (/monitor/data), and the last full report."""
 
 from __future__ import annotations
 

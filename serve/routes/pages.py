@@ -1,4 +1,4 @@
-"""GET / for riders: a plain page that needs no other host, and the zones that it shows.
+"""GET / for riders: a page that loads nothing from other hosts, and /zones, which it shows.
 
 Pages are empty forms; scripts fill them from the API, /zones and /monitor/data.
 """
@@ -17,11 +17,11 @@ from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
 from taxi_duration.domain.zones import zone_table
 
 FIGURES = ("longitude", "latitude", "area_km2")
-ZONES_SECONDS = 3600  # browsers may keep the zones; they change with a new version only
+ZONES_SECONDS = 3600  # browsers may cache the zones; they change with a release only
 
 
 def page(template: str, **values: Any) -> Response:
-    """Return a rendered page with the headers that keep it to itself."""
+    """Return a rendered page with the security headers of pages."""
     return Response(render_template(template, **values), content_type="text/html; charset=utf-8",
                     headers=PAGE_HEADERS)  # fmt: skip
 
@@ -45,7 +45,7 @@ def pages_blueprint() -> Blueprint:
 
 @cache
 def list_zones() -> list[dict[str, Any]]:
-    """Return the taxi zones; those that are no place have no coordinates."""
+    """Return the taxi zones; 264 and 265, which are no places, have no coordinates."""
     table = zone_table()
     return [
         {

@@ -1,7 +1,6 @@
 """A rider's further questions: how the day goes (/profile), and when to leave (/leave-by).
 
-Asked of the champion, without a distance. They are looked up, not predictions given to a
-ride, and are therefore not in the prediction log.
+Answered by the champion, without a distance. They belong to no ride, and are not logged.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def planning_blueprint(answering: Answering) -> Blueprint:
 
 
 def _before(arrive: datetime, minutes: int) -> datetime:
-    """New York local time so many minutes before; clocks may have changed in between."""
+    """Return New York local time so many minutes earlier, also across a clock change."""
     moment = arrive.replace(tzinfo=NEW_YORK).astimezone(UTC)
     return local_time(moment - timedelta(minutes=minutes))
 
@@ -76,13 +75,13 @@ def _rides(pickup: int, dropoff: int, starts: list[datetime]) -> Rides:
 
 
 def _minutes(answers: Answers) -> list[list[float]]:
-    """Duration, P10, P50 and P90 of each ride."""
+    """Return duration, P10, P50 and P90 (minutes) of each of n rides."""
     columns = (answers.duration, answers.p10, answers.p50, answers.p90)
     return np.column_stack(columns).astype(float).tolist()
 
 
 def _quantile(answers: Answers, p: float) -> np.ndarray:
-    """Minutes that each ride stays under with probability p: a line between the quantiles."""
+    """Return the p-quantile (minutes) of each ride, interpolated between its quantiles, (n,)."""
     quantiles = np.column_stack((answers.p10, answers.p50, answers.p90)).astype(float)
     return np.array([np.interp(p, LEVELS, row) for row in quantiles])
 

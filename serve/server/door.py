@@ -1,4 +1,4 @@
-"""Where a request goes when it is whole: answered at once, or by one of a few threads."""
+"""Dispatches complete requests: answered at once, or by one of a few threads."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from serve.server.wsgi import Headers, call, environ_of
 logger = logging.getLogger(__name__)
 access = logging.getLogger("serve.access")
 
-# A body of /predict up to this is a ride, or a few, and is answered at once: to hand it to
-# another thread and back costs more than the answer.
+# A body of /predict up to this size, one or a few rides, is answered at once: handing it to another
+# thread takes longer than the answer.
 QUICK_BYTES = 2_000
-QUICK_PATHS = ("/health", "/ping")  # wait for nothing
-# Requests of a worker that may wait for a thread; of one address half as many. At a second
-# for a long array the last of them waits half a minute.
+QUICK_PATHS = ("/health", "/ping")  # never wait
+# Requests of a worker that may wait for a thread; half as many of one address. At a second per
+# long array on two threads the last of them waits half a minute.
 WAITING = 64
-READY_THREADS, READY_WAITING = 2, 16  # /ready asks the log's store, and waits for nothing else
+READY_THREADS, READY_WAITING = 2, 16  # /ready asks the log's store; long arrays do not delay it
 
 
 class Door:
@@ -38,16 +38,16 @@ class Door:
     Args:
         app: the WSGI application.
         intake: receives bodies.
-        threads: for what takes longer than a ride.
-        spread: is told who asks, and says whose connection is to be given up.
+        threads: for requests that take longer than a few rides.
+        spread: decides which connections are closed after their answer.
         log_access: write a line for every request.
     """
 
     def __init__(
         self, app: Flask, intake: Intake, threads: int, spread: Spread, log_access: bool = False
     ) -> None:
-        self.open: set[str] = set()  # clients (address and port) whose answer is due
-        self.served: set[str] = set()  # those of them for whom a thread works, or will
+        self.open: set[str] = set()  # clients (address:port) that wait for an answer
+        self.served: set[str] = set()  # those of them whose request a thread has, or will get
         self._app, self._intake, self._spread = app, intake, spread
         self._log_access = log_access
         self._answer_ride = None if app.config["API_KEYS"] else quick_predict(app)
@@ -55,7 +55,7 @@ class Door:
         self._ready = Lane("ready", READY_THREADS, READY_WAITING)
 
     def __call__(self, watcher: Any) -> None:
-        """Take a request; nothing may be raised into granian."""
+        """Take a request; never raises into granian."""
         try:
             self._take(watcher.scope, watcher.proto)
         except Exception:
@@ -71,7 +71,7 @@ class Door:
             self._serve(visit, b"", None)
 
     def _serve(self, visit: Visit, body: Body, refusal: ApiError | None) -> None:
-        """Answer a request whose body is whole, or is refused."""
+        """Answer a request whose body is complete or refused."""
         path = visit.scope.path
         if refusal is not None:
             self._ask_app(visit, body, refusal, close=True)
@@ -94,7 +94,7 @@ class Door:
                 self._end(visit, 200, *self._answer_ride(body))
                 return
             except Exception as found:
-                error = found  # the application answers it, as it does its own
+                error = found  # answered by the application's error handlers
         self._ask_app(visit, body, error)
 
     def _ask_app(
@@ -105,11 +105,11 @@ class Door:
             environ[REFUSED] = error
         try:
             status, headers, content = call(self._app, environ)
-        except Exception:  # not even its handler of errors could answer
+        except Exception:  # its error handler failed, too
             logger.exception("a request failed")
             status, headers, content = 500, [], b""
         if error is not None:
-            # Its traceback holds this frame, and that the connection, which is to be closed now.
+            # Its traceback references this frame and so keeps the connection open.
             error.__traceback__ = None
         self._end(visit, status, headers, content, close)
 
@@ -125,14 +125,14 @@ class Door:
             _log(visit, status, len(content))
 
     def close(self, seconds: float) -> None:
-        """Wait until nothing is due, and so long at most."""
+        """Wait until all requests are answered, at most so many seconds."""
         until = time.monotonic() + seconds
         while self.open and time.monotonic() < until:
             time.sleep(0.02)
 
 
 class Visit(NamedTuple):
-    """One request: granian's scope and protocol, the client, and when it came (a clock)."""
+    """One request: granian's scope and protocol, the client, and its start (`perf_counter`)."""
 
     scope: Any
     proto: Any
@@ -141,10 +141,12 @@ class Visit(NamedTuple):
 
 
 class Lane:
-    """A few threads, and a bounded number of jobs that wait for them.
+    """A thread pool with a bounded queue.
 
     Args:
-        waiting: jobs; of one address half as many.
+        name: of its threads.
+        threads: number of them.
+        waiting: most jobs in the queue; one address may have half of all jobs.
     """
 
     def __init__(self, name: str, threads: int, waiting: int) -> None:
@@ -154,7 +156,7 @@ class Lane:
         self._taken: Counter[str] = Counter()
 
     def take(self, address: str, job: Callable[[], None]) -> bool:
-        """Do the job as soon as a thread is free; False when too many wait."""
+        """Queue a job; False when too many wait, in all or of this address."""
         with self._lock:
             if self._taken.total() >= self._most or self._taken[address] >= self._most // 2:
                 return False
@@ -175,14 +177,14 @@ class Lane:
 
 
 def _is_few_rides(scope: Any, body: Body) -> bool:
-    """True for a body of JSON that takes no longer than a few rides."""
+    """Return whether a request is JSON of one or a few rides, without reasons."""
     return (
         isinstance(body, bytes)
         and len(body) <= QUICK_BYTES
         and scope.method == "POST"
         and scope.headers.get("content-type") == JSON
         and "content-encoding" not in scope.headers
-        and not scope.query_string  # reasons take longer
+        and not scope.query_string  # may ask for reasons, which take longer
     )
 
 

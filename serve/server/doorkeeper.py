@@ -1,7 +1,7 @@
-"""So many connections of one address, and room for others: what is too much is hung up on.
+"""Limits the connections of one address and keeps room for others by closing the excess.
 
-granian accepts whoever comes, up to a number. Nobody who holds connections open, idle, with
-half a head or with half a body, may fill that number.
+granian accepts all connections up to a total. One address with many idle or half-sent requests must
+not use up that total.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 
-OPEN_FILES = "/dev/fd"  # has the number of every file that this process holds open
+OPEN_FILES = "/dev/fd"  # lists the descriptors of this process
 LOOK_SECONDS = 1.0
-FULL = 0.8  # of all that are accepted: from here on the bound of an address is lowered
+FULL = 0.8  # share of the total, above which the limit per address is halved until it fits
 
 
 class Doorkeeper:
-    """Looks after the connections of this process.
+    """Closes excess connections of this process.
 
     Args:
-        port: on which they came in.
-        of_one: connections that one address may have.
-        most: connections that are accepted.
-        served: clients (address and port) that are being answered, and stay.
+        port: on which the service listens.
+        of_one: most connections of one address.
+        most: connections that granian accepts in total.
+        served: clients (address:port) whose request is being answered; these are kept.
     """
 
     def __init__(self, port: int, of_one: int, most: int, served: Collection[str]) -> None:
@@ -33,11 +33,11 @@ class Doorkeeper:
         self._ages: dict[str, None] = {}  # clients in the order in which they were first seen
 
     def start(self) -> None:
-        """Look again and again, on a thread."""
+        """Look every `LOOK_SECONDS`, on a thread."""
         threading.Thread(target=self._look_forever, daemon=True, name="doorkeeper").start()
 
     def look(self) -> int:
-        """Hang up on what is too much, the longest there first; return on how many."""
+        """Close the excess connections, oldest first; return their number."""
         room = min(self._of_one, int(FULL * self._most))
         if len(os.listdir(OPEN_FILES)) <= room:  # noqa: PTH208
             self._ages.clear()
@@ -62,15 +62,15 @@ class Doorkeeper:
 
 
 def _clients(port: int) -> Iterator[tuple[int, str]]:
-    """Yield file and client (as granian writes it) of every connection that came in."""
+    """Yield descriptor and client (address:port, as granian writes it) of every connection."""
     for name in os.listdir(OPEN_FILES):  # noqa: PTH208
-        with suppress(OSError), _copy(int(name)) as connection:  # no socket, or gone already
+        with suppress(OSError), _copy(int(name)) as connection:  # no socket, or closed meanwhile
             if connection.getsockname()[1:2] == (port,):
                 yield int(name), _client(connection)
 
 
 def _hang_up(file: int, client: str) -> bool:
-    """End a connection; the number of its file may be another's by now, so its client is asked."""
+    """Shut a connection down, unless its descriptor belongs to another client by now."""
     with suppress(OSError), _copy(file) as connection:
         if _client(connection) == client:
             connection.shutdown(socket.SHUT_RDWR)
@@ -79,7 +79,7 @@ def _hang_up(file: int, client: str) -> bool:
 
 
 def _copy(file: int) -> socket.socket:
-    """The same connection under a number of our own, which nobody else closes."""
+    """Return the socket under a descriptor of our own, which no other thread closes."""
     copy = os.dup(file)
     try:
         return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, copy)

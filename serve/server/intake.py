@@ -1,6 +1,6 @@
-"""Bodies off the wire, whole before anybody is called; no thread waits for one.
+"""Receives request bodies completely before the request is handled; no thread waits for one.
 
-Written for granian's RSGI, whose futures end on the one thread that calls us, see `worker`.
+For granian's RSGI, whose futures complete on the one thread that runs Python, see `worker`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from typing import IO, Any
 from serve.bodies.errors import ApiError
 from serve.bodies.reading import not_whole, too_large
 
-WHOLE_BYTES = 1_000_000  # an announced body up to this is held in memory, a larger one in a file
-HELD_BYTES = 500_000_000  # of all bodies that are on their way, in files
-# How much of a body that is refused is read all the same: before that many clients do not look
-# for an answer.
+WHOLE_BYTES = 1_000_000  # a body up to this size is held in memory, a larger one in a file
+HELD_BYTES = 500_000_000  # of all bodies being received into files
+# So much of a refused body is still read: many clients read the answer only after sending.
 UNREAD_BYTES, UNREAD_SECONDS = 100_000_000, 5.0
-LOOK_SECONDS = 0.5  # between looks for those whose time is over
+LOOK_SECONDS = 0.5  # between checks of the deadlines
 
 Body = bytes | IO[bytes]
 Then = Callable[[Body, ApiError | None], None]
 
 
 class Intake:
-    """Receives bodies, each within a size and a time.
+    """Receives bodies, each with limits of size and time.
 
     Args:
-        most: bytes of one body.
-        seconds: from a head to the last byte of its body.
+        most: largest body, bytes.
+        seconds: from the head to the last byte of the body.
     """
 
     def __init__(self, most: int, seconds: float) -> None:
@@ -43,23 +42,23 @@ class Intake:
         self._thread.start()
 
     def receive(self, proto: Any, headers: Any, then: Then) -> None:
-        """Call `then` with the body when it is whole, or with why it is refused."""
+        """Receive a body and call `then` with it, or with an empty one and the refusal."""
         length = None if "transfer-encoding" in headers else int(headers["content-length"])
         if length == 0:
             then(b"", None)
         elif length is not None and length > self.most and "expect" in headers:
-            then(b"", too_large(self.most))  # it waits for a word before it sends
+            then(b"", too_large(self.most))  # the client waits for 100 Continue
         else:
             Arrival(self, proto, then, length, "trailer" in headers).start()
 
     def hurry(self) -> None:
-        """The service stops: who is still sending has little time left."""
+        """Shorten all deadlines to `UNREAD_SECONDS`: the service stops."""
         until = time.monotonic() + UNREAD_SECONDS
         for arrival in list(self.arrivals):
             arrival.until = min(arrival.until, until)
 
     def close(self) -> None:
-        """Stop looking at the time."""
+        """Stop checking deadlines."""
         self._stop.set()
         self._thread.join()
 
@@ -68,18 +67,18 @@ class Intake:
             self.look(time.monotonic())
 
     def look(self, now: float) -> None:
-        """Refuse the bodies whose time is over."""
+        """Refuse the bodies whose deadline is before `now` (monotonic seconds)."""
         for arrival in list(self.arrivals):
             if arrival.until < now:
                 arrival.give_up()
 
 
 class Arrival:
-    """One body on its way.
+    """A body being received.
 
     Args:
-        length: bytes announced; None for a body in chunks.
-        trailed: the head announced fields after the last chunk.
+        length: Content-Length; None for a chunked body.
+        trailed: the head announces trailers.
     """
 
     def __init__(
@@ -92,10 +91,10 @@ class Arrival:
         self._file: IO[bytes] | None = None
         self._future: Any = None
         self._chunks: Any = None
-        self._refusal: ApiError | None = None  # settled, while the rest is still read
+        self._refusal: ApiError | None = None  # decided, while the rest is still read
 
     def start(self) -> None:
-        """Begin to receive."""
+        """Start receiving."""
         self._intake.arrivals.add(self)
         if self._length is not None and self._length <= min(WHOLE_BYTES, self._intake.most):
             self._await(self._proto(), self._came_whole)
@@ -107,9 +106,9 @@ class Arrival:
         self._next()
 
     def give_up(self) -> None:
-        """Refuse it: its time is over. Called on another thread."""
+        """Refuse the body, whose deadline is over; called on another thread."""
         if self._future is not None:
-            self._future.cancel()  # calls back at once, unless its result came in between
+            self._future.cancel()  # runs the callback, unless the result has just come
 
     def _await(self, future: Any, came: Callable[[Any], None]) -> None:
         self._future = future
@@ -118,7 +117,7 @@ class Arrival:
     def _came_whole(self, future: Any) -> None:
         try:
             body = future.result()
-        except BaseException as error:  # a cancelled future's is no Exception
+        except BaseException as error:  # CancelledError is no Exception
             self._end(b"", self._reason(future, error))
         else:
             self._end(body, None)
@@ -166,8 +165,8 @@ class Arrival:
         self.until = min(self.until, time.monotonic() + UNREAD_SECONDS)
 
     def _end_of_chunks(self) -> None:
-        # An empty chunk ends a body. Another one before it stands for trailers, or for a
-        # connection that broke: granian gives both alike.
+        # An empty chunk ends a body. Another one before it means trailers or a broken connection:
+        # granian does not tell which.
         broken = self._empty > 1 and not self._trailed
         if self._refusal is None and (broken or self._length not in (None, self._size)):
             self._refusal = not_whole(self._size, self._length)
@@ -186,7 +185,7 @@ class Arrival:
         return not_whole(self._size, self._length)
 
     def _end(self, body: Body, refusal: ApiError | None) -> None:
-        # granian closes a connection whose body nobody holds any more.
+        # granian closes the connection once nothing references its body.
         self._future = self._proto = self._chunks = None
         self._intake.arrivals.discard(self)
         if self._file is not None:

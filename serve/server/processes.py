@@ -1,4 +1,4 @@
-"""The service's processes: workers forked from one that has loaded everything, and replaced."""
+"""The service's processes: a parent that loads the app, forks workers and replaces dead ones."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from taxi_duration.errors import SettingError
 
 logger = logging.getLogger(__name__)
 
-STOP_SECONDS = GRACE_SECONDS + 5  # then workers that still live are killed
-RETRY_SECONDS = 1.0  # a worker that dies as soon as it is born is not born more often
-UNREAD_MILLISECONDS = 20_000  # a client that takes nothing of its answer for so long is dropped
-TAKEN_SECONDS = 10  # workers of a parent that was killed need some until their port is free
+STOP_SECONDS = GRACE_SECONDS + 5  # then workers that still run are killed
+RETRY_SECONDS = 1.0  # at least between two forks of one worker, should it die at once
+UNREAD_MILLISECONDS = 20_000  # then a client that reads nothing of its answer is disconnected
+TAKEN_SECONDS = 10  # workers of a killed parent need some until they have freed the port
 STOPS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -34,7 +34,7 @@ def serve(app: Flask) -> None:
     """Listen and answer until SIGTERM or SIGINT.
 
     Raises:
-        SettingError: somebody else listens there.
+        SettingError: another program listens on the port.
         OSError: it cannot listen for another reason.
     """
     _raise_file_limit()
@@ -46,25 +46,25 @@ class Processes:
     """The workers.
 
     Args:
-        app: loaded; workers start its threads.
-        listeners: one a worker; they stay open here, so that clients of a worker that is
-            replaced wait for the next and are not refused.
+        app: loaded; its threads are started in the workers.
+        listeners: one per worker; they stay open here, so that clients wait while a worker is
+            replaced and are not refused.
     """
 
     def __init__(self, app: Flask, listeners: list[socket.socket]) -> None:
         self._app, self._listeners = app, listeners
         self._counts: mmap.mmap = shared_counts(len(listeners))
         self._alive = os.pipe()
-        self._told, told = os.pipe()  # the numbers of signals, as they come
-        os.set_blocking(told, False)
-        signal.set_wakeup_fd(told)
+        self._signals, written = os.pipe()  # signal numbers, written by Python's handler
+        os.set_blocking(written, False)
+        signal.set_wakeup_fd(written)
         for number in (*STOPS, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
-        self._running: dict[int, int] = {}  # process id: number of the worker
-        self._born = [float("-inf")] * len(listeners)
+        self._running: dict[int, int] = {}  # process id: worker's number
+        self._forked_at = [float("-inf")] * len(listeners)
 
     def run(self) -> None:
-        """Keep all workers running until a signal, then end them."""
+        """Keep all workers running until SIGTERM or SIGINT, then stop them."""
         host, port = self._listeners[0].getsockname()[:2]
         logger.info("serving on http://%s:%s, %s workers", host, port, len(self._listeners))
         while True:
@@ -76,26 +76,26 @@ class Processes:
         self._stop()
 
     def _wait(self, seconds: float) -> set[int]:
-        """Return the signals that came, at once or in so long at most."""
-        if select.select([self._told], [], [], seconds)[0]:
-            return set(os.read(self._told, 1024))
+        """Wait for signals, at most so many seconds; return their numbers."""
+        if select.select([self._signals], [], [], seconds)[0]:
+            return set(os.read(self._signals, 1024))
         return set()
 
     def _start_missing(self) -> float:
-        """Fork the workers that are missing; return how long to wait at most for a signal."""
+        """Fork missing workers; return the seconds until the next fork is allowed, at most 3600."""
         wait = 3600.0
         for number in set(range(len(self._listeners))) - set(self._running.values()):
-            left = self._born[number] + RETRY_SECONDS - time.monotonic()
+            left = self._forked_at[number] + RETRY_SECONDS - time.monotonic()
             if left > 0:
                 wait = min(wait, left)
                 continue
-            self._born[number] = time.monotonic()
+            self._forked_at[number] = time.monotonic()
             self._running[self._fork(number)] = number
         return wait
 
     def _fork(self, number: int) -> int:
         sys.stdout.flush()
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # the worker's own from its first moment
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until the worker waits for them itself
         pid = os.fork()
         if pid:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
@@ -113,10 +113,10 @@ class Processes:
             logger.exception("worker %s failed", number + 1)
         finally:
             logging.shutdown()
-            os._exit(code)  # threads of granian need not be waited for
+            os._exit(code)  # without waiting for granian's threads
 
     def _ended(self) -> list[tuple[int, int, int]]:
-        """Reap: number, process id and wait status of the workers that ended."""
+        """Reap ended workers; return number, process id and wait status of each."""
         ended = []
         for pid in list(self._running):
             done, status = os.waitpid(pid, os.WNOHANG)
@@ -138,7 +138,7 @@ class Processes:
 
 
 def _socket() -> tuple[socket.socket, tuple[Any, ...]]:
-    """A socket that is not bound yet, and the address that it is for."""
+    """Return an unbound socket for `HOST` and `PORT`, and the address."""
     family, kind, protocol, _, address = socket.getaddrinfo(
         settings.host(), settings.port(), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
@@ -148,7 +148,12 @@ def _socket() -> tuple[socket.socket, tuple[Any, ...]]:
 
 
 def _wait_for_port() -> None:
-    """Make sure that nobody listens there: the kernel would share our port with another service."""
+    """Wait until the port is free; with SO_REUSEPORT we would share it with another service.
+
+    Raises:
+        SettingError: another program listens on it.
+        OSError: it cannot be bound for another reason.
+    """
     until = time.monotonic() + TAKEN_SECONDS
     while True:
         probe, address = _socket()
@@ -168,12 +173,12 @@ def _wait_for_port() -> None:
 
 
 def _listen() -> socket.socket:
-    """A listening socket of its own for a worker: the kernel deals connections out among them."""
+    """Return a listening socket for one worker: the kernel spreads connections over them."""
     listener, address = _socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    # These two pass on to connections.
+    # Connections inherit these two.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # of Linux
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux only
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MILLISECONDS)
     listener.bind(address)
     listener.listen(BACKLOG)
@@ -181,13 +186,13 @@ def _listen() -> socket.socket:
 
 
 def _raise_file_limit() -> None:
-    """A connection is an open file, and the usual limit (1024) is not many connections."""
+    """Raise the soft limit of open files (usually 1024): each connection is one."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _forget_gauges(pid: int) -> None:
-    """Forget the gauges of a worker that is gone; its counts stay."""
+    """Remove the gauges of an ended worker; its counters stay."""
     if settings.metrics_dir():
         from prometheus_client import multiprocess
 

@@ -1,8 +1,8 @@
-"""Busy connections spread evenly over the workers.
+"""Balances busy connections between the workers.
 
-The kernel deals new connections out by chance: of eight, one worker of two gets six or more
-every third time. So a busy worker that has more of them than the idlest gives some up: it ends
-its next answer with `Connection: close`, and the client comes again.
+The kernel assigns new connections at random: of eight, one of two workers gets six or more in 29 %
+of cases. So a busy worker with more of them than the idlest one closes some: it adds
+`Connection: close` to its next answers, and the clients connect again.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import mmap
 import struct
 import threading
 
-LOOK_SECONDS = 0.1  # long enough for every busy connection to ask, short beside a client's stay
-BUSY_REQUESTS = 20  # of a look: a worker that is asked less is not worth anybody's new connection
-UNEVEN = 2  # connections more than the idlest worker's: one can be given up without a reversal
+LOOK_SECONDS = 0.1  # long enough for each busy connection to send a request, short beside its life
+BUSY_REQUESTS = 20  # in that time: for fewer, balance is not worth a new connection
+UNEVEN = 2  # connections more than the idlest worker: one can move without reversing the order
 _COUNT = struct.Struct("i")
 
 
 class Spread:
-    """What one worker knows of the others' connections.
+    """One worker's view of all workers' busy connections.
 
     Args:
-        shared: four bytes a worker, see `shared_counts`.
+        shared: counts of all workers, see `shared_counts`.
         mine: this worker's number, from 0.
-        start: look, on a thread.
+        start: compare again and again, on a thread.
     """
 
     def __init__(self, shared: mmap.mmap, mine: int, start: bool = True) -> None:
@@ -35,7 +35,7 @@ class Spread:
             threading.Thread(target=self._look_forever, daemon=True, name="spread").start()
 
     def gives_up(self, client: str) -> bool:
-        """Note that a client was answered; True when its connection is to be closed."""
+        """Count an answer to a client; return whether to close its connection."""
         self._requests += 1
         self._seen.add(client)
         if self._surplus > 0:
@@ -44,7 +44,7 @@ class Spread:
         return False
 
     def look(self) -> None:
-        """Compare what was busy since the last look with the other workers."""
+        """Compare the number of clients since the last look with that of the other workers."""
         count, requests = len(self._seen), self._requests
         self._seen, self._requests = set(), 0
         _COUNT.pack_into(self._shared, self._mine * _COUNT.size, count)
@@ -58,5 +58,5 @@ class Spread:
 
 
 def shared_counts(workers: int) -> mmap.mmap:
-    """Return memory that this process shares with those it forks."""
+    """Return memory shared with forked processes: four bytes, an int, per worker."""
     return mmap.mmap(-1, workers * _COUNT.size)

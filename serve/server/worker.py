@@ -1,4 +1,4 @@
-"""One process that serves: granian's HTTP (hyper) before the application."""
+"""A worker process: granian's HTTP server (hyper) in front of the application."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from serve.server.doorkeeper import Doorkeeper
 from serve.server.intake import Intake
 from serve.server.spread import Spread
 
-granian: Any = _granian  # its type stubs are behind it
+granian: Any = _granian  # its type stubs are out of date
 
-# From a connection, or the end of an answer, to the end of the next head: also how long a
-# connection may be idle.
+# From the connection, or the end of an answer, to the end of the next request head; so also the
+# longest idle time of a connection.
 HEAD_SECONDS = 30
-MAX_HEAD_BYTES = 32_768  # hyper's buffer of a connection: longer heads are refused with 431
-BACKLOG = 2048  # connections that wait to be accepted; the kernel's own bound may be lower
-OWN_FILES = 256  # left to the log, bodies in files and libraries by those who are connected
-GRACE_SECONDS = 15  # for what is being answered when the service stops
+MAX_HEAD_BYTES = 32_768  # hyper's buffer per connection: longer heads get 431
+BACKLOG = 2048  # connections that wait to be accepted; the kernel may lower it
+OWN_FILES = 256  # descriptors reserved for log, bodies and libraries
+GRACE_SECONDS = 15  # for requests being answered when the service stops
 
 
 def work(app: Flask, listener: socket.socket, number: int, counts: mmap.mmap, alive: int) -> None:
-    """Serve until SIGTERM or SIGINT, then let what is due be answered and keep the log.
+    """Serve until SIGTERM or SIGINT, then finish open requests and close the log.
 
     Args:
-        app: not yet started.
-        listener: of this worker alone.
+        app: its background threads not yet started.
+        listener: this worker's own.
         number: of this worker, from 0.
         counts: shared with the other workers, see `spread`.
-        alive: a pipe of which the parent holds the other end.
+        alive: pipe that reads as closed when the parent is gone.
     """
     stops = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_SETMASK, stops)  # before there are threads: all inherit it
+    signal.pthread_sigmask(signal.SIG_SETMASK, stops)  # before any thread starts: all inherit it
     threading.Thread(target=_watch_parent, args=(alive,), daemon=True, name="parent").start()
     start_background(app)
     intake = Intake(app.config["MAX_CONTENT_LENGTH"], settings.body_seconds())
     most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_FILES, OWN_FILES)
     door = Door(app, intake, settings.threads(), Spread(counts, number), settings.access_log())
-    gc.freeze()  # what is loaded stays: collections need not look at it again and again
+    gc.freeze()  # loaded objects stay for good: collections can skip them
     stop, stopped = _serve(door, listener, number, most)
     port, of_one = listener.getsockname()[1], settings.client_connections()
     Doorkeeper(port, of_one, most, door.served).start()
@@ -60,14 +60,14 @@ def work(app: Flask, listener: socket.socket, number: int, counts: mmap.mmap, al
     stop()
     intake.hurry()
     door.close(GRACE_SECONDS)
-    stopped.wait(1)  # idle connections are closed; who has sent half a head is not waited for
+    stopped.wait(1)  # idle connections are closed; half-sent heads are not waited for
     close_app(app)
 
 
 def _serve(
     door: Door, listener: socket.socket, number: int, most: int
 ) -> tuple[Callable[[], None], threading.Event]:
-    """Start granian's threads; return what stops them, and what is set when they have stopped."""
+    """Start granian's threads; return a function that stops them and the event of their end."""
     stopped, ended = granian.WorkerSignal(), threading.Event()
     stopped.add_cb(ended.set)
     in_place = _InPlace()
@@ -85,10 +85,10 @@ def _serve(
 
 
 class _InPlace:
-    """What granian takes for an event loop: callbacks run where it calls them.
+    """Stands in for granian's event loop and runs callbacks at once, on the calling thread.
 
-    It calls on one thread, which runs Python and nothing else. An asyncio loop on a second one
-    would be woken through a pipe twice a request, and both would wait for each other's lock.
+    granian calls from one thread only. An asyncio loop on a second one would be woken through a
+    pipe twice per request, and both would contend for the interpreter's lock.
     """
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> None:
@@ -98,7 +98,7 @@ class _InPlace:
 
 
 def _watch_parent(alive: int) -> None:
-    """Stop in order when the parent is gone: nobody would replace or stop this worker."""
+    """Stop this worker when the parent is gone, which alone could replace or stop it."""
     with contextlib.suppress(OSError):
         os.read(alive, 1)
     os.kill(os.getpid(), signal.SIGTERM)

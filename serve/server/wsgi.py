@@ -1,4 +1,4 @@
-"""A WSGI application called for a request of granian's RSGI whose body is whole."""
+"""Calls a WSGI application for a request of granian's RSGI with a complete body."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def environ_of(scope: Any, client: str, body: Body) -> dict[str, Any]:
 
     Args:
         scope: RSGI's.
-        client: the client's address and port.
-        body: whole; its length replaces what the head said of it.
+        client: address:port.
+        body: complete; its length becomes Content-Length, whatever the head said.
     """
     host, _, port = client.rpartition(":")
     server, _, server_port = scope.server.rpartition(":")
@@ -36,7 +36,7 @@ def environ_of(scope: Any, client: str, body: Body) -> dict[str, Any]:
         "wsgi.errors": sys.stderr,
         "wsgi.url_scheme": scope.scheme,
         "REQUEST_METHOD": scope.method,
-        # WSGI hands bytes over as Latin-1.
+        # WSGI strings are bytes decoded as Latin-1.
         "PATH_INFO": scope.path.encode().decode("latin-1"),
         "QUERY_STRING": scope.query_string,
         "SERVER_PROTOCOL": _PROTOCOLS.get(scope.http_version, "HTTP/1.1"),
@@ -49,8 +49,8 @@ def environ_of(scope: Any, client: str, body: Body) -> dict[str, Any]:
         key = _key(name)
         environ[key] = f"{environ[key]},{value}" if key in environ else value
     for name in scope.headers.keys():  # noqa: SIM118
-        # A value that is not ASCII is not given to us. That there was one may decide whom the
-        # request is taken for: a proxy's field must not vanish.
+        # RSGI leaves out values that are not ASCII. Their names must stay: `auth` treats a request
+        # with a proxy's header as not local.
         environ.setdefault(_key(name), "")
     environ.pop("HTTP_TRANSFER_ENCODING", None)
     if isinstance(body, bytes):
@@ -64,7 +64,7 @@ def environ_of(scope: Any, client: str, body: Body) -> dict[str, Any]:
 
 
 def call(app: Callable[..., Any], environ: dict[str, Any]) -> tuple[int, Headers, bytes]:
-    """Call the application and return status, headers and body of its answer."""
+    """Call the application; return status, headers and body of the response."""
     given: list[Any] = []
 
     def start_response(status: str, headers: Headers, exc_info: Any = None) -> None:
@@ -79,7 +79,7 @@ def call(app: Callable[..., Any], environ: dict[str, Any]) -> tuple[int, Headers
     return int(given[0][:3]), given[1], body
 
 
-@lru_cache(maxsize=1024)  # what clients make up is forgotten again
+@lru_cache(maxsize=1024)  # bounded: clients choose the names
 def _key(name: str) -> str:
     key = name.upper().replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"

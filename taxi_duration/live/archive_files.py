@@ -1,8 +1,8 @@
-"""A part of the archive: rides with all that belongs to them, in one compressed Parquet file.
+"""A part of the archive: rides with feedback, shadow answers and failures in one Parquet file.
 
-Written and read with arro3, which the service has too; any reader of Parquet can read them. A
-ride takes below 40 bytes: what is random in an id (10), four times minutes to 6 ms (10), when it
-was asked and told (8), all else. That is kept to the bit.
+Written and read with arro3, which the service has too; any Parquet reader can read them. A ride
+takes less than 40 bytes: the random part of its id (10), four durations to 6 ms (10), the times of
+question and feedback (8), and the rest. All but durations and latency is exact.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from arro3.io import read_parquet, write_parquet
 
 from taxi_duration.live.log_rows import PredictionRow, ShadowRow
 
-# A ride with what belongs to it: the columns of `predictions`; `true_duration`, `received_at` and
-# `verdict` of its feedback, None without; and lists of rows of the tables named here.
+# A ride: the columns of `predictions`; `true_duration`, `received_at` and `verdict` of its
+# feedback, None without; and for each table of `LISTS` the list of its rows.
 Ride = dict[str, Any]
 LISTS = ("shadow_answers", "model_failures", "voided_feedback")
 RIDE = PredictionRow.__struct_fields__
-TOLD = ("true_duration", "received_at", "verdict")
+FEEDBACK = ("true_duration", "received_at", "verdict")
 SHADOW = ShadowRow.__struct_fields__[1:]
-# Minutes of answers have so many digits after the point, 6 ms; riders see two.
+# Decimal places of answered minutes: 6 ms; riders see two.
 DIGITS = 4
 MINUTES = ("duration", "p10", "p50", "p90")
-LATENCY_DIGITS = 3  # no figure of it is ever shown with more
+LATENCY_DIGITS = 3  # significant; it is never shown with more
 OUR_ID = re.compile(r"[0-9a-f]{32}")
 MOST_ROWS = 1 << 20  # in a row group: a part has one
 
 _TEXT = ("ride_id", "model", "model_sha256", "arm", "verdict", "more")
 _KINDS = {"PULocationID": "int16", "DOLocationID": "int16", "support": "int64",
           "used_distance": "bool"}  # fmt: skip
-# Numbers of which hardly two are alike: a byte of each after the other compresses them best.
+# Numbers that hardly repeat: split by byte they compress best.
 _SPLIT = ("asked_at", "received_at", *MINUTES, *(f"shadow_{name}" for name in MINUTES))
 _UNLIKE = ("prediction_id", "pickup_at", *_SPLIT)
 
@@ -60,7 +60,7 @@ def write_rides(path: Path, rides: Sequence[Ride]) -> None:
 
 
 def read_rides(path: Path) -> list[Ride]:
-    """Return the rides of a file, as `kept` has them.
+    """Return the rides of a file, as `kept` rounds them.
 
     Raises:
         OSError: there is no such file.
@@ -74,12 +74,12 @@ def read_rides(path: Path) -> list[Ride]:
                 for row in zip(*columns.values(), strict=True)]  # fmt: skip
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # the reader's panics are no Exceptions
+    except BaseException as error:  # the reader's panics are BaseExceptions
         raise ValueError(f"{path.name} cannot be read: {error}") from error
 
 
 def kept(ride: Ride) -> Ride:
-    """Return a ride as precise as the archive has it; it is equal to one that was read."""
+    """Return a ride rounded as the archive keeps it; equal to the one read back."""
     short = {name: round(ride[name], DIGITS) for name in MINUTES}
     shadows = ride["shadow_answers"]
     if shadows:
@@ -90,8 +90,8 @@ def kept(ride: Ride) -> Ride:
 
 
 def _values(rides: Sequence[Ride]) -> dict[str, list[Any]]:
-    """Columns of the file, as Python has them."""
-    found = {name: [ride[name] for ride in rides] for name in (*RIDE, *TOLD)}
+    """Return the columns of the file as lists."""
+    found = {name: [ride[name] for ride in rides] for name in (*RIDE, *FEEDBACK)}
     firsts: list[dict[str, Any]] = [next(iter(ride["shadow_answers"]), {}) for ride in rides]
     if any(firsts):
         found |= {f"shadow_{name}": [row.get(name) for row in firsts] for name in SHADOW}
@@ -103,7 +103,7 @@ def _values(rides: Sequence[Ride]) -> dict[str, list[Any]]:
 
 
 def _more(ride: Ride) -> str | None:
-    """What few rides have, as JSON: all lists, without the first shadow answer."""
+    """Return what few rides have as JSON: all lists but the first shadow answer; None without."""
     lists = {name: ride[name] for name in LISTS}
     lists["shadow_answers"] = lists["shadow_answers"][1:]
     lists = {name: rows for name, rows in lists.items() if rows}
@@ -128,7 +128,7 @@ def _column(name: str, values: list[Any]) -> Array:
 
 
 def _pickups(values: list[str]) -> Array:
-    """Times where all of them are written as the service does, else text."""
+    """Return timestamps when all have the service's format, else text."""
     try:
         times = np.array(values, "datetime64[s]")
     except ValueError:
@@ -140,7 +140,7 @@ def _pickups(values: list[str]) -> Array:
 
 
 def _minutes(values: Sequence[float | None]) -> Array:
-    """Decimals, which take four bytes before they are compressed; of absurd minutes floats."""
+    """Return decimals, four bytes each before compression; floats when a value is too large."""
     short = [None if value is None else round(value, DIGITS) for value in values]
     column = Array(short, type=DataType.float64())
     if all(value is None or abs(value) < 10**DIGITS for value in short):
@@ -149,7 +149,7 @@ def _minutes(values: Sequence[float | None]) -> Array:
 
 
 def _encodings(columns: dict[str, Any]) -> dict[Any, Any]:
-    """How values are written; of a column with a dictionary, from where that is full."""
+    """Return each column's encoding, used where it has no dictionary or that is full."""
     encodings = dict.fromkeys((*_SPLIT, "trip_distance"), "byte_stream_split")
     if DataType.is_timestamp(columns["pickup_at"].type):
         encodings["pickup_at"] = "delta_binary_packed"
@@ -171,7 +171,7 @@ def _read(column: Any) -> list[Any]:
 
 
 def _whole(row: dict[str, Any]) -> Ride:
-    """A row of the file as the ride that was written."""
+    """Return the ride of a row of the file."""
     more = msgspec.json.decode(row.pop("more", None) or "{}")
     shadow = {name: row.pop(f"shadow_{name}", None) for name in SHADOW}
     firsts = [{"prediction_id": row["prediction_id"], **shadow}] if shadow["model"] else []

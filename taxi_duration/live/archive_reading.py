@@ -1,7 +1,7 @@
-"""Reading rides that lie in the archive as if they were still in the log's tables.
+"""Reads archived rides as if they were still in the log's tables.
 
-A file never changes. What is told or voided later about its rides stands in the tables and goes
-before what the file says. A ride that is in both, while it is being moved, is the tables'.
+Files never change. Later feedback and voidings of their rides are in the tables and take precedence
+over the file. A ride that is in both, while it is being moved, is taken from the tables.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from taxi_duration.live.log_tables import (
     voided_feedback,
 )
 
-# Of one question for ids: a file takes some 50 ms, and anybody may send ids that look like those
-# of the archive. Who means so many months sends fewer at once.
+# Files read for one list of ids: each takes some 50 ms, and anybody may send ids that look
+# archived. A client with feedback on rides of more files sends it in parts.
 MOST_PARTS = 40
 Part = Row[Any]
 ANSWERED = (*PredictionRow.__struct_fields__, "true_duration", "received_at")
@@ -45,7 +45,7 @@ class ArchiveReader:
     def find(
         self, connection: Connection, ids: Iterable[str], bounded: bool = True
     ) -> dict[str, Ride]:
-        """Return the rides with these ids, their truth as it is now.
+        """Return the rides with these ids and their current true durations, by id.
 
         Args:
             bounded: refuse to read more than MOST_PARTS files.
@@ -83,8 +83,11 @@ class ArchiveReader:
             if model in (None, ride["model"]) and (pair is None or ride["model_sha256"] in pair):
                 yield as_answered(ride, pair)
 
-    def told(self, connection: Connection, since: float, until: float) -> Iterator[Ride]:
-        """Yield the rides whose true duration, that of the files, was received in a time."""
+    def received(self, connection: Connection, since: float, until: float) -> Iterator[Ride]:
+        """Yield the rides whose archived true duration was received since <= received_at < until.
+
+        Left out are those voided since, or with newer feedback in the tables.
+        """
         for cluster in _clusters(parts_of(connection)):
             if any(_overlaps(one.told_since, one.told_until, since, until) for one in cluster):
                 rides = [ride for ride in self._merged(cluster) if _received(ride, since, until)]
@@ -94,7 +97,7 @@ class ArchiveReader:
                         yield ride
 
     def voided(self, connection: Connection, since: float, until: float) -> set[tuple[str, float]]:
-        """Return id and time of voiding of feedback that the files know as voided."""
+        """Return (id, time of voiding) of the files' voided feedback received in the period."""
         return {
             (row["prediction_id"], row["voided_at"])
             for part in parts_of(connection)
@@ -105,21 +108,21 @@ class ArchiveReader:
         }
 
     def counts(self, connection: Connection) -> dict[str, int]:
-        """Return how many rides are in no table any more, their shadow answers and feedback.
+        """Return numbers of rides that are only in the archive, of shadow answers and feedback.
 
-        Feedback of theirs that is in the table is left out.
+        Feedback that is in the table is left out.
         """
         counts = {"predictions": 0, "shadow_answers": 0, "feedback": 0}
         for cluster in _clusters(parts_of(connection)):
             rides = self._merged(cluster)
             ids = [ride["prediction_id"] for ride in rides]
-            here, told = (set(known_ids(connection, ids, of)) for of in (predictions, feedback))
+            here, newer = (set(known_ids(connection, ids, of)) for of in (predictions, feedback))
             for ride in settled(connection, rides):
                 if ride["prediction_id"] not in here:
                     counts["predictions"] += 1
                     counts["shadow_answers"] += len(ride["shadow_answers"])
-                    is_told = ride["true_duration"] is not None
-                    counts["feedback"] += is_told and ride["prediction_id"] not in told
+                    has_truth = ride["true_duration"] is not None
+                    counts["feedback"] += has_truth and ride["prediction_id"] not in newer
         return counts
 
     def _rides(
@@ -133,7 +136,7 @@ class ArchiveReader:
             yield from settled(connection, sorted(inside, key=order_of))
 
     def _merged(self, cluster: Iterable[Part]) -> list[Ride]:
-        """The rides of some files, each once."""
+        """Return the rides of some files, each once."""
         found: dict[str, Ride] = {}
         for part in cluster:
             for ride in self.read(part):
@@ -146,7 +149,7 @@ class ArchiveReader:
         Raises:
             LogError: it is missing or damaged.
         """
-        from taxi_duration.live.archive_files import read_rides  # megabytes: few ever ask
+        from taxi_duration.live.archive_files import read_rides  # megabytes, rarely needed
 
         try:
             rides = read_rides(self._folder / part.name)
@@ -165,20 +168,20 @@ class ArchiveReader:
 
 def parts_of(connection: Connection) -> Sequence[Part]:
     """Return the archive's files, the oldest first."""
-    if not inspect(connection).has_table(archive_parts.name):  # an older log that is only read
+    if not inspect(connection).has_table(archive_parts.name):  # an older log, opened read-only
         return []
     return connection.execute(archive_parts.select().order_by(archive_parts.c.since)).all()
 
 
 def order_of(row: Any) -> tuple[float, str]:
-    """Return by what rides are in order."""
+    """Return the sort key of rides."""
     return row["asked_at"], row["prediction_id"]
 
 
 def settled(connection: Connection, rides: list[Ride]) -> list[Ride]:
-    """Return rides of the archive with their truth as it is now.
+    """Return archived rides with their current true durations.
 
-    Feedback in the tables goes before that of the file; that of the file may be voided since.
+    Feedback in the tables takes precedence over the file's, which may also be voided since.
     """
     ids = [ride["prediction_id"] for ride in rides]
     late = {row["prediction_id"]: row for row in rows_of(connection, feedback, ids)}
@@ -192,7 +195,7 @@ def settled(connection: Connection, rides: list[Ride]) -> list[Ride]:
 
 
 def unique(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield the first row of each ride, of rows in order."""
+    """Yield the first row of each ride, of sorted rows."""
     last = None
     for row in rows:
         if row["prediction_id"] != last:
@@ -201,7 +204,7 @@ def unique(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def as_answered(ride: Ride, pair: tuple[str, str] | None = None) -> dict[str, Any]:
-    """Return a ride as `log_tables.joined` or, of a pair, `log_tables.tested` select it."""
+    """Return a ride as `log_tables.joined` selects it; with a pair, as `log_tables.tested`."""
     shadows = ride["shadow_answers"]  # in the order of their digests
     row = {name: ride[name] for name in ANSWERED}
     if pair is not None:
@@ -214,13 +217,13 @@ def as_answered(ride: Ride, pair: tuple[str, str] | None = None) -> dict[str, An
 
 
 def last_archived(connection: Connection) -> LastTimes:
-    """Return when the last ride and true duration of the archive came."""
+    """Return the times of the archive's last ride and last true duration."""
     times = (archive_parts.c.until, archive_parts.c.told_until)
     return LastTimes(*(connection.scalar(select(func.max(each))) for each in times))
 
 
 def _merge(found: dict[str, Ride], ride: Ride) -> None:
-    """Add a ride; of one that two files have, the later word on its truth holds."""
+    """Add a ride; of one that is in two files, the later feedback counts."""
     other = found.setdefault(ride["prediction_id"], ride)
     if other is not ride:
         first, last = sorted((other, ride), key=lambda one: one["received_at"] or 0.0)
@@ -231,16 +234,16 @@ def _merge(found: dict[str, Ride], ride: Ride) -> None:
 def _settle(ride: Ride, late: dict[str, Any] | None, gone: Iterable[dict[str, Any]]) -> Ride:
     voided = [*ride["voided_feedback"], *gone]
     if late is not None:
-        told = (late["duration"], late["received_at"], late["verdict"])
+        truth = (late["duration"], late["received_at"], late["verdict"])
     elif ride["received_at"] in {row["received_at"] for row in voided}:
-        told = (None, None, None)
+        truth = (None, None, None)
     else:
         return ride
-    return ride | dict(zip(("true_duration", "received_at", "verdict"), told, strict=True))
+    return ride | dict(zip(("true_duration", "received_at", "verdict"), truth, strict=True))
 
 
 def _clusters(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """Yield parts together whose times overlap, such as of rows that waited long in a spool."""
+    """Yield groups of parts whose times overlap, as when rows waited long in a spool."""
     cluster: list[Part] = []
     for part in parts:
         if cluster and part.since >= max(one.until for one in cluster):
@@ -254,7 +257,7 @@ def _clusters(parts: Iterable[Part]) -> Iterator[list[Part]]:
 def _overlaps(
     first: float | None, last: float | None, since: float | None, until: float | None
 ) -> bool:
-    if first is None or last is None:  # nothing has such a time
+    if first is None or last is None:  # no row of the part has such a time
         return False
     return (since is None or last >= since) and (until is None or first < until)
 

@@ -16,8 +16,8 @@ def arm_of(key: str, ab_share: float, salt: str) -> str:
     Args:
         key: the ride's id, or the prediction's id when the ride has none.
         ab_share: share of rides for the challenger, 0 to 1.
-        salt: names the experiment (the challenger's digest), so that the rides of one
-            experiment are not the rides of the next.
+        salt: identifies the experiment (the challenger's digest), so that each experiment draws
+            other rides.
     """
     digest = hashlib.sha256(f"{salt}:{key}".encode()).digest()
     point = int.from_bytes(digest[:8]) / 2**64

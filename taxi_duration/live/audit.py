@@ -1,4 +1,4 @@
-"""The audit trail: one line for every decision of the loop, with who, what, why and numbers."""
+"""The audit trail: one line per decision, with who, what, why and numbers."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def record(
     who: str | None = None,
     sha256: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Append a decision and return its line; it is on disk when this returns.
+    """Append a decision and return its line, which is synced to disk.
 
     Args:
         what: the decision, such as `promote green-duration:2`.
         why: in words.
         numbers: plain JSON types.
-        key: names the decision; one that is already in the trail is not written again, so
+        key: identifies the decision; a key that is already in the trail is not written again, so
             that a step repeated after a crash leaves one line.
-        who: decided it; the loop when None.
-        sha256: digests to vouch for, by what they are of.
+        who: decided; the loop when None.
+        sha256: digests that the trail vouches for, by name.
     """
     line = {
         "at": iso_now(),
@@ -51,7 +51,7 @@ def read_audit() -> list[dict[str, Any]]:
 
 
 def audit_lines() -> list[ChainedLine]:
-    """Return the trail with each line's digest and its tie to the line before."""
+    """Return the decisions with their lines in the hash chain."""
     return read_chain(environment.deployment_dir() / AUDIT_FILE)
 
 
@@ -67,7 +67,7 @@ def lines_about(lines: list[ChainedLine], ref: str, sha256: str) -> list[Chained
 
 
 def user_name() -> str:
-    """Who runs this process, for the records of who did what."""
+    """Return the name of the user who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

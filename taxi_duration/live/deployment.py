@@ -1,8 +1,7 @@
-"""What serves: deployment.json with champion and challenger, and the history of who served.
+"""What is deployed: deployment.json with champion and challenger, and the history of changes.
 
-`deployment.json` is the truth, replaced in one step; `history.jsonl` has a line for every
-change, chained to the one before, and is only ever added to. Repeating a command changes nothing
-and adds no line.
+`deployment.json` decides, and is replaced atomically; `history.jsonl` is append-only, with one line
+per change, chained to the line before. Repeating a command changes nothing and adds no line.
 """
 
 from __future__ import annotations
@@ -35,22 +34,22 @@ logger = logging.getLogger(__name__)
 
 DEPLOYMENT_FILE = "deployment.json"
 HISTORY_FILE = "history.jsonl"
-MAX_DEPLOYMENT_BYTES = 1 << 20  # it has some 5,000
-MAX_EARLIER = 20  # champions that can be gone back through
+MAX_DEPLOYMENT_BYTES = 1 << 20  # usually some 5,000
+MAX_EARLIER = 20  # champions that rollbacks can reach
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Deployment(Struct, frozen=True):
-    """Who serves, and since when it is so.
+    """Which versions serve, and in which roles.
 
     Args:
         champion: answers every ride that the challenger does not.
         challenger: the version under test, if there is one.
         ab_share: the share of rides that the challenger answers, 0 to 1.
-        shadow: both answer every ride; what the rider does not get is for the log alone.
+        shadow: both answer every ride; the answer that the rider does not get is only logged.
         earlier: champions before the present one, oldest first.
-        updated: when the file was written, ISO.
+        updated: when the file was last changed, ISO.
     """
 
     champion: Version
@@ -67,7 +66,7 @@ class Deployment(Struct, frozen=True):
 
     @property
     def is_baking(self) -> bool:
-        """True while the champion before answers in the shadow, to take over if it is nearer."""
+        """True while the previous champion answers in shadow, to return if it is more accurate."""
         is_earlier = self.challenger is not None and self.challenger == self.previous
         return is_earlier and self.shadow and self.ab_share == 0
 
@@ -80,7 +79,7 @@ class Deployment(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """A line of the history: who serves from then on, and why."""
+    """A line of the history: who serves from `at` (ISO) on, and why."""
 
     at: str
     action: str
@@ -102,12 +101,12 @@ def read_deployment(folder: Path | None = None) -> Deployment | None:
     Args:
         folder: that holds it; the configured one when None.
     Raises:
-        DeploymentError: the file is there and does not say who serves.
+        DeploymentError: the file exists but cannot be read or is not valid.
     """
     path = (folder or environment.deployment_dir()) / DEPLOYMENT_FILE
     try:
         content = read_json(path, MAX_DEPLOYMENT_BYTES)
-        # The first releases kept one champion to go back to, as `previous`, and no `earlier`.
+        # The first releases kept one earlier champion, as `previous`.
         if isinstance(content, dict) and "earlier" not in content and content.get("previous"):
             content["earlier"] = [content["previous"]]
         return typed(content, Deployment)
@@ -123,17 +122,16 @@ def read_deployment(folder: Path | None = None) -> Deployment | None:
 def deploy_champion(
     champion: Version, reason: str, bake: bool = False, who: str | None = None
 ) -> Deployment:
-    """Make a registered version the champion, effective as soon as the service looks.
+    """Make a registered version the champion; the service takes it within two seconds.
 
-    A challenger was tested against the old champion, so its test ends here. Promoting what
-    already is champion changes nothing.
+    A running test was against the old champion and ends. Promoting the champion changes nothing.
 
     Args:
         champion: the version.
         reason: goes to the history.
-        bake: let the champion before answer in the shadow, until the loop has seen enough.
-        who: a person who wants it: the change gets its line in the audit trail. None where who
-            calls has written down the decision; so for the other changes, too.
+        bake: let the previous champion answer in shadow until the loop has decided between them.
+        who: the person who asked for it, for a line in the audit trail; None when the caller
+            has recorded the decision. The same holds for the other changes.
     """
 
     def change(now: Deployment | None) -> Deployment:
@@ -154,18 +152,18 @@ def set_challenger(
     shadow: bool = True,
     who: str | None = None,
 ) -> Deployment:
-    """Test a version beside the champion; replaces another challenger and its shares.
+    """Test a version beside the champion, in place of any other challenger.
 
     Args:
         challenger: the version.
         reason: goes to the history.
         ab_share: share of rides that it answers, 0 to 1.
-        shadow: let both answer every ride, one of them for the log alone; without it the loop
-            cannot judge, and turns it on.
+        shadow: let both answer every ride, one of them for the log alone; the loop cannot judge
+            without it, and turns it on.
         who: as in `deploy_champion`.
     Raises:
         NotFoundError: there is no champion to test it against.
-        SettingError: the share is outside 0 to 1, or it is the champion itself.
+        SettingError: the share is not within 0 to 1, or the version is the champion.
     """
     if not 0 <= ab_share <= 1:
         raise SettingError(f"the A/B share is {ab_share!r}; it must be a number from 0 to 1")
@@ -196,13 +194,13 @@ def drop_challenger(reason: str, who: str | None = None) -> Deployment:
 
 
 def roll_back(reason: str, who: str | None = None) -> Deployment:
-    """Put the champion before the present one back; a second rollback goes one further back.
+    """Put the previous champion back; another rollback goes one further back.
 
-    The version rolled back from is not gone back to: promote it when it is wanted again.
-    A challenger leaves too, so that one known model answers everything.
+    Rollbacks never return to the version rolled back from: promote it if it is wanted again.
+    A challenger is dropped too, so that one known model answers everything.
 
     Raises:
-        NotFoundError: nothing is deployed, or nothing was before it.
+        NotFoundError: nothing is deployed, or there is no earlier champion.
     """
 
     def change(now: Deployment | None) -> Deployment:
@@ -214,15 +212,15 @@ def roll_back(reason: str, who: str | None = None) -> Deployment:
 
 
 def read_history() -> list[Change]:
-    """Return who served when, oldest first; a line cut by a crash is left out."""
+    """Return the changes, oldest first; a line cut by a crash is left out."""
     return [change for _, change in history_lines()]
 
 
 def history_lines() -> list[tuple[ChainedLine, Change]]:
-    """Return the history with each line's digest and its tie to the line before."""
+    """Return the changes with their lines in the hash chain; invalid lines are left out."""
     changes = []
     for line in read_chain(environment.deployment_dir() / HISTORY_FILE):
-        with suppress(ContentError, ValueError):  # another form, or a time that is none
+        with suppress(ContentError, ValueError):  # another format, or no valid time
             change = typed(line.record, Change, HISTORY_FILE)
             datetime.fromisoformat(change.at)
             changes.append((line, change))
@@ -230,7 +228,7 @@ def history_lines() -> list[tuple[ChainedLine, Change]]:
 
 
 def who_serves() -> dict[str, str]:
-    """Return what each serving version does and since when, by `name:version`."""
+    """Return role and start of each serving version as text, by `name:version`."""
     deployment = read_deployment()
     if deployment is None:
         return {}
@@ -249,7 +247,7 @@ def who_serves() -> dict[str, str]:
 
 
 def _since(version: Version, deployment: Deployment) -> str:
-    """When the version took its role and share without a break, to the second."""
+    """Return since when the version has had its role and share without a break, ISO, seconds."""
     role = "champion" if version == deployment.champion else "challenger"
     since = deployment.updated
     for line in reversed(read_history()):
@@ -260,7 +258,7 @@ def _since(version: Version, deployment: Deployment) -> str:
 
 
 def _alone(champion: Version, earlier: tuple[Version, ...]) -> Deployment:
-    """A deployment of one champion and no challenger."""
+    """Return a deployment of one champion and no challenger."""
     return Deployment(champion, earlier=earlier[-MAX_EARLIER:])
 
 
@@ -270,8 +268,8 @@ def _apply(
     change: Callable[[Deployment | None], Deployment],
     who: str | None,
 ) -> Deployment:
-    """Read, change and write under one lock; what stays as it is is not written again."""
-    from filelock import FileLock  # only who deploys needs it; the service just reads
+    """Read, change and write under one lock; write nothing when nothing changes."""
+    from filelock import FileLock  # the service, which only reads, does not have it
 
     folder = environment.deployment_dir()
     folder.mkdir(parents=True, exist_ok=True)
@@ -281,11 +279,10 @@ def _apply(
         if wanted == now:
             return now
         if who is not None:
-            _record_wish(who, action, reason, now, wanted)
+            _record_request(who, action, reason, now, wanted)
         at = iso_now()
         wanted = replace(wanted, updated=at)
-        # The history is written first: a crash in between leaves a line too many, never one
-        # too few.
+        # The history first: a crash in between leaves a line too many, never one too few.
         line = Change(
             at, action, wanted.champion, wanted.challenger, wanted.ab_share, wanted.shadow, reason
         )
@@ -294,10 +291,10 @@ def _apply(
         return wanted
 
 
-def _record_wish(
+def _record_request(
     who: str, action: str, reason: str, now: Deployment | None, wanted: Deployment
 ) -> None:
-    """Put a person's wish into the audit trail; repeated until it is done, it is one line."""
+    """Record a person's request in the audit trail; the key keeps repeats to one line."""
     about = {"challenge": wanted.challenger, "drop": now and now.challenger}.get(action)
     ref = (about or wanted.champion).ref
     began = now.updated if now else None
@@ -305,10 +302,10 @@ def _record_wish(
 
 
 def _read_or_recover() -> Deployment | None:
-    """Return the deployment; where an editor or a disk spoiled it, as the history has it.
+    """Return the deployment; rebuilt from the history when the file is damaged.
 
     Raises:
-        DeploymentError: it is there and cannot be read at this moment: nothing is known of it.
+        DeploymentError: the file exists but cannot be read from disk now.
     """
     try:
         return read_deployment()

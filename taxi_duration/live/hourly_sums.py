@@ -1,8 +1,8 @@
-"""Sums by hour of the rides and true durations in the log, from which page and metrics are read.
+"""Hourly sums of the log's rides and true durations, from which page and metrics are read.
 
-Whoever changes rows changes the sums in the same transaction, by what the change is: the sums
-are always those of the rows. A true duration is counted as what it is alone and in its own call
-(`feedback.verdict`); days, which any later feedback may turn, are judged when sums are read.
+Rows and sums change in one transaction, so the sums always agree with the rows. A true duration
+counts under its verdict alone and within its call (`feedback.verdict`); the verdict on its day,
+which later feedback may change, is made when the sums are read.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _NAMES = PredictionRow.__struct_fields__
 _AT = [_NAMES.index(name) for name in ("asked_at", "model", "arm", "latency_ms")]
 
 
-class _Told(NamedTuple):
+class _TruthSums(NamedTuple):
     """A row of `hourly_truths`, summed over hours."""
 
     model: str
@@ -68,11 +68,11 @@ def hour_of(at: float) -> int:
     return int(at // HOUR_SECONDS)
 
 
-# --- keeping them ---------------------------------------------------------------------------
+# --- updating ---------------------------------------------------------------------------
 
 
 def insert_rides(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rides that are not in the log yet, and count these.
+    """Insert the rides that are not in the log yet, and add them to the sums.
 
     Args:
         rows: values in the order of `PredictionRow`.
@@ -80,7 +80,7 @@ def insert_rides(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> Non
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        # Rows have rising numbers, and nobody else writes meanwhile: what is above is new.
+        # Row ids rise and no other process writes meanwhile: rows with higher ids are new.
         last = connection.exec_driver_sql("SELECT max(rowid) FROM predictions").scalar() or 0
         insert_new(connection, predictions, _NAMES, rows)
         connection.exec_driver_sql(_counting_new(), (last,))
@@ -103,8 +103,8 @@ def _add_rides(connection: Connection, rows: Iterable[Sequence[Any]]) -> None:
     _add(connection, hourly_rides, sums)
 
 
-def judge_told(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows with the `verdict` on each true duration, alone and in its call.
+def judge_feedback(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with `verdict`: the code of each true duration, alone and in its call.
 
     Args:
         rows: the ride's columns, `true_duration` and `received_at`; at least one.
@@ -118,7 +118,7 @@ def judge_told(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def add_truths(connection: Connection, rows: Sequence[Mapping[str, Any]], sign: int = 1) -> None:
-    """Count true durations that came, or with sign -1 such that were taken out again.
+    """Add true durations to the sums; with sign -1, subtract them.
 
     Args:
         rows: the ride's columns, `true_duration` and `verdict`.
@@ -147,7 +147,7 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def rides_of(rows: Iterable[Mapping[str, Any]]) -> Rides:
-    """Return rows of the log as columns, without their distance."""
+    """Return n rows of the log as `Rides` of length n, without distance."""
     rows = list(rows)
     start, end = (np.array([row[name] for row in rows], "int16") for name in ZONES)
     pickup_at = np.array([row["pickup_at"] for row in rows], "datetime64[s]")
@@ -155,7 +155,7 @@ def rides_of(rows: Iterable[Mapping[str, Any]]) -> Rides:
 
 
 def drop_sums(connection: Connection, before: float) -> None:
-    """Forget the sums of hours that are over at this moment, unix seconds."""
+    """Delete the sums of hours that end before a time, unix seconds."""
     for table in (hourly_rides, hourly_truths):
         connection.execute(table.delete().where(table.c.hour < hour_of(before)))
 
@@ -163,16 +163,20 @@ def drop_sums(connection: Connection, before: float) -> None:
 def _add(
     connection: Connection, table: Table, sums: Mapping[tuple[Any, ...], Sequence[float]]
 ) -> None:
-    """Add to the sums of keys, which are in the order of the table's columns."""
+    """Add figures to the sums of a table.
+
+    Args:
+        sums: figures by primary key, both in the order of the table's columns.
+    """
     if not sums:
         return
-    # In order: two writers at once wait for each other, and never both.
+    # Sorted: two writers lock rows in one order and never deadlock.
     rows = [dict(zip(table.c.keys(), (*key, *sums[key]), strict=True)) for key in sorted(sums)]
     connection.execute(_adding(table, insert(connection.dialect, table)), rows)
 
 
 def _adding(table: Table, statement: Any) -> Any:
-    """An INSERT that adds to the sums that are there."""
+    """Return the INSERT with an ON CONFLICT that adds to the existing sums."""
     new, keys = statement.excluded, list(table.primary_key)
     added = {c.name: c + new[c.name] for c in table.c if not c.primary_key}
     if (last := table.c.get("last_asked_at")) is not None:
@@ -183,9 +187,9 @@ def _adding(table: Table, statement: Any) -> Any:
 
 @cache
 def _counting_new() -> str:
-    """SQL of SQLite that counts the rides of which the number is above its argument.
+    """Return SQLite's SQL that counts the rides with a row id above its argument.
 
-    SQLAlchemy's handling of it would take longer than SQLite's own.
+    Compiled once: SQLAlchemy would take longer than SQLite.
     """
     which: ColumnElement[bool] = literal_column("predictions.rowid > ?")
     dialect = sqlite.dialect()
@@ -194,10 +198,10 @@ def _counting_new() -> str:
 
 
 def _counting(dialect: Dialect, which: ColumnElement[bool]) -> Any:
-    """A statement that counts rides of the table."""
+    """Return the statement that adds rides of `predictions` to `hourly_rides`."""
     asked = predictions.c
     seconds = asked.asked_at / HOUR_SECONDS
-    # SQLite's CAST cuts off, PostgreSQL's rounds; not every SQLite has a floor.
+    # SQLite's CAST truncates, PostgreSQL's rounds; not every SQLite has floor().
     whole = func.floor(seconds) if dialect.name == "postgresql" else seconds
     hour = whole.cast(hourly_rides.c.hour.type)
     latency = func.coalesce(func.sum(asked.latency_ms), 0.0)
@@ -211,21 +215,21 @@ def _counting(dialect: Dialect, which: ColumnElement[bool]) -> Any:
     return _adding(hourly_rides, statement)
 
 
-# --- making them ----------------------------------------------------------------------------
+# --- building ----------------------------------------------------------------------------
 
 
 def make_sums(connection: Connection, since: float) -> None:
-    """Count the rows of a log that had no sums yet, those asked since then, unix seconds."""
+    """Build the sums of a log without any, for rides asked since a time (unix seconds)."""
     start = hour_of(since) * HOUR_SECONDS
     connection.execute(_counting(connection.dialect, predictions.c.asked_at >= start))
     for call in _calls(connection, start):
-        told = judge_told(call)
-        save_verdicts(connection, [row for row in told if row["verdict"] != truths.SCORED])
-        add_truths(connection, told)
+        judged = judge_feedback(call)
+        save_verdicts(connection, [row for row in judged if row["verdict"] != truths.SCORED])
+        add_truths(connection, judged)
 
 
 def save_verdicts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write `verdict` of each row beside its feedback."""
+    """Write each row's `verdict` to the table of feedback."""
     for verdict in {row["verdict"] for row in rows}:
         ids = [row["prediction_id"] for row in rows if row["verdict"] == verdict]
         for chunk in chunks(ids):
@@ -236,7 +240,7 @@ def save_verdicts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> 
 def _calls(
     connection: Connection, since: float, at_once: int = 5000
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield whole calls of feedback, many of them together."""
+    """Yield the feedback in batches of whole calls, with the columns of its rides."""
     after = float("-inf")
     names = ("prediction_id", "asked_at", "model", "arm", "pickup_at", *ZONES, "duration", "p10",
              "p90")  # fmt: skip
@@ -255,7 +259,7 @@ def _calls(
         if not rows:
             return
         last = rows[-1]["received_at"]
-        if len(rows) == at_once:  # the last call may go on
+        if len(rows) == at_once:  # the last call may be cut
             rows = [row for row in rows if row["received_at"] != last]
         if rows:
             yield rows
@@ -264,23 +268,23 @@ def _calls(
             at_once *= 2
 
 
-# --- reading them ---------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------
 
 
 def summarize(connection: Connection, since: float | None) -> list[dict[str, Any]]:
     """Return figures of each model and arm, the latest first, as `PredictionLog.summary`."""
     found = {(row.model, row.arm): _figures(row) for row in _asked(connection, since)}
-    told = _told(connection, since)
-    off = _days_off(told)
+    by_verdict = _truth_sums(connection, since)
+    off = _days_off(by_verdict)
     sums: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
-    for row in told:
+    for row in by_verdict:
         is_off = row.day in off and row.verdict != truths.NO_TIME
         key = (row.model, row.arm, truths.OFF_BY_FACTOR if is_off else row.verdict)
         added = (row.rides, row.covered, row.error, row.square)
         sums[key] = [a + b for a, b in zip(sums[key], added, strict=True)]
     for (model, arm, verdict), (rides, covered, error, square) in sums.items():
         figures = found.get((model, arm))
-        if figures is None or not rides:  # its first ride came between the two questions
+        if figures is None or not rides:  # its first ride came between the two queries
             continue
         figures |= {verdict: rides, "feedback": figures["feedback"] + rides}
         if verdict == truths.SCORED:
@@ -313,7 +317,7 @@ def _figures(row: Row[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _told(connection: Connection, since: float | None) -> list[_Told]:
+def _truth_sums(connection: Connection, since: float | None) -> list[_TruthSums]:
     by = ("model", "arm", "day", "verdict")
     counts = ("rides", "placed", "quick", "slow", "covered")
     summed = [func.sum(hourly_truths.c[name]).label(name) for name in (*counts, "error", "square")]
@@ -321,17 +325,17 @@ def _told(connection: Connection, since: float | None) -> list[_Told]:
     query = query.group_by(*(hourly_truths.c[name] for name in by))
     rows = connection.execute(_since(query, hourly_truths, since)).mappings()
     # PostgreSQL sums whole numbers into decimals.
-    return [_Told(**{**row, **{name: int(row[name]) for name in counts}}) for row in rows]
+    return [_TruthSums(**{**row, **{name: int(row[name]) for name in counts}}) for row in rows]
 
 
 def _since(query: Any, table: Table, since: float | None) -> Any:
     return query if since is None else query.where(table.c.hour >= hour_of(since))
 
 
-def _days_off(told: Iterable[_Told]) -> set[str]:
-    """Days of which the middle ride was off by a factor."""
+def _days_off(sums: Iterable[_TruthSums]) -> set[str]:
+    """Return the days whose median ride is off by a factor."""
     days: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for row in told:
+    for row in sums:
         added = (row.placed, row.quick, row.slow)
         days[row.day] = [a + b for a, b in zip(days[row.day], added, strict=True)]
     return {

@@ -2,8 +2,8 @@
 
 A file is written under a temporary name, read back and compared, renamed, entered in
 `archive_parts`, and only then are its rides deleted, a few at a time while the service serves.
-Killed anywhere in between, the next run goes on: files that were not entered are, and rides that
-are in a file are deleted. Readers take a ride that is in both once (`archive_reading`).
+After a kill at any point the next run goes on: it enters files that were not entered and deletes
+rides that are in a file. Readers take a ride that is in both places once (`archive_reading`).
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from taxi_duration.live.log_tables import (
 
 log = logging.getLogger(__name__)
 
-PART_RIDES = 50_000  # of a file: 2 MB, read whole in some 50 ms by who looks for one ride
+PART_RIDES = 50_000  # of a file: 2 MB, read whole in some 50 ms to find one ride
 DAY_SECONDS = 86_400
-SUMS_DAYS = 35  # sums by hour stay so long at least: pages show a week
-# Of a row with its indexes, measured on SQLite with 100,000 rides of benchmarks/log.py.
+SUMS_DAYS = 35  # hourly sums are kept at least so long; pages show a week
+# Bytes of a row with its indexes, measured on SQLite with 100,000 rides of benchmarks/log.py.
 BYTES = {"predictions": 294, "shadow_answers": 230, "feedback": 131}
 LOCK_KEY = 0x7A11_0002  # of PostgreSQL's advisory locks
 
@@ -50,7 +50,7 @@ Begin = Callable[[], AbstractContextManager[Connection]]  # a transaction on the
 
 
 class Moved(NamedTuple):
-    """What a run of the archive did: rides and files, and the files' bytes."""
+    """What a run moved: numbers of rides, files and bytes."""
 
     rides: int
     files: int
@@ -60,12 +60,12 @@ class Moved(NamedTuple):
 def oldest_to_keep(
     connection: Connection, now: float, keep_days: int, most_bytes: int
 ) -> float | None:
-    """Return the moment before which rides go to the archive; None when all stay.
+    """Return the time (unix seconds) before which rides go to the archive; None when all stay.
 
     Args:
         now: unix seconds.
         keep_days: whole days (UTC) that rides stay; 0 for ever.
-        most_bytes: that the tables may take; the oldest rides beyond go. 0 for any size.
+        most_bytes: size of the tables; the oldest rides beyond it go. 0 for no bound.
     """
     ends = []
     if keep_days:
@@ -82,7 +82,7 @@ def oldest_to_keep(
 
 
 class Archiver:
-    """Moves rides of one log; one at a time, whoever starts it.
+    """Moves old rides of one log; a lock keeps others from doing so at the same time.
 
     Args:
         begin: starts a transaction on the log.
@@ -94,11 +94,11 @@ class Archiver:
         self._begin, self._folder, self._url = begin, folder, url
 
     def move(self, before: float) -> Moved | None:
-        """Move the rides asked before a moment, unix seconds; None when another is at it.
+        """Move the rides asked before a time (unix seconds); None when another process is moving.
 
         Raises:
-            LogError: log or archive cannot be written or read. Nothing is lost, and the next
-                run goes on.
+            LogError: log or archive cannot be written or read; nothing is lost, and the next run
+                goes on.
         """
         with self._alone() as mine:
             if not mine:
@@ -120,7 +120,7 @@ class Archiver:
     # --- files --------------------------------------------------------------------------
 
     def _oldest(self, before: float) -> list[Ride]:
-        """The oldest rides of the first month (UTC), at most a file's worth."""
+        """Return the oldest rides, of one month (UTC) and at most `PART_RIDES`."""
         asked = predictions.c
         query = (
             predictions.select()
@@ -134,7 +134,11 @@ class Archiver:
             return whole_rides(connection, [row for row in rows if month_of(row) == month])
 
     def _write(self, rides: Sequence[Ride]) -> tuple[str, int]:
-        """Write a file that is whole and right, or none; return its name and size."""
+        """Write a file and check it; return its name and size in bytes.
+
+        Raises:
+            LogError: it cannot be written or reads back otherwise; no file is left.
+        """
         digest = sha256("".join(ride["prediction_id"] for ride in rides).encode()).hexdigest()
         name = f"{month_of(rides[0])}/{rides[0]['asked_at']:.0f}-{digest[:16]}.parquet"
         path = self._folder / name
@@ -143,13 +147,13 @@ class Archiver:
                 write_rides(part, rides)
                 if read_rides(part) != list(map(kept, rides)):
                     raise LogError(f"{name} of the archive does not hold what was written to it")
-            sync_folder(self._folder)  # the month's name too is there after a power cut
+            sync_folder(self._folder)  # so that the month's folder survives a power cut
             return name, path.stat().st_size
         except (OSError, ValueError) as error:
             raise LogError(f"the log's archive cannot be written: {error}") from error
 
     def _enter_unknown_files(self) -> None:
-        """Enter files that a run wrote which then was killed, or a log that was lost knew."""
+        """Enter files left by a killed run or known to a log that was lost."""
         with self._begin() as connection:
             known = {part.name for part in parts_of(connection)}
         for path in sorted(self._folder.glob("*/*.parquet")):
@@ -162,11 +166,11 @@ class Archiver:
                 log.warning("%s is no file of the log's archive: %s", name, error)
 
     def _enter(self, name: str, rides: Sequence[Ride]) -> None:
-        """Let readers look into a file from now on."""
+        """Enter a file in `archive_parts`: from now on readers use it."""
         ids, asked = ([ride[of] for ride in rides] for of in ("prediction_id", "asked_at"))
-        told = [ride["received_at"] for ride in rides if ride["received_at"] is not None]
+        received = [ride["received_at"] for ride in rides if ride["received_at"] is not None]
         gone = [row["received_at"] for ride in rides for row in ride["voided_feedback"]]
-        spans = [of(times, default=None) for times in (told, gone) for of in (min, max)]
+        spans = [of(times, default=None) for times in (received, gone) for of in (min, max)]
         entry = (name, len(rides), min(asked), max(asked), min(ids), max(ids), *spans, False)
         with self._begin() as connection:
             insert_new(connection, archive_parts, archive_parts.c.keys(), [entry])
@@ -190,7 +194,7 @@ class Archiver:
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
-        """Be the only one on this log; yields False when another is."""
+        """Hold the lock for archiving this log; yields False when another process holds it."""
         address = make_url(self._url)
         if address.get_backend_name() != "sqlite":
             with self._begin() as connection:
@@ -214,7 +218,7 @@ def month_of(ride: Ride) -> str:
 
 
 def whole_rides(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[Ride]:
-    """Return rows of `predictions` with all that belongs to them."""
+    """Return rows of `predictions` joined with the other tables, each as a `Ride`."""
     ids = [row["prediction_id"] for row in rows]
     rides: dict[str, Ride] = {
         row["prediction_id"]: {
@@ -223,10 +227,10 @@ def whole_rides(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[
         }
         for row in rows
     }  # fmt: skip
-    for told in rows_of(connection, feedback, ids):
-        rides[told["prediction_id"]] |= {
-            "true_duration": told["duration"], "received_at": told["received_at"],
-            "verdict": told["verdict"],
+    for row in rows_of(connection, feedback, ids):
+        rides[row["prediction_id"]] |= {
+            "true_duration": row["duration"], "received_at": row["received_at"],
+            "verdict": row["verdict"],
         }  # fmt: skip
     for name in LISTS:
         for row in rows_of(connection, metadata.tables[name], ids):
@@ -238,17 +242,17 @@ def whole_rides(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[
 
 
 def _delete(connection: Connection, archived: dict[str, Ride]) -> None:
-    """Delete rides that the tables have as the archive has them.
+    """Delete rides that are the same in tables and archive.
 
-    Feedback and voidings that came since the file was written stay: they are later word on it.
+    Feedback and voidings since the file was written stay: they take precedence over the file.
     """
     now = whole_rides(connection, list(rows_of(connection, predictions, list(archived))))
     ids = [ride["prediction_id"] for ride in now if _is_same(ride, archived)]
     known = [archived[of] for of in ids]
     for table in (predictions, *(metadata.tables[name] for name in LISTS[:2])):
         connection.execute(table.delete().where(table.c.prediction_id.in_(ids)))
-    told = [ride for ride in known if ride["received_at"] is not None]
-    _delete_rows(connection, feedback, "received_at", told)
+    judged = [ride for ride in known if ride["received_at"] is not None]
+    _delete_rows(connection, feedback, "received_at", judged)
     voided = [row for ride in known for row in ride["voided_feedback"]]
     _delete_rows(connection, voided_feedback, "voided_at", voided)
 
@@ -256,7 +260,7 @@ def _delete(connection: Connection, archived: dict[str, Ride]) -> None:
 def _delete_rows(
     connection: Connection, table: Table, moment: str, rows: Sequence[dict[str, Any]]
 ) -> None:
-    """Delete the rows of these ids and moments, and none that came instead."""
+    """Delete the rows with these ids and times, not those that replaced them."""
     if rows:
         of_id = table.c.prediction_id == bindparam("id")
         statement = table.delete().where(of_id, table.c[moment] == bindparam("at"))
@@ -266,7 +270,7 @@ def _delete_rows(
 
 
 def _is_same(ride: Ride, archived: dict[str, Ride]) -> bool:
-    """True when all of a ride but the word on its truth is in the archive."""
+    """Return whether the archive has all of a ride but its feedback, which may be newer."""
     other = archived[ride["prediction_id"]]
-    word = ("true_duration", "received_at", "verdict", "voided_feedback")
-    return kept(ride) | {name: other[name] for name in word} == other
+    newer = ("true_duration", "received_at", "verdict", "voided_feedback")
+    return kept(ride) | {name: other[name] for name in newer} == other

@@ -1,7 +1,7 @@
-"""The files of a log on SQLite: whether what is open is still what lies at their place.
+"""The files of an SQLite log: whether the open ones are still those at the path.
 
-SQLite does not ask. Into a file that was deleted, replaced or overwritten it writes on without
-an error, and what it writes is gone with the last process that has it open.
+SQLite does not check. It goes on writing into a file that was deleted, replaced or overwritten,
+without an error, and those rows are lost when the last process closes it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIDES = ("-wal", "-shm")  # SQLite keeps them beside a database that is open
 MAGIC = b"SQLite format 3\0"  # the first bytes of every database of SQLite
 MARK = b"TAXI"  # its application_id, bytes 68 to 71: a file copied over the log's has another
 HEAD_BYTES = 72
-MEND_SECONDS = 3.0  # who has a log open sees within one that its -wal is gone, and mends it
+MEND_SECONDS = 3.0  # who has the log open notices a deleted -wal within 1 s and repairs it
 
 Identity = tuple[int, int] | None
 
@@ -44,8 +44,8 @@ class LogFile:
         self.path = path
         self.engine = engine
         self._real = path.resolve()  # SQLite puts the side files beside a link's target
-        # Kept open: as long as one is, SQLite removes no side file, and what a deleted one holds
-        # can be saved.
+        # While a connection is open, SQLite removes no side file, and the content of a deleted
+        # one can be saved.
         self._keeper = engine.connect()
         self._keeping = threading.Lock()
         query = self._keeper.exec_driver_sql
@@ -59,23 +59,23 @@ class LogFile:
         self._marks = {MARK, self._head()[-len(MARK) :]}
 
     def is_current(self) -> bool:
-        """Return whether everything that is open still lies at its place, as it was written."""
+        """Return whether all open files are still those at their paths, not overwritten."""
         return self._is_our_database() and all(
             identity(self._side(suffix)) == own for suffix, own in self._sides.items()
         )
 
     def let_go(self) -> None:
-        """Close. Nothing is written any more into what was deleted, replaced or overwritten.
+        """Close without writing into files that were deleted, replaced or overwritten.
 
-        Where only side files were deleted, what is in them alone is first moved into the
-        database, which is still ours.
+        When only side files were deleted, their content is first moved into the database,
+        which is still ours.
 
         Raises:
-            SQLAlchemyError, LogError: that failed and has to be tried again; nothing is closed.
+            SQLAlchemyError, LogError: that failed and must be tried again; nothing is closed.
         """
         from sqlalchemy import event
 
-        with turn(self.path.parent):
+        with opening_lock(self.path.parent):
             if self._is_our_database() and not self._has_other_sides():
                 self.checkpoint("TRUNCATE")
             else:
@@ -86,20 +86,22 @@ class LogFile:
                     self._side(suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close in good order."""
+        """Close the connections."""
         with self._keeping:
             self._keeper.close()
         self.engine.dispose()
 
     def checkpoint(self, kind: str = "PASSIVE") -> None:
-        """Move what is in the -wal alone into the database.
+        """Move the content of the -wal into the database.
 
+        Args:
+            kind: SQLite's PASSIVE (moves what it can) or TRUNCATE (all, and empties the -wal).
         Raises:
             SQLAlchemyError: the file cannot be written.
-            LogError: somebody writes at this moment; only of the kind TRUNCATE.
+            LogError: TRUNCATE, while somebody writes.
         """
         with self._keeping:
-            if self._keeper.closed:  # let go of by another thread at this moment
+            if self._keeper.closed:  # another thread has just closed it
                 return
             busy, *_ = self._keeper.exec_driver_sql(f"PRAGMA wal_checkpoint({kind})").one()
             self._keeper.rollback()
@@ -121,9 +123,9 @@ class LogFile:
         return any(found[suffix] not in (None, own) for suffix, own in self._sides.items())
 
     def _head(self) -> bytes:
-        """Return the beginning of the file on disk; nothing when it cannot be told.
+        """Return the first bytes of the file on disk; none when they cannot be read.
 
-        Read from SQLite's own descriptor: closing another one would give up SQLite's locks.
+        Read through SQLite's own descriptor: closing another one would release SQLite's locks.
         """
         with suppress(OSError):
             if _identity_of(os.fstat(self._number)) != self._database:
@@ -134,10 +136,14 @@ class LogFile:
 
 
 def open_log_file(url: str, path: Path, lock_seconds: float) -> LogFile:
-    """Open a log on SQLite; made, with its folder, where there is none.
+    """Open an SQLite log; file and folder are created when missing.
 
+    Args:
+        url: SQLAlchemy address of the file.
+        path: the same file.
+        lock_seconds: how long to wait for another writer.
     Raises:
-        LogError: what lies there is something else, or damaged; it is left as it is.
+        LogError: the file is something else, or damaged; it is left as it is.
         SQLAlchemyError, OSError: it cannot be opened.
     """
     from taxi_duration.live.log_tables import make_engine
@@ -145,16 +151,16 @@ def open_log_file(url: str, path: Path, lock_seconds: float) -> LogFile:
     path.parent.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + MEND_SECONDS
     while True:
-        with turn(path.parent):
+        with opening_lock(path.parent):
             if _make_way(path, time.monotonic() >= until):
                 _refuse_others(path, lock_seconds)
                 return LogFile(path, make_engine(url, lock_seconds))
-        time.sleep(0.1)  # its -wal was deleted: who has it open is about to mend that
+        time.sleep(0.1)  # its -wal was deleted: the process that has it open repairs that
 
 
 @contextmanager
-def turn(folder: Path) -> Iterator[None]:
-    """Let one process after the other open, make or mend the log in a folder."""
+def opening_lock(folder: Path) -> Iterator[None]:
+    """Lock a folder: one process at a time opens, creates or repairs its log."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(number, fcntl.LOCK_EX)
@@ -164,7 +170,7 @@ def turn(folder: Path) -> Iterator[None]:
 
 
 def identity(path: Path) -> Identity:
-    """Return which file lies at a path; None for none."""
+    """Return device and inode of the file at a path; None when there is none."""
     try:
         return _identity_of(path.stat())
     except OSError:
@@ -176,7 +182,7 @@ def _identity_of(status: os.stat_result) -> Identity:
 
 
 def _number_of(file: Identity) -> int:
-    """Return a descriptor of this process that has the file open, -1 for none."""
+    """Return a descriptor of this process for an open file, -1 when there is none."""
     for name in os.listdir("/dev/fd"):  # noqa: PTH208
         with suppress(OSError):
             if _identity_of(os.fstat(int(name))) == file:
@@ -185,17 +191,17 @@ def _number_of(file: Identity) -> int:
 
 
 def _close_without_checkpoint(connection: sqlite3.Connection, _record: Any) -> None:
-    """Closing moves what the -wal has into the file; an interrupted one leaves both as they are."""
+    """Keep SQLite from checkpointing the -wal into the file when it closes: interrupt it."""
     connection.interrupt()
 
 
 def _make_way(path: Path, is_late: bool) -> bool:
-    """Remove side files that belong to no database; False while their owner may mend them.
+    """Remove side files left without a database; False while their owner may repair them.
 
-    SQLite would take them for those of the database that is made or opened now.
+    SQLite would take them for those of the database that is opened now.
 
     Raises:
-        LogError: the path is a folder, a pipe or another thing that is no file.
+        LogError: the path is a folder, a pipe or the like.
     """
     try:
         status = path.stat()
@@ -215,10 +221,10 @@ def _make_way(path: Path, is_late: bool) -> bool:
 
 
 def _refuse_others(path: Path, lock_seconds: float) -> None:
-    """Look at what lies there before anything is written into it.
+    """Check an existing file before anything is written into it.
 
     Raises:
-        LogError: it is no database of SQLite, or another program's.
+        LogError: it is no SQLite database, or another program's.
     """
     if not path.exists() or not path.stat().st_size:
         return

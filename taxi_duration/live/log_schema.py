@@ -1,8 +1,8 @@
-"""Which schema a prediction log has, and how an older one is brought forward.
+"""Which schema a prediction log has, and how an older one is migrated.
 
 The number stands in the log itself. What a log of an older release lacks is added when it is
-first opened, its rows kept; what cannot be brought forward is refused in words, and rows wait in
-the spool meanwhile.
+first opened, its rows kept; what cannot be migrated is refused with an error that says what to do,
+and rows wait in the spool meanwhile.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from taxi_duration.live.log_tables import (
 )
 
 VERSION = 2  # 1: every log from before there was a number
-LOCK_KEY = 0x7A11_0001  # of PostgreSQL's advisory locks: who brings a log forward does it alone
-SUMMED_SECONDS = 8 * 86_400.0  # of rides that an older log gets sums of: the pages show a week
+LOCK_KEY = 0x7A11_0001  # PostgreSQL's advisory lock of a migration
+SUMMED_SECONDS = 8 * 86_400.0  # rides of an older log that get sums: the pages show a week
 SUMS = (hourly_rides, hourly_truths)
-# What rows from before a column say in it. Only what is true of them; other columns that may not
-# be empty cannot be made up.
+# Values for rows older than a column. Only what is true of them; values of other NOT NULL columns
+# cannot be made up.
 BEFORE = {
     "predictions.arm": "'champion'",  # before there were tests, it answered everybody
-    "predictions.support": "0",  # as if the pair were new: nothing is claimed
+    "predictions.support": "0",  # as of a pair never seen: nothing is claimed
     "predictions.used_distance": "trip_distance IS NOT NULL",
 }
 MISSING_STATES = ("42P01", "42703")  # of PostgreSQL: no such table, no such column
@@ -51,16 +51,16 @@ MISSING_WORDS = ("no such table", "no such column", "has no column")  # of SQLit
 ELSEWHERE = "let LOG_URL name another database, or move this one away: an empty one is then made"
 
 
-def bring_forward(engine: Engine) -> None:
+def migrate(engine: Engine) -> None:
     """Make the tables, or add what an older log lacks. Safe in many processes at once.
 
     Raises:
-        LogError: a newer release's log, or one that cannot be brought forward; says what to do.
+        LogError: a newer release's log, or one that cannot be migrated; says what to do.
     """
     with engine.connect() as connection:
         if _version(connection) == VERSION and _is_whole(connection):
             return
-    with _alone(engine) as connection:
+    with _exclusive(engine) as connection:
         found = _version(connection)
         if found is not None and found > VERSION:
             raise LogError(
@@ -88,7 +88,7 @@ def is_of_schema(error: DBAPIError) -> bool:
 
 
 def _version(connection: Connection) -> int | None:
-    """The number in the log, None where there is none."""
+    """Return the schema version in the log, None where there is none."""
     if not inspect(connection).has_table(log_schema.name):
         return None
     found = connection.scalar(select(func.max(log_schema.c.version)))
@@ -110,8 +110,8 @@ def _missing(found: Inspector, table: Table) -> list[Column[Any]]:
 
 
 @contextmanager
-def _alone(engine: Engine) -> Iterator[Connection]:
-    """A transaction that no other process brings the log forward beside; tables are part of it."""
+def _exclusive(engine: Engine) -> Iterator[Connection]:
+    """A transaction that excludes other migrations; creating tables is part of it."""
     with engine.connect() as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -134,13 +134,17 @@ def _complete(connection: Connection, table: Table) -> None:
 
 
 def _add_column(connection: Connection, table: Table, column: Column[Any]) -> None:
-    """Add a column; rows from before it get what is true of them."""
+    """Add a column; older rows get the value in `BEFORE`.
+
+    Raises:
+        LogError: it must not be empty and no value is known for older rows.
+    """
     before = BEFORE.get(f"{table.name}.{column.name}")
     default = column.server_default
     if before is None and default is None and not column.nullable:
         raise LogError(
-            f"the table {table.name} has no column {column.name}, and what its rows would say in "
-            f"it nobody knows: {ELSEWHERE}"
+            f"the table {table.name} has no column {column.name}, and no value for its rows "
+            f"is known: {ELSEWHERE}"
         )
     quoted = connection.dialect.identifier_preparer
     kind = column.type.compile(connection.dialect)

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 LOCK_SECONDS = 5.0  # how long a writer waits for another one of SQLite
-READ_SECONDS = 2.0  # for what pages show; sums are read in milliseconds, what lasts is stuck
+READ_SECONDS = 2.0  # for queries of pages and metrics: the sums are read in milliseconds
 REJECTED_FILE = "rejected.jsonl"
-# The first byte of a spool line says which row follows.
+# The first byte of a spool line is the type of its row.
 _ROW_OF_TAG = {
     b"p": PredictionRow, b"m": PredictionColumns, b"s": ShadowRow, b"c": ShadowColumns,
     b"f": FailureRow,
@@ -58,7 +58,10 @@ class Opened(NamedTuple):
 
 
 class LogStore:
-    """The SQL side. SQLAlchemy is imported on first use: it costs as much as Flask."""
+    """The SQL side; its queries are described at `PredictionLog`.
+
+    SQLAlchemy is imported on first use: it costs as much as Flask.
+    """
 
     def __init__(self, url: str, spool: Path, archive: Path) -> None:
         self._url = url
@@ -73,11 +76,11 @@ class LogStore:
 
     @contextmanager
     def _begin(self, wanted: Opened | None = None, writes: bool = False) -> Iterator[Connection]:
-        """A transaction; whatever goes wrong in it is a LogError.
+        """A transaction; errors of the database become LogErrors.
 
         Args:
-            wanted: what was open at the first of several transactions that belong together.
-            writes: what was written must lie where the next reader looks for it.
+            wanted: the store of the first of several transactions that belong together.
+            writes: check afterwards that the file written to is still the one at the path.
         """
         from sqlalchemy.exc import DBAPIError
 
@@ -91,7 +94,7 @@ class LogStore:
                 with opened.engine.begin() as connection:
                     yield connection
             except DBAPIError as error:
-                if is_of_schema(error):  # opened anew, the log gets what somebody dropped
+                if is_of_schema(error):  # opening again creates what somebody dropped
                     self._leave(opened)
                 raise
             if writes and not opened.is_current():
@@ -99,14 +102,14 @@ class LogStore:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        """A transaction of a page or of metrics: nobody waits for it, and it ends in time."""
+        """A transaction for pages and metrics: cancelled after `READ_SECONDS`."""
         from taxi_duration.live.log_tables import end_after
 
         with self._begin() as connection, end_after(connection, READ_SECONDS):
             yield connection
 
     def _opened(self) -> Opened:
-        """Return what is open; opened anew where it is not any more what lies on the disk."""
+        """Return the open store; opened again when the file on disk is another one."""
         with self._lock:
             if self._now is not None and not self._now.is_current():
                 logger.error("the prediction log was deleted, replaced or overwritten")
@@ -130,7 +133,7 @@ class LogStore:
             self._leave(now)
 
     def _leave(self, opened: Opened) -> None:
-        """Close what was opened, unless somebody else did."""
+        """Close a store, unless another thread has."""
         with self._lock:
             if self._now is not opened:
                 return
@@ -144,23 +147,30 @@ class LogStore:
                     opened.file.let_go()
 
     def check_file(self) -> None:
-        """Write what was committed into the file itself, as SQLite does when it sees fit.
+        """Checkpoint the -wal into the database file.
 
         Raises:
-            LogError: it cannot be written, though its -wal may be.
+            LogError: the file cannot be written, though its -wal may be.
         """
         with _as_log_error():
             if (file := self._opened().file) is not None:
                 for place in (file.path, file.path.parent):
-                    if not os.access(place, os.W_OK):  # what is open goes on, until it is not
+                    if not os.access(place, os.W_OK):  # open files still work, the next open fails
                         raise LogError(f"{place.name} may not be written any more")
                 file.checkpoint()
 
     # --- spool to store -----------------------------------------------------------------
 
     def drain(self, wait: bool) -> int | None:
-        """Move waiting lines and return how many; None when somebody else is at it."""
-        if self._now is not None:  # looked after whoever's turn it is to move
+        """Move waiting lines into the tables and return how many; None when another thread or
+        process is doing so.
+
+        Args:
+            wait: for the other one to finish.
+        Raises:
+            LogError: the store cannot be written or a spool file not read; the lines wait.
+        """
+        if self._now is not None:  # checked even when another process moves the rows
             with _as_log_error():
                 self._opened()
         if not spool_files(self._spool):
@@ -174,7 +184,7 @@ class LogStore:
             self._draining.release()
 
     def _drain_files(self) -> int:
-        """Move all files; one that cannot be read keeps no other waiting."""
+        """Move all files; one that cannot be read does not hold up the others."""
         moved, problem = 0, None
         for path in spool_files(self._spool):
             try:
@@ -192,14 +202,14 @@ class LogStore:
         """Move one file's whole lines; remove it when its writer is gone and it is empty."""
         moved = 0
         with _as_log_error():
-            store = self._opened()  # the offset is of this one, and of no other
+            store = self._opened()  # the offset belongs to this store only
         with open_file(path) as file:
-            ended = is_free(file.fileno())  # asked first: what comes after is not missed
-            # What comes meanwhile is left for the next time: following a busy writer would
-            # mean a transaction for every few rows, and no end.
+            ended = is_free(file.fileno())  # asked first: later lines are not missed
+            # Lines written meanwhile are left for the next time: following a busy writer would
+            # take a transaction for every few rows, without end.
             size = os.fstat(file.fileno()).st_size
             offset = self._offset(store, path.name)
-            if offset > size:  # somebody cut it; rows that come twice are kept once
+            if offset > size:  # the file was truncated; duplicate rows are ignored
                 offset = 0
             while offset < size and (lines := whole_lines(file.fileno(), offset)):
                 offset += len(lines)
@@ -213,7 +223,7 @@ class LogStore:
         return moved
 
     def _show_life(self) -> None:
-        """Tell whoever waits for the lock that rows are moved."""
+        """Touch the lock file: whoever waits for the lock sees that rows are moving."""
         with suppress(OSError):
             os.utime(self._spool / LOCK_FILE)
 
@@ -234,7 +244,7 @@ class LogStore:
             try:
                 row = _DECODERS[line[:1]].decode(line[1:])
                 if isinstance(row, PredictionColumns):
-                    rows[b"p"] += list(row.rows())  # all of them or none
+                    rows[b"p"] += list(row.rows())  # all rows of the line or none
                 elif isinstance(row, ShadowColumns):
                     rows[b"s"] += list(row.rows())
                 else:
@@ -248,7 +258,7 @@ class LogStore:
             with (self._spool / REJECTED_FILE).open("ab") as file:
                 file.writelines(rejected)
         with self._begin(store, writes=True) as connection:
-            # Written first: SQLite then keeps other writers out, and what is new stays new.
+            # Written first: this takes SQLite's write lock, so that new rows stay new.
             log_tables.save_offset(connection, name, offset)
             hourly_sums.insert_rides(connection, rows[b"p"])
             for tag, table in (
@@ -274,22 +284,22 @@ class LogStore:
             return asked.difference(log_tables.known_ids(connection, list(asked)))
 
     def add_feedback(self, rows: list[Mapping[str, Any]]) -> FeedbackResult:
-        from taxi_duration.live import told
+        from taxi_duration.live import true_durations
 
         with self._begin(writes=True) as connection:
-            return told.add_feedback(connection, self._archive(), rows)
+            return true_durations.add_feedback(connection, self._archive(), rows)
 
     def count_feedback(self, since: float, until: float) -> int:
-        from taxi_duration.live import told
+        from taxi_duration.live import true_durations
 
         with self._begin() as connection:
-            return told.count_feedback(connection, self._archive(), since, until)
+            return true_durations.count_feedback(connection, self._archive(), since, until)
 
     def void_feedback(self, since: float, until: float, by: str, why: str) -> int:
-        from taxi_duration.live import told
+        from taxi_duration.live import true_durations
 
         with self._begin(writes=True) as connection:
-            return told.void_feedback(connection, self._archive(), since, until, by, why)
+            return true_durations.void_feedback(connection, self._archive(), since, until, by, why)
 
     def find_many(self, prediction_ids: Sequence[str]) -> list[dict[str, Any]]:
         from taxi_duration.live.archive_reading import as_answered
@@ -324,7 +334,7 @@ class LogStore:
             query = query.where(predictions.c.model == model)
         with self._begin() as connection:
             result = connection.execution_options(yield_per=1000).execute(query)
-            # Asked for after the rows were: what has left the tables by then is in the archive.
+            # Queried after the tables: rides that have left them by then are in the archive.
             rides = self._archive().answered(connection, since, until, model, pair)
             rows = merge(map(dict, result.mappings()), rides, key=order_of)
             yield from unique(rows)
@@ -379,7 +389,7 @@ class LogStore:
 
 @contextmanager
 def _as_log_error(what: str = "the prediction log") -> Iterator[None]:
-    """Say in one line what goes wrong with it."""
+    """Turn errors of the database and the disk into a LogError of one line."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
@@ -390,7 +400,7 @@ def _as_log_error(what: str = "the prediction log") -> Iterator[None]:
 
 
 def _path_of(url: str) -> Path | None:
-    """Return the file of a log on SQLite; None for one in memory or only read, and a server's."""
+    """Return the file of an SQLite log; None in memory, read-only or on a server."""
     from sqlalchemy import make_url
 
     address = make_url(url)

@@ -37,8 +37,8 @@ from taxi_duration.live.log_rows import LastTimes
 
 T = TypeVar("T")
 
-PROGRESS_STEPS = 100_000  # of SQLite's machine, some milliseconds, between looks at the clock
-FREED_PAGES = 200  # of 4 kB at once, more than the rows of one deletion take
+PROGRESS_STEPS = 100_000  # SQLite's instructions between looks at the clock, some milliseconds
+FREED_PAGES = 200  # of 4 kB in one step: more than one deletion frees
 AT_ONCE = 500  # ids or rows in one statement
 
 metadata = MetaData()
@@ -76,7 +76,7 @@ shadow_answers = Table(
     Column("p50", Double, nullable=False),
     Column("p90", Double, nullable=False),
 )
-# A version of a test that could not answer: the rider got the champion's answer all the same.
+# A version under test that could not answer: the rider got the champion's answer.
 model_failures = Table(
     "model_failures",
     metadata,
@@ -92,12 +92,12 @@ feedback = Table(
     Column("prediction_id", Text, primary_key=True),
     Column("duration", Double, nullable=False),  # true minutes
     Column("received_at", Double, nullable=False),
-    # A code of `domain.truths`, before days are looked at; what the hourly sums count it as.
-    # The default is for rows of an older log: hardly one has to be written again.
+    # A code of `domain.truths`, before days are judged; the hourly sums count it under this code.
+    # The default is for rows of an older log: few of them have another code.
     Column("verdict", Text, nullable=False, server_default="scored"),
     Index("feedback_received_at", "received_at"),
 )
-# Feedback that an operator took out of every judgement; what came after it is judged.
+# Feedback that an operator withdrew from evaluation; later feedback on the same ride counts.
 voided_feedback = Table(
     "voided_feedback",
     metadata,
@@ -136,7 +136,7 @@ hourly_truths = Table(
     Column("error", Double, nullable=False),  # sum of absolute minutes
     Column("square", Double, nullable=False),  # of their squares
 )
-# Files of the archive: from here on readers look into them. See `log_archive`.
+# Files of the archive; readers look into those that stand here. See `log_archive`.
 archive_parts = Table(
     "archive_parts",
     metadata,
@@ -163,13 +163,13 @@ spool_offsets = Table(
 
 
 def make_engine(url: str, lock_seconds: float) -> Engine:
-    """Return an engine for the address, the tables made or brought forward.
+    """Return an engine for the address, its tables created or migrated.
 
     Args:
         url: `sqlite:///file` or `postgresql://user@host/name`.
         lock_seconds: how long SQLite waits for another writer.
     Raises:
-        LogError: as `bring_forward`.
+        LogError: as `migrate`.
     """
     address = make_url(url)
     if address.query.get("mode") == "ro":
@@ -183,7 +183,7 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
         engine = create_engine(
             address.set(drivername="postgresql+psycopg"),
             pool_pre_ping=True,  # the server may have been restarted
-            # A network that is gone says nothing: without these it is waited for a quarter hour.
+            # Without these, a broken network is noticed after a quarter of an hour.
             connect_args={
                 "connect_timeout": 5,
                 "tcp_user_timeout": 10_000,
@@ -192,10 +192,10 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
                 "keepalives_count": 2,
             },
         )
-    from taxi_duration.live.log_schema import bring_forward  # which needs the tables of here
+    from taxi_duration.live.log_schema import migrate  # imports this module's tables
 
     try:
-        bring_forward(engine)
+        migrate(engine)
     except BaseException:
         engine.dispose()
         raise
@@ -203,7 +203,7 @@ def make_engine(url: str, lock_seconds: float) -> Engine:
 
 
 def read_only_address(url: str) -> str:
-    """Return an address under which nobody can write to the log; an empty one without a file."""
+    """Return an address that opens the log read-only; of an empty database without a file."""
     address = make_url(url)
     if address.query.get("mode") == "ro":
         return url
@@ -213,36 +213,36 @@ def read_only_address(url: str) -> str:
     if not path.is_file():
         return "sqlite://"
     waiting = Path(f"{path}-wal")
-    # Without a writer beside it, opening the file must not make one's files of it either.
+    # With no writer, opening it must not create side files: immutable.
     alone = not waiting.exists() or waiting.stat().st_size == 0
     return f"sqlite:///file:{quote(str(path))}?mode=ro{'&immutable=1' * alone}&uri=true"
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # Both wait for a writer, and stand in the file: a reader has nothing to set.
+    # Both are stored in the file, and setting them waits for writers: only set what is missing.
     if connection.execute("PRAGMA page_count").fetchone() == (0,):
-        # Space that the archive frees can be given back piece by piece.
+        # Lets the archive return freed pages to the file system step by step.
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
         connection.execute("PRAGMA journal_mode=WAL")
-    # Synced at each commit: commits are batches and feedback, both off the path of a ride.
+    # Synced at each commit: commits are batches and feedback; no ride waits for them.
     connection.execute("PRAGMA synchronous=FULL")
 
 
 def give_back_space(connection: Connection) -> None:
-    """Let SQLite's file shrink by some of what is free in it; PostgreSQL does so by itself.
+    """Return some free pages of SQLite's file to the file system; PostgreSQL does so by itself.
 
-    A file that an older release made only uses the space again.
+    A file made by an older release keeps its size and reuses them.
     """
     if connection.dialect.name == "sqlite":
         driver: Any = connection.connection.driver_connection
-        # A page at each step; `execute` takes one step of what has no columns.
+        # It frees a page at each step, and `execute` takes one step only.
         driver.executescript(f"PRAGMA incremental_vacuum({FREED_PAGES})")
 
 
 @contextmanager
 def end_after(connection: Connection, seconds: float) -> Iterator[None]:
-    """Let the database stop what takes longer; it then raises what SQLAlchemy raises."""
+    """Let the database cancel queries of the block after so long; SQLAlchemy's error is raised."""
     if connection.dialect.name != "sqlite":
         limit = select(func.set_config("statement_timeout", f"{round(seconds * 1000)}", True))
         connection.execute(limit)
@@ -268,7 +268,7 @@ def insert_new(
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        # SQLAlchemy's handling of each row would take twice as long as SQLite's own.
+        # SQLAlchemy's work on each row takes twice as long as SQLite's own.
         columns, marks = ", ".join(names), ", ".join("?" * len(names))
         statement = f"INSERT OR IGNORE INTO {table.name} ({columns}) VALUES ({marks})"
         connection.exec_driver_sql(statement, list(rows))
@@ -280,7 +280,7 @@ def insert_new(
 def insert_feedback(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Insert feedback that is not there yet; return the ids that were new."""
     new: set[str] = set()
-    # In order: two that tell of the same rides wait for each other, and never both.
+    # Sorted: two calls with the same rides lock them in one order and never deadlock.
     for chunk in chunks(sorted(rows, key=lambda row: row["prediction_id"])):
         statement = insert(connection.dialect, feedback).values(chunk).on_conflict_do_nothing()
         new.update(connection.scalars(statement.returning(feedback.c.prediction_id)))
@@ -290,13 +290,13 @@ def insert_feedback(connection: Connection, rows: Sequence[dict[str, Any]]) -> s
 def received_in(
     connection: Connection, table: Table, since: float, until: float
 ) -> Iterator[dict[str, Any]]:
-    """Yield feedback, or what was voided, that was received since <= received_at < until."""
+    """Yield rows of `feedback` or `voided_feedback` with since <= received_at < until."""
     query = table.select().where(_received(table, since, until))
     yield from map(dict, connection.execute(query).mappings())
 
 
 def take_out_feedback(connection: Connection, since: float, until: float) -> list[dict[str, Any]]:
-    """Delete the feedback that was received since <= received_at < until, and return it."""
+    """Delete the feedback with since <= received_at < until, and return its rows."""
     gone = feedback.delete().where(_received(feedback, since, until)).returning(feedback)
     return [dict(row) for row in connection.execute(gone).mappings()]
 
@@ -306,7 +306,7 @@ def _received(table: Table, since: float, until: float) -> ColumnElement[bool]:
 
 
 def last_times(connection: Connection) -> LastTimes:
-    """Return when the last ride and the last true duration came."""
+    """Return the times of the last ride and the last true duration in the tables."""
     times = (predictions.c.asked_at, feedback.c.received_at)
     return LastTimes(*(connection.scalar(select(func.max(each))) for each in times))
 
@@ -322,14 +322,14 @@ def save_offset(connection: Connection, name: str, offset: int) -> None:
 def known_ids(
     connection: Connection, ids: Sequence[str], table: Table = predictions
 ) -> Iterator[str]:
-    """Yield those of the ids that a table has."""
+    """Yield the ids that a table has."""
     column = table.c.prediction_id
     for chunk in chunks(ids):
         yield from connection.scalars(select(column).where(column.in_(chunk)))
 
 
 def unknown_rows(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Return rows of predictions that are not there yet, each once.
+    """Return the rows whose id `predictions` does not have yet, each once.
 
     Args:
         rows: values, the id first.
@@ -357,7 +357,7 @@ def count(connection: Connection, table: Table) -> int:
 
 
 def chunks(items: Sequence[T]) -> Iterator[list[T]]:
-    """Yield the items in lists that one statement can hold."""
+    """Yield the items in lists of at most `AT_ONCE`, for one statement each."""
     for start in range(0, len(items), AT_ONCE):
         yield list(items[start : start + AT_ONCE])
 
@@ -365,8 +365,8 @@ def chunks(items: Sequence[T]) -> Iterator[list[T]]:
 def joined() -> Select[Any]:
     """Select predictions with their feedback and shadow answer, None where there is none.
 
-    Each comes once. Of several shadow answers, of tests that followed each other, it has one;
-    whoever judges a test asks for its own with `tested`.
+    Each comes once. A ride of several tests has several shadow answers; it comes with one of
+    them. To judge one test, select its own with `tested`.
     """
     other = shadow_answers.alias()
     first = (
@@ -404,7 +404,7 @@ def tested(pair: tuple[str, str]) -> Select[Any]:
 
 
 def _with_shadow(wanted: ColumnElement[bool]) -> Select[Any]:
-    """Select predictions with their feedback and the shadow answer that is wanted."""
+    """Select predictions with their feedback and the shadow answer that meets the condition."""
     return (
         select(
             predictions,
@@ -424,17 +424,17 @@ def _with_shadow(wanted: ColumnElement[bool]) -> Select[Any]:
 
 
 def feedback_rate(since: float) -> Select[Any]:
-    """Select the rides asked for, those of them with their truth, and when the last one came."""
+    """Select the number of rides asked since then, of those with feedback, and its last time."""
     figures: list[ColumnElement[Any]] = [
         func.count().label("rides"),
         func.count(feedback.c.duration).label("with_truth"),
         func.max(feedback.c.received_at).label("last_at"),
     ]
-    told = feedback.c.prediction_id == predictions.c.prediction_id
-    query = select(*figures).select_from(predictions).outerjoin(feedback, told)
+    same_ride = feedback.c.prediction_id == predictions.c.prediction_id
+    query = select(*figures).select_from(predictions).outerjoin(feedback, same_ride)
     return query.where(predictions.c.asked_at >= since)
 
 
 def insert(dialect: Dialect, table: Table) -> Any:
-    """Return an INSERT of the dialect at hand, which knows ON CONFLICT."""
+    """Return the dialect's own INSERT, which has ON CONFLICT."""
     return (postgresql if dialect.name == "postgresql" else sqlite).insert(table)

@@ -1,4 +1,4 @@
-"""The thread that moves rows into the prediction log and knows whether all is well with it."""
+"""The thread that moves rows into the prediction log and checks its health."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from taxi_duration.live.spool import LOCK_FILE, SpoolWriter, spool_files
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 0.5
-# How often a quiet service writes, to know that it can: a write waits for the disk.
+# How often a service without rides tests that it can write: each test waits for the disk.
 PROBE_SECONDS = 2.0
-SILENT_SECONDS = 2 * LOCK_SECONDS  # without a sign of life; SQLite waits half of that for a lock
+SILENT_SECONDS = 2 * LOCK_SECONDS  # without progress; SQLite waits half of that for a lock
 MIN_FREE_BYTES = 1_000_000
 
 
@@ -40,7 +40,7 @@ class LogWatch:
         self._lock_time = 0
 
     def start(self) -> None:
-        """Look at once, then twice a second, in a thread."""
+        """Start the thread; it looks at once, then twice a second."""
         if self._thread is None:
             self._moved_at = time.monotonic() - _age_of_oldest(self._spool.folder)
             self._thread = threading.Thread(target=self._run, daemon=True, name="drain")
@@ -50,7 +50,7 @@ class LogWatch:
         """Stop the thread.
 
         Raises:
-            LogError: it does not end: its store, or another process, holds it.
+            LogError: it does not end: the store or another process blocks it.
         """
         self._stop.set()
         thread, self._thread = self._thread, None
@@ -61,17 +61,17 @@ class LogWatch:
 
     @property
     def has_looked(self) -> bool:
-        """True once the thread has looked."""
+        """True once the thread has looked for the first time."""
         return self._thread is not None and self._has_looked
 
     def check(self) -> None:
-        """Say what the last look found; without a thread, or before its first one, look now.
+        """Raise what the last look found; without a thread, or before its first look, look now.
 
         Raises:
-            LogError: what is wrong, or that nothing was found out for too long.
+            LogError: says what is wrong, or that the thread has not looked for too long.
         """
         if not self.has_looked:
-            found = self.look(whole_way=True)
+            found = self.look(probe=True)
         else:
             found, silent = self._found, time.monotonic() - self._looked_at
             if silent > SILENT_SECONDS and not self._is_moving():
@@ -83,20 +83,20 @@ class LogWatch:
         """Return how long ago all rows that waited were last moved."""
         return time.monotonic() - self._moved_at
 
-    def look(self, whole_way: bool) -> str | None:
-        """Move what waits; return what is wrong.
+    def look(self, probe: bool) -> str | None:
+        """Move waiting rows; return what is wrong, None when nothing is.
 
         Args:
-            whole_way: send an empty line the way of a row, whether or not there are rows.
+            probe: also write an empty line to the spool and checkpoint the store.
         """
         problems = []
         steps = [self._probe_spool, self._move, self._store.check_file]
-        for step in steps if whole_way else [self._move]:
+        for step in steps if probe else [self._move]:
             try:
                 step()
             except LogError as error:
                 problems.append(str(error))
-            except Exception as error:  # a thread that has ended would never say so
+            except Exception as error:  # or the thread would end unnoticed
                 logger.exception("the prediction log could not be looked after")
                 problems.append(f"the prediction log cannot be looked after: {error!r}")
         return "; ".join(dict.fromkeys(problems)) or None
@@ -110,7 +110,7 @@ class LogWatch:
             raise LogError(f"{folder.name}/ cannot be used: {error}") from error
         if free < MIN_FREE_BYTES:
             raise LogError(f"the disk of {folder.name}/ is full")
-        if not os.access(folder, os.W_OK):  # what is open goes on; the next file cannot be made
+        if not os.access(folder, os.W_OK):  # open files still work; the next one cannot be made
             raise LogError(f"{folder.name}/ may not be written any more")
 
     def _move(self) -> None:
@@ -120,7 +120,7 @@ class LogWatch:
             raise LogError("who holds the spool's lock moves no rows")
 
     def _is_moving(self) -> bool:
-        """True when some process moved rows within the last seconds: it set the lock's time."""
+        """True when any process moved rows within `SILENT_SECONDS`: it touches the lock file."""
         try:
             at = (self._spool.folder / LOCK_FILE).stat().st_mtime_ns
         except OSError:
@@ -144,7 +144,7 @@ class LogWatch:
 
 
 def _age_of_oldest(spool: Path) -> float:
-    """Return how long ago the oldest file was begun that an earlier process left."""
+    """Return the age in seconds of the oldest spool file, 0 without one."""
     began = [int(path.name.partition("-")[0]) / 1e9 for path in spool_files(spool)[:1]
              if path.name.partition("-")[0].isdecimal()]  # fmt: skip
     return max(time.time() - began[0], 0.0) if began else 0.0

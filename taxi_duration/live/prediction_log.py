@@ -1,11 +1,10 @@
 """The prediction log: every answered prediction, its feedback, and the shadow answers.
 
-A row is written in two steps. Before the answer leaves, one `write` appends it to a file of
-the worker's own (the spool): a few microseconds, no lock, and the kernel keeps it whatever
-happens to the process. Then a background thread moves rows from the spool into the SQL
-store, SQLite in WAL mode or PostgreSQL. How far a file was read is stored in the same
-transaction as its rows, so that a crash neither loses nor doubles one. Whoever reads moves
-the waiting rows first, and therefore sees everything answered on this host.
+A row is written in two steps. Before the answer leaves, one `write` appends it to a file of the
+worker's own (the spool): a few microseconds, no lock, and it outlives the process. Then a
+background thread moves rows from the spool into the SQL store, SQLite in WAL mode or PostgreSQL.
+The offset read is stored in the same transaction as the rows, so that a crash neither loses nor
+doubles one. Reads move the waiting rows first, and so see everything answered on this host.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ C = TypeVar("C", PredictionColumns, ShadowColumns)
 
 
 def open_log(url: str | None = None, spool: Path | None = None) -> PredictionLog:
-    """Return the log of this installation; nothing is opened or made before its first use.
+    """Return the log of this installation; nothing is opened or created before its first use.
 
     Args:
         url: SQLAlchemy address; default `LOG_URL`, else SQLite in data/live/.
-        spool: folder of the rows on their way; default beside the default store.
+        spool: folder of rows that wait to be moved; default beside the default store.
     """
     url = url or environment.log_url()
     spool = spool or environment.live_dir() / "spool"
@@ -56,7 +55,7 @@ def open_log(url: str | None = None, spool: Path | None = None) -> PredictionLog
 
 
 class PredictionLog:
-    """The log of one process; safe to use from its threads, and in many processes at once."""
+    """The log as one process sees it; safe for threads, and for several processes at once."""
 
     def __init__(self, url: str, spool: Path, archive: Path | None = None) -> None:
         self._spool = SpoolWriter(spool)
@@ -71,15 +70,15 @@ class PredictionLog:
         shadow: Iterable[ShadowRow | Mapping[str, Any]] = (),
         failures: Iterable[FailureRow] = (),
     ) -> None:
-        """Keep answered predictions; when this returns, killing the process loses nothing.
+        """Write answered predictions; when this returns, killing the process loses nothing.
 
         Args:
             rows: what riders got.
-            shadow: what the other version of a test would have answered.
-            failures: of a version of the test.
+            shadow: what the other version under test would have answered.
+            failures: of versions under test.
 
         Raises:
-            LogError: they could not be written, all or in part.
+            LogError: they were not written, or only in part.
         """
         self._write([b"p%b\n" % _encode(row) for row in rows], shadow, failures)
 
@@ -89,7 +88,11 @@ class PredictionLog:
         shadow: Iterable[ShadowColumns] = (),
         failures: Iterable[FailureRow] = (),
     ) -> None:
-        """Keep many answered predictions; as `add`, at a fraction of its price for each."""
+        """Write many answered predictions as columns; cheaper per ride than `add`.
+
+        Raises:
+            LogError: as `add`.
+        """
         lines = [b"m%b\n" % _encode(part) for columns in parts for part in _in_parts(columns)]
         lines += [b"c%b\n" % _encode(part) for columns in shadow for part in _in_parts(columns)]
         self._write(lines, (), failures)
@@ -105,34 +108,36 @@ class PredictionLog:
         self._spool.write(b"".join(lines))
 
     def add_feedback(self, rows: Iterable[Mapping[str, Any]]) -> FeedbackResult:
-        """Keep true durations; on disk when this returns. Safe to repeat.
+        """Write true durations; on disk when this returns. Idempotent.
 
-        All of a call are received at one moment: they are one sender's, and are judged as such.
+        All of a call get one time of receipt, and are judged together as one sender's.
 
         Args:
             rows: `prediction_id` and `duration` (minutes), optionally `received_at`.
         Raises:
-            LogError: the store cannot be written; nothing of the call was kept.
+            LogError: the store cannot be written; nothing of the call was written.
         """
         now = time.time()
         rows = [{"received_at": now, **row} for row in rows]
         self.drain()
         if not self._store.is_local and self._store.unknown_ids(r["prediction_id"] for r in rows):
-            # Another host may have answered a moment ago: its rows take a drain to get here.
+            # Another host may have answered just now: its rows arrive with its next drain.
             time.sleep(2 * DRAIN_SECONDS)
         return self._store.add_feedback(rows)
 
     def count_feedback(self, since: float, until: float) -> int:
-        """Return how many true durations were received since <= received_at < until."""
+        """Return the number of true durations with since <= received_at < until, unix seconds."""
         return self._store.count_feedback(since, until)
 
     def void_feedback(self, since: float, until: float, by: str, why: str) -> int:
-        """Take the same out of every judgement, into a table of its own; others may then be given.
+        """Move the feedback with since <= received_at < until (unix seconds) to `voided_feedback`.
 
-        Returns how many of that time are voided now: a repeat says the same.
+        It no longer counts in any evaluation, and other feedback may be given instead.
 
         Args:
-            by, why: are kept with them.
+            by, why: are stored with it.
+        Returns:
+            How many of that period are voided now; a repeat gives the same.
         Raises:
             LogError: the store cannot be written; nothing was moved.
         """
@@ -140,11 +145,11 @@ class PredictionLog:
 
     @property
     def is_watched(self) -> bool:
-        """True while a thread knows what `check_writable` says, so that nobody waits for it."""
+        """True while the background thread checks the log, so that `check_writable` never waits."""
         return self._watch.has_looked
 
     def check_writable(self) -> None:
-        """Say whether rows are kept and get into the store: as the thread last saw, else tried.
+        """Check that rows can be written to spool and store: as the thread last found, else now.
 
         Raises:
             LogError: says what cannot be written and why.
@@ -158,7 +163,7 @@ class PredictionLog:
         return next(iter(self.find_many([prediction_id])), None)
 
     def find_many(self, prediction_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the predictions with these ids, in any order, as `answered` gives them."""
+        """Return the predictions with these ids as `answered` gives them, in no special order."""
         self.drain()
         return self._store.find_many(prediction_ids)
 
@@ -173,26 +178,26 @@ class PredictionLog:
 
         Each is a dict of the columns of `predictions` and `true_duration` (minutes),
         `received_at`, `shadow_model`, `shadow_model_sha256`, `shadow_duration`, `shadow_p10`,
-        `shadow_p50`, `shadow_p90`; those are None as long as there is none.
+        `shadow_p50`, `shadow_p90`; None where there is none.
 
         Args:
             since, until: unix seconds, since <= asked_at < until.
             model: `name:version` of the model that answered.
-            pair: digests of a test's two versions: only the rides that one of them answered,
-                with the other's shadow answer, and `failed_as`, see `log_tables.tested`.
+            pair: digests of the two versions of a test: only rides that one of them answered, with
+                the other's shadow answer and `failed_as`, see `log_tables.tested`.
         """
         self.drain()
         yield from self._store.answered(since, until, model, pair)
 
     def counts(self) -> dict[str, int]:
-        """Return the rows of `predictions`, `shadow_answers` and `feedback`."""
+        """Return the numbers of rows of `predictions`, `shadow_answers` and `feedback`, by name."""
         self.drain()
         return self._store.counts()
 
     def last_times(self) -> LastTimes:
-        """Return when the last ride and the last true duration came; voided ones are none.
+        """Return the times of the last ride and the last true duration; voided ones do not count.
 
-        Rows that another process moves at this moment are left to the next look.
+        Does not wait for rows that another process is moving.
         """
         self.drain(wait=False)
         return self._store.last_times()
@@ -205,33 +210,33 @@ class PredictionLog:
         (of the error), `coverage` (share within P10-P90), None without any; `latency_ms`,
         `last_asked_at`.
 
-        Read from sums by hour, a few thousand rows however many rides there are.
+        Read from hourly sums, a few thousand rows whatever the number of rides.
 
         Args:
-            since: unix seconds; the hour that it lies in counts as a whole.
+            since: unix seconds; its hour counts as a whole.
         Raises:
-            LogError: also when it takes longer than `READ_SECONDS`.
+            LogError: the store cannot be read, or not within `READ_SECONDS`.
         """
         self.drain(wait=False)
         return self._store.summary(since)
 
     def feedback_rate(self, since: float) -> dict[str, Any]:
-        """Return `rides` asked for since then, `with_truth` of them, and the truth's `last_at`."""
+        """Return since then: `rides` asked, those `with_truth`, and the truth's `last_at`."""
         self.drain()
         return self._store.feedback_rate(since)
 
     # --- archive ------------------------------------------------------------------------
 
     def archive(self, keep_days: int, most_bytes: int) -> Moved | None:
-        """Move old rides, with all that belongs to them, into the archive; see `log_archive`.
+        """Move old rides with feedback and shadow answers into the archive, see `log_archive`.
 
-        All that reads here reads the archive too.
+        All methods that read include the archive.
 
         Args:
-            keep_days: that rides stay; 0 for ever.
-            most_bytes: that the tables may take; 0 for any.
+            keep_days: days that rides stay in the tables; 0 for ever.
+            most_bytes: size of the tables; 0 for no bound.
         Returns:
-            None when another process is at it.
+            What was moved; None when another process is archiving.
         Raises:
             LogError: as `Archiver.move`.
         """
@@ -244,30 +249,30 @@ class PredictionLog:
         """Move waiting rows into the store and return how many lines were moved.
 
         Args:
-            wait: for another process that is at it; else 0 is returned at once.
+            wait: for another process that is draining; else return 0 at once.
         Raises:
-            LogError: the store cannot be written; the rows wait on.
+            LogError: the store cannot be written; the rows stay in the spool.
         """
         return self._store.drain(wait) or 0
 
     def waiting_seconds(self) -> float:
-        """Return how long ago all rows that waited were last moved; for a log that was started."""
+        """Return the seconds since all waiting rows were last moved; for a started log."""
         return self._watch.waiting_seconds()
 
     def waiting_bytes(self) -> int:
-        """Return the size of what the spool holds, moved or not; 0 when all is quiet."""
+        """Return the size of the spool files, moved or not, in bytes; 0 when there are none."""
         total = 0
         for path in spool_files(self._spool.folder):
-            with suppress(FileNotFoundError):  # another worker may just have moved it
+            with suppress(FileNotFoundError):  # another worker has just removed it
                 total += path.stat().st_size
         return total
 
     def start(self) -> None:
-        """Let a background thread move rows twice a second, until `close`."""
+        """Start the background thread, which moves rows twice a second until `close`."""
         self._watch.start()
 
     def close(self) -> None:
-        """Stop the thread, move what waits and give the files back."""
+        """Stop the thread, move waiting rows and close the files."""
         try:
             self._watch.close()
             self._spool.close()
@@ -280,6 +285,6 @@ class PredictionLog:
 
 
 def _in_parts(columns: C) -> Iterator[C]:
-    """Lines of about a transaction each."""
+    """Yield the rows in parts of `DRAIN_ROWS`, a transaction each."""
     for start in range(0, len(columns.prediction_id), DRAIN_ROWS):
         yield columns.part(start, start + DRAIN_ROWS)

@@ -1,4 +1,4 @@
-"""Bundles that the service refused: it notes them here, and the loop's next turn tells people."""
+"""Deployments that the service refused: it records them, and the loop's next turn notifies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEPT = 20  # the newest; a turn of the loop reads them every hour
 
 
 class Refusal(Struct, frozen=True):
-    """What was refused and why, since when, and until when; `until` is None while it lasts."""
+    """A refusal: since when (ISO), what and why, until when (ISO; None while it lasts)."""
 
     at: str
     problem: str
@@ -27,14 +27,14 @@ class Refusal(Struct, frozen=True):
 
 
 def note_refusal(problem: str) -> None:
-    """Note a refusal once, however many workers meet it."""
+    """Record a refusal once, however many workers report it."""
     known = read_refusals()
     if not known or known[-1].until is not None or known[-1].problem != problem:
         _write([*known[-KEPT + 1 :], Refusal(iso_now(), problem)])
 
 
 def note_served() -> None:
-    """Note that what is deployed is served: the next refusal is news again."""
+    """Record that the deployment is served: this ends the last refusal."""
     known = read_refusals()
     if known and known[-1].until is None:
         _write([*known[:-1], replace(known[-1], until=iso_now())])
@@ -54,7 +54,7 @@ def read_refusals() -> list[Refusal]:
 def _write(refusals: list[Refusal]) -> None:
     try:
         write_json(_path(), to_builtins(refusals))
-    except OSError as error:  # the service goes on; its own log has the refusal
+    except OSError as error:  # the service goes on; the refusal is in its log output
         logger.warning("%s cannot be written: %s", REFUSED_FILE, error)
 
 

@@ -1,4 +1,4 @@
-"""Rows on their way into the prediction log: one file a worker, appended without a lock."""
+"""Rows that wait for the prediction log: one append-only file per worker, without locks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from pathlib import Path
 
 from taxi_duration.errors import LogError
 
-SEGMENT_BYTES = 8_000_000  # a worker goes on in a new spool file after as many
-LOCK_FILE = ".lock"  # in the spool; who holds it sets its time at every step that moves rows
-DRAIN_ROWS = 2_000  # rows of one transaction: feedback never waits long for the lock
+SEGMENT_BYTES = 8_000_000  # then a worker begins a new file
+LOCK_FILE = ".lock"  # its holder touches it at every step that moves rows
+DRAIN_ROWS = 2_000  # rows of one transaction: so few that feedback does not wait long for it
 
 
 class SpoolWriter:
-    """Appends to a file of this process alone, locked for as long as the process lives."""
+    """Appends to a file of its own, locked as long as the process lives.
+
+    Args:
+        folder: of the spool; created by the first write.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,7 +46,7 @@ class SpoolWriter:
                 self._append(content, is_new)
             except OSError as error:
                 self._give_up()
-                if not is_new:  # a new file may be writable where this one is not any more
+                if not is_new:  # a new file may be writable where this one no longer is
                     with suppress(OSError):
                         self._append(content, True)
                         return
@@ -50,7 +54,7 @@ class SpoolWriter:
                 raise LogError(f"{self.folder.name}/ cannot be written: {error}") from error
 
     def close(self) -> None:
-        """Give the file up; whoever drains it removes it."""
+        """Close the file; whoever drains it removes it."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -59,11 +63,11 @@ class SpoolWriter:
         file = self._open() if is_new or self._file is None else self._file
         written = os.write(file, content)
         self._size += written
-        if written != len(content):  # the cut line ends this file; the next one starts clean
+        if written != len(content):  # the next row goes to a new file
             raise OSError("only a part could be written, the disk is full")
 
     def _give_up(self) -> None:
-        """Close the file; an empty one is not left behind, or a full disk would be full of them."""
+        """Close the file; remove it when empty, or a full disk would collect empty files."""
         self.close()
         if self._size == 0:
             with suppress(OSError):
@@ -88,7 +92,7 @@ class SpoolWriter:
         self._path = str(hidden)
         file = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
         self._file = file
-        # The lock tells drainers that more may come. It is taken before they see the file.
+        # The lock tells drainers that more may come; taken before the file gets its name.
         fcntl.flock(file, fcntl.LOCK_EX)
         status = os.fstat(file)
         self._identity, self._pid = (status.st_dev, status.st_ino), os.getpid()
@@ -98,7 +102,7 @@ class SpoolWriter:
 
 
 def spool_files(folder: Path) -> list[Path]:
-    """Spool files, oldest first; none when the folder does not exist."""
+    """Return the spool files, oldest first; none when the folder does not exist."""
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".spool"))  # noqa: PTH208
     except (FileNotFoundError, NotADirectoryError):
@@ -107,10 +111,14 @@ def spool_files(folder: Path) -> list[Path]:
 
 
 def whole_lines(file: int, offset: int) -> bytes:
-    """Read on from offset, about a transaction's worth, up to the end of the last whole line.
+    """Return about a transaction's worth of whole lines from an offset on.
 
-    A line cut by a crash or still being written is left for later. All comes from one call:
-    a second one might find the rest of a line that the first one saw cut.
+    A line cut by a crash or still being written is left for later. One read gives all of it: a
+    second read could find the rest of a line that the first one saw cut.
+
+    Args:
+        file: descriptor.
+        offset: bytes.
     """
     size = DRAIN_ROWS * 400
     while True:
@@ -123,8 +131,12 @@ def whole_lines(file: int, offset: int) -> bytes:
 
 @contextmanager
 def folder_lock(folder: Path, wait: bool) -> Iterator[bool]:
-    """Hold the only right to drain on this host; yields False when somebody else has it."""
-    # Not to hang where somebody put a pipe in its place.
+    """Hold this host's lock for draining; yields False when another process holds it.
+
+    Args:
+        wait: for the other process.
+    """
+    # Non-blocking: somebody may have put a pipe there.
     flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
     file = os.open(folder / LOCK_FILE, flags, 0o644)
     try:
@@ -138,7 +150,7 @@ def folder_lock(folder: Path, wait: bool) -> Iterator[bool]:
 
 
 def is_free(file: int) -> bool:
-    """True when the writer of this file has closed it or died."""
+    """Return whether the writer of a file (its descriptor here) has closed it or died."""
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

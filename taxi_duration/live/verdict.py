@@ -1,7 +1,7 @@
-"""The monitor's last verdict as it lies on disk: the loop writes it, the service shows it.
+"""The monitor's last verdict on disk: the loop writes it, the service shows it.
 
-Its file, its form and its page are named here alone. Making one needs libraries that the
-service does not have; reading one needs none.
+Only this module knows its file, format and page. Making a verdict needs libraries that the service
+does not have; reading one does not.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
     """What the monitor found about one version on one set of rides.
 
     Args:
-        at: when it looked, ISO.
+        at: when the monitor ran, ISO.
         verdict: the level.
         source: `live log` or the month, such as `green 2021-03`.
         model: `name:version`.
-        rides: answered; `answered` of them have a true duration that is scored.
+        rides: number answered; `answered` of them have a true duration that is scored.
         reasons: worst first.
-        errors: a row for each group of rides; a figure that is not known is null.
+        errors: a row for each group of rides; unknown figures are null.
         drift: every measure.
         truths: number of true durations of each code of `domain.truths`.
         estimate: of the errors of rides without a true duration.
-        last_ride_at, last_feedback_at: of the log when the monitor looked, ISO.
+        last_ride_at, last_feedback_at: of the log when the monitor ran, ISO.
     """
 
     at: str
@@ -67,7 +67,7 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
         return content
 
     def levels(self) -> dict[str, Level]:
-        """Return the worst level by kind of reason; of errors that cannot be judged `unknown`."""
+        """Return the worst level by kind of reason; `unknown` for errors that cannot be judged."""
         found: dict[str, Level] = {}
         for kind in dict.fromkeys([*KINDS, *(reason.kind for reason in self.reasons)]):
             levels = [reason.level for reason in self.reasons if reason.kind == kind]
@@ -78,12 +78,12 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
 
     @property
     def age_seconds(self) -> float:
-        """Seconds since the monitor looked."""
+        """Seconds since the monitor ran."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.at)).total_seconds()
 
 
 def write_verdict(verdict: Verdict) -> None:
-    """Keep the verdict in data/live/, where the service's metrics and page find it."""
+    """Write the verdict to data/live/, where the service reads it."""
     write_json(environment.live_dir() / VERDICT_FILE, verdict.as_dict())
 
 
@@ -91,21 +91,21 @@ def read_verdict() -> Verdict | None:
     """Return the last verdict, None when there is none.
 
     Raises:
-        ContentError: the file is damaged; says how.
+        ContentError: the file is damaged.
     """
     try:
         content = read_json(environment.live_dir() / VERDICT_FILE)
         verdict = typed(content, Verdict)
-        _ = verdict.age_seconds  # the time can be read, too
+        _ = verdict.age_seconds  # raises when the time is not valid
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
         raise ContentError(f"{VERDICT_FILE} cannot be read: {error}") from error
-    # Releases that did not know `unknown` called it ok when nothing had come true.
+    # Releases without `unknown` wrote ok when there was no true duration.
     is_empty = verdict.verdict == "ok" and not verdict.answered
     return replace(verdict, verdict="unknown") if is_empty else verdict
 
 
 def page_path() -> Path:
-    """Where the monitor's last whole report lies, if it made one."""
+    """Return the path of the monitor's last full report, which need not exist."""
     return environment.live_dir() / PAGE_FILE

@@ -1,4 +1,4 @@
-"""Voiding: an operator takes bad feedback out of every judgement; nothing is deleted."""
+"""Voiding: an operator excludes bad feedback from evaluation; it is kept in its own table."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from taxi_duration.timestamps import iso_of
 def void_feedback(
     log: PredictionLog, since: str, until: str, why: str, dry_run: bool = False
 ) -> str:
-    """Void the feedback received in a time; return what was done in words. Safe to repeat.
+    """Void the feedback received in a period; return a sentence on what was done. Idempotent.
 
     The right durations may then be given for the same predictions.
 
     Args:
-        since, until: when it was received, not when people rode: ISO, New York local unless
-            there is an offset; `until` itself is not in it.
-        why: for the log and the audit trail.
+        since, until: period of receipt, not of the rides, `until` excluded; ISO, New York local
+            time unless there is an offset.
+        why: goes to the log and the audit trail.
         dry_run: only count.
     Raises:
-        SettingError: a time cannot be read, they are in the wrong order, or lie ahead.
+        SettingError: a time cannot be read, the period is empty or ends in the future.
         LogError: the log cannot be written; nothing was voided.
     """
     start, end = _seconds("--from", since), _seconds("--to", until)
     if start >= end:
         raise SettingError(f"--from {since} is not before --to {until}")
-    if end > time.time():  # a repeat would take what was given instead
+    if end > time.time():  # a repeat would void the corrected feedback
         raise SettingError(f"--to {until} lies ahead: feedback to come cannot be voided")
     when = f"received from {iso_of(start)} until {iso_of(end)}"
     if dry_run:
         return f"{log.count_feedback(start, end):,} true durations {when} would be voided"
     count = log.void_feedback(start, end, user_name(), why)
-    if count:  # the key leaves one line, also when a crash came before it
+    if count:  # the key keeps it one line when a crashed call is repeated
         numbers = {"from": start, "to": end, "voided": count}
         key = f"void:{start}:{end}:{count}"
         record(f"void {count} true durations", f"{why}; {when}", numbers, key, user_name())

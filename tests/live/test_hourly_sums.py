@@ -226,7 +226,7 @@ def test_a_transaction_that_ends_half_way_leaves_rows_and_sums_as_they_were(log,
 
 
 def test_sums_made_of_rows_are_those_that_were_kept(log):
-    """What an older log gets when it is brought forward."""
+    """What an older log gets when it is migrated."""
     frame = mixed_rides()
     log.add(rows_of(frame))
     log.add_feedback(feedback_rows(frame))

@@ -1,4 +1,4 @@
-"""Logs of older releases are brought forward with their rows, or refused in words."""
+"""Logs of older releases are migrated with their rows, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def shape_of(url):
 def shape_of_a_new_one(url):
     engine = plain(url)
     metadata.drop_all(engine)
-    log_schema.bring_forward(engine)
+    log_schema.migrate(engine)
     engine.dispose()
     return shape_of(url)
 

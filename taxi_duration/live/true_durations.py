@@ -1,6 +1,6 @@
-"""True durations: keeping, judging, counting and voiding them, of rides in tables and archive.
+"""True durations (feedback): insert, judge, count and void, for rides in tables and archive.
 
-Each function is one transaction's work: feedback, its verdict and the sums by hour change
+Each function runs within one transaction: feedback, its verdict and the hourly sums change
 together.
 """
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from taxi_duration.live import log_tables
 from taxi_duration.live.archive_reading import ArchiveReader
-from taxi_duration.live.hourly_sums import add_truths, judge_told, save_verdicts
+from taxi_duration.live.hourly_sums import add_truths, judge_feedback, save_verdicts
 from taxi_duration.live.log_rows import FeedbackResult
 from taxi_duration.live.log_tables import feedback, predictions, voided_feedback
 
@@ -32,7 +32,7 @@ def add_feedback(
     given = [
         {**ride, "true_duration": first[key]["duration"], "received_at": first[key]["received_at"]}
         for key, ride in asked.items()
-        if ride.get("true_duration") is None  # one of the archive may have its truth there
+        if ride.get("true_duration") is None  # an archived ride may have its truth in the file
     ]
     new = _keep(connection, given)
     known, unknown, duplicate = [], [], []
@@ -53,16 +53,16 @@ def count_feedback(
 ) -> int:
     """Return how many true durations were received since <= received_at < until."""
     here = sum(1 for _ in log_tables.received_in(connection, feedback, since, until))
-    return here + sum(1 for _ in archive.told(connection, since, until))
+    return here + sum(1 for _ in archive.received(connection, since, until))
 
 
 def void_feedback(
     connection: Connection, archive: ArchiveReader, since: float, until: float, by: str, why: str
 ) -> int:
-    """Take them out of every judgement; as `PredictionLog.void_feedback`."""
-    # Of the archive, whose files do not change: what the tables know as voided is none.
-    old = list(archive.told(connection, since, until))
-    # Deleted before it is kept: what another host adds meanwhile is not lost.
+    """Void feedback; as `PredictionLog.void_feedback`."""
+    # Archived feedback; files do not change, so what the tables list as voided is left out.
+    old = list(archive.received(connection, since, until))
+    # Deleted first: feedback that another host adds meanwhile is not lost.
     gone = {
         row["prediction_id"]: row for row in log_tables.take_out_feedback(connection, since, until)
     }
@@ -87,7 +87,7 @@ def void_feedback(
 def _rides(
     connection: Connection, archive: ArchiveReader, ids: Iterable[str], bounded: bool = True
 ) -> dict[str, dict[str, Any]]:
-    """The rides with these ids, wherever they lie."""
+    """Return the rides with these ids, from tables or archive."""
     wanted = list(ids)
     found = {
         row["prediction_id"]: row for row in log_tables.rows_of(connection, predictions, wanted)
@@ -97,26 +97,26 @@ def _rides(
 
 
 def _keep(connection: Connection, rows: list[dict[str, Any]]) -> set[str]:
-    """Insert the true durations of one call, judge and count them; return the ids of the new.
+    """Insert, judge and count the true durations of one call; return the ids that were new.
 
     Args:
         rows: the ride's columns, `true_duration` and `received_at`, each ride once.
     """
-    told = set(log_tables.known_ids(connection, [row["prediction_id"] for row in rows], feedback))
-    rows = [row for row in rows if row["prediction_id"] not in told]
+    there = set(log_tables.known_ids(connection, [row["prediction_id"] for row in rows], feedback))
+    rows = [row for row in rows if row["prediction_id"] not in there]
     if not rows:
         return set()
-    rows = judge_told(rows)
+    rows = judge_feedback(rows)
     new = log_tables.insert_feedback(
         connection,
         [{"prediction_id": row["prediction_id"], "duration": row["true_duration"],
           "received_at": row["received_at"], "verdict": row["verdict"]} for row in rows],
     )  # fmt: skip
-    if len(new) < len(rows):  # another call told of some at this moment: judged without them
+    if len(new) < len(rows):  # another call has just inserted some: judge the rest without them
         rows = [row for row in rows if row["prediction_id"] in new]
         if not rows:
             return set()
-        rows = judge_told(rows)
+        rows = judge_feedback(rows)
         save_verdicts(connection, rows)
     add_truths(connection, rows)
     return new
