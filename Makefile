@@ -5,8 +5,12 @@ STAMP := .venv/.installed
 # Without it every command compiles its imports where PYTHONDONTWRITEBYTECODE is set.
 BYTECODE := --compile-bytecode
 
-COMPILE := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal \
+# One version of a package for all Pythons, though newer ones may exist for the newer Pythons: else
+# a model's figures would depend on who trains it.
+COMPILE := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest \
   --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+PYTHONS := 3.11 3.12 3.13 3.14
+PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
 
 UNCOMPILED := Note: no C compiler with Python's headers was found, so the tree walker is not compiled: \
   same answers, slower rides.
@@ -87,11 +91,15 @@ format: $(STAMP) ## Mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout notebooks/*.ipynb
 
-lock: $(STAMP) ## Resolve the dependencies again into the hashed lock files
+lock: $(STAMP) ## Resolve the dependencies again; every Python and platform must have wheels
 	$(COMPILE) pyproject.toml --group dev --group lab --group bench --output-file requirements.txt
 	$(COMPILE) --group serve --constraints requirements.txt --output-file serve/requirements.txt
 	$(COMPILE) --group serve-build --constraints requirements.txt \
 	  --output-file serve/requirements-build.txt
+	for lock in requirements.txt serve/requirements.txt; do for python in $(PYTHONS); do \
+	  for platform in $(PLATFORMS); do $(BIN)/uv pip install --quiet --dry-run --no-deps \
+	    --only-binary :all: --require-hashes --target build/wheels --python-version $$python \
+	    --python-platform $$platform -r $$lock || exit 1; done; done; done
 
 sbom: $(STAMP) ## Write build/sbom.json: every package of the image, with its hashes (CycloneDX)
 	mkdir -p build
