@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ def make_card(kind: str, **changes: Any) -> dict[str, Any]:
         "months": {"train": [make_month("2021-01")], "validation": [make_month("2021-02")]},
         "metrics": {"with_distance": scores, "without_distance": {**scores, "mae": 4.0}},
         "parameters": {"seed": 0},
-        "libraries": {"python": "3.11.1"},
+        "libraries": {"python": platform.python_version()},
         "git_commit": "unknown",
         "run_id": "20210301-000000-abcd",
         "model_sha256": "0" * 64,  # saving sets it

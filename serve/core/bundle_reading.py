@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 from datetime import datetime
@@ -17,7 +18,10 @@ from taxi_duration.errors import BundleError, NotFoundError
 from taxi_duration.live.deployment import DEPLOYMENT_FILE, Deployment, read_deployment
 from taxi_duration.model.bundle import CARD_FILE, MODEL_FILE, load_bundle, load_card, reference_of
 from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.model.made_with import ANSWERING, other_versions
 from taxi_duration.model.ride_predictor import RidePredictor
+
+logger = logging.getLogger(__name__)
 
 Signature = tuple[int, ...] | None
 
@@ -65,6 +69,8 @@ def load_warm(version: Version, folder: Path) -> Loaded:
         raise BundleError(
             f"its SHA-256 is {card['model_sha256'][:12]}…, deployed is {version.sha256[:12]}…"
         )
+    if others := other_versions(card["libraries"], ANSWERING):
+        logger.warning("%s: %s", version.ref, others)
     return warm(model, card)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
+
+from threadpoolctl import threadpool_info
 
 from taxi_duration.chain.run import Run, git_commit
 from taxi_duration.domain.limits import ZONE_RANGE
 from taxi_duration.model.atlas import atlas_sources
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.extra_features import load_conditions
+from taxi_duration.model.made_with import versions_here
 from taxi_duration.model.tree_model import TreeModel
 
-LIBRARIES = ("numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "xgboost", "mlflow")
 INPUT_SCHEMA = {
     "PULocationID": {"type": "integer", "required": True, "unit": f"TLC taxi zone, {ZONE_RANGE}"},
     "DOLocationID": {"type": "integer", "required": True, "unit": f"TLC taxi zone, {ZONE_RANGE}"},
@@ -50,7 +50,7 @@ def make_card(
         "predictions_sha256": digest,
         "parameters": model.parameters,
         "fit_seconds": round(fit_seconds, 3),
-        "libraries": {"python": platform.python_version(), **_library_versions()},
+        "libraries": {**versions_here(), **_arithmetic()},
         "git_commit": git_commit(),
         "run_id": run.run_id,
     }
@@ -73,8 +73,13 @@ def _beside_months(model: DurationModel) -> dict[str, Any]:
     return beside
 
 
-def _library_versions() -> dict[str, str]:
-    names = {name: name for name in LIBRARIES}
-    if platform.system() != "Darwin":
-        names["xgboost"] = "xgboost-cpu"
-    return {name: version(package) for name, package in names.items()}
+def _arithmetic() -> dict[str, str]:
+    """Version and processor of the loaded libraries that add up: by another one, in another order.
+
+    How many threads fit a model is a constant of ours.
+    """
+    loaded: dict[str, set[str]] = {}
+    for one in threadpool_info():
+        said = (one["prefix"], one["version"], one.get("architecture"))
+        loaded.setdefault(one["user_api"], set()).add(" ".join(filter(None, said)))
+    return {kind: ", ".join(sorted(builds)) for kind, builds in loaded.items()}

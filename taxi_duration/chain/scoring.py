@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from taxi_duration.domain.version import Version, model_name
 from taxi_duration.evaluation.metrics import evaluate
 from taxi_duration.files import atomic_path
 from taxi_duration.model.bundle import load_bundle, reference_of
+from taxi_duration.model.made_with import other_versions
 from taxi_duration.registry import tracking
 from taxi_duration.registry.versions import find_bundle, list_versions
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ def score_months(
     folder = find_bundle(tracking.connect(), reference or _default_reference(service))
     model, card = load_bundle(folder, environment.signing_key(), reference_of(folder))
     version = Version.of(card)
+    if others := other_versions(card["libraries"]):
+        log.warning("%s: %s", version.ref, others)
     trips = concat_trips(prepare_months(service, months))
     rides = Rides.from_frame(trips)
     answers = model.answer(rides)

@@ -8,6 +8,7 @@ import pytest
 
 from taxi_duration.files import read_json, sha256_file
 from taxi_duration.model.bundle import load_bundle, load_card
+from taxi_duration.model.made_with import DECIDING
 
 # What the contract of the bundle promises, and nothing may quietly drop.
 FIELDS = (
@@ -78,7 +79,8 @@ def test_card_holds_the_digest_of_its_model(card, folder):
 def test_card_names_the_versions_it_was_made_with(card):
     assert card["libraries"]["python"] == platform.python_version()
     assert card["libraries"]["numpy"] == version("numpy")
-    assert card["libraries"]["xgboost"]
+    assert set(DECIDING) <= set(card["libraries"])
+    assert "openblas" in card["libraries"]["blas"]
 
 
 def test_card_belongs_to_its_run(card, chained):

@@ -5,6 +5,7 @@ from taxi_duration.chain.scoring import score_months
 from taxi_duration.data.prepared import concat_trips, prepare_months
 from taxi_duration.domain.months import parse_months
 from taxi_duration.errors import BundleError, NotFoundError, TagError
+from taxi_duration.model.bundle import load_card, write_card
 
 pytestmark = pytest.mark.slow  # MLflow alone takes seconds to import
 
@@ -26,11 +27,20 @@ def test_file_is_named_by_service_months_and_version(moved_home):
 
 
 def test_scoring_the_validation_month_gives_the_cards_error(moved_home):
-    from taxi_duration.model.bundle import load_card
-
     card = load_card(moved_home / "models" / "green-duration" / "1")
     result = score_months("2021-02", reference="green-duration:champion")
     assert result.metrics["rmse"] == pytest.approx(card["metrics"]["with_distance"]["rmse"])
+
+
+def test_another_version_of_what_decides_figures_is_warned_of(moved_home, caplog):
+    score_months("2021-03")
+    assert not [text for text in caplog.messages if "made with" in text]
+    folder = moved_home / "models" / "green-duration" / "1"
+    card = load_card(folder)
+    write_card(folder, {**card, "libraries": {**card["libraries"], "xgboost": "1.0"}}, None)
+    score_months("2021-03")
+    (said,) = (text for text in caplog.messages if "made with" in text)
+    assert said.startswith("green-duration:1: it was made with xgboost 1.0; here are xgboost ")
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,19 @@ def served(client) -> str:
     return client.post("/predict", json=RIDE).json["model"]
 
 
+def test_what_its_answers_depend_on_and_is_another_here_is_logged(client, look, registered, caplog):
+    """XGBoost only learned the trees: they are walked by our own code."""
+    card = read_json(folder(2) / "card.json")
+    libraries = {**card["libraries"], "numpy": "1.26.4", "xgboost": "1.0"}
+    write_card(folder(2), {**card, "libraries": libraries}, None)
+    deploy_champion(registered[2], "better")
+    look()
+    assert served(client) == "green-duration:2"
+    (said,) = (text for text in caplog.messages if "made with" in text)
+    assert said.startswith("green-duration:2: it was made with numpy 1.26.4; here are numpy ")
+    assert "xgboost" not in said
+
+
 def test_a_promoted_version_serves(client, look, registered):
     deploy_champion(registered[2], "better")
     assert served(client) == "green-duration:1"
