@@ -1,0 +1,120 @@
+"""The workflow of CI: which Pythons and processors it tries, and that it runs what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+from locks import PROJECT
+
+TEXT = (PROJECT / ".github" / "workflows" / "ci.yml").read_text()
+JOBS: dict[str, Any] = yaml.safe_load(TEXT)["jobs"]
+MAKEFILE = (PROJECT / "Makefile").read_text()
+PYTHONS = re.search(r"^PYTHONS := (.+)$", MAKEFILE, re.MULTILINE)[1].split()
+RUNNERS = {"ubuntu-24.04": "linux/amd64", "ubuntu-24.04-arm": "linux/arm64"}
+# A tag can be moved to other code, a commit cannot; the comment tells people which one it is.
+PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+
+
+def unpinned(workflow: str) -> list[str]:
+    """Return the actions that are not named by a commit."""
+    used = re.findall(r"\buses: *(.+)", workflow)
+    return [action for action in used if not PINNED.fullmatch(action.strip())]
+
+
+def test_every_action_is_named_by_its_commit():
+    assert "uses:" in TEXT
+    assert unpinned(TEXT) == []
+
+
+@pytest.mark.parametrize(
+    "action",
+    ["actions/checkout@v7", "actions/checkout@v7.0.1 # v7.0.1", f"actions/checkout@{'a' * 40}",
+     f"actions/checkout@{'a' * 39} # v7.0.1", "docker://alpine"],
+)  # fmt: skip
+def test_an_action_that_may_change_is_found(action):
+    assert unpinned(f"      - uses: {action}\n") == [action]
+
+
+def test_every_python_is_tried_on_every_processor():
+    matrix = JOBS["pythons"]["strategy"]["matrix"]
+    assert matrix == {"python": PYTHONS, "runner": list(RUNNERS)}
+    assert JOBS["pythons"]["runs-on"] == "${{ matrix.runner }}"
+    (python,) = [s["with"]["python-version"] for s in JOBS["pythons"]["steps"]
+                 if s.get("uses", "").startswith("actions/setup-python@")]  # fmt: skip
+    assert python == "${{ matrix.python }}"
+
+
+def test_the_image_is_built_for_each_processor_on_its_own_machine():
+    job = JOBS["image"]
+    built = {one["runner"]: one["platform"] for one in job["strategy"]["matrix"]["include"]}
+    assert built == RUNNERS
+    assert job["runs-on"] == "${{ matrix.runner }}"
+    assert job["env"] == {"DOCKER_DEFAULT_PLATFORM": "${{ matrix.platform }}"}
+    stages = re.findall(r"^FROM (.+)$", (PROJECT / "Dockerfile").read_text(), re.MULTILINE)
+    bases = [stage for stage in stages if not stage.startswith("build ")]
+    assert {base.partition(" ")[0] for base in bases} == {"python:3.11-slim"}  # for both, by Docker
+
+
+def test_conda_and_the_image_have_a_python_that_is_tried():
+    conda = yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"][0]
+    image = re.findall(r"^FROM python:([\d.]+)-slim", (PROJECT / "Dockerfile").read_text(), re.M)
+    assert {conda.removeprefix("python="), *image} <= set(PYTHONS)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_ends_in_time_and_runs_what_is_there(name):
+    job = JOBS[name]
+    assert 0 < job["timeout-minutes"] <= 90
+    needed = job.get("needs", [])
+    assert ({needed} if isinstance(needed, str) else set(needed)) <= JOBS.keys()
+    for step in job["steps"]:
+        assert ("run" in step) != ("uses" in step)
+        script = step.get("run", "")
+        for target in re.findall(r"\bmake ([a-z-]+)", script):
+            assert f"\n{target}:" in MAKEFILE
+        for file in re.findall(r"(?<!\S)(?:\.ci|benchmarks)/[\w./-]+", script):
+            assert (PROJECT / file).is_file()
+        plain = re.sub(r"\$\{\{.*?\}\}", "x", script)
+        done = subprocess.run(["bash", "-n"], input=plain, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+def test_nothing_may_write_to_the_repository():
+    assert yaml.safe_load(TEXT)["permissions"] == {"contents": "read"}
+    assert [name for name, job in JOBS.items() if "permissions" in job] == []
+    checkouts = [step for job in JOBS.values() for step in job["steps"]
+                 if step.get("uses", "").startswith("actions/checkout@")]  # fmt: skip
+    assert [step["with"]["persist-credentials"] for step in checkouts] == [False] * len(JOBS)
+
+
+def made(python: str, platform: str, rmse: float, predictions: str) -> dict[str, Any]:
+    """What a run on a machine prints for the comparison."""
+    figures = {"months": ["0" * 64], "predictions": predictions, "rmse": rmse}
+    libraries = {"python": python, "platform": platform}
+    return {"libraries": libraries, "figures": {"LR": figures}}
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (made("3.12.1", "Linux x86_64", 5.0, "aa"), None),
+        (made("3.12.1", "Linux x86_64", 5.0, "bb"), "Python 3.12.1: LR differs"),
+        (made("3.11.7", "Linux aarch64", 5.00005, "bb"), None),
+        (made("3.11.7", "Linux aarch64", 5.0002, "bb"), "the RMSE of LR is 0.0002 from"),
+    ],
+)
+def test_other_figures_of_another_machine_are_told(tmp_path, other, told):
+    files = []
+    for number, run in enumerate((made("3.11.7", "Linux x86_64", 5.0, "aa"), other)):
+        files.append(tmp_path / f"{number}.json")
+        files[-1].write_text(json.dumps(run))
+    script = PROJECT / "benchmarks" / "figures.py"
+    done = subprocess.run([sys.executable, script, *files], capture_output=True, text=True)
+    assert done.returncode == (told is not None), done.stderr
+    assert told is None or told in done.stdout
