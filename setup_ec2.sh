@@ -168,7 +168,8 @@ install_environment() {
   as_user "$miniforge/envs/$ENV_NAME/bin/pip" install --quiet --no-deps --no-build-isolation \
     -e "$project"
   # Last, so that a broken run starts again here.
-  as_user sh -c "printf '%s\n' $wanted >'$stamp'"
+  # shellcheck disable=SC2016
+  as_user sh -c 'printf "%s\n" "$1" >"$2"' sh "$wanted" "$stamp"
 }
 
 install_jupyter() {
@@ -183,6 +184,8 @@ JUPYTER_TOKEN=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
 TEXT
     restart=true
   fi
+  # In a unit % begins a specifier, and $ a variable; a line's other signs stand for themselves.
+  local place=${project//%/%%} bin=${miniforge//%/%%}/envs/$ENV_NAME/bin
   write_file "/etc/systemd/system/$SERVICE" 0644 <<TEXT
 [Unit]
 Description=JupyterLab of the taxi trip duration project
@@ -190,10 +193,10 @@ After=network.target
 
 [Service]
 User=$user
-WorkingDirectory=$project
+WorkingDirectory=$place
 EnvironmentFile=$token_file
-Environment=PATH=$miniforge/envs/$ENV_NAME/bin:/usr/local/bin:/usr/bin:/bin
-ExecStart=$miniforge/envs/$ENV_NAME/bin/jupyter lab --no-browser --ip=127.0.0.1 --port=$PORT --ServerApp.port_retries=0 --notebook-dir=$project/notebooks
+Environment="PATH=$bin:/usr/local/bin:/usr/bin:/bin"
+ExecStart="$bin/jupyter" lab --no-browser --ip=127.0.0.1 --port=$PORT --ServerApp.port_retries=0 --notebook-dir=notebooks
 Restart=on-failure
 RestartSec=5
 NoNewPrivileges=true

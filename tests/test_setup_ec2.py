@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -39,7 +40,7 @@ read -r digest file; echo "check $digest" >>"$CALLS"; exit "${BAD_DIGEST:-0}" ""
 # What the installer leaves behind; it makes an environment with a pip.
 CONDA = f"""#!/bin/bash
 {NOTE}bin=$(dirname "$0")/../envs/taxi-duration/bin
-mkdir -p "$bin" && printf '#!/bin/bash\\necho pip >>"$CALLS"\\n' >"$bin/pip" && chmod +x "$bin/pip"
+mkdir -p "$bin" && printf '#!/bin/bash\\necho "pip $*" >>"$CALLS"\\n' >"$bin/pip" && chmod +x "$bin/pip"
 """
 RELEASE = 'ID=ubuntu\nVERSION_ID="{version}"\nVERSION_CODENAME={codename}\n'
 
@@ -69,7 +70,9 @@ class Sandbox:
         content = RELEASE.format(version=version, codename=codename)
         (self.root / "etc" / "os-release").write_text(content)
 
-    def run(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *args: str, script: Path = SCRIPT, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the script; `calls` then has what this run called."""
         self.calls_file.write_text("")
         settings = {
@@ -79,7 +82,7 @@ class Sandbox:
         }  # fmt: skip
         keep = {name: value for name, value in os.environ.items() if name != "SUDO_USER"}
         return subprocess.run(
-            ["/bin/bash", str(SCRIPT), *args], env={**keep, **settings}, check=False,
+            ["/bin/bash", str(script), *args], env={**keep, **settings}, check=False,
             capture_output=True, text=True, timeout=60,
         )  # fmt: skip
 
@@ -203,6 +206,23 @@ def test_jupyter_listens_on_this_machine_alone_with_a_secret_token(sandbox):
     assert len(secret) == 48
     assert secret not in unit
     assert token.stat().st_mode & 0o777 == 0o600
+
+
+def test_unit_names_a_project_in_an_odd_folder_as_systemd_reads_it(tmp_path):
+    project = tmp_path / "my projects" / "é #1 100%"
+    project.mkdir(parents=True)
+    for name in ("setup_ec2.sh", "environment.yml", "requirements.txt"):
+        shutil.copy(PROJECT / name, project)
+    sandbox = Sandbox(tmp_path / "box")
+    done = sandbox.run(script=project / "setup_ec2.sh")
+    assert done.returncode == 0, done.stderr
+    unit = (sandbox.root / "etc/systemd/system/taxi-jupyter.service").read_text()
+    # systemd takes the rest of the line, with %% for %; the notebooks lie in it.
+    assert f"WorkingDirectory={str(project).replace('%', '%%')}\n" in unit
+    (start,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+    assert shlex.split(start.removeprefix("ExecStart="))[-1] == "--notebook-dir=notebooks"
+    assert (sandbox.home / "miniforge3/envs/taxi-duration/.taxi-setup").exists()
+    assert f"pip install --quiet --no-deps --no-build-isolation -e {project}" in sandbox.calls
 
 
 def test_an_unknown_option_is_refused(sandbox):
