@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.linear import LinearModel, PairVectorizer
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 @dataclass(frozen=True)
@@ -76,4 +78,6 @@ def pair_matrix(
     indices[starts[:-1][seen]] = column[seen]
     indices[starts[1:] - 1] = vectorizer.n_pairs
     values[starts[1:] - 1] = miles
+    from scipy.sparse import csr_matrix  # half of the time in which every command starts
+
     return csr_matrix((values, indices, starts), shape=(len(rides), vectorizer.n_pairs + 1))
