@@ -152,7 +152,8 @@ def rank_candidates(run: Run, candidates: Iterable[Candidate]) -> pd.DataFrame:
     The ranking and the winner are saved in `leaderboard.json`; a baseline never wins.
     """
     baselines = score_baselines(run).assign(is_baseline=True)
-    models = pd.DataFrame([_row(c) for c in candidates]).set_index("model")
+    ranked = {candidate.kind: candidate for candidate in candidates}
+    models = pd.DataFrame([_row(c) for c in ranked.values()]).set_index("model")
     table = pd.concat([models.assign(is_baseline=False), baselines]).sort_values("rmse")
     winner = str(table.index[~table["is_baseline"].to_numpy(dtype=bool)][0])
     beats = bool(table.loc[winner, "rmse"] < baselines["rmse"].min())
@@ -168,8 +169,10 @@ def rank_candidates(run: Run, candidates: Iterable[Candidate]) -> pd.DataFrame:
     tracking.log_run(
         run.client,
         run.parent_run(),
+        # The winner's own under its child run's names: one column in MLflow's table.
         metrics={f"baseline.{n}.rmse": r for n, r in baselines["rmse"].items()}
-        | {"winner.rmse": float(table.loc[winner, "rmse"])},
+        | {"winner.rmse": float(table.loc[winner, "rmse"])}
+        | tracking.flatten_metrics(ranked[winner].metrics),
         tags={"winner": winner, "beats_baselines": str(beats)},
     )
     return table
