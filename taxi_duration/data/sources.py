@@ -242,9 +242,9 @@ def _check_content(part: Path, url: str) -> None:
 def _progress(name: str):
     from fsspec.callbacks import TqdmCallback
 
-    return TqdmCallback(
-        tqdm_kwargs={"desc": name, "unit": "B", "unit_scale": True, "leave": False, "delay": 1}
-    )
+    # None: only in a terminal. In a notebook or a log every step of the bar would be a line.
+    look = {"desc": name, "unit": "B", "unit_scale": True, "leave": False, "delay": 1}
+    return TqdmCallback(tqdm_kwargs={**look, "disable": None})
 
 
 # --- editions in data/raw --------------------------------------------------------------------
