@@ -5,9 +5,11 @@ STAMP := .venv/.installed
 # Without it every command compiles its imports where PYTHONDONTWRITEBYTECODE is set.
 BYTECODE := --compile-bytecode
 
+# Paths are relative: the project's own may hold spaces and signs that mean something to a shell.
+INSTALL := $(BIN)/uv pip install --python $(BIN)/python --quiet
 # One version of a package for all Pythons, though newer ones may exist for the newer Pythons: else
 # a model's figures would depend on who trains it.
-COMPILE := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip compile --quiet --universal --fork-strategy fewest \
+COMPILE := $(BIN)/uv pip compile --python $(BIN)/python --quiet --universal --fork-strategy fewest \
   --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 PYTHONS := 3.11 3.12 3.13 3.14
 PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin
@@ -24,7 +26,7 @@ MODULE := taxi_duration/live/arms.py
 TESTS := tests/serve/test_arms.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run pipeline data lab serve image mlflow test test-long test-faults mutants \
+.PHONY: help setup run pipeline data lab doctor serve image mlflow test test-long test-faults mutants \
   test-fast lint format lock sbom plots bench-read bench-chain bench-model bench-serve bench-rude \
   bench-log bench-predictor bench-test screenshots clean \
   clean-all
@@ -39,8 +41,8 @@ $(STAMP): requirements.txt pyproject.toml setup.py taxi_duration/model/_walker.p
 	  { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V); give PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet $(BYTECODE) --require-hashes -r requirements.txt
-	VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
+	$(INSTALL) $(BYTECODE) --require-hashes -r requirements.txt
+	$(INSTALL) --no-deps --no-build-isolation -e .
 	@$(BIN)/python -c 'import taxi_duration.model._walker' 2>/dev/null || echo "$(UNCOMPILED)"
 	touch $@
 
@@ -52,8 +54,12 @@ pipeline: run ## The same as run
 data: $(STAMP) ## Fetch and prepare the months of TRAIN_DATA and VAL_DATA only
 	$(BIN)/python pipeline.py data
 
+# In a container the user is root, and HOST=0.0.0.0 lets its port be published; the token guards it.
 lab: $(STAMP) ## Open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+	$(BIN)/jupyter lab --notebook-dir=notebooks --allow-root --ip="$${HOST:-localhost}"
+
+doctor: $(STAMP) ## Say what is wrong with machine, settings, MLflow's store, deployment, and the remedy
+	$(BIN)/python pipeline.py doctor
 
 serve: $(STAMP) ## Serve the deployed model on http://127.0.0.1:9696
 	$(BIN)/python -m serve
@@ -61,7 +67,7 @@ serve: $(STAMP) ## Serve the deployed model on http://127.0.0.1:9696
 image: ## Build the container image with the deployed model baked in
 	docker build -t taxi-duration .
 
-mlflow: $(STAMP) ## Open MLflow's pages on http://127.0.0.1:5000
+mlflow: $(STAMP) ## Serve MLflow's pages, and print the address of the runs
 	$(BIN)/python pipeline.py mlflow
 
 test: $(STAMP) ## Set up, then the tests, without the long ones

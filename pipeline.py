@@ -13,13 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
+try:
+    import click
 
-from taxi_duration import environment
-from taxi_duration.chain.run_settings import MODEL_CHOICES, resolve_settings
-from taxi_duration.data.sources import SAMPLE_BANNER
-from taxi_duration.domain.months import SERVICES
-from taxi_duration.errors import MonthNotPublishedError, NotFoundError, TaxiError
+    from taxi_duration import environment
+    from taxi_duration.chain.run_settings import MODEL_CHOICES, resolve_settings
+    from taxi_duration.data.sources import SAMPLE_BANNER
+    from taxi_duration.domain.months import SERVICES
+    from taxi_duration.errors import MonthNotPublishedError, NotFoundError, TaxiError
+except ImportError as error:  # another environment is active, or packages of another processor
+    sys.exit(
+        f"error: {sys.executable} (Python {sys.version.split()[0]}) is not this project's: "
+        f"{str(error).splitlines()[0]}; `make setup`, then `make` or .venv/bin/python"
+    )
 
 # The order is the story: each notebook reads what the ones before it left in the run's folder.
 NOTEBOOKS = ("01_read_data", "02_train_validate", "03_multiple_models", "04_save_model")
@@ -118,17 +124,29 @@ def data(**flags: str | None) -> None:
 
 
 @cli.command()
-@click.option("--port", default=5000, show_default=True, help="Port on this machine.")
+@click.option("--port", type=click.IntRange(1, 65535),
+              help="Port on this machine; 5000, or the next one that is free.")  # fmt: skip
 @click.option("--uri", is_flag=True, help="Print the store's MLFLOW_TRACKING_URI and nothing else.")
-def mlflow(port: int, uri: bool) -> None:
-    """Serve MLflow's pages: runs, metrics, registry. Ctrl-C ends them."""
-    from taxi_duration.registry.tracking import connect, serve_pages, store_uri
+def mlflow(port: int | None, uri: bool) -> None:
+    """Serve MLflow's pages: runs, metrics, registry. Ctrl-C ends them.
 
+    Those of a server that MLFLOW_TRACKING_URI names are only pointed at.
+    """
+    from taxi_duration.registry.tracking import connect, pages_of_runs, serve_pages, store_uri
+
+    store = store_uri()
     if uri:
         connect()  # makes the store, or follows a moved one
-        click.echo(store_uri())
+        click.echo(store)
         return
-    click.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)")
+    if store.startswith(("http://", "https://")):
+        click.echo(f"MLflow on {pages_of_runs(store)}")
+        return
+    from taxi_duration.doctor.doctor import MLFLOW_PORT
+    from taxi_duration.doctor.ports import free_port
+
+    port = free_port(port, MLFLOW_PORT)
+    click.echo(f"MLflow on {pages_of_runs(f'http://127.0.0.1:{port}')} (Ctrl-C ends it)")
     sys.exit(serve_pages(port))
 
 
@@ -332,6 +350,26 @@ def status(as_json: bool) -> None:
 
     found = read_status()
     click.echo(json.dumps(found, indent=2, allow_nan=False) if as_json else status_text(found))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--docker", is_flag=True, help="Look at Docker too.")
+def doctor(as_json: bool, docker: bool) -> int:
+    """What is wrong with machine, settings, stores and deployment; a line and a remedy each.
+
+    Exit code 1 when there is a problem; notes are none. Changes nothing, takes three seconds.
+    """
+    from taxi_duration.doctor.doctor import consult
+    from taxi_duration.doctor.examination import PROBLEM
+
+    found = consult(docker)
+    if as_json:
+        click.echo(json.dumps([finding.as_dict() for finding in found], indent=2))
+    else:
+        click.echo("\n".join(finding.line for finding in found))
+    has_problem = any(finding.level == PROBLEM for finding in found)
+    return EXIT_FAILED if has_problem else EXIT_DONE
 
 
 @cli.group(invoke_without_command=True)

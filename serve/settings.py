@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 
 from taxi_duration.environment import choice, is_on, positive
+from taxi_duration.errors import SettingError
 
 HOST = "127.0.0.1"  # no access from other hosts by default; the Dockerfile sets 0.0.0.0
 PORT = 9696  # as in the public course
+LAST_PORT = 65535  # TCP has two bytes for it
 WORKERS = 2  # as many as a small machine has cores
 # For requests longer than a few rides. More threads only contend for the interpreter's lock.
 THREADS = 2
@@ -33,8 +35,15 @@ def host() -> str:
 
 
 def port() -> int:
-    """`PORT`: the service's port."""
-    return positive("PORT", PORT)
+    """`PORT`: the service's port.
+
+    Raises:
+        SettingError: no number from 1 to 65535.
+    """
+    number = positive("PORT", PORT)
+    if number > LAST_PORT:
+        raise SettingError(f"PORT is {number}; the last port is {LAST_PORT}")
+    return number
 
 
 def workers() -> int:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from taxi_duration.errors import SettingError
 
@@ -19,6 +19,9 @@ PROJECT_ROOT = PACKAGE.parent
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PUBLIC_TLC_URL = "https://d37ci6vzurychx.cloudfront.net"
 DATA_MODES = ("auto", "tlc", "sample")
+MOST_DIGITS = 18  # of a whole number; longer ones are typing errors, and fit no 64 bits
+EXPERIMENT = "taxi-duration"  # MLflow's, of all our runs
+LOCATION_FILE = "location.txt"  # in tracking/: where it lay when it was last used
 NOT_NEGATIVE = "a whole number, 0 or above"  # in words
 
 
@@ -96,9 +99,14 @@ def live_dir() -> Path:
     return data_dir() / "live"
 
 
+def sqlite_url(path: Path) -> str:
+    """Address of a database file; in one `?` begins options, and `%41` is a quoted letter."""
+    return f"sqlite:///{re.sub(r'[?]|%(?=[0-9a-fA-F]{2})', lambda sign: quote(sign[0]), str(path))}"
+
+
 def log_url() -> str:
     """Database of the prediction log: `LOG_URL`, else SQLite in `live_dir`."""
-    return os.environ.get("LOG_URL") or f"sqlite:///{live_dir() / 'predictions.db'}"
+    return os.environ.get("LOG_URL") or sqlite_url(live_dir() / "predictions.db")
 
 
 def log_archive(url: str) -> Path:
@@ -113,7 +121,7 @@ def log_archive(url: str) -> Path:
     path = url.partition("?")[0].removeprefix("sqlite:///")
     if not url.startswith("sqlite:///") or not path:
         return live_dir() / "archive"
-    file = Path(unquote(path.removeprefix("file:")) if path.startswith("file:") else path)
+    file = Path(unquote(path.removeprefix("file:")))
     return file.with_name(f"{file.stem}-archive")
 
 
@@ -142,7 +150,7 @@ def tlc_url() -> str:
 
 def local_tracking_uri() -> str:
     """Address of the default MLflow database, as `mlflow` takes it."""
-    return f"sqlite:///{tracking_dir() / 'mlflow.db'}"
+    return sqlite_url(tracking_dir() / "mlflow.db")
 
 
 def tracking_server() -> str | None:
@@ -269,7 +277,7 @@ def positive(name: str, default: int) -> int:
 def _whole(name: str, default: int, lowest: int, allowed: str) -> int:
     """A whole number, `lowest` or above, from the environment; raises as `positive`."""
     text = os.environ.get(name) or str(default)
-    if not text.isdecimal() or int(text) < lowest:
+    if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < lowest:
         raise SettingError(f"{name} is {text!r}; it must be {allowed}")
     return int(text)
 

@@ -40,7 +40,8 @@ read -r digest file; echo "check $digest" >>"$CALLS"; exit "${BAD_DIGEST:-0}" ""
 # What the installer leaves behind; it makes an environment with a pip.
 CONDA = f"""#!/bin/bash
 {NOTE}bin=$(dirname "$0")/../envs/taxi-duration/bin
-mkdir -p "$bin" && printf '#!/bin/bash\\necho "pip $*" >>"$CALLS"\\n' >"$bin/pip" && chmod +x "$bin/pip"
+mkdir -p "$bin" && printf '#!/bin/bash\\necho "pip $*" >>"$CALLS"\\n' >"$bin/pip"
+chmod +x "$bin/pip"
 """
 RELEASE = 'ID=ubuntu\nVERSION_ID="{version}"\nVERSION_CODENAME={codename}\n'
 

@@ -15,18 +15,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
 from taxi_duration import environment
 from taxi_duration.data.prepared import PreparedMonth
 from taxi_duration.domain.version import Version
+from taxi_duration.environment import EXPERIMENT, LOCATION_FILE
 from taxi_duration.errors import DeletedError, TrackingError
 
 log = logging.getLogger(__name__)
 
-EXPERIMENT = "taxi-duration"
-LOCATION_FILE = "location.txt"
+# What MLflow's pages show of an experiment: runs, metrics and models, not traces of prompts.
+KIND_TAG, OUR_KIND = "mlflow.experimentKind", "custom_model_development"
+ARTIFACTS = "artifacts"
 LOCK_SECONDS = 20.0  # as long as MLflow itself waits for a locked database
 # Every column of MLflow's own schema in which it keeps an absolute artifact address.
 ADDRESS_COLUMNS = (
@@ -49,6 +52,8 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # Half a minute is enough for a server that restarts; MLflow's own 7 retries take over four.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+    # Bars of single files: in a notebook or a log they are lines of noise.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
     # What failed is in the error that is raised; these would say it too, at every try.
@@ -127,15 +132,23 @@ def experiment_id(client: Any) -> str:
     """
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
+        if client.search_registered_models(max_results=1):
+            log.warning(
+                "MLflow's experiment %s is gone (renamed, or deleted for good); a new one is made, "
+                "without the runs before",
+                EXPERIMENT,
+            )
         artifacts = None if environment.tracking_server() else _artifacts_uri()
         # Another pipeline may make or restore it in the same moment.
         with suppress(TrackingError):
-            return client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+            return client.create_experiment(EXPERIMENT, artifacts, {KIND_TAG: OUR_KIND})
         experiment = client.get_experiment_by_name(EXPERIMENT)
     elif experiment.lifecycle_stage == "deleted":
         log.warning("MLflow's experiment %s was deleted; it is restored", EXPERIMENT)
         with suppress(DeletedError):
             client.restore_experiment(experiment.experiment_id)
+    if KIND_TAG not in experiment.tags:  # of an earlier release
+        client.set_experiment_tag(experiment.experiment_id, KIND_TAG, OUR_KIND)
     return experiment.experiment_id
 
 
@@ -249,9 +262,13 @@ def set_version_tags(client: Any, version: Version, tags: Mapping[str, str]) -> 
         log.warning("%s gets no tags: %s", version.ref, error)
 
 
+def pages_of_runs(address: str) -> str:
+    """Return where MLflow's pages at an address show the runs of our experiment."""
+    return f"{address.rstrip('/')}/#/experiments/{experiment_id(connect())}/runs"
+
+
 def serve_pages(port: int) -> int:
     """Serve MLflow's own pages of the configured store until interrupted; its exit status."""
-    connect()  # makes the store, or follows a moved one
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri()]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     try:
@@ -268,7 +285,7 @@ def _profile(month: PreparedMonth) -> str:
 
 
 def _artifacts_uri() -> str:
-    return (environment.tracking_dir() / "artifacts").as_uri()
+    return (environment.tracking_dir() / ARTIFACTS).as_uri()
 
 
 def _prepare_local_store() -> None:
@@ -282,8 +299,8 @@ def _prepare_local_store() -> None:
         if _is_prepared(location, database):
             return
         _create(database)
-        if location.exists():
-            _relocate(database, location.read_text(), str(folder))
+        if before := _place_before(location, database):
+            _relocate(database, before, str(folder))
         location.write_text(str(folder))
 
 
@@ -298,6 +315,21 @@ def _is_prepared(location: Path, database: Path) -> bool:
     with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     return location.exists() and location.read_text() == str(location.parent)
+
+
+def _place_before(location: Path, database: Path) -> str | None:
+    """Where the store lay when it was last used; None for a new one.
+
+    The experiment's own address tells it when somebody moved the database without the note.
+    """
+    if location.exists():
+        return location.read_text()
+    query = "SELECT artifact_location FROM experiments WHERE name = ?"
+    with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
+        found = connection.execute(query, (EXPERIMENT,)).fetchone()
+    address = urlsplit(found[0] if found and found[0] else "")
+    folder = Path(unquote(address.path))
+    return str(folder.parent) if address.scheme == "file" and folder.name == ARTIFACTS else None
 
 
 def _create(database: Path) -> None:
@@ -320,7 +352,7 @@ def _create(database: Path) -> None:
 def _make_tables(database: Path) -> None:
     import mlflow
 
-    uri = f"sqlite:///{database}"
+    uri = environment.sqlite_url(database)
     client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     client.search_experiments(max_results=1)  # the first call makes the tables
     client.search_registered_models(max_results=1)

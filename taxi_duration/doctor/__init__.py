@@ -1,0 +1,1 @@
+"""What is wrong with this machine, the settings and the stores, and the remedy of each."""

@@ -1,0 +1,123 @@
+"""Every setting that the code reads, its value looked at before a command trips over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from taxi_duration import environment
+from taxi_duration.doctor.examination import NOTE, OK, PROBLEM, Finding, one_line
+from taxi_duration.errors import SettingError, TaxiError
+
+SWITCHED = ("1", "true", "yes", "on", "0", "false", "no", "off")
+MEND = "mend it or unset it (docs/reference.md#settings)"
+# Looked at by other checks, which need the disk or the network for it.
+ELSEWHERE = {
+    "TAXI_HOME": "home", "DATA_DIR": "data", "MODELS_DIR": "models",
+    "DEPLOYMENT_DIR": "deployed", "LOG_ARCHIVE": "archive", "PROMETHEUS_MULTIPROC_DIR": "metrics",
+    "LOG_URL": "log", "MLFLOW_TRACKING_URI": "tracking", "TLC_URL": "months", "NO_PROXY": "proxy",
+}  # fmt: skip
+
+
+def readers() -> dict[str, Callable[[], object]]:
+    """What reads each setting, by its name, and raises when its value is none of its values."""
+    from serve import settings
+    from taxi_duration.chain.run_settings import DEFAULTS
+
+    return {
+        **dict.fromkeys(DEFAULTS, _run_settings),
+        "DATA": environment.data_mode,
+        "ATLAS": environment.use_atlas,
+        "AUTO_APPROVE": environment.needs_approval,
+        "MAX_BAD_SHARE": environment.max_bad_share,
+        "SAMPLE_ROWS": environment.sample_rows,
+        "LOG_KEEP_DAYS": environment.log_keep_days,
+        "LOG_MAX_MB": environment.log_max_mb,
+        "EXTRA_FEATURES": _extra_features,
+        "MODEL_SIGNING_KEY": _signing_key,
+        "NOTIFY_URLS": _notify_urls,
+        "PUBLIC_URL": _public_url,
+        "API_KEY": environment.api_key,
+        "API_KEYS": settings.api_keys,
+        "HOST": settings.host,
+        "PORT": settings.port,
+        "WORKERS": settings.workers,
+        "THREADS": settings.threads,
+        "MONITOR_ACCESS": settings.monitor_access,
+        "MAX_BODY_MB": settings.max_body_bytes,
+        "CLIENT_CONNECTIONS": settings.client_connections,
+        "BODY_SECONDS": settings.body_seconds,
+        "MAX_RIDES": settings.max_rides,
+        "MAX_EXPLAINED": settings.max_explained,
+        "MAX_FEEDBACK": settings.max_feedback,
+        "ACCESS_LOG": lambda: _switch("ACCESS_LOG"),
+        "WAIT_FOR_MODEL": lambda: _switch("WAIT_FOR_MODEL"),
+    }
+
+
+def look_at_settings(name: str) -> Iterator[Finding]:
+    """A line for each setting with a value that it cannot have, and the names that are set."""
+    said: list[str] = []
+    read = readers()
+    for setting, reader in read.items():
+        if environment.setting(setting) is None:
+            continue
+        try:
+            reader()
+        except TaxiError as error:
+            if (text := one_line(error)) not in said:  # that of a run may be about several
+                said.append(text)
+    yield from (Finding(name, PROBLEM, text, MEND) for text in said)
+    for setting in [*read, *ELSEWHERE]:
+        if (value := environment.setting(setting)) is not None and value != value.strip():
+            yield Finding(name, NOTE, f"{setting} begins or ends with a space", MEND)
+    set_here = sorted(n for n in [*read, *ELSEWHERE] if environment.setting(n) is not None)
+    if not said:
+        yield Finding(name, OK, f"set: {', '.join(set_here) or 'none'}")
+
+
+def _run_settings() -> None:
+    from taxi_duration.chain.run_settings import resolve_settings
+
+    resolve_settings({}, {})
+
+
+def _extra_features() -> None:
+    from taxi_duration.model.extra_features import load_conditions
+
+    try:
+        load_conditions()
+    except OSError as error:
+        raise SettingError(f"EXTRA_FEATURES cannot be read: {one_line(error)}") from error
+
+
+def _signing_key() -> None:
+    from taxi_duration.model.signatures import can_sign
+
+    if key := environment.signing_key():
+        try:
+            can_sign(key)
+        except TaxiError as error:
+            raise SettingError(f"MODEL_SIGNING_KEY: {one_line(error)}") from error
+
+
+def _notify_urls() -> None:
+    from taxi_duration.loop.targets import read_targets
+
+    if problems := read_targets()[1]:
+        raise SettingError(f"NOTIFY_URLS: {'; '.join(problems)}")
+
+
+def _public_url() -> None:
+    try:
+        address = urlsplit(environment.public_url())
+        good = address.scheme in ("http", "https") and bool(address.hostname)
+    except ValueError:
+        good = False
+    if not good:
+        raise SettingError("PUBLIC_URL is no address such as https://HOST")
+
+
+def _switch(name: str) -> None:
+    if (value := environment.setting(name)) and value.lower() not in SWITCHED:
+        raise SettingError(f"{name} is {value!r}; allowed are {', '.join(SWITCHED)}")
