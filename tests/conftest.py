@@ -44,11 +44,15 @@ BEFORE, LEFT = pytest.StashKey[Seen](), pytest.StashKey[list[str]]()
 OURS = "TAXI_TESTS_HOME"  # home of the test run, one for all its workers
 USERS_CACHE = "TAXI_TESTS_UV_CACHE"  # told to the workers, who do not know the user's home
 
-# Linear algebra on one thread, and threads that sleep while they wait: where several workers
-# share two cores, spinning threads make a fit on small tables take ten times as long.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-threadpool_limits(1, user_api="blas")
+# Fits on one thread, the same to the bit: where several workers share two cores, threads that wait
+# for each other make a fit on small tables take ten times as long.
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT"):
+    os.environ.setdefault(name, "1")  # for what is imported later, and for child processes
+threadpool_limits(1)
+
+# Databases sync at every commit: in memory that takes microseconds, on a disk milliseconds.
+MEMORY = Path("/dev/shm")
+NEEDED_BYTES = 4_000_000_000  # the tests leave a gigabyte at most
 
 # An example that waits for its turn on a busy machine is not a failure.
 settings.register_profile("shared machine", deadline=None)
@@ -62,7 +66,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in settings_read() | run_settings():
         os.environ.pop(name, None)  # a test decides for itself what is set
     config.stash[BEFORE] = look(USERS_HOME)
-    folder = tempfile.mkdtemp(prefix="taxi-tests-")
+    in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > NEEDED_BYTES
+    if in_memory and config.option.basetemp is None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    folder = tempfile.mkdtemp(prefix="taxi-tests-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
     os.environ |= {OURS: folder, "HOME": folder, "TAXI_HOME": str(Path(folder, "taxi"))}
     os.environ[USERS_CACHE] = str(USERS_HOME / ".cache" / "uv")
 
@@ -121,6 +128,13 @@ def uv_cache() -> str | None:
     """
     folder = os.environ.get("UV_CACHE_DIR") or os.environ[USERS_CACHE]
     return folder if Path(folder).is_dir() else None
+
+
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """A folder on disk, for environments of gigabytes whose files uv links to its cache."""
+    with tempfile.TemporaryDirectory(prefix="taxi-tests-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_another_linear_model_takes_one_line(trips, monkeypatch):
     assert np.abs(model.answer(rides).duration - duration).mean() < 3
 
 
-def test_trees_of_another_library_take_the_three_pieces(sample_months, monkeypatch):
+def test_trees_of_another_library_take_the_three_pieces(sample_months, monkeypatch, quick_trees):
     learn_hist = piece(LEARN, vars(tree_models), "learn_hist")
     from_hist = piece(PACK, vars(tree_packing), "from_hist")
     fitted = []
@@ -58,7 +58,7 @@ def test_trees_of_another_library_take_the_three_pieces(sample_months, monkeypat
     assert (told.parameters, told.quicker) == ({"max_iter": 300}, {"max_iter": 100})
     few = replace(told, parameters={"max_iter": 30, "max_bins": 32}, quicker={"max_iter": 10})
     monkeypatch.setitem(kinds.KINDS, name, few)
-    month = sample_months[0].head(3000)
+    month = sample_months[0].head(1500)
     rides, duration = Rides.from_frame(month), month["duration"].to_numpy()
     model = from_state(to_state(fit_model(name, rides, duration)))  # as it is saved and loaded
     assert model.parameters["max_iter"] == 30

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,12 +53,11 @@ def compiled() -> str:
 
 
 @pytest.fixture
-def folder(tmp_path) -> Iterator[Path]:
+def folder(disk_path) -> Path:
     """A clone that has nothing installed yet."""
-    folder = clone(tmp_path / "clone")
+    folder = clone(disk_path / "clone")
     give_venv(folder)
-    yield folder
-    shutil.rmtree(folder / ".venv")  # a gigabyte where links cannot be made
+    return folder
 
 
 def answers_of(folder: Path, python: Path | str, kind: str) -> tuple[str, str]:

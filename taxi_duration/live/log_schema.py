@@ -16,7 +16,6 @@ from sqlalchemy import (
     Connection,
     DefaultClause,
     Engine,
-    Inspector,
     Table,
     func,
     inspect,
@@ -69,8 +68,9 @@ def migrate(engine: Engine) -> None:
             )
         names = set(inspect(connection).get_table_names())
         metadata.create_all(connection)
+        there = _columns(connection)
         for table in metadata.sorted_tables:
-            _complete(connection, table)
+            _complete(connection, table, there)
         if predictions.name in names and not names >= {table.name for table in SUMS}:
             for table in SUMS:
                 connection.execute(table.delete())
@@ -96,17 +96,19 @@ def _version(connection: Connection) -> int | None:
 
 
 def _is_whole(connection: Connection) -> bool:
-    """True when no table or column is missing, whatever the number says."""
-    found = inspect(connection)
-    names = set(found.get_table_names())
-    return all(
-        table.name in names and not _missing(found, table) for table in metadata.tables.values()
-    )
+    """Return whether all tables and columns are there, whatever the version says."""
+    there = _columns(connection)
+    return not any(_missing(there, table) for table in metadata.tables.values())
 
 
-def _missing(found: Inspector, table: Table) -> list[Column[Any]]:
-    there = {column["name"] for column in found.get_columns(table.name)}
-    return [column for column in table.columns if column.name not in there]
+def _columns(connection: Connection) -> dict[str, set[str]]:
+    """Return the names of the columns of each table."""
+    found = inspect(connection).get_multi_columns()
+    return {name: {column["name"] for column in columns} for (_, name), columns in found.items()}
+
+
+def _missing(there: dict[str, set[str]], table: Table) -> list[Column[Any]]:
+    return [column for column in table.columns if column.name not in there.get(table.name, ())]
 
 
 @contextmanager
@@ -125,9 +127,9 @@ def _exclusive(engine: Engine) -> Iterator[Connection]:
         connection.commit()
 
 
-def _complete(connection: Connection, table: Table) -> None:
+def _complete(connection: Connection, table: Table, there: dict[str, set[str]]) -> None:
     """Add the columns and indexes that a table of an older log lacks."""
-    for column in _missing(inspect(connection), table):
+    for column in _missing(there, table):
         _add_column(connection, table, column)
     for index in table.indexes:
         index.create(connection, checkfirst=True)

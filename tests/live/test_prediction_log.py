@@ -258,7 +258,7 @@ def test_a_spool_that_cannot_be_moved_is_an_error_that_callers_answer(local, tmp
 
 
 def test_the_background_thread_outlives_a_disk_that_fails(local, tmp_path, monkeypatch):
-    monkeypatch.setattr("taxi_duration.live.prediction_log.DRAIN_SECONDS", 0.01)
+    monkeypatch.setattr("taxi_duration.live.log_watch.DRAIN_SECONDS", 0.01)
     lock = tmp_path / "live" / "spool" / ".lock"
     local.add([row("a")])
     lock.mkdir()
@@ -320,11 +320,11 @@ for i in range(1_000_000):
 """
 
 
-def test_a_line_still_being_written_is_never_read_as_two(tmp_path, url):
+def test_a_line_still_being_written_is_never_read_as_two(tmp_path):
     """A reader may see half of a write: Linux copies it page by page."""
     spool = tmp_path / "spool"
     spool.mkdir()
-    lines = [b"p%b\n" % msgspec.json.encode(row(f"id-{i}")) for i in range(20_000)]
+    lines = [b"p%b\n" % msgspec.json.encode(row(f"id-{i}")) for i in range(8_000)]
 
     def write_in_halves() -> None:
         with (spool / "0-a.spool").open("ab", buffering=0) as file:
@@ -335,7 +335,7 @@ def test_a_line_still_being_written_is_never_read_as_two(tmp_path, url):
                 file.write(line[150:])
 
     writer = threading.Thread(target=write_in_halves)
-    log = PredictionLog(url, spool)
+    log = PredictionLog(f"sqlite:///{tmp_path / 'predictions.db'}", spool)
     writer.start()
     while writer.is_alive():
         log.drain()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -159,14 +160,29 @@ class Mortal:
         return Slope(*args)
 
 
+def run_small(fit, say=lambda _: None, months=MONTHS[:4], **choices):
+    return run_backtest("green", months, say, fit=fit, measure=same_intervals, **choices)
+
+
 @pytest.fixture
 def small(home, monkeypatch):
     monkeypatch.setenv("SAMPLE_ROWS", "500")
+    return run_small
 
-    def run(fit, say=lambda _: None, months=MONTHS[:4], **choices):
-        return run_backtest("green", months, say, fit=fit, measure=same_intervals, **choices)
 
-    return run
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A small backtest beside a real deployment: its result, number of fits and folder."""
+    folder, fit = tmp_path_factory.mktemp("undisturbed"), Mortal()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("TAXI_HOME", folder / "home"), ("DEPLOYMENT_DIR", folder / "real"),
+                            ("DATA", "sample"), ("SAMPLE_ROWS", "500")):  # fmt: skip
+            patch.setenv(name, str(value))
+        (folder / "real").mkdir()
+        (folder / "real" / "deployment.json").write_text("{}")
+        result = run_small(fit)
+        assert environment.deployment_dir() == folder / "real"
+    return result, fit.fits, folder
 
 
 def assert_same(one: Backtest, other: Backtest) -> None:
@@ -175,21 +191,21 @@ def assert_same(one: Backtest, other: Backtest) -> None:
     pd.testing.assert_frame_equal(one.alarms, other.alarms)
 
 
-def test_killed_backtest_goes_on_and_ends_as_one_that_was_not(small, home, tmp_path, monkeypatch):
+def test_killed_backtest_goes_on_and_ends_as_one_that_was_not(small, undisturbed):
     mortal, said = Mortal(dies_at=3), []
     with pytest.raises(KilledError):
         small(mortal)
     again = Mortal()
     resumed = small(again, said.append)
     assert any(line.startswith("going on after 2021-0") for line in said)
-    monkeypatch.setenv("TAXI_HOME", str(tmp_path / "undisturbed"))
-    whole = Mortal()
-    assert_same(resumed, small(whole))
-    assert mortal.fits - 1 + again.fits == whole.fits  # none is fitted twice
+    whole, fits, _ = undisturbed
+    assert_same(resumed, whole)
+    assert mortal.fits - 1 + again.fits == fits  # none is fitted twice
 
 
-def test_finished_backtest_is_read_back_and_changed_choices_begin_anew(small):
-    first = small(Mortal())
+def test_finished_backtest_is_read_back_and_changed_choices_begin_anew(small, undisturbed, home):
+    first, _, folder = undisturbed
+    shutil.copytree(folder / "home", home)
     again, half = Mortal(), Mortal()
     assert_same(first, small(again))
     assert again.fits == 0
@@ -198,14 +214,10 @@ def test_finished_backtest_is_read_back_and_changed_choices_begin_anew(small):
     assert (halved.table["rows"] < 0.6 * first.table["rows"]).all()
 
 
-def test_backtest_never_touches_the_folders_of_the_real_deployment(small, tmp_path, monkeypatch):
-    folder = tmp_path / "real"
-    folder.mkdir()
-    (folder / "deployment.json").write_text("{}")
-    monkeypatch.setenv("DEPLOYMENT_DIR", str(folder))
-    small(Mortal())
-    assert [path.name for path in folder.iterdir()] == ["deployment.json"]
-    assert environment.deployment_dir() == folder
+def test_backtest_never_touches_the_folders_of_the_real_deployment(undisturbed):
+    folder = undisturbed[-1]
+    assert [path.name for path in (folder / "real").iterdir()] == ["deployment.json"]
+    assert (folder / "real" / "deployment.json").read_text() == "{}"
 
 
 # --- the calendar ------------------------------------------------------------------------
