@@ -52,7 +52,7 @@ def _inside() -> tuple[dict[str, float], float, float]:
     app = create_app({"BACKGROUND": False})
     answering: Answering = app.extensions["taxi"]
     champion = answering.serving().champion
-    ride, at = parse_rides(BODY, 1)
+    ride, at, _ = parse_rides(BODY, 1)
     question = (ride.PULocationID, ride.DOLocationID, at, ride.trip_distance)
     features = RideFeatures(champion.model.point.tables).row
     answer = champion.predictor.answer(*question)

@@ -8,11 +8,12 @@ import msgspec
 
 from serve.bodies import schema
 from serve.bodies.parquet import PARQUET_TYPES
-from serve.bodies.schema import ALLOWED
+from taxi_duration.domain.asked_rides import Ride
 from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
+from taxi_duration.domain.refused_values import ALLOWED
 
 COMPONENTS = (
-    schema.Ride, schema.RideAnswer, schema.Feedback, schema.FeedbackAnswer, schema.Served,
+    Ride, schema.RideAnswer, schema.Feedback, schema.FeedbackAnswer, schema.Served,
     schema.State, schema.Profile, schema.LeaveBy, schema.ErrorBody, schema.InvocationsAnswer,
 )  # fmt: skip
 REF = "#/components/schemas/{name}"
@@ -61,7 +62,8 @@ def _asking() -> dict[str, Any]:
         "/predict": _post(
             "How long does it take?",
             "One ride, an array of rides, or a Parquet file of them (a row each; `ride_id` is not "
-            "read from Parquet). An array answers in its order.",
+            "read from Parquet). An array answers in its order. TLC's own names are understood; "
+            "other fields are named in `ignored`.",
             {JSON: {"schema": _one_or_many("Ride"), "example": EXAMPLE}, **BINARY},
             _one_or_many("RideAnswer"),
             *(400, 401, 408, 413, 415, 422, 503),

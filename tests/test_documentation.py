@@ -19,6 +19,7 @@ import pipeline
 from serve import create_app
 from serve.bodies import schema
 from taxi_duration.chain.notebooks import notebook_parameters
+from taxi_duration.domain.asked_rides import Ride
 
 
 def commands_of(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -217,7 +218,7 @@ def test_every_query_parameter_stands_in_the_api_and_no_other(app):
 
 
 @pytest.mark.parametrize(
-    ("title", "struct"), [("field", schema.Ride), ("field of the answer", schema.RideAnswer)]
+    ("title", "struct"), [("field", Ride), ("field of the answer", schema.RideAnswer)]
 )
 def test_every_field_stands_in_the_api_and_no_other(title, struct):
     assert named(title) == set(struct.__struct_fields__)

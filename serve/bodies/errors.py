@@ -11,6 +11,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from serve.bodies.schema import Error, ErrorBody
+from taxi_duration.domain.refused_values import RefusedError
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,10 @@ def add_error_handlers(app: Flask) -> None:
         if error.status == 503:
             response.headers["Retry-After"] = "2"
         return response
+
+    @app.errorhandler(RefusedError)
+    def refused_error(error: RefusedError) -> Response:
+        return ApiError(400, error.code, error.message, error.field, error.element).response()
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

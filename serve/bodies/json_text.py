@@ -13,8 +13,7 @@ from flask import Request
 
 from serve.bodies.errors import ApiError
 from serve.bodies.reading import decode_text, media_type, read_body, wrong_type
-from serve.bodies.refusals import refused, shown
-from serve.bodies.schema import ALLOWED
+from taxi_duration.domain.refused_values import ALLOWED, RefusedError, refused, shown
 
 JSON_TYPES = re.compile(r"application/(json|[\w.-]+\+json)", re.ASCII)
 # UTF-8 has no half of a surrogate pair, so one can only come as an escape; whole pairs do too.
@@ -94,7 +93,7 @@ def _rides_of(content: Any) -> Iterator[tuple[int | None, dict[str, Any]]]:
     return ((element, ride) for element, ride in elements if isinstance(ride, dict))
 
 
-def _not_finite(content: Any, constant: str) -> ApiError:
+def _not_finite(content: Any, constant: str) -> ApiError | RefusedError:
     """Return the error for a NaN or infinity, by the name of its field where that has one."""
     for element, ride in _rides_of(content):
         for field, value in ride.items():

@@ -8,9 +8,11 @@ reader. One child at a time: the memory of all is a few hundred megabytes howeve
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,12 +20,12 @@ import numpy as np
 
 from serve.bodies import parquet_child
 from serve.bodies.errors import ApiError
-from serve.bodies.parquet_child import BAD_COLUMN, NEEDED, TOO_MANY, UNREADABLE, WANTED
-from serve.bodies.parquet_footer import ColumnError, FooterError, RowsError, cut_down
+from serve.bodies.parquet_child import BAD_COLUMN, TOO_MANY, UNREADABLE
+from serve.bodies.parquet_footer import CutFile, FooterError, NestedError, RowsError, cut_down
 from serve.bodies.reading import check_count
-from serve.bodies.ride_body import ManyRides
-from serve.bodies.schema import ALLOWED, MAX_MILES, YEARS
+from taxi_duration.domain.asked_rides import NEEDED, ManyRides, read_pickups
 from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
+from taxi_duration.domain.refused_values import MAX_MILES, YEARS, RefusedError, refused
 from taxi_duration.domain.rides import Rides, local_time
 
 PARQUET_TYPES = ("application/vnd.apache.parquet", "application/x-parquet", "application/parquet")
@@ -40,32 +42,46 @@ def read_rides(body: bytes, most: int) -> ManyRides:
 
     Args:
         body: the file. `PULocationID`, `DOLocationID` (whole numbers), `trip_distance`
-            (number, null or NaN when not known) and the pickup time (a timestamp, under
-            `pickup_datetime` or the names that TLC uses) are read, other columns are not.
+            (number, null or NaN when not known) and the pickup time (a timestamp, a day or ISO
+            text) are read, under these names or those that TLC uses; other columns are named in
+            `ignored`.
         most: rides allowed.
     Raises:
-        ApiError: 422 when it cannot be read, 413 with too many rows, 400 for a bad value.
+        ApiError: 422 when it cannot be read, 413 with too many rows.
+        RefusedError: a bad value.
     """
-    columns = _decode(body, most)
+    file = _cut(body, most)
+    rows, columns, texts = _decode(file.content, most)
+    pickups = _checked_pickups(rows, columns) if texts is None else read_pickups(texts)[0]
     rides = Rides(
         _checked_zones(columns, "PULocationID"),
         _checked_zones(columns, "DOLocationID"),
-        _checked_pickups(columns),
-        _checked_miles(columns),
+        pickups,
+        _checked_miles(rows, columns),
     )
-    return ManyRides(rides, [None if m != m else m for m in rides.trip_distance.tolist()])
+    miles = [None if m != m else m for m in rides.trip_distance.tolist()]
+    return ManyRides(rides, miles, ignored={0: file.ignored})
 
 
-def _decode(body: bytes, most: int) -> dict[str, np.ndarray]:
-    """Cut the file down, run the child and return its columns."""
+def _cut(body: bytes, most: int) -> CutFile:
+    """Cut the file down to a ride's columns, or say why not."""
     try:
-        file = cut_down(body, most, WANTED, NEEDED)
+        return cut_down(body, most)
     except RowsError as error:
         check_count(int(str(error)), most)
-    except ColumnError as error:
-        raise _bad_column(str(error)) from None
+        raise
+    except RefusedError as error:
+        raise _bad_column(error.message, error.field) from None
+    except NestedError as error:
+        field = str(error)
+        message = f"{field} is nested; a column of plain values is expected"
+        raise _bad_column(message, field) from None
     except FooterError as error:
         raise _unreadable(str(error)) from None
+
+
+def _decode(file: bytes, most: int) -> tuple[int, dict[str, np.ndarray], list[str | None] | None]:
+    """Run the child; return the rows, their columns, and the pickups where they are texts."""
     if not _one_child.acquire(timeout=WAIT_SECONDS):
         raise ApiError(503, "busy", "other Parquet bodies are being unpacked; try again")
     try:
@@ -76,15 +92,17 @@ def _decode(body: bytes, most: int) -> dict[str, np.ndarray]:
     if child.returncode == TOO_MANY:
         check_count(int(message), most)
     if child.returncode == BAD_COLUMN:
-        raise _bad_column(message)
+        raise _bad_column(message, message.split(" ")[0])
     if child.returncode == UNREADABLE:
         raise _unreadable(message)
     if child.returncode:
         raise _unreadable("it unpacks to more than the service holds, or is damaged")
     header, _, content = child.stdout.partition(b"\n")
-    names = header.decode().split()
-    values = np.frombuffer(content, "float64").reshape(len(names), -1)
-    return dict(zip(names, values, strict=True))
+    rows, *names = header.decode().split()
+    size = int(rows) * len(names)
+    values = np.frombuffer(content, "float64", size).reshape(len(names), int(rows))
+    texts = content[size * values.itemsize :]
+    return int(rows), dict(zip(names, values, strict=True)), json.loads(texts) if texts else None
 
 
 def _run_child(file: bytes, most: int) -> subprocess.CompletedProcess[bytes]:
@@ -114,8 +132,8 @@ def _start_child() -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
-def _bad_column(message: str) -> ApiError:
-    return ApiError(422, "bad_column", message, message.split(" ")[0])
+def _bad_column(message: str, field: str | None) -> ApiError:
+    return ApiError(422, "bad_column", message, field)
 
 
 def _unreadable(why: str) -> ApiError:
@@ -129,20 +147,20 @@ def _checked_zones(columns: dict[str, np.ndarray], name: str) -> np.ndarray:
     return zones.astype("int16")
 
 
-def _checked_miles(columns: dict[str, np.ndarray]) -> np.ndarray:
+def _checked_miles(rows: int, columns: dict[str, np.ndarray]) -> np.ndarray:
     miles = columns.get("trip_distance")
     if miles is None:
-        return np.full(len(columns["PULocationID"]), np.nan, "float32")
+        return np.full(rows, np.nan, "float32")
     _refuse_first((miles < 0) | (miles > MAX_MILES), "trip_distance", miles)
     return miles.astype("float32")
 
 
-def _checked_pickups(columns: dict[str, np.ndarray]) -> np.ndarray:
+def _checked_pickups(rows: int, columns: dict[str, np.ndarray]) -> np.ndarray:
     """Pickups in New York local time; now where there is none."""
     now = np.datetime64(local_time(None), "s")
     pickups = columns.get("pickup_datetime")
     if pickups is None:
-        return np.full(len(columns["PULocationID"]), now)
+        return np.full(rows, now)
     missing = np.isnan(pickups)
     pickups = np.where(missing, 0, pickups).astype("int64").astype("datetime64[s]")
     pickups = np.where(missing, now, pickups)
@@ -152,9 +170,14 @@ def _checked_pickups(columns: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _refuse_first(bad: np.ndarray, name: str, values: np.ndarray) -> None:
-    """Refuse the first bad row, if any."""
+    """Refuse the first bad row, if any, in the words of JSON."""
     if bad.any():
         row = int(np.argmax(bad))
-        raise ApiError(
-            400, "bad_value", f"{name} is {values[row]}; it must be {ALLOWED[name]}", name, row
-        )
+        value = values[row].item()
+        if isinstance(value, datetime):
+            value = value.isoformat()
+        elif value != value:
+            value = None
+        elif name in NEEDED and value.is_integer():
+            value = int(value)
+        raise refused(name, value, row)

@@ -4,12 +4,14 @@ Run by `serve.bodies.parquet` as a process of its own, by path and without numpy
 starts in milliseconds: `python -I -S serve/bodies/parquet_child.py SITE_PACKAGES`. The input is a
 line with the rows allowed, and the file, of the wanted columns alone (see `parquet_footer`); the
 reader is loaded before it is waited for, so that one started ahead is ready. The output is a line
-of names and then the columns as float64, one after the other.
+with the number of rows and the names of columns, these columns as float64, one after the other, and
+then, where the pickup is text, the texts as JSON.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import resource
 import sys
@@ -23,9 +25,7 @@ UNREADABLE, TOO_MANY, BAD_COLUMN = 3, 4, 5
 BATCH_ROWS = 4096
 NAN = float("nan")
 PICKUP = "pickup_datetime"
-PICKUP_NAMES = (PICKUP, "pickup_at", "lpep_pickup_datetime", "tpep_pickup_datetime")
-WANTED = (("PULocationID",), ("DOLocationID",), ("trip_distance",), PICKUP_NAMES)
-NEEDED = 2  # of these, the first
+MAX_TEXT = 60  # letters of a time; no time has 40, and a refusal shows so many
 
 
 class ColumnError(Exception):
@@ -44,16 +44,19 @@ def main() -> int:
         most, _, body = sys.stdin.buffer.read().partition(b"\n")
         if not body:  # it was started ahead, and the service has ended
             return 0
-        columns = read_columns(read_parquet(io.BytesIO(body), batch_size=BATCH_ROWS), int(most))
+        found = read_columns(read_parquet(io.BytesIO(body), batch_size=BATCH_ROWS), int(most))
     except TooManyError as error:
         return _say(TOO_MANY, str(error))
     except ColumnError as error:
         return _say(BAD_COLUMN, str(error))
     except BaseException as error:  # the reader's panics are no Exceptions
         return _say(UNREADABLE, _in_words(str(error) or repr(error)))
-    sys.stdout.buffer.write(" ".join(columns).encode() + b"\n")
+    rows, columns, texts = found
+    sys.stdout.buffer.write(f"{rows} {' '.join(columns)}\n".encode())
     for values in columns.values():
         values.tofile(sys.stdout.buffer)
+    if texts is not None:
+        sys.stdout.buffer.write(json.dumps(texts).encode())
     return 0
 
 
@@ -61,47 +64,59 @@ class TooManyError(Exception):
     """More rows than allowed; the message is how many were met."""
 
 
-def read_columns(reader, most: int) -> dict[str, array]:
-    """Return zones, miles and pickups (seconds of New York local time); NaN for null.
+def read_columns(reader, most: int) -> tuple[int, dict[str, array], list[str | None] | None]:
+    """Return the rows, and their zones, miles and pickups.
+
+    Pickups are seconds of New York local time, or where they are texts, a list of these; null is
+    NaN or None.
 
     Raises:
         ColumnError, TooManyError, and whatever the reader raises.
     """
-    names = {name: PICKUP if name in PICKUP_NAMES else name for name in reader.schema.names}
-    for name, ours in names.items():
-        _check_type(ours, reader.schema.field(name).type)
-    columns = {ours: array("d") for ours in names.values()}
+    kinds = {name: reader.schema.field(name).type for name in reader.schema.names}
+    for name, kind in kinds.items():
+        _check_type(name, kind)
+    is_text = PICKUP in kinds and kinds[PICKUP].is_string(kinds[PICKUP])
+    texts: list[str | None] | None = [] if is_text else None
+    columns = {name: array("d") for name in kinds if name != PICKUP or not is_text}
     rows = 0
     for batch in reader:  # decoded one by one: a file of too many rows is not unpacked whole
         rows += batch.num_rows
         if rows > most:
             raise TooManyError(str(rows))
-        for name, ours in names.items():
-            read = _times if ours == PICKUP else _numbers
-            columns[ours].extend(read(batch.column(name)))
-    return columns
+        for name, values in columns.items():
+            read = _times if name == PICKUP else _numbers
+            values.extend(read(batch.column(name)))
+        if texts is not None:
+            texts.extend(map(_shortened, batch.column(PICKUP).to_pylist()))
+    return rows, columns, texts
 
 
 def _check_type(name: str, kind) -> None:
-    known = kind.is_timestamp(kind) if name == PICKUP else _is_number(kind)
+    if name == PICKUP:
+        known = kind.is_timestamp(kind) or kind.is_date(kind) or kind.is_string(kind)
+    else:
+        known = kind.is_integer(kind) or kind.is_floating(kind) or kind.is_decimal(kind)
     if not known and not kind.is_null(kind):
-        expected = "a timestamp" if name == PICKUP else "a number"
+        expected = "a timestamp, a date or ISO text" if name == PICKUP else "a number"
         found = str(kind).strip().removeprefix("arro3.core.DataType")
         raise ColumnError(f"{name} is of type {found}; it must be {expected}")
 
 
-def _is_number(kind) -> bool:
-    return kind.is_integer(kind) or kind.is_floating(kind)
-
-
 def _numbers(column) -> list[float]:
-    """A column of numbers."""
+    """A column of numbers. (One of type null does not count its nulls.)"""
+    if column.type.is_null(column.type):
+        return [NAN] * len(column)
+    if column.type.is_decimal(column.type):
+        from arro3.core import DataType
+
+        column = column.cast(DataType.float64())
     values = column.to_pylist()
     return [NAN if value is None else value for value in values] if column.null_count else values
 
 
 def _times(column) -> list[float]:
-    """A column of timestamps; those of a zone are converted."""
+    """A column of timestamps or days; the instants of a zone are converted."""
     from arro3.core import DataType
 
     if column.type.is_null(column.type):
@@ -109,15 +124,24 @@ def _times(column) -> list[float]:
     zone = column.type.tz
     values = column.cast(DataType.timestamp("s", tz=zone)).cast(DataType.int64()).to_pylist()
     if zone:
-        from datetime import UTC, datetime
-        from zoneinfo import ZoneInfo
-
-        new_york = ZoneInfo("America/New_York")
-        for i, value in enumerate(values):
-            if value is not None:
-                local = datetime.fromtimestamp(value, new_york)
-                values[i] = local.replace(tzinfo=UTC).timestamp()
+        values = [None if value is None else _local_seconds(value) for value in values]
     return [NAN if value is None else value for value in values]
+
+
+def _local_seconds(instant: int) -> float:
+    """Seconds that a clock of New York has counted at this instant."""
+    from datetime import UTC, datetime
+    from zoneinfo import ZoneInfo
+
+    try:
+        local = datetime.fromtimestamp(instant, ZoneInfo("America/New_York"))
+    except (ValueError, OverflowError, OSError):  # of no year that there is: refused as it is
+        return instant
+    return local.replace(tzinfo=UTC).timestamp()
+
+
+def _shortened(text: str | None) -> str | None:
+    return text and text[:MAX_TEXT]
 
 
 def _in_words(message: str) -> str:

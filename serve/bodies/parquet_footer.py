@@ -8,10 +8,11 @@ https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from serve.bodies.thrift import BINARY, I32, I64, LIST, STRUCT, Reader, Struct, ThriftError, encode
+from taxi_duration.domain.asked_rides import FIELDS, find_ride_columns
 
 MAGIC, ENCRYPTED = b"PAR1", b"PARE"
 TAIL_BYTES = 8  # the footer's length, and MAGIC
@@ -20,14 +21,15 @@ FOOTER_BYTES = 250_000
 MAX_COLUMNS = 1_000  # a month has 20
 MAX_ROW_GROUPS = 1_000  # as few as a hundred rows each, then
 DECODED_BYTES = 50_000_000  # ten times what MAX_RIDES rides take
+READ = tuple(field for field in FIELDS if field != "ride_id")
 
 
 class FooterError(Exception):
     """The footer cannot be read, claims too much, or claims what cannot be."""
 
 
-class ColumnError(Exception):
-    """A column is missing or of a kind that is not read; the message starts with its name."""
+class NestedError(Exception):
+    """A column holds no plain values; the message is its field."""
 
 
 class RowsError(Exception):
@@ -42,16 +44,21 @@ class _Column(NamedTuple):
     is_nested: bool
 
 
-def cut_down(body: bytes, most: int, wanted: Sequence[Sequence[str]], needed: int) -> bytes:
-    """Return a Parquet file of the wanted columns alone.
+class CutFile(NamedTuple):
+    """A Parquet file of a ride's fields alone, under our names; and the columns left out."""
+
+    content: bytes
+    ignored: list[str]
+
+
+def cut_down(body: bytes, most: int) -> CutFile:
+    """Return a Parquet file of a ride's columns alone.
 
     Args:
         body: the file.
         most: rows allowed.
-        wanted: names of each column, the first that is there is taken; by the first, it is named.
-        needed: how many of them, from the first, must be there.
     Raises:
-        FooterError, ColumnError, RowsError: before a value is decoded.
+        FooterError, NestedError, RowsError, RefusedError (of a column): before a value is decoded.
     """
     meta, end = _read_footer(body)
     rows = _get(meta, 3, I64)
@@ -59,18 +66,22 @@ def cut_down(body: bytes, most: int, wanted: Sequence[Sequence[str]], needed: in
         raise RowsError(str(rows))
     root, *elements = _structs(meta, 2) or [{}]
     columns = list(_columns(root, elements))
-    chosen = [_choose(columns, names, i < needed) for i, names in enumerate(wanted)]
-    taken = [column for column in chosen if column is not None]
+    found = find_ride_columns([column.name for column in columns], fields=READ)
+    taken = {field: columns[i] for field, i in found.positions.items()}
+    for field, column in taken.items():
+        if column.is_nested:
+            raise NestedError(field)
     groups = _structs(meta, 4)
     if len(groups) > MAX_ROW_GROUPS:
         raise FooterError(f"it has {len(groups)} row groups; at most {MAX_ROW_GROUPS} are read")
-    found = sum(_get(group, 3, I64) for group in groups)
-    if found != rows or any(_get(group, 3, I64) < 0 for group in groups):
-        raise FooterError(f"its row groups have {found} rows, it claims {rows}")
+    rows_of_groups = sum(_get(group, 3, I64) for group in groups)
+    if rows_of_groups != rows or any(_get(group, 3, I64) < 0 for group in groups):
+        raise FooterError(f"its row groups have {rows_of_groups} rows, it claims {rows}")
     file = _File(body, end)
-    names = [column.name for column in taken]
+    names = {column.name: field for field, column in taken.items()}
     parts = [file.add_group(group, names) for group in groups if _get(group, 3, I64)]
-    schema = [{4: (BINARY, b"schema"), 5: (I32, len(taken))}, *(_leaf(column) for column in taken)]
+    leaves = [_leaf(column, field) for field, column in taken.items()]
+    schema = [{4: (BINARY, b"schema"), 5: (I32, len(taken))}, *leaves]
     footer = encode(
         {
             1: (I32, _get(meta, 1, I32)),
@@ -79,7 +90,7 @@ def cut_down(body: bytes, most: int, wanted: Sequence[Sequence[str]], needed: in
             4: (LIST, (STRUCT, parts)),
         }
     )
-    return file.whole(footer)
+    return CutFile(file.whole(footer), found.ignored)
 
 
 def _read_footer(body: bytes) -> tuple[Struct, int]:
@@ -116,26 +127,11 @@ def _columns(root: Struct, elements: list[Struct]) -> Iterator[_Column]:
         yield _Column(name, elements[start], at > start + 1)
 
 
-def _choose(columns: list[_Column], names: Sequence[str], is_needed: bool) -> _Column | None:
-    """The column of the first of these names that there is."""
-    for name in names:
-        found = [column for column in columns if column.name == name]
-        if len(found) > 1:
-            raise ColumnError(f"{names[0]} comes {len(found)} times, as {name}")
-        if found and found[0].is_nested:
-            raise ColumnError(f"{names[0]} is nested; a column of plain values is expected")
-        if found:
-            return found[0]
-    if is_needed:
-        there = ", ".join(column.name for column in columns[:20])
-        raise ColumnError(f"{names[0]} is missing; the file has {there[:200]}")
-    return None
-
-
-def _leaf(column: _Column) -> Struct:
-    """Its description: type, repetition, name, and the logical types; no field id."""
-    return {number: column.element[number] for number in (1, 2, 3, 4, 6, 7, 8, 10)
-            if number in column.element}  # fmt: skip
+def _leaf(column: _Column, field: str) -> Struct:
+    """Its description: type, repetition, our name, and the logical types; no field id."""
+    taken = (1, 2, 3, 6, 7, 8, 10)
+    kept: Struct = {number: column.element[number] for number in taken if number in column.element}
+    return {**kept, 4: (BINARY, field.encode())}
 
 
 class _File:
@@ -150,8 +146,9 @@ class _File:
         self._body, self._end = body, end
         self._parts, self._size, self._decoded = [MAGIC], len(MAGIC), 0
 
-    def add_group(self, group: Struct, names: list[str]) -> Struct:
-        """Take the named columns of a row group over; return their new description."""
+    def add_group(self, group: Struct, names: dict[str, str]) -> Struct:
+        """Take the named columns of a row group over, under their new names; return the group's
+        new description."""
         rows = _get(group, 3, I64)
         metas: dict[str, Struct] = {}
         for chunk in _structs(group, 1):
@@ -162,11 +159,11 @@ class _File:
                 metas[path[0]] = _get(chunk, 3, STRUCT)
         if len(metas) != len(names):
             raise FooterError("a row group lacks a column")
-        chunks = [self._add_chunk(metas[name], rows) for name in names]
+        chunks = [self._add_chunk(metas[name], rows, names[name]) for name in names]
         size = sum(_get(metas[name], 6, I64) for name in names)
         return {1: (LIST, (STRUCT, chunks)), 2: (I64, size), 3: (I64, rows)}
 
-    def _add_chunk(self, meta: Struct, rows: int) -> Struct:
+    def _add_chunk(self, meta: Struct, rows: int, name: str) -> Struct:
         if _get(meta, 5, I64) != rows:
             raise FooterError("a column has more or fewer values than its row group has rows")
         pages, dictionary = _get(meta, 9, I64), _get(meta, 11, I64, 0)
@@ -185,7 +182,8 @@ class _File:
         self._size += size
         if self._size > len(self._body):
             raise FooterError("its columns lie over each other")
-        kept = {number: meta[number] for number in (1, 2, 3, 4, 5, 6, 7)}
+        kept = {number: meta[number] for number in (1, 2, 4, 5, 6, 7)}
+        kept[3] = (LIST, (BINARY, [name.encode()]))
         kept[9] = (I64, pages + moved)
         if dictionary > 0:
             kept[11] = (I64, dictionary + moved)

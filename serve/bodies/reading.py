@@ -24,13 +24,13 @@ def media_type(request: Request) -> str:
 
 
 def decode_text(body: bytes) -> str:
-    """Return the body as text.
+    """Return the body as text, without a byte order mark.
 
     Raises:
         ApiError: not UTF-8.
     """
     try:
-        return body.decode("utf-8")
+        return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ApiError(
             400, "bad_encoding", f"the body is not UTF-8: {error.reason} at byte {error.start}"

@@ -1,4 +1,7 @@
-"""What goes in and out, declared once: it validates, and makes /openapi.json and /docs."""
+"""What goes out, and feedback, declared once: it validates, and makes /openapi.json and /docs.
+
+What a ride may say is `Ride` in `taxi_duration/domain/asked_rides.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,58 +10,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE, LONGEST_FEEDBACK_MINUTES
-
-MAX_MILES = 1_000_000  # meters recorded 244,152; above MAX_TRIP_MILES the model ignores it
-MAX_ID = 100  # characters
-YEARS = (2000, 2100)
+from taxi_duration.domain.limits import LONGEST_FEEDBACK_MINUTES
+from taxi_duration.domain.refused_values import ALLOWED, MAX_ID
 
 # `gc=False`: made by the thousand, and never part of a cycle.
-
-# Also the words in which an error says what is allowed.
-ALLOWED = {
-    "PULocationID": f"a TLC taxi zone, a whole number from {FIRST_ZONE} to {LAST_ZONE}",
-    "DOLocationID": f"a TLC taxi zone, a whole number from {FIRST_ZONE} to {LAST_ZONE}",
-    "trip_distance": f"miles, a number from 0 to {MAX_MILES}, or null when not known",
-    "pickup_datetime": "an ISO date and time such as 2021-02-15T08:30:00 from year "
-    f"{YEARS[0]} to {YEARS[1]}, New York local unless it has an offset; now when missing",
-    "arrive": f"an ISO date and time such as 2021-02-15T08:30 from year {YEARS[0]} to "
-    f"{YEARS[1]}, New York local unless it has an offset",
-    "ride_id": f"your own id of the ride, text or a whole number of at most {MAX_ID} characters",
-    "prediction_id": f"an id that /predict gave, 1 to {MAX_ID} ASCII characters",
-    "duration": f"the true minutes, a number above 0 up to {LONGEST_FEEDBACK_MINUTES}",
-}
-
-
-class Ride(msgspec.Struct, gc=False):
-    """A ride to be asked for; other fields are ignored."""
-
-    PULocationID: Annotated[
-        int, Meta(ge=FIRST_ZONE, le=LAST_ZONE, description=ALLOWED["PULocationID"], examples=[10])
-    ]
-    DOLocationID: Annotated[
-        int, Meta(ge=FIRST_ZONE, le=LAST_ZONE, description=ALLOWED["DOLocationID"], examples=[50])
-    ]
-    trip_distance: (
-        Annotated[
-            float, Meta(ge=0, le=MAX_MILES, description=ALLOWED["trip_distance"], examples=[4.5])
-        ]
-        | None
-    ) = None
-    pickup_datetime: (
-        Annotated[
-            str,
-            Meta(
-                max_length=40,
-                description=ALLOWED["pickup_datetime"],
-                examples=["2021-02-15T08:30:00"],
-            ),
-        ]
-        | None
-    ) = None
-    ride_id: (
-        Annotated[str, Meta(max_length=MAX_ID, description=ALLOWED["ride_id"])] | int | None
-    ) = None
 
 
 class Interval(msgspec.Struct, gc=False):
@@ -90,6 +45,10 @@ class RideAnswer(msgspec.Struct, gc=False):
     reasons: list[Reason] | UnsetType = UNSET
     logged: Annotated[
         bool | UnsetType, Meta(description="false when the prediction log cannot be written")
+    ] = UNSET
+    ignored: Annotated[
+        list[str] | UnsetType,
+        Meta(description="fields that are not read; of a Parquet file, in the first answer"),
     ] = UNSET
 
 
@@ -200,3 +159,6 @@ class InvocationsAnswer(msgspec.Struct):
 
     predictions: list[MlflowPrediction]
     prediction_ids: list[str]
+    ignored: Annotated[
+        list[str] | UnsetType, Meta(description="fields or columns that are not read")
+    ] = UNSET

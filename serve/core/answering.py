@@ -16,11 +16,11 @@ from msgspec import UNSET
 from serve.bodies.errors import ApiError
 from serve.bodies.folders import without_folders
 from serve.bodies.reading import check_count
-from serve.bodies.ride_body import ManyRides
-from serve.bodies.schema import Interval, Reason, Ride, RideAnswer
+from serve.bodies.schema import Interval, Reason, RideAnswer
 from serve.core.deadline import Deadline, begin
 from serve.core.instruments import Instruments
 from serve.core.served_models import HOW_TO_DEPLOY, LoadedModel, ModelHolder, Serving
+from taxi_duration.domain.asked_rides import ManyRides, Ride
 from taxi_duration.domain.rides import Answer, Answers
 from taxi_duration.errors import LogError
 from taxi_duration.live.arms import arm_of

@@ -12,10 +12,10 @@ from serve.bodies.errors import ApiError, json_response
 from serve.bodies.folders import without_folders
 from serve.bodies.json_text import require_json
 from serve.bodies.reading import check_count
-from serve.bodies.ride_body import check
 from serve.bodies.schema import Feedback, FeedbackAnswer
 from serve.core.answering import Answering
 from serve.core.instruments import Instruments
+from taxi_duration.domain.asked_rides import check
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.truths import QUARANTINED, judge_truths
 from taxi_duration.errors import LogError

@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
 from flask import Blueprint, Response, request
+from msgspec import UNSET
 
 from serve.bodies.errors import JSON, ApiError, json_response
 from serve.bodies.json_text import JSON_TYPES, read_json
 from serve.bodies.parquet import PARQUET_TYPES, read_rides
 from serve.bodies.reading import check_count, decode_text, media_type, read_body, wrong_type
-from serve.bodies.ride_body import check_rides
-from serve.bodies.schema import InvocationsAnswer, MlflowPrediction, Ride, RideAnswer
+from serve.bodies.schema import InvocationsAnswer, MlflowPrediction, RideAnswer
 from serve.core.answering import Answering
+from taxi_duration.domain.asked_rides import (
+    MAX_IGNORED,
+    ManyRides,
+    check_rides,
+    check_table,
+    find_ride_columns,
+    from_text,
+)
 
 CSV = "text/csv"
 FORMATS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-FIELDS = tuple(field.name for field in msgspec.structs.fields(Ride))
-Frame = list[dict[str, Any]]
 
 
 def invocations_blueprint(answering: Answering) -> Blueprint:
@@ -33,17 +39,16 @@ def invocations_blueprint(answering: Answering) -> Blueprint:
 
     @blueprint.post("/invocations")
     def invocations() -> Response:
-        kind, body = media_type(request), read_body(request)
+        kind, body, most = media_type(request), read_body(request), answering.limits.rides
         if kind in PARQUET_TYPES:
-            return _response(answering.many(read_rides(body, answering.limits.rides)))
-        if kind == CSV:
-            frame = _from_csv(decode_text(body).removeprefix("\ufeff"))
+            rides = read_rides(body, most)
+        elif kind == CSV:
+            rides = _from_csv(decode_text(body), most)
         elif JSON_TYPES.fullmatch(kind):
-            frame = _from_json(read_json(body, of_a_frame=True))
+            rides = _from_json(read_json(body, of_a_frame=True), most)
         else:
             raise wrong_type(kind, JSON, CSV, PARQUET_TYPES[0])
-        check_count(len(frame), answering.limits.rides)
-        return _response(answering.many(check_rides(frame)))
+        return _response(answering.many(rides), rides.ignored or {})
 
     return blueprint
 
@@ -60,17 +65,19 @@ def ping_blueprint(answering: Answering) -> Blueprint:
     return blueprint
 
 
-def _response(answers: list[RideAnswer]) -> Response:
+def _response(answers: list[RideAnswer], ignored: dict[int, list[str]]) -> Response:
     predictions = [
         MlflowPrediction(
             a.duration, a.interval.p10, a.interval.p50, a.interval.p90, a.support, a.used_distance
         )
         for a in answers
     ]
-    return json_response(InvocationsAnswer(predictions, [a.prediction_id for a in answers]))
+    ids = [a.prediction_id for a in answers]
+    names = list(dict.fromkeys(name for of_ride in ignored.values() for name in of_ride))
+    return json_response(InvocationsAnswer(predictions, ids, names[:MAX_IGNORED] or UNSET))
 
 
-def _from_json(content: Any) -> Frame:
+def _from_json(content: Any, most: int) -> ManyRides:
     given = [name for name in FORMATS if isinstance(content, dict) and name in content]
     if len(given) != 1:
         raise ApiError(
@@ -78,15 +85,16 @@ def _from_json(content: Any) -> Frame:
         )
     value = content[given[0]]
     if given[0] == "dataframe_split":
-        return _from_split(value)
+        return _from_split(value, most)
     if isinstance(value, dict) and given[0] != "dataframe_records":
-        return _from_columns(value, given[0])
+        return _from_columns(value, given[0], most)
     if isinstance(value, list):
-        return [_known(row) if isinstance(row, dict) else row for row in value]
+        check_count(len(value), most)
+        return check_rides(value)
     raise ApiError(400, "bad_value", f"{given[0]} must be an array of objects", given[0])
 
 
-def _from_split(value: Any) -> Frame:
+def _from_split(value: Any, most: int) -> ManyRides:
     name = "dataframe_split"
     columns = value.get("columns") if isinstance(value, dict) else None
     rows = value.get("data") if isinstance(value, dict) else None
@@ -94,28 +102,31 @@ def _from_split(value: Any) -> Frame:
         raise ApiError(400, "bad_value", f"{name} must have arrays `columns` and `data`", name)
     if not all(isinstance(column, str) for column in columns):
         raise ApiError(400, "bad_value", f"{name}.columns must be names", name)
-    if len(set(columns)) != len(columns):
-        raise ApiError(400, "bad_value", f"a column comes twice in {name}.columns", name)
-    frame = []
-    for i, row in enumerate(rows):
-        if not isinstance(row, list) or len(row) != len(columns):
-            raise ApiError(
-                400, "bad_value", f"a row of {name}.data must have {len(columns)} values", name, i
-            )
-        frame.append(_known(dict(zip(columns, row, strict=True))))
-    return frame
+    check_count(len(rows), most)
+
+    def checked() -> Iterator[list[Any]]:
+        for i, row in enumerate(rows):
+            if not isinstance(row, list) or len(row) != len(columns):
+                message = f"a row of {name}.data must have {len(columns)} values"
+                raise ApiError(400, "bad_value", message, name, i)
+            yield row
+
+    return check_table(columns, checked())
 
 
-def _from_columns(value: dict[str, Any], name: str) -> Frame:
-    """Rows of `{"PULocationID": [10, 11], …}`; plain values make one row."""
-    columns = {key: v if isinstance(v, list) else [v] for key, v in value.items() if key in FIELDS}
-    if len({len(column) for column in columns.values()}) > 1:
+def _from_columns(value: dict[str, Any], name: str, most: int) -> ManyRides:
+    """Rides of `{"PULocationID": [10, 11], …}`; plain values make one row."""
+    found = find_ride_columns(list(value))
+    chosen = [list(value.values())[i] for i in found.positions.values()]
+    columns = [column if isinstance(column, list) else [column] for column in chosen]
+    if len({len(column) for column in columns}) > 1:
         raise ApiError(400, "bad_value", f"the columns of {name} must be of one length", name)
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    check_count(len(columns[0]), most)
+    return check_table(list(found.positions), zip(*columns, strict=True), found.ignored)
 
 
-def _from_csv(text: str) -> Frame:
-    """Rows of a CSV file with a header; empty and `NaN` are missing."""
+def _from_csv(text: str, most: int) -> ManyRides:
+    """Rides of a CSV file with a header."""
     try:
         rows = list(csv.reader(io.StringIO(text)))
     except csv.Error as error:
@@ -123,28 +134,15 @@ def _from_csv(text: str) -> Frame:
     if not rows:
         raise ApiError(400, "bad_csv", "the body is empty; a header and rows are expected")
     header, *rest = rows
-    if len(set(header)) != len(header):
-        raise ApiError(400, "bad_csv", "a column comes twice in the header")
-    frame = []
-    for i, row in enumerate(row for row in rest if row):
-        if len(row) != len(header):
-            raise ApiError(400, "bad_csv", f"{len(row)} values under {len(header)} names",
-                           None, i)  # fmt: skip
-        frame.append({k: _from_cell(k, v) for k, v in zip(header, row, strict=True) if k in FIELDS})
-    return frame
+    found = find_ride_columns(header)
+    rest = [row for row in rest if row]
+    check_count(len(rest), most)
 
+    def cells() -> Iterator[Sequence[Any]]:
+        for i, row in enumerate(rest):
+            if len(row) != len(header):
+                message = f"{len(row)} values under {len(header)} names"
+                raise ApiError(400, "bad_csv", message, None, i)
+            yield [from_text(field, row[at]) for field, at in found.positions.items()]
 
-def _from_cell(name: str, text: str) -> Any:
-    """A cell as its column's type; what is not of it stays text, and the check says so."""
-    if text in ("", "NaN", "nan", "NA", "null"):
-        return None
-    if name in ("pickup_datetime", "ride_id"):
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _known(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in FIELDS if name in row}
+    return check_table(list(found.positions), cells(), found.ignored)

@@ -11,10 +11,11 @@ import numpy as np
 from flask import Blueprint, Response, request
 
 from serve.bodies.errors import ApiError, json_response
-from serve.bodies.ride_body import parse_time
-from serve.bodies.schema import ALLOWED, YEARS, Hour, Interval, LeaveBy, Profile
+from serve.bodies.schema import Hour, Interval, LeaveBy, Profile
 from serve.core.answering import Answering
+from taxi_duration.domain.asked_rides import parse_time
 from taxi_duration.domain.limits import LONGEST_MINUTES, is_zone
+from taxi_duration.domain.refused_values import ALLOWED, YEARS
 from taxi_duration.domain.rides import NEW_YORK, Answers, Rides, local_time
 from taxi_duration.model.intervals import LEVELS
 

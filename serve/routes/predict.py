@@ -9,9 +9,10 @@ from serve.bodies.errors import JSON, ApiError
 from serve.bodies.json_text import JSON_TYPES
 from serve.bodies.parquet import PARQUET_TYPES, read_rides
 from serve.bodies.reading import media_type, read_body, wrong_type
-from serve.bodies.ride_body import CheckedRide, ManyRides, parse_rides
+from serve.bodies.ride_body import parse_rides
 from serve.bodies.schema import RideAnswer
 from serve.core.answering import Answering
+from taxi_duration.domain.asked_rides import CheckedRide, ManyRides
 
 _encode = msgspec.json.Encoder().encode
 
@@ -47,8 +48,16 @@ def _answers(
     answering: Answering, rides: CheckedRide | ManyRides, explain: bool
 ) -> RideAnswer | list[RideAnswer]:
     if not isinstance(rides, ManyRides):
-        return answering.one(*rides, explain)
-    return answering.many(rides, explain)
+        ride, pickup_at, ignored = rides
+        answer = answering.one(ride, pickup_at, explain)
+        if ignored:
+            answer.ignored = ignored
+        return answer
+    answers = answering.many(rides, explain)
+    for i, ignored in (rides.ignored or {}).items() if answers else ():
+        if ignored:
+            answers[i].ignored = ignored
+    return answers
 
 
 def _wants_reasons() -> bool:

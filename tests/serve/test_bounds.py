@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from service_samples import RIDE, make_card
 
-from serve.bodies.errors import ApiError
 from serve.bodies.ride_body import parse_rides
 from serve.core import answering
+from taxi_duration.domain.refused_values import RefusedError
 from taxi_duration.live.prediction_log import PredictionLog
 from taxi_duration.live.spool import SpoolWriter
 
@@ -106,7 +106,7 @@ def test_times_of_an_array_are_read_at_once_as_each_alone(first, second):
         content = [{"PULocationID": 1, "DOLocationID": 2, "pickup_datetime": t} for t in texts]
         try:
             rides = parse_rides(json.dumps(content, ensure_ascii=False).encode(), 10)
-        except ApiError:
+        except RefusedError:
             return None
         as_logged = np.datetime_as_string(rides.columns.pickup_at).tolist()
         assert rides.pickups in (None, as_logged)

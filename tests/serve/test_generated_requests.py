@@ -189,8 +189,8 @@ def test_the_quick_way_and_the_thorough_way_agree(client):
     """Rides that the quick decoder takes are those that the thorough one takes, and equal."""
     from serve.bodies.errors import ApiError
     from serve.bodies.json_text import read_json
-    from serve.bodies.ride_body import _quick_rides, check
-    from serve.bodies.schema import Ride
+    from serve.bodies.ride_body import _quick_rides
+    from taxi_duration.domain.asked_rides import Ride, check
 
     taken = 0
 

@@ -101,8 +101,125 @@ def test_params_are_allowed_and_unused(client):
     assert len(minutes(post(client, {"instances": [RIDE], "params": {"a": 1}}))) == 1
 
 
-def test_other_columns_are_ignored(client):
-    assert len(minutes(post(client, {"instances": [{**RIDE, "fare": [1]}]}))) == 1
+STRANGERS = {"fare": 1, "VendorID": 2}
+WITH_STRANGERS = {**RIDE, **STRANGERS}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"dataframe_split": {"columns": list(WITH_STRANGERS),
+                             "data": [list(WITH_STRANGERS.values())]}},
+        {"dataframe_records": [RIDE, {**RIDE, "fare": [1]}, WITH_STRANGERS]},
+        {"instances": [WITH_STRANGERS]},
+        {"instances": {name: [value] for name, value in WITH_STRANGERS.items()}},
+        {"inputs": [WITH_STRANGERS, WITH_STRANGERS]},
+        {"inputs": WITH_STRANGERS, "params": {"ignored": 1}},
+        pd.DataFrame([WITH_STRANGERS]).to_csv(),
+    ],
+)  # fmt: skip
+def test_other_columns_are_ignored_and_named_once(client, content):
+    response = post(client, content, "text/csv" if isinstance(content, str) else "application/json")
+    assert minutes(response)
+    assert response.json["ignored"] == list(STRANGERS)
+
+
+def test_nothing_is_said_where_nothing_is_ignored(client):
+    assert set(post(client, {"inputs": RIDE}).json) == {"predictions", "prediction_ids"}
+
+
+def test_names_that_are_told_are_few_and_short(client):
+    many = {f"{i:03d}" + "x" * 200: i for i in range(200)}
+    (ignored,) = (post(client, {"inputs": {**RIDE, **many}}).json["ignored"],)
+    assert ignored == [f"{i:03d}" + "x" * 96 + "…" for i in range(50)]
+
+
+MISSPELT = {"PULocation": [], "DOLocationID": [], "far": []}
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"dataframe_split": {"columns": list(MISSPELT), "data": []}}, list(MISSPELT)),
+        ({"dataframe_split": {"columns": [], "data": []}}, ["no columns"]),
+        ({"dataframe_split": {"columns": list(MISSPELT), "data": [[1], 5]}}, list(MISSPELT)),
+        ({"inputs": MISSPELT}, list(MISSPELT)),
+        ({"instances": MISSPELT}, list(MISSPELT)),
+        ({"inputs": {}}, ["no columns"]),
+        ({"inputs": {"PULocation": [1, 2], "far": [1]}}, ["PULocation", "far"]),
+        ("PULocation,DOLocationID,far\n", list(MISSPELT)),
+        ("74,42,1.5\n", ["74", "42", "1.5"]),
+        ("74,42,1.5\n74,42,1.5\n", ["74", "42", "1.5"]),
+        ("PULocationID;DOLocationID\n74;42\n", ["PULocationID;DOLocationID"]),
+        ("\n74,42\n", ["no columns"]),
+    ],
+)
+def test_columns_are_checked_before_rows(client, content, found):
+    response = post(client, content, "text/csv" if isinstance(content, str) else "application/json")
+    error = response.json["error"]
+    assert (response.status_code, error["code"], error["field"]) == (
+        400, "missing_field", "PULocationID",
+    )  # fmt: skip
+    assert f"(any case), found {', '.join(found)}; it must be a TLC taxi zone" in error["message"]
+
+
+@pytest.mark.parametrize("names", [["PULocationID", "PUlocationID"], ["trip_miles"],
+                                   ["lpep_pickup_datetime"], ["pickup_at", "fare"]])  # fmt: skip
+def test_columns_that_mean_the_same_are_refused_in_every_form(client, names):
+    ride = {**RIDE, **dict.fromkeys(names, 1)}
+    frame = pd.DataFrame([ride])
+    errors = [
+        post(client, content).json["error"]
+        for content in (
+            {"dataframe_split": {"columns": list(ride), "data": []}},
+            {"inputs": {name: [value] for name, value in ride.items()}},
+            {"inputs": ride},
+        )
+    ]
+    errors.append(post(client, frame.to_csv(), "text/csv").json["error"])
+    errors += [post(client, {name: [ride]}).json["error"] for name in ("inputs", "instances")]
+    assert {error["code"] for error in errors} == {"duplicate_key"}
+    assert len({error["field"] for error in errors}) == 1
+    assert all(" comes 2 times, as '" in error["message"] for error in errors)
+
+
+def test_column_names_of_tlc_are_understood(client, frame, expected):
+    tlc = {"PULocationID": " PUlocationID", "trip_distance": "Trip_distance",
+           "pickup_datetime": "lpep_pickup_datetime"}  # fmt: skip
+    renamed = frame.rename(columns=tlc)
+    records = renamed.astype(object).where(renamed.notna(), None).to_dict("records")
+    for response in (
+        post(client, renamed.to_csv(index=False), "text/csv"),
+        post(client, {"dataframe_records": records}),
+        post(client, '{"dataframe_split": %s}' % renamed.to_json(orient="split")),  # noqa: UP031
+        post(client, {"inputs": renamed.to_dict("list")}),
+    ):
+        assert minutes(response) == expected
+        assert "ignored" not in response.json
+
+
+@pytest.mark.parametrize("word", ["", "NULL", "null", "None", "N/A", "<NA>", "NaN", "nan", "\\N",
+                                  " NULL "])  # fmt: skip
+def test_words_for_null_in_csv_are_null(client, word, log):
+    names = "PULocationID,DOLocationID,trip_distance,pickup_datetime,ride_id"
+    answer = post(client, f"{names}\n74,42,{word},{word},{word}\n", "text/csv").json
+    row = log.find(answer["prediction_ids"][0])
+    assert (row["trip_distance"], row["ride_id"]) == (None, None)
+    assert row["pickup_at"] > "2026"
+    error = post(client, f"PULocationID,DOLocationID\n42,{word}\n", "text/csv").json["error"]
+    assert error["message"].startswith("element 0: DOLocationID is null; it must be")
+
+
+@pytest.mark.parametrize("text", ["7_4", "７４", "+nan", "infinity", "1e", ".", "True", "0x4a"])
+def test_numbers_that_only_python_knows_are_refused_in_csv(client, text):
+    response = post(client, f"PULocationID,DOLocationID\n{text},42\n", "text/csv")
+    assert response.status_code == 400
+    assert response.json["error"]["field"] == "PULocationID"
+
+
+def test_json_with_a_byte_order_mark_is_read(client):
+    body = b"\xef\xbb\xbf" + json.dumps({"inputs": RIDE}).encode()
+    assert len(minutes(post(client, body))) == 1
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ import pytest
 from service_samples import RIDE, make_card, make_rides
 
 from serve.bodies import parquet, parquet_child, parquet_footer
+from serve.bodies.parquet_footer import FooterError, NestedError, RowsError
 from serve.bodies.thrift import I32, I64, LIST, STRUCT, Reader, Struct, ThriftError, encode
+from taxi_duration.domain.refused_values import RefusedError
 
 KIND = "application/vnd.apache.parquet"
 
@@ -117,9 +119,110 @@ def test_a_missing_time_is_now(client, log):
     assert pickups[0] == pickups[2] > "2026"
 
 
-def test_other_columns_are_ignored(client):
+def test_other_columns_are_ignored_and_named_once(client):
     body = packed(columns(fare=["a", "b", None], nested=[[1], [], None]))
-    assert post(client, body).status_code == 200
+    answers = post(client, body).json
+    assert [answer.get("ignored") for answer in answers] == [["fare", "nested"], None, None]
+    assert post(client, packed(columns(0, fare=np.zeros(0)))).json == []
+
+
+def test_an_unknown_column_of_every_distance_is_one_that_is_not_known(client):
+    nulls = pa.nulls(3)
+    answers = post(client, packed(columns(trip_distance=nulls, pickup_datetime=nulls))).json
+    assert [a["used_distance"] for a in answers] == [False] * 3
+    error = post(client, packed(columns(PULocationID=nulls))).json["error"]
+    assert error["message"].startswith("element 0: PULocationID is null; it must be a TLC taxi")
+
+
+ZONES, MILES = [74, 41, 75], [1.5, 2.25, 9.0]
+TIME = "2021-02-15T08:30:00"
+WRITERS = {  # that mean the same three rides
+    "int8": {"PULocationID": pa.array(ZONES, pa.int8())},
+    "uint64": {"PULocationID": pa.array(ZONES, pa.uint64())},
+    "double": {"PULocationID": pa.array(ZONES, pa.float64())},
+    "decimal zones": {"PULocationID": pa.array(ZONES, pa.decimal128(5, 0))},
+    "whole decimals": {"PULocationID": pa.array([f"{z}.00" for z in ZONES]).cast(
+        pa.decimal256(50, 2))},
+    "half": {"trip_distance": pa.array(MILES, pa.float32()).cast(pa.float16())},
+    "decimal": {"trip_distance": pa.array(["1.5", "2.25", "9"]).cast(pa.decimal128(7, 3))},
+    "dictionary": {"trip_distance": pa.array(MILES).dictionary_encode(),
+                   "pickup_datetime": pa.array([TIME] * 3).dictionary_encode()},
+    "view": {"pickup_datetime": pa.array([TIME] * 3).cast(pa.string_view())},
+    "large": {"pickup_datetime": pa.array([TIME] * 3, pa.large_string())},
+    "text of an instant": {"pickup_datetime": ["2021-02-15 13:30:00 UTC", f"{TIME}-05:00", TIME]},
+    "zone": {"pickup_datetime": pa.array([1613395800] * 3, pa.timestamp("s", "Asia/Tokyo"))},
+    "nanoseconds": {"pickup_datetime": np.full(3, TIME, "datetime64[ns]")},
+    "other names": {"pickup_datetime": None, "tpep_pickup_datetime": np.full(3, TIME, "M8[us]"),
+                    "trip_distance": None, "trip_miles": MILES},
+    "other cases": {"PULocationID": None, "PUlocationID": ZONES, "trip_distance": None,
+                    " Trip_Distance ": MILES},
+    "byte order mark": {"PULocationID": None, "\ufeffPULocationID": ZONES},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("stored", [True, False], ids=["Arrow's schema", "none"])
+def test_types_and_names_of_all_writers_mean_the_same(client, log, writer, stored):
+    same = columns(PULocationID=ZONES, trip_distance=MILES)
+    body = packed(pa.table({k: v for k, v in {**same, **WRITERS[writer]}.items() if v is not None}),
+                  store_schema=stored)  # fmt: skip
+    answers = post(client, body)
+    assert answers.status_code == 200, answers.text
+    rows = [log.find(answer["prediction_id"]) for answer in answers.json]
+    assert [row["PULocationID"] for row in rows] == ZONES
+    assert [row["trip_distance"] for row in rows] == MILES
+    assert [row["pickup_at"] for row in rows] == [TIME] * 3
+    assert not any("ignored" in answer for answer in answers.json)
+
+
+def test_spark_s_old_timestamps_and_days_are_times(client, log):
+    body = packed(columns(), use_deprecated_int96_timestamps=True)
+    assert log.find(post(client, body).json[0]["prediction_id"])["pickup_at"] == TIME
+    body = packed(columns(pickup_datetime=np.full(3, "2021-02-15", "M8[D]")))
+    row = log.find(post(client, body).json[0]["prediction_id"])
+    assert row["pickup_at"] == "2021-02-15T00:00:00"
+
+
+@pytest.mark.parametrize(
+    "text", ["yesterday", "", "NULL", "1999-12-31", "2021-02-15T08:30:00\0", "x" * 10**5]
+)
+def test_a_text_that_is_no_time_is_refused_with_its_row_as_in_json(client, text):
+    body = packed(columns(pickup_datetime=["2021-02-15T08:30:00", text, None]))
+    response = post(client, body)
+    rides = [{**RIDE, "pickup_datetime": at} for at in ("2021-02-15T08:30:00", text, None)]
+    assert response.status_code == 400
+    assert response.json == client.post("/predict", json=rides).json
+
+
+def test_instants_of_no_year_are_refused(client):
+    for instant in (2**62, -(2**62), 253402300800):
+        times = pa.array([instant // 10**6] * 3, pa.timestamp("ms", "UTC"))
+        error = post(client, packed(columns(pickup_datetime=times))).json["error"]
+        assert (error["field"], error["element"]) == ("pickup_datetime", 0)
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "as_written"),
+    [
+        ({"lpep_pickup_datetime": np.full(3, TIME, "M8[us]")}, "pickup_datetime",
+         "'lpep_pickup_datetime' and 'pickup_datetime'"),
+        ({"trip_miles": MILES}, "trip_distance", "'trip_distance' and 'trip_miles'"),
+        ({"pulocationid": ZONES}, "PULocationID", "'PULocationID' and 'pulocationid'"),
+    ],
+)  # fmt: skip
+def test_two_columns_that_mean_the_same_are_refused(client, cut, more, field, as_written):
+    error = post(client, packed(columns(**more))).json["error"]
+    assert (error["code"], error["field"], cut) == ("bad_column", field, [])
+    assert error["message"] == (f"{field} comes 2 times, as {as_written}; one column is expected")
+
+
+def test_columns_are_checked_before_rows(client, cut):
+    response = post(client, packed({"PULocation": np.zeros(0, "int64"), "x": np.zeros(0)}))
+    assert (response.status_code, cut) == (422, [])
+    assert response.json["error"]["message"].startswith(
+        "PULocationID is missing; expected PULocationID or pickup_location_id (any case), "
+        "found PULocation, x"
+    )
 
 
 def test_a_file_without_rows_has_an_empty_answer(client):
@@ -159,7 +262,9 @@ def test_a_bad_value_is_refused_with_its_row(client, changes, field, element):
         ({"DOLocationID": [True, False, True]}, "DOLocationID"),
         ({"trip_distance": ["far", "near", None]}, "trip_distance"),
         ({"trip_distance": [[1.0], [2.0], []]}, "trip_distance"),
-        ({"pickup_datetime": ["2021-02-15T08:30:00"] * 3}, "pickup_datetime"),
+        ({"PULocationID": [b"74"] * 3}, "PULocationID"),
+        ({"pickup_datetime": [b"2021-02-15T08:30:00"] * 3}, "pickup_datetime"),
+        ({"pickup_datetime": pa.array([0] * 3, pa.time64("us"))}, "pickup_datetime"),
         ({"pickup_datetime": [1, 2, 3]}, "pickup_datetime"),
     ],
 )
@@ -417,10 +522,8 @@ def test_damaged_footers_are_refused_in_words_whatever_is_damaged():
         for at in rng.integers(start, end, rng.integers(1, 4)):
             body[at] = rng.integers(256)
         try:
-            cut = parquet_footer.cut_down(
-                bytes(body), 10_000, parquet_child.WANTED, parquet_child.NEEDED
-            )
-        except (parquet_footer.FooterError, parquet_footer.ColumnError, parquet_footer.RowsError):
+            cut = parquet_footer.cut_down(bytes(body), 10_000).content
+        except (FooterError, NestedError, RowsError, RefusedError):
             continue
         whole += 1
         assert len(cut) < 2 * len(body)

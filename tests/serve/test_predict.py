@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from service_samples import RIDE, make_card, make_rides
 
-from serve.bodies.schema import MAX_MILES
+from taxi_duration.domain.refused_values import MAX_MILES
 from taxi_duration.domain.rides import NEW_YORK, Rides
 
 
@@ -98,8 +98,42 @@ def test_ride_id_comes_back(client):
     assert post(client, ride(ride_id=156)).json["ride_id"] == 156
 
 
-def test_unknown_fields_are_ignored(client):
-    assert post(client, ride(passenger_count=2)).status_code == 200
+def test_unknown_fields_are_ignored_and_named(client):
+    odd = ride(passenger_count=2, fare={"a": 1})
+    assert post(client, odd).json["ignored"] == ["fare", "passenger_count"]  # as the client sorts
+    many = post(client, [RIDE, odd, ride(trip_distnace=2, dropoff_datetime=None)]).json
+    assert [answer.get("ignored") for answer in many] == [
+        None, ["fare", "passenger_count"], ["dropoff_datetime", "trip_distnace"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("lpep_pickup_datetime", "pickup_at", "2021-02-15T08:30:00"),
+        ("tpep_pickup_datetime", "pickup_at", "2021-02-15T08:30:00"),
+        ("Trip_Pickup_DateTime", "pickup_at", "2021-02-15T08:30:00"),
+        ("pickup_at", "pickup_at", "2021-02-15T08:30:00"),
+        ("trip_miles", "trip_distance", 4.5),
+        ("Trip_Distance", "trip_distance", 4.5),
+        ("PUlocationID", "PULocationID", 74),
+        ("dolocationid", "DOLocationID", 42),
+    ],
+)
+def test_names_that_tlc_uses_are_understood(client, log, name, field, value):
+    ours = "pickup_datetime" if field == "pickup_at" else field
+    asked = {other: RIDE[other] for other in RIDE if other != ours} | {name: value}
+    for answer in (post(client, asked).json, *post(client, [asked, RIDE]).json):
+        assert log.find(answer["prediction_id"])[field] == value
+        assert "ignored" not in answer
+    error = error_of(post(client, [RIDE, {**RIDE, name: value}]))
+    assert (error["code"], error["field"], error["element"]) == ("duplicate_key", ours, 1)
+    assert error["message"].startswith(f"element 1: {ours} comes 2 times, as ")
+
+
+def test_json_with_a_byte_order_mark_is_read(client):
+    body = b"\xef\xbb\xbf" + json.dumps(RIDE).encode()
+    assert post_text(client, body).json["used_distance"] is True
 
 
 def test_whole_floats_are_zones_too(client):
@@ -133,6 +167,8 @@ def test_explain_must_be_true_or_false(client):
         ("2021-02-15", "2021-02-15T00:00:00"),
         ("2021-02-15T13:30:00Z", "2021-02-15T08:30:00"),
         ("2021-07-15T14:30:00+02:00", "2021-07-15T08:30:00"),
+        ("2021-02-15 13:30:00 UTC", "2021-02-15T08:30:00"),
+        ("2021-02-15T08:30:00-05", "2021-02-15T08:30:00"),
     ],
 )
 def test_pickup_is_taken_as_new_york_time(client, log, given, logged):
