@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ import pandas as pd
 from taxi_duration import environment
 from taxi_duration.chain.card import make_card
 from taxi_duration.chain.run import Run
-from taxi_duration.data.prepared import concat_trips
+from taxi_duration.data.prepared import PreparedMonth, concat_learnable, concat_trips
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import BundleError
 from taxi_duration.evaluation.metrics import error_metrics, evaluate, predictions_digest
@@ -87,7 +87,7 @@ def fit_candidate(run: Run, kind: str) -> Fit:
     if saved is not None:
         model, card = saved
         return Fit(kind, fingerprint, model, card["fit_seconds"], card)
-    train = concat_trips(run.train_months)
+    train = concat_learnable(run.train_months)
     started = time.perf_counter()
     model = fit_model(kind, Rides.from_frame(train), train["duration"].to_numpy())
     return Fit(kind, fingerprint, model, time.perf_counter() - started)
@@ -97,7 +97,8 @@ def score_candidate(run: Run, fit: Fit) -> Scores:
     """Score a fitted model on the validation months; a saved one has its scores in its card."""
     if fit.card is not None:
         return Scores(fit.card["metrics"], fit.card["predictions_sha256"])
-    scores = Scores(*score_model(fit.model, concat_trips(run.val_months)))
+    metrics, digest = score_model(fit.model, concat_trips(run.val_months))
+    scores = Scores(metrics | score_without_suspects(fit.model, run.val_months), digest)
     rmse, mae = (scores.metrics["with_distance"][name] for name in ("rmse", "mae"))
     log.info("%s: RMSE %.4f, MAE %.4f minutes, fitted in %.1f s", fit.kind, rmse, mae, fit.seconds)
     return scores
@@ -129,9 +130,20 @@ def score_model(model: DurationModel, trips: pd.DataFrame) -> tuple[dict[str, An
     return metrics, predictions_digest(answers)
 
 
+def score_without_suspects(model: DurationModel, months: Sequence[PreparedMonth]) -> dict[str, Any]:
+    """Return `without_suspects`: as `score_model`, on rides without a proven fault.
+
+    Empty when the months have none: the two scores are one then.
+    """
+    if not any(month.suspects for month in months):
+        return {}
+    trips = concat_learnable(months)
+    return {"without_suspects": score_model(model, trips)[0]} if len(trips) else {}
+
+
 def score_baselines(run: Run) -> pd.DataFrame:
     """Return RMSE, MAE and bias (minutes) of each lookup on the validation months."""
-    train, validation = concat_trips(run.train_months), concat_trips(run.val_months)
+    train, validation = concat_learnable(run.train_months), concat_trips(run.val_months)
     lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
     rides, actual = Rides.from_frame(validation), validation["duration"].to_numpy()
     rows = {

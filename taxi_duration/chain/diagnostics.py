@@ -14,7 +14,7 @@ import pandas as pd
 
 from taxi_duration.chain.candidates import Candidate
 from taxi_duration.chain.run import Run
-from taxi_duration.data.prepared import concat_trips
+from taxi_duration.data.prepared import concat_learnable, concat_trips
 from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.metrics import error_metrics
@@ -174,7 +174,7 @@ def learning_curve(
     Returns:
         `days`, `trips`, RMSE with and without distance (minutes) and `seconds` of each fit.
     """
-    train = concat_trips(run.train_months)
+    train = concat_learnable(run.train_months)
     rides, duration = Rides.from_frame(train), train["duration"].to_numpy()
     day = rides.pickup_at.astype("datetime64[D]")
     days = window_days(day, run.settings.train_months)

@@ -10,7 +10,7 @@ from taxi_duration import environment
 from taxi_duration.chain.card import make_card
 from taxi_duration.chain.digests import keep_finished, keep_registered
 from taxi_duration.chain.run import Run
-from taxi_duration.data.prepared import PreparedMonth, concat_trips
+from taxi_duration.data.prepared import PreparedMonth, concat_learnable, concat_trips
 from taxi_duration.domain.months import Month, format_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version
@@ -79,5 +79,5 @@ def _fit(
 
 
 def _inputs(months: list[PreparedMonth]) -> tuple[Rides, Any]:
-    trips = concat_trips(months)
+    trips = concat_learnable(months)
     return Rides.from_frame(trips), trips["duration"].to_numpy()

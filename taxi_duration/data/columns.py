@@ -22,8 +22,19 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "PULocationID": ("pulocationid", "pickup_location_id"),
     "DOLocationID": ("dolocationid", "dropoff_location_id"),
     "trip_distance": ("trip_distance", "trip_miles"),
+    # Looked at for a month's health (`health.marks`), never learned from.
+    "vendor": (
+        "vendorid",
+        "vendor_id",
+        "vendor_name",
+        "hvfhs_license_num",
+        "dispatching_base_num",
+    ),
+    "rate_code": ("ratecodeid", "rate_code_id", "rate_code"),
+    "trip_type": ("trip_type",),
+    "payment_type": ("payment_type",),
 }
-OPTIONAL = ("trip_distance",)  # fhv has none
+OPTIONAL = ("trip_distance", "vendor", "rate_code", "trip_type", "payment_type")  # fhv has few
 COORDINATES = {"pickup_longitude", "pickup_latitude", "start_lon", "start_lat"}
 
 

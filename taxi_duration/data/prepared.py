@@ -6,18 +6,24 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import Struct, to_builtins
 
 from taxi_duration import environment
 from taxi_duration.data import columns, trips
+from taxi_duration.data.health import clocks, look, marks, profile
+from taxi_duration.data.health.finding import MonthFinding
+from taxi_duration.data.health.look import SUSPECT
+from taxi_duration.data.health.profile import Profile
 from taxi_duration.data.sources import RawMonth, fetch_months
 from taxi_duration.data.trips import (
+    COLUMNS,
     COURSE_RULES,
     Accounting,
     TripRules,
@@ -25,23 +31,55 @@ from taxi_duration.data.trips import (
     read_month,
 )
 from taxi_duration.domain.months import Month
-from taxi_duration.files import atomic_path, read_json, sha256_file, write_json
+from taxi_duration.errors import BadMonthError, ContentError
+from taxi_duration.files import atomic_path, read_json, sha256_file, typed, write_json
 
 log = logging.getLogger(__name__)
 
 
+class Facts(Struct, frozen=True):
+    """What is kept of a month beside its rows; as `PreparedMonth`."""
+
+    accounting: Accounting
+    faults: list[MonthFinding]
+    profile: Profile
+
+
 @dataclass(frozen=True)
 class PreparedMonth:
-    """A month ready for training: two Parquet files and where they come from."""
+    """A month ready for training: two Parquet files and where they come from.
+
+    `faults` are those that its rows prove (`health.look`), `profile` is what it is compared by.
+    """
 
     raw: RawMonth
     trips_path: Path
     quarantine_path: Path
     accounting: Accounting
+    faults: list[MonthFinding]
+    profile: Profile
+
+    @classmethod
+    def of(cls, raw: RawMonth, folder: Path, stem: str, facts: Facts) -> PreparedMonth:
+        """Name a month's files by their stem."""
+        files = folder / f"{stem}.parquet", folder / f"{stem}.quarantine.parquet"
+        return cls(raw, *files, facts.accounting, facts.faults, facts.profile)
 
     def trips(self) -> pd.DataFrame:
         """Return the kept trips, columns as `read_dataframe`."""
-        return pd.read_parquet(self.trips_path)
+        return pd.read_parquet(self.trips_path, columns=list(COLUMNS))
+
+    @property
+    def suspects(self) -> int:
+        """How many rows carry a proven fault, kept or not."""
+        return self.accounting.reasons[SUSPECT]
+
+    def learnable(self) -> pd.DataFrame:
+        """Return the kept trips without those that carry a proven fault, as `trips`."""
+        if not self.suspects:
+            return self.trips()
+        trips = pd.read_parquet(self.trips_path)
+        return trips.loc[~trips[SUSPECT], list(COLUMNS)].reset_index(drop=True)
 
     def quarantine(self) -> pd.DataFrame:
         """Return the dropped rows with their `reason`."""
@@ -88,19 +126,18 @@ def prepare_month(raw: RawMonth, rules: TripRules = COURSE_RULES) -> PreparedMon
     started = time.perf_counter()
     folder = environment.data_dir() / "prepared"
     stem = f"{raw.service}_{raw.month}-{_digest(raw, rules)[:16]}"
-    accounting = _read_cached(folder, stem)
+    facts = _read_cached(folder, stem)
     how = "from cache"
-    if accounting is None:
-        accounting, how = _build(raw, rules, folder, stem), "read"
+    if facts is None:
+        facts, how = _build(raw, rules, folder, stem), "read"
+    accounting = facts.accounting
     check_bad_share(accounting, raw.path.name, environment.max_bad_share())
     log.info(
         "%s %s: %s of %s rows kept, %s in %.2f s",
         raw.service, raw.month, f"{accounting.rows_kept:,}", f"{accounting.rows_read:,}", how,
         time.perf_counter() - started,
     )  # fmt: skip
-    return PreparedMonth(
-        raw, folder / f"{stem}.parquet", folder / f"{stem}.quarantine.parquet", accounting
-    )
+    return PreparedMonth.of(raw, folder, stem, facts)
 
 
 def concat_trips(months: list[PreparedMonth]) -> pd.DataFrame:
@@ -108,35 +145,60 @@ def concat_trips(months: list[PreparedMonth]) -> pd.DataFrame:
     return pd.concat([month.trips() for month in months], ignore_index=True)
 
 
+def concat_learnable(months: Sequence[PreparedMonth]) -> pd.DataFrame:
+    """Return what may be learned from in one frame: the trips without proven faults.
+
+    Raises:
+        BadMonthError: nothing is left.
+    """
+    trips = pd.concat([month.learnable() for month in months], ignore_index=True)
+    if trips.empty and any(month.suspects for month in months):
+        names = ", ".join(month.raw.path.name for month in months)
+        raise BadMonthError(
+            f"{names}: every row has a proven fault of its clocks; `python pipeline.py data "
+            "--months` names them, and other months can be learned from"
+        )
+    return trips
+
+
 def _digest(raw: RawMonth, rules: TripRules) -> str:
     """Digest of source and rules; the reading code is part of the rules."""
     parts = [raw.sha256, str(raw.month), json.dumps(asdict(rules), sort_keys=True)]
-    parts += [sha256_file(str(module.__file__)) for module in (trips, columns)]
+    parts += [sha256_file(path) for path in _rule_files()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _build(raw: RawMonth, rules: TripRules, folder: Path, stem: str) -> Accounting:
+def _rule_files() -> list[str]:
+    """The code that decides what a prepared month is."""
+    looks = (clocks, look, marks, profile)
+    return [str(module.__file__) for module in (trips, columns, *looks)]
+
+
+def _build(raw: RawMonth, rules: TripRules, folder: Path, stem: str) -> Facts:
     month = read_month(raw.path, raw.month, rules)
     digests = {}
-    for name, frame in (("", month.trips), (".quarantine", month.quarantine)):
+    kept = month.trips.assign(**{SUSPECT: month.suspects})
+    for name, frame in (("", kept), (".quarantine", month.quarantine)):
         path = folder / f"{stem}{name}.parquet"
         with atomic_path(path) as part:
             pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), part)
             digests[path.name] = sha256_file(part)
+    facts = Facts(month.accounting, month.look.faults, month.look.profile)
     manifest = {
-        "source_sha256": raw.sha256, "files": digests, "accounting": month.accounting.as_dict()
+        "source_sha256": raw.sha256, "data_source": raw.data_source, "files": digests,
+        **to_builtins(facts),
     }  # fmt: skip
     # Written last: a month without its manifest is not in the cache.
     write_json(folder / f"{stem}.json", {**manifest, "sha256": _digest_json(manifest)})
-    return month.accounting
+    return facts
 
 
 def _digest_json(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read_cached(folder: Path, stem: str) -> Accounting | None:
-    """Accounting of a cached month, or None when it is absent or damaged in any way."""
+def _read_cached(folder: Path, stem: str) -> Facts | None:
+    """Facts of a cached month, or None when it is absent or damaged in any way."""
     manifest = folder / f"{stem}.json"
     if not manifest.exists():
         return None
@@ -144,11 +206,11 @@ def _read_cached(folder: Path, stem: str) -> Accounting | None:
         content = read_json(manifest)
         whole = content.pop("sha256") == _digest_json(content)
         whole &= all(sha256_file(folder / f) == d for f, d in content["files"].items())
-        accounting = Accounting(**content["accounting"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        facts = typed(content, Facts, manifest.name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ContentError) as error:
         log.warning("prepared month %s is damaged (%r), rebuilding it", stem, error)
         return None
     if not whole:
         log.warning("prepared month %s does not match its checksum, rebuilding it", stem)
         return None
-    return accounting
+    return facts

@@ -15,6 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from taxi_duration.data.columns import resolve_columns
+from taxi_duration.data.health.look import SUSPECT, MonthLook, look_at_columns
 from taxi_duration.domain.limits import (
     FIRST_ZONE,
     LAST_ZONE,
@@ -29,8 +30,9 @@ from taxi_duration.errors import BadMonthError, TripFileError
 
 DROP_REASONS = ("bad_time", "too_short", "too_long")
 FLAG_REASONS = ("outside_month", "unknown_zone", "bad_distance", "duplicate")
-REASONS = DROP_REASONS + FLAG_REASONS
+REASONS = (*DROP_REASONS, *FLAG_REASONS, SUSPECT)
 # A short or long trip is a real trip that the course rule leaves out, not bad data.
+# A proven fault has its own remedy: such rows are not learned from, and no month stops for them.
 BAD_REASONS = ("bad_time", *FLAG_REASONS)
 COLUMNS = ("pickup_at", "dropoff_at", "PULocationID", "DOLocationID", "trip_distance", "duration")
 
@@ -70,11 +72,17 @@ class Accounting:
 
 @dataclass(frozen=True)
 class MonthTrips:
-    """A month after reading: the trips to use, the rows left out, and the count of both."""
+    """A month after reading: the trips to use, the rows left out, and the count of both.
+
+    `suspects` says which of the trips carry a proven fault, bool of shape (trips,): they are
+    scored, and not learned from. `look` is what the columns say.
+    """
 
     trips: pd.DataFrame
     quarantine: pd.DataFrame
     accounting: Accounting
+    suspects: np.ndarray
+    look: MonthLook
 
 
 def read_dataframe(
@@ -107,7 +115,8 @@ def read_month(
     path = Path(path)
     raw = _read_columns(path)
     frame = _to_frame(raw, path.name)
-    reasons = find_reasons(frame, month, rules)
+    look = look_at_columns(raw, frame, month)
+    reasons = find_reasons(frame, month, rules) | {SUSPECT: look.suspects}
     dropped = np.zeros(len(frame), dtype=bool)
     for reason in DROP_REASONS:
         dropped |= reasons[reason]
@@ -115,13 +124,15 @@ def read_month(
         trips=frame[~dropped].reset_index(drop=True) if dropped.any() else frame,
         quarantine=_quarantine(frame, reasons, dropped),
         accounting=_account(reasons, dropped),
+        suspects=look.suspects[~dropped],
+        look=look,
     )
 
 
 def find_reasons(
     trips: pd.DataFrame, month: Month | None = None, rules: TripRules = COURSE_RULES
 ) -> dict[str, np.ndarray]:
-    """Return one boolean array of shape (n,) per reason code.
+    """Return one boolean array of shape (n,) per reason code that a row alone has.
 
     The drop reasons exclude each other; a row may carry several flags, dropped or not.
     """

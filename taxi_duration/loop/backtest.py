@@ -84,7 +84,7 @@ def run_backtest(
     key = backtest_key(digests, settings, service, format_months(months), delay_months, share)
     keeper = Keeper(environment.data_dir() / "backtest", key, say)
     world = SimulatedWorld(
-        service, _by_month(prepared, share, PreparedMonth.trips),
+        service, _by_month(prepared, share, PreparedMonth.learnable),
         _by_month(prepared, share, PreparedMonth.every_ride), settings, keeper.keeping(fit),
         measure, delay_months,
     )  # fmt: skip

@@ -19,7 +19,7 @@ import pandas as pd
 from msgspec import structs
 
 from taxi_duration import environment
-from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.data.prepared import concat_learnable, prepare_months
 from taxi_duration.domain.months import Month, parse_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version
@@ -91,7 +91,7 @@ def training_sample(model: DurationModel, card: Mapping[str, Any]) -> Sample:
         TaxiError: a month cannot be read any more.
     """
     train, validation = (
-        concat_trips(
+        concat_learnable(
             prepare_months(card["service"], parse_months(card[months]), mode=card["data_source"])
         )
         for months in ("train_data", "val_data")
@@ -167,7 +167,7 @@ def check_month(version: Version, month: Month) -> Health:
     model, card = load_version(version)
     # A model of real trips is never looked at on generated ones.
     mode = "tlc" if card["data_source"] == "tlc" else None
-    trips = concat_trips(prepare_months(card["service"], [month], mode=mode))
+    trips = concat_learnable(prepare_months(card["service"], [month], mode=mode))
     frame = answer_trips(model, card, trips)
     source = f"{card['service']} {month}"
     return check_health(source, frame, card, _reference(model, card), whole_month=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.data.prepared import concat_learnable, prepare_months
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
@@ -66,7 +66,7 @@ def make_atlas(months: dict[str, list[Month]], folder: Path) -> dict[str, Any]:
     prepared = [month for name, some in months.items() for month in prepare_months(name, some)]
     if not prepared:
         raise SettingError("an atlas needs at least one month")
-    trips = concat_trips(prepared)
+    trips = concat_learnable(prepared)
     tables = fit_tables(Rides.from_frame(trips), trips["duration"].to_numpy())
     known_from = f"{max(month.raw.month for month in prepared).shift(1)}-01"
     kept = ("service", "month", "file", "sha256", "rows_read", "rows_kept")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from taxi_duration.data.prepared import PreparedMonth, concat_trips, prepare_months
+from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.domain.months import Month, format_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
@@ -82,7 +82,7 @@ def tune(
             f"{minutes} minutes"
         )
     prepared = prepare_months(service, months)
-    windows = [concat_trips([month]) for month in prepared]
+    windows = [month.learnable() for month in prepared]
     folds = [f for w in windows for f in time_folds(Rides.from_frame(w), w["duration"].to_numpy())]
     study = search(folds, trials, minutes)
     settings = settings_of(study.best_params)

@@ -9,9 +9,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from planted import PICKUP, clock, some_rows, stuck_minute, with_clocks
 
 from taxi_duration.data import prepared
-from taxi_duration.data.prepared import concat_trips, prepare_month, prepare_months
+from taxi_duration.data.prepared import (
+    concat_learnable,
+    concat_trips,
+    prepare_month,
+    prepare_months,
+)
+from taxi_duration.data.sample import make_sample_month
 from taxi_duration.data.sources import RawMonth
 from taxi_duration.data.trips import COURSE_RULES
 from taxi_duration.domain.months import Month
@@ -210,3 +217,51 @@ def test_two_processes_preparing_the_same_month_both_get_it(raw, raw_month):
         for _ in range(2)
     ]  # fmt: skip
     assert [process.communicate()[0].strip() for process in processes] == ["100000", "100000"]
+
+
+# --- proven faults ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def faulty(tmp_path, monkeypatch, write_month) -> RawMonth:
+    """A month in which one of two vendors writes minute 7 into both clocks."""
+    monkeypatch.setenv("TAXI_HOME", str(tmp_path / "home"))
+    table = make_sample_month("green", str(JANUARY), 3000)
+    return as_raw(write_month(stuck_minute(table, some_rows(table, 1, 1.0), 7)))
+
+
+def test_faulty_rows_are_scored_and_not_learned_from_also_out_of_the_cache(faulty, reads):
+    for _ in range(2):
+        month = prepare_month(faulty)
+        trips, learnable = month.trips(), month.learnable()
+        assert month.accounting.rows_kept == len(trips) > len(learnable) > 0
+        left_out = trips[~trips["pickup_at"].isin(learnable["pickup_at"])]
+        assert set(left_out["pickup_at"].dt.minute) == {7}
+        assert list(learnable.columns) == list(trips.columns)
+        assert (month.faults[0].vendor, month.suspects) == ("1", month.faults[0].rows)
+        assert concat_learnable([month]).equals(learnable)
+    assert len(reads) == 1
+
+
+def test_month_without_faults_is_learned_from_as_a_whole(raw):
+    month = prepare_month(raw)
+    assert (month.suspects, month.faults) == (0, [])
+    assert month.learnable().equals(month.trips())
+
+
+def test_months_of_which_nothing_is_left_are_named(tmp_path, monkeypatch, write_month):
+    monkeypatch.setenv("TAXI_HOME", str(tmp_path / "home"))
+    table = make_sample_month("green", str(JANUARY), 3000)
+    pickup = clock(table, PICKUP) // 3_600_000_000 * 3_600_000_000
+    month = prepare_month(as_raw(write_month(with_clocks(table, pickup, pickup + 15 * 60_000_000))))
+    with pytest.raises(BadMonthError, match=r"green_tripdata_2021-01\.parquet: every row has"):
+        concat_learnable([month])
+
+
+@pytest.mark.parametrize("module", ["clocks", "look", "marks", "profile"])
+def test_changed_rule_of_faults_is_a_changed_rule(raw, reads, monkeypatch, tmp_path, module):
+    prepare_month(raw)
+    (tmp_path / "changed.py").write_text("# another version\n")
+    monkeypatch.setattr(getattr(prepared, module), "__file__", str(tmp_path / "changed.py"))
+    prepare_month(raw)
+    assert len(reads) == 2

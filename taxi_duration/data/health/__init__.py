@@ -1,0 +1,1 @@
+"""A month's health: what its columns say beside what each row says."""

@@ -1,0 +1,81 @@
+"""What is found about a month, and from which size on it is worth a word."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from msgspec import Struct
+
+from taxi_duration.domain.findings import LEVELS, Level, level_of, worst
+from taxi_duration.files import typed
+
+BOUNDS_FILE = "bounds.json"
+ALL = ""  # the name of all vendors together
+
+
+class Bound(Struct, frozen=True, forbid_unknown_fields=True):
+    """From which value on a measure is watched, and from which on it is an alarm."""
+
+    watch: float
+    alarm: float
+    why: str
+
+
+@dataclass(frozen=True)
+class MonthFinding:
+    """Something that a month's columns say.
+
+    Args:
+        code: one of `bounds.json`, or `suspect_clock`.
+        level: `watch` or `alarm`.
+        column: as ours; `vendor` and the types are those of `marks`.
+        vendor: None when it is of all.
+        rows: that have it; `share` of the vendor's.
+        text: found and expected, in words.
+    """
+
+    code: str
+    level: Level
+    column: str
+    vendor: str | None
+    rows: int
+    share: float
+    text: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    @property
+    def line(self) -> str:
+        """In one line, for a terminal."""
+        whose = f" of vendor {self.vendor}" if self.vendor else ""
+        return f"{self.level} {self.code}: {self.column}{whose}, {self.rows:,} rows: {self.text}"
+
+
+def sort_findings(found: list[MonthFinding]) -> list[MonthFinding]:
+    """Return them worst first, then those of most rows."""
+    return sorted(found, key=lambda f: (-LEVELS.index(f.level), -f.rows, f.code, f.vendor or ""))
+
+
+def worst_level(found: list[MonthFinding]) -> Level:
+    """Return the worst level; `ok` when nothing was found."""
+    return worst(finding.level for finding in found)
+
+
+@cache
+def bounds() -> dict[str, Bound]:
+    """Return the bounds by code, as stored with the package."""
+    content = json.loads((files(__package__) / BOUNDS_FILE).read_text(encoding="utf-8"))
+    return typed(content, dict[str, Bound], BOUNDS_FILE)
+
+
+def judge(code: str, value: float) -> Level:
+    """Return the level of a measure; NaN, which nothing is known of, is `ok`."""
+    bound = bounds()[code]
+    level = level_of(value, bound.watch, bound.alarm)
+    return "ok" if level == "unknown" else level
