@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -30,7 +31,7 @@ from taxi_duration.data.trips import (
     check_bad_share,
     read_month,
 )
-from taxi_duration.domain.months import Month
+from taxi_duration.domain.months import Month, parse_month
 from taxi_duration.errors import BadMonthError, ContentError
 from taxi_duration.files import atomic_path, read_json, sha256_file, typed, write_json
 
@@ -43,6 +44,13 @@ class Facts(Struct, frozen=True):
     accounting: Accounting
     faults: list[MonthFinding]
     profile: Profile
+
+
+class Kept(Facts, frozen=True):
+    """The same as it lies in a manifest: where the month is from, and by which rule it was made."""
+
+    data_source: str
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,27 @@ def prepare_month(raw: RawMonth, rules: TripRules = COURSE_RULES) -> PreparedMon
     return PreparedMonth.of(raw, folder, stem, facts)
 
 
+def prepared_profiles(raw: RawMonth, first: Month) -> dict[Month, Profile]:
+    """Return the profiles of months that lie prepared here, by month.
+
+    Args:
+        raw: a month of the same service and source, the last one wanted.
+        first: the first one.
+    """
+    folder, rule = environment.data_dir() / "prepared", _rule()
+    found: dict[Month, Profile] = {}
+    written = folder.glob(f"{raw.service}_*.json")
+    for path in sorted(written, key=lambda path: path.stat().st_mtime_ns):
+        tag = path.name.removeprefix(f"{raw.service}_")[:7]
+        if not str(first) <= tag <= str(raw.month):
+            continue
+        with contextlib.suppress(OSError, ValueError, ContentError):
+            kept = typed(read_json(path), Kept, path.name)
+            if (kept.data_source, kept.rule) == (raw.data_source, rule):
+                found[parse_month(tag)] = kept.profile
+    return found
+
+
 def concat_trips(months: list[PreparedMonth]) -> pd.DataFrame:
     """Return the trips of several months in one frame, in time order of the months."""
     return pd.concat([month.trips() for month in months], ignore_index=True)
@@ -164,14 +193,15 @@ def concat_learnable(months: Sequence[PreparedMonth]) -> pd.DataFrame:
 def _digest(raw: RawMonth, rules: TripRules) -> str:
     """Digest of source and rules; the reading code is part of the rules."""
     parts = [raw.sha256, str(raw.month), json.dumps(asdict(rules), sort_keys=True)]
-    parts += [sha256_file(path) for path in _rule_files()]
+    parts.append(_rule())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _rule_files() -> list[str]:
-    """The code that decides what a prepared month is."""
+def _rule() -> str:
+    """Digest of the code that decides what a prepared month is."""
     looks = (clocks, look, marks, profile)
-    return [str(module.__file__) for module in (trips, columns, *looks)]
+    digests = [sha256_file(str(module.__file__)) for module in (trips, columns, *looks)]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _build(raw: RawMonth, rules: TripRules, folder: Path, stem: str) -> Facts:
@@ -185,7 +215,8 @@ def _build(raw: RawMonth, rules: TripRules, folder: Path, stem: str) -> Facts:
             digests[path.name] = sha256_file(part)
     facts = Facts(month.accounting, month.look.faults, month.look.profile)
     manifest = {
-        "source_sha256": raw.sha256, "data_source": raw.data_source, "files": digests,
+        "source_sha256": raw.sha256, "data_source": raw.data_source, "rule": _rule(),
+        "files": digests,
         **to_builtins(facts),
     }  # fmt: skip
     # Written last: a month without its manifest is not in the cache.

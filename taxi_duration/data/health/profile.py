@@ -49,9 +49,17 @@ class Group(Struct):
 
 
 class Profile(Struct):
-    """A month's groups by vendor (ALL is one of them), and how many rows have each type."""
+    """A month.
+
+    Args:
+        groups: by vendor, when there are several; ALL is one of them.
+        vendors: how many rows each has.
+        types: by column, how many of the rows looked at have each value.
+        hours: how many of the pickups looked at fall into each hour of the month.
+    """
 
     groups: dict[str, Group]
+    vendors: dict[str, int]
     types: dict[str, dict[str, int]]
     hours: list[int]
 
@@ -69,7 +77,8 @@ def make_profile(trips: pd.DataFrame, marks: Marks, first_day: np.datetime64 | N
     for name, rows, total in vendor_rows(marks.vendor):
         groups[name] = _group(trips, rows, total)
     hours = _month_hours(trips["pickup_at"].to_numpy(), first_day)
-    return Profile(groups, marks.types, hours)
+    vendors = marks.vendor.count() if marks.vendor else {}
+    return Profile(groups, vendors, marks.types, hours)
 
 
 def vendor_rows(vendor: Mark | None) -> Iterator[tuple[str, np.ndarray, int]]:
@@ -145,11 +154,12 @@ def _medians(seen: Mapping[str, np.ndarray]) -> dict[str, float]:
     minutes, miles = seen["duration"], seen["trip_distance"]
     straight = zone_geometry().straight_km[seen["PULocationID"], seen["DOLocationID"]] / MILE_KM
     kept = (minutes >= SHORTEST_MINUTES) & (minutes <= LONGEST_MINUTES)
-    far = kept & (miles > 0) & (straight > 1)
+    between = kept & (miles > 0) & (straight > 1)
+    far = between & (miles <= MAX_TRIP_MILES)
     medians = {
         "minutes": minutes[kept],
         "miles": miles[kept & (miles > 0)],
-        "detour": miles[far] / straight[far],
+        "detour": miles[between] / straight[between],
     }
     found = {n: float(np.median(values)) for n, values in medians.items() if len(values) >= 20}
     if far.sum() >= FEW:
