@@ -99,28 +99,72 @@ def run(resume: str | None, parameters: tuple[tuple[str, str], ...], **flags: st
 
 @cli.command()
 @month_options
-def data(**flags: str | None) -> None:
-    """Fetch, check and prepare the months of a run, and show their accounting."""
+@click.option("--months", "tags", help="These months instead of a run's: 2020-03:2022-06.")
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+def data(tags: str | None, as_json: bool, **flags: str | None) -> None:
+    """Fetch, check and prepare months; show their accounting and what their columns say.
+
+    Months that are not published are named and left out with --months; a run needs all of its.
+    """
+    from taxi_duration.data.health.months import examine_months
     from taxi_duration.data.prepared import prepare_months
 
-    settings = resolve_settings({k.upper(): v for k, v in flags.items()}, {})
-    months = prepare_months(settings.service, settings.train_months + settings.val_months)
+    months = prepare_months(*_asked_months(tags, flags))
+    found = examine_months(months)
+    if as_json:
+        pairs = zip(months, found, strict=True)
+        click.echo(json.dumps([{**m.lineage(), "health": h.as_dict()} for m, h in pairs], indent=2))
+        return
     reasons = list(months[0].accounting.reasons)
     _print_table(
-        f"Prepared months of {settings.service}",
-        ["month", "from", "rows", "kept", *reasons, "SHA-256"],
+        f"Prepared months of {months[0].raw.service}",
+        ["month", "from", "rows", "kept", *reasons, "health", "SHA-256"],
         [
             [
                 month.raw.month, month.raw.data_source, f"{month.accounting.rows_read:,}",
                 f"{month.accounting.rows_kept:,}",
                 *(f"{month.accounting.reasons[reason]:,}" for reason in reasons),
-                month.raw.sha256[:12],
+                health.level, month.raw.sha256[:8],
             ]
-            for month in months
+            for month, health in zip(months, found, strict=True)
         ],
     )  # fmt: skip
+    _print_findings(found)
     if any(month.raw.data_source == "sample" for month in months):
         click.echo(SAMPLE_BANNER)
+
+
+def _asked_months(tags: str | None, flags: dict[str, str | None]) -> tuple[str, list[Any]]:
+    """The service and the months that `data` is asked for."""
+    if tags is None:
+        settings = resolve_settings({k.upper(): v for k, v in flags.items()}, {})
+        return settings.service, settings.train_months + settings.val_months
+    from taxi_duration.data.sources import existing_months
+    from taxi_duration.domain.months import check_service, parse_months
+
+    if flags["train_data"] or flags["val_data"]:
+        raise click.UsageError("--months stands in the place of --train-data and --val-data")
+    service = check_service(flags["service"] or environment.setting("SERVICE") or "green")
+    months = existing_months(service, parse_months(tags), lambda line: click.echo(line, err=True))
+    if not months:
+        raise MonthNotPublishedError(f"no month of {service} {tags} is published")
+    return service, months
+
+
+def _print_findings(found: list[Any]) -> None:
+    rows = [
+        [
+            health.month, finding.level, finding.code, finding.column, finding.vendor,
+            f"{finding.rows:,}", f"{finding.share:.2%}", finding.text,
+        ]
+        for health in found
+        for finding in health.findings
+    ]  # fmt: skip
+    if rows:
+        columns = ["month", "level", "finding", "column", "vendor", "rows", "share", "words"]
+        _print_table("What their columns say", columns, rows)
+    else:
+        click.echo("their columns say nothing unusual")
 
 
 @cli.command()
@@ -312,6 +356,11 @@ def score(data: str, reference: str | None, service: str, out: str | None) -> No
         f"RMSE {result.metrics['rmse']:.4f}, MAE {result.metrics['mae']:.4f} minutes, "
         f"P10-P90 covers {result.metrics['coverage']:.1%}"
     )
+    if clean := result.without_suspects:
+        click.echo(
+            f"without rides of a proven fault ({result.rows - clean['rows']:,}): "
+            f"RMSE {clean['rmse']:.4f}, MAE {clean['mae']:.4f} minutes"
+        )
     click.echo(f"written to {result.path}")
 
 

@@ -205,12 +205,14 @@ def winning_candidate(run: Run) -> tuple[Candidate, bool]:
 
 def _row(candidate: Candidate) -> dict[str, Any]:
     scores, unaided = (candidate.metrics[f"{w}_distance"] for w in ("with", "without"))
+    clean = candidate.metrics.get("without_suspects", {}).get("with_distance")
     return {
         "model": candidate.kind,
         **{name: scores[name] for name in ("rmse", "mae", "bias", "coverage", "mean_width")},
         "rmse_no_distance": unaided["rmse"],
         "mae_no_distance": unaided["mae"],
         "fit_seconds": candidate.card["fit_seconds"],
+        **{f"{name}_without_suspects": clean[name] for name in ("rmse", "mae") if clean},
     }
 
 

@@ -45,6 +45,7 @@ def make_card(
             "train": [month.lineage() for month in run.train_months],
             "validation": [month.lineage() for month in run.val_months],
         },
+        "health": [health.as_dict() for health in run.health],
         **_beside_months(model),
         "metrics": metrics,
         "predictions_sha256": digest,

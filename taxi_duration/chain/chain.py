@@ -52,8 +52,8 @@ def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) ->
     started = time.perf_counter()
     for number, name in enumerate(notebooks, 1):
         _run_one(run, name, f"[{number}/{len(notebooks)}] {name}", say)
-        if number == 1 and run.read().get("data_source") == "sample":
-            say(SAMPLE_BANNER)
+        if number == 1:
+            _say_months(run, say)
     seconds = time.perf_counter() - started
     if not is_finished:
         call_warm(_finish, run, list(notebooks))
@@ -94,6 +94,15 @@ def _run_one(run: Run, name: str, label: str, say: Callable[[str], None]) -> Non
     say(f"{label} done in {seconds:.1f} s")
 
 
+def _say_months(run: Run, say: Callable[[str], None]) -> None:
+    """Say what is to be known of the months before anything is learned from them."""
+    info = run.read()
+    for line in info.get("health", ()):
+        say(f"months     {line}")
+    if info.get("data_source") == "sample":
+        say(SAMPLE_BANNER)
+
+
 def _finish(run: Run, notebooks: list[str]) -> None:
     """Write the report, keep it in MLflow, and end the parent run."""
     report = write_report(run.folder, notebooks, run.read())
@@ -131,6 +140,9 @@ def _say_result(run: Run, say: Callable[[str], None], seconds: float) -> None:
             f"{f'{unaided:.4f}' if unaided is not None else '–':>13}"
             f"{f'{coverage:.1%}' if coverage is not None else '–':>9}"
         )
+        if row.get("rmse_without_suspects"):
+            say(f"{'  without faulty rows':<22}{row['rmse_without_suspects']:>9.4f}"
+                f"{row['mae_without_suspects']:>9.4f}")  # fmt: skip
     model = info["model"]
     say(f"\nregistered {model['name']}:{model['version']} ({', '.join(model['aliases'])})")
     say(f"bundle     {model['path']}")

@@ -11,10 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from filelock import FileLock
 
 from taxi_duration import environment
 from taxi_duration.chain.run_settings import RunSettings, check_settings
+from taxi_duration.data.health.months import MonthHealth, examine_months
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.errors import NotFoundError
 from taxi_duration.files import read_json, write_json
@@ -55,6 +57,19 @@ class Run:
     def val_months(self) -> list[PreparedMonth]:
         """Prepared validation months."""
         return self._months[len(self.settings.train_months) :]
+
+    @cached_property
+    def health(self) -> list[MonthHealth]:
+        """What the columns of each month say, beside the months before it that are at hand."""
+        return examine_months(self.train_months + self.val_months)
+
+    def keep_health(self) -> pd.DataFrame:
+        """Keep the findings in run.json, for the chain to tell; return one row for each."""
+        kept = [health.as_dict() for health in self.health]
+        self.update(health=[line for health in self.health for line in health.lines])
+        rows = [{"month": h["month"], **finding} for h in kept for finding in h["findings"]]
+        columns = ["month", "level", "code", "column", "vendor", "rows", "share", "text"]
+        return pd.DataFrame(rows, columns=columns)
 
     @property
     def data_source(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from taxi_duration import environment
+from taxi_duration.chain.candidates import score_without_suspects
 from taxi_duration.data.prepared import concat_trips, prepare_months
 from taxi_duration.domain.months import check_available, check_service, format_months, parse_months
 from taxi_duration.domain.rides import Rides
@@ -26,12 +27,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScoredMonths:
-    """What was scored, how right it was (minutes), and where the answers are."""
+    """What was scored, how right it was (minutes), and where the answers are.
+
+    `without_suspects` is the same of the rides without a proven fault, None when all are.
+    """
 
     model: str
     rows: int
     metrics: dict[str, Any]
     path: Path
+    without_suspects: dict[str, Any] | None = None
 
 
 def score_months(
@@ -54,7 +59,8 @@ def score_months(
     version = Version.of(card)
     if others := other_versions(card["libraries"]):
         log.warning("%s: %s", version.ref, others)
-    trips = concat_trips(prepare_months(service, months))
+    prepared = prepare_months(service, months)
+    trips = concat_trips(prepared)
     rides = Rides.from_frame(trips)
     answers = model.answer(rides)
     scored = trips.assign(
@@ -66,7 +72,8 @@ def score_months(
     with atomic_path(path) as part:
         scored.to_parquet(part, index=False)
     metrics = evaluate(trips["duration"].to_numpy(), answers, rides)
-    return ScoredMonths(version.ref, len(trips), metrics, path)
+    clean = score_without_suspects(model, prepared).get("without_suspects", {})
+    return ScoredMonths(version.ref, len(trips), metrics, path, clean.get("with_distance"))
 
 
 def _default_reference(service: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from taxi_duration.chain.exploration import add_speed, mile_classes
+from taxi_duration.data.health.months import MonthHealth
 from taxi_duration.domain.limits import UNKNOWN_ZONE
 from taxi_duration.domain.zones import zone_table
 
@@ -52,6 +53,19 @@ def describe_quarantine(quarantine: pd.DataFrame) -> str:
             f"and {whole_day:.0%} end 23 to 24 hours later (a meter left running)"
         )
     return "; ".join(parts) + "."
+
+
+def describe_health(months: Sequence[MonthHealth]) -> str:
+    """Say how many months' columns are in order, and what is wrong with the worst."""
+    told = [health for health in months if health.findings]
+    alone = [str(health.month) for health in months if not health.compared]
+    text = f"Nothing unusual in {len(months) - len(told)} of {len(months)} months"
+    if alone:
+        text += f" ({_names(alone)}: no earlier month at hand to compare with)"
+    if suspects := sum(health.suspects for health in months):
+        text += f"; {suspects:,} rows of a proven fault are scored and not learned from"
+    lines = "\n".join(f"- {line}" for health in told for line in health.lines)
+    return f"{text}.\n\n{lines}" if lines else f"{text}."
 
 
 def describe_trips(trips: pd.DataFrame) -> str:

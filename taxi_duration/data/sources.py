@@ -10,7 +10,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from taxi_duration.data.remote import (
     open_source,
     with_retries,
 )
-from taxi_duration.domain.months import Month
+from taxi_duration.domain.months import Month, format_months
 from taxi_duration.errors import (
     MonthNotPublishedError,
     SourceError,
@@ -155,6 +155,24 @@ def published_months(service: str, months: Iterable[Month]) -> Iterator[Month]:
             yield month
     if unreachable is not None and not found:
         raise unreachable
+
+
+def existing_months(service: str, months: list[Month], say: Callable[[str], None]) -> list[Month]:
+    """Return the months that the source has, and say which it has not.
+
+    All of them when they will come from the sample.
+    """
+    if environment.data_mode() == "sample":
+        return months
+    try:
+        found = list(published_months(service, months))
+    except SourceUnreachableError:
+        if environment.data_mode() == "tlc":
+            raise
+        return months
+    if missing := sorted({*months} - {*found}):
+        say(f"not published: {format_months(missing)}")
+    return found
 
 
 def fetch_republished(newest: RawMonth) -> RawMonth | None:

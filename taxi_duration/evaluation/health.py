@@ -119,6 +119,8 @@ class Health:
         hold: why no decision may rest on these rides, None when one may.
         estimate: of the errors of rides without a true duration; None when it cannot be made.
         activity: when the log last got a ride and a true duration; None for published months.
+        columns: what the columns of a published month say of it; told, and no reason: a faulty
+            file is no fault of the model's.
     """
 
     source: str
@@ -132,6 +134,7 @@ class Health:
     hold: str | None = None
     estimate: ErrorEstimate | None = None
     activity: Activity | None = None
+    columns: list[str] = field(default_factory=list)
 
     @property
     def level(self) -> Level:

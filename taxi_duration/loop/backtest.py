@@ -19,9 +19,9 @@ import pandas as pd
 
 from taxi_duration import environment
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
-from taxi_duration.data.sources import published_months
+from taxi_duration.data.sources import existing_months
 from taxi_duration.domain.months import Month, format_months
-from taxi_duration.errors import SettingError, SourceUnreachableError
+from taxi_duration.errors import SettingError
 from taxi_duration.files import write_bytes
 from taxi_duration.live.deployment import deploy_champion
 from taxi_duration.loop.backtest_state import Keeper, backtest_key
@@ -77,7 +77,7 @@ def run_backtest(
     """
     settings = settings or auto_settings()
     _check(share, delay_months)
-    months = _existing(service, months, say)
+    months = existing_months(service, months, say)
     lived = _lived(months, delay_months)
     prepared = prepare_months(service, months)
     digests = (month.raw.sha256 for month in prepared)
@@ -130,21 +130,6 @@ def summarize(result: Backtest) -> dict[str, float]:
     means = {name: float(every[f"{name}_mae"]) for name in STRATEGIES}
     saved = {f"{name}_saves": means["frozen"] - means[name] for name in STRATEGIES[1:]}
     return {**means, **saved}
-
-
-def _existing(service: str, months: list[Month], say: Callable[[str], None]) -> list[Month]:
-    """The months that the source has; all of them when they will come from the sample."""
-    if environment.data_mode() == "sample":
-        return months
-    try:
-        found = list(published_months(service, months))
-    except SourceUnreachableError:
-        if environment.data_mode() == "tlc":
-            raise
-        return months
-    if missing := sorted({*months} - {*found}):
-        say(f"not published: {format_months(missing)}")
-    return found
 
 
 def _by_month(

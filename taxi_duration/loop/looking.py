@@ -139,9 +139,11 @@ def _judge_month(now: Situation, month: Month, live: Health) -> Step:
     last = max(now.world.months_of(champion))
     age = (month.year - last.year) * 12 + month.month - last.month
     numbers = {"month": health.overall(), "live": live.overall(), "age_months": age}
+    if health.columns:
+        numbers["columns"] = health.columns
     worst = max((health, live), key=lambda found: LEVELS.index(found.level))
     if not worst.is_worrying and age < settings.max_age_months:
-        why = f"{champion.ref} answers {month} as well as its validation month"
+        why = f"{champion.ref} answers {month} as well as its validation month{_columns(health)}"
         after = now.enter("idle", looked_at=str(month))
         return Step(f"not worth it {month}", why, after, numbers)
     why = (
@@ -149,10 +151,19 @@ def _judge_month(now: Situation, month: Month, live: Health) -> Step:
         if worst.is_worrying
         else f"{champion.ref} is {age} months old"
     )
+    why += _columns(health)
     alarmed = worst.level == "alarm"
     window = settings.alarm_window_months if alarmed else settings.window_months
     after = now.enter("train", month=str(month), window=window, champion=champion)
     return Step(f"retrain on the months before {month}", why, after, numbers)
+
+
+def _columns(health: Health) -> str:
+    """The worst that the month's columns say, for whoever reads the decision."""
+    if not health.columns:
+        return ""
+    more = f" and {len(health.columns) - 1} more" if len(health.columns) > 1 else ""
+    return f"; its columns say: {health.columns[0]}{more}"
 
 
 def go_back(now: Situation, live: Health) -> Step | None:

@@ -19,6 +19,7 @@ import pandas as pd
 from msgspec import structs
 
 from taxi_duration import environment
+from taxi_duration.data.health.months import examine_months
 from taxi_duration.data.prepared import concat_learnable, prepare_months
 from taxi_duration.domain.months import Month, parse_months
 from taxi_duration.domain.rides import Rides
@@ -167,10 +168,13 @@ def check_month(version: Version, month: Month) -> Health:
     model, card = load_version(version)
     # A model of real trips is never looked at on generated ones.
     mode = "tlc" if card["data_source"] == "tlc" else None
-    trips = concat_learnable(prepare_months(card["service"], [month], mode=mode))
+    prepared = prepare_months(card["service"], [month], mode=mode)
+    trips = concat_learnable(prepared)
     frame = answer_trips(model, card, trips)
     source = f"{card['service']} {month}"
-    return check_health(source, frame, card, _reference(model, card), whole_month=True)
+    health = check_health(source, frame, card, _reference(model, card), whole_month=True)
+    (columns,) = examine_months(prepared)
+    return replace(health, columns=columns.lines)
 
 
 def look_at_months(version: Version, live: Health, data: str) -> list[Health]:

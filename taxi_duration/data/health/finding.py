@@ -13,7 +13,7 @@ from msgspec import Struct
 from taxi_duration.domain.findings import LEVELS, Level, level_of, worst
 from taxi_duration.files import typed
 
-BOUNDS_FILE = "bounds.json"
+BOUNDS_FILE = "health_settings.json"
 ALL = ""  # the name of all vendors together
 
 
@@ -30,7 +30,7 @@ class MonthFinding:
     """Something that a month's columns say.
 
     Args:
-        code: one of `bounds.json`, or `suspect_clock`.
+        code: one of `health_settings.json`.
         level: `watch` or `alarm`.
         column: as ours; `vendor` and the types are those of `marks`.
         vendor: None when it is of all.

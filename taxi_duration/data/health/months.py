@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from taxi_duration.data.health.alone import find_alone
 from taxi_duration.data.health.compare import compare
@@ -43,7 +43,7 @@ class MonthHealth(NamedTuple):
         """Each finding in a line that names the month."""
         return [f"{self.service} {self.month} {finding.line}" for finding in self.findings]
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         return {
             "service": self.service,
