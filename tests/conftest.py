@@ -50,9 +50,10 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT"):
     os.environ.setdefault(name, "1")  # for what is imported later, and for child processes
 threadpool_limits(1)
 
-# Databases sync at every commit: in memory that takes microseconds, on a disk milliseconds.
+# Databases sync at every commit: in memory that takes microseconds, on a disk milliseconds. Long
+# tests, among them kills and faults, stay on the disk.
 MEMORY = Path("/dev/shm")
-NEEDED_BYTES = 4_000_000_000  # the tests leave a gigabyte at most
+NEEDED_BYTES = 4_000_000_000  # the others need a gigabyte at most
 
 # An example that waits for its turn on a busy machine is not a failure.
 settings.register_profile("shared machine", deadline=None)
@@ -66,8 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in settings_read() | run_settings():
         os.environ.pop(name, None)  # a test decides for itself what is set
     config.stash[BEFORE] = look(USERS_HOME)
-    in_memory = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > NEEDED_BYTES
-    if in_memory and config.option.basetemp is None:
+    is_quick = "not long" in config.option.markexpr and config.option.basetemp is None
+    if is_quick and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > NEEDED_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     folder = tempfile.mkdtemp(prefix="taxi-tests-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
     os.environ |= {OURS: folder, "HOME": folder, "TAXI_HOME": str(Path(folder, "taxi"))}
@@ -128,13 +129,6 @@ def uv_cache() -> str | None:
     """
     folder = os.environ.get("UV_CACHE_DIR") or os.environ[USERS_CACHE]
     return folder if Path(folder).is_dir() else None
-
-
-@pytest.fixture
-def disk_path() -> Iterator[Path]:
-    """A folder on disk, for environments of gigabytes whose files uv links to its cache."""
-    with tempfile.TemporaryDirectory(prefix="taxi-tests-") as folder:
-        yield Path(folder)
 
 
 @pytest.fixture

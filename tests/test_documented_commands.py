@@ -121,15 +121,16 @@ def interrupt(process: subprocess.Popen) -> None:
 
 
 @pytest.fixture
-def reader(disk_path, uv_cache):
+def reader(tmp_path, uv_cache):
     if shutil.which("curl") is None or shutil.which("make") is None:
         pytest.skip("curl and make are needed to follow the documentation")
-    folder = clone(disk_path / "clone")
+    folder = clone(tmp_path / "clone")
     give_venv(folder)
     (folder / "data" / "weather.csv").write_text(WEATHER)  # the reader's own, in extending.md
     reader = Reader(folder, clean_environment(folder, uv_cache, **SMALL))
     yield reader
     reader.stop()
+    shutil.rmtree(folder / ".venv")
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,11 +54,12 @@ def compiled() -> str:
 
 
 @pytest.fixture
-def folder(disk_path) -> Path:
+def folder(tmp_path) -> Iterator[Path]:
     """A clone that has nothing installed yet."""
-    folder = clone(disk_path / "clone")
+    folder = clone(tmp_path / "clone")
     give_venv(folder)
-    return folder
+    yield folder
+    shutil.rmtree(folder / ".venv")  # a gigabyte where links cannot be made
 
 
 def answers_of(folder: Path, python: Path | str, kind: str) -> tuple[str, str]:
