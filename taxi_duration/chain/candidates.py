@@ -112,8 +112,10 @@ def save_candidate(run: Run, fit: Fit, scores: Scores) -> Candidate:
         card = {**card, "fingerprint": fit.fingerprint}
         card = save_bundle(folder, fit.model, card, environment.signing_key())
     candidate = Candidate(fit.kind, fit.model, card, folder)
+    run.parent_run()  # one that was deleted in MLflow is begun anew, without children
     logged = run.read().get("logged", {})
-    if fit.fingerprint not in logged:
+    child = logged.get(fit.fingerprint)
+    if child is None or not tracking.is_active(run.client, child):
         run.update(logged={**logged, fit.fingerprint: _log_candidate(run, candidate)})
     return candidate
 

@@ -58,6 +58,26 @@ def test_candidate_saved_by_a_killed_process_is_logged_by_the_next(run, fits, mo
     assert [child.data.tags["model_kind"] for child in children(run)] == ["LR"]
 
 
+@pytest.mark.parametrize("deleted", ["child", "parent"])
+def test_candidate_whose_run_was_deleted_in_mlflow_is_logged_again(run, fits, deleted):
+    train_candidate(run, "LR")
+    parent, (child,) = run.parent_run(), children(run)
+    run.client.delete_run(child.info.run_id if deleted == "child" else parent)
+    again = load_run(run.run_id)
+    train_candidate(again, "LR")
+    assert fits == ["LR"]
+    assert [c.data.tags["model_kind"] for c in children(again)] == ["LR"]
+    assert (again.parent_run() == parent) == (deleted == "child")
+
+
+def test_parent_run_shows_the_winners_metrics_under_the_names_of_its_child(run, fits):
+    compare_candidates(run)
+    parent = run.client.get_run(run.parent_run()).data.metrics
+    (child,) = children(run)
+    shown = {name: value for name, value in child.data.metrics.items() if name != "fit_seconds"}
+    assert shown.items() <= parent.items() and "with_distance.rmse" in shown
+
+
 def test_candidate_made_step_by_step_is_found_by_the_next_notebook(run, fits):
     fit = fit_candidate(run, "LR")
     stepped = save_candidate(run, fit, score_candidate(run, fit))

@@ -88,6 +88,49 @@ def test_experiment_that_another_made_meanwhile_is_used(client, monkeypatch):
     assert tracking.experiment_id(client) == number
 
 
+def test_experiment_that_was_deleted_for_good_is_made_anew_and_said_so(client, version, caplog):
+    from mlflow.tracking._tracking_service.utils import _get_store  # it takes seconds to import
+
+    before = tracking.start_run(client, "before", {})
+    number = tracking.experiment_id(client)
+    client.delete_experiment(number)
+    _get_store()._hard_delete_run(before)  # as `mlflow gc` does
+    _get_store()._hard_delete_experiment(number)
+    assert bin_of(client) == []
+    after = tracking.start_run(client, "after", {})
+    assert bin_of(client) == [(tracking.EXPERIMENT, "active")]
+    assert "is gone (renamed, or deleted for good); a new one is made" in caplog.text
+    assert [tracking.is_active(client, run) for run in (before, after)] == [False, True]
+
+
+def test_experiment_that_was_renamed_keeps_its_runs_and_a_new_one_is_made(client, version, caplog):
+    before = tracking.start_run(client, "before", {})
+    client.rename_experiment(tracking.experiment_id(client), "mine")
+    after = tracking.start_run(client, "after", {})
+    assert "a new one is made" in caplog.text
+    numbers = {client.get_run(run).info.experiment_id for run in (before, after)}
+    assert len(numbers) == 2
+
+
+def test_first_experiment_of_a_store_is_made_without_a_word(client, caplog):
+    tracking.experiment_id(client)
+    assert not caplog.text
+
+
+def test_artifacts_that_were_moved_away_are_told_in_one_line_and_new_ones_are_kept(
+    client, store, tmp_path
+):
+    (tmp_path / "note.txt").write_text("here")
+    run = tracking.start_run(client, "a run", {})
+    client.log_artifact(run, str(tmp_path / "note.txt"))
+    shutil.move(store / tracking.ARTIFACTS, tmp_path / "elsewhere")
+    with pytest.raises(TrackingError, match=r"^MLflow's store tracking/ does not do it") as error:
+        client.download_artifacts(run, "note.txt", str(tmp_path))
+    assert "\n" not in str(error.value)
+    client.log_artifact(run, str(tmp_path / "note.txt"), "again")
+    assert (store / tracking.ARTIFACTS / run / "artifacts" / "again" / "note.txt").exists()
+
+
 @pytest.mark.parametrize("gone", ["deleted", "never there"])
 def test_run_that_is_gone_is_not_active_and_writing_to_it_says_so(client, gone):
     run = tracking.start_run(client, "a run", {}) if gone == "deleted" else "0" * 32
