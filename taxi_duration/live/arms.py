@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-ARMS = ("champion", "challenger")
-
 
 def arm_of(key: str, ab_share: float, salt: str) -> str:
     """Return the arm that answers a ride: `champion` or `challenger`.

@@ -43,6 +43,12 @@ AT_ONCE = 500  # ids or rows in one statement
 
 metadata = MetaData()
 
+
+def _minutes() -> list[Column[float]]:
+    """Return the columns of an answer and its quantiles."""
+    return [Column(name, Double, nullable=False) for name in ("duration", "p10", "p50", "p90")]
+
+
 predictions = Table(
     "predictions",
     metadata,
@@ -53,10 +59,7 @@ predictions = Table(
     Column("DOLocationID", Integer, nullable=False),
     Column("pickup_at", Text, nullable=False),  # ISO, New York local time
     Column("trip_distance", Double),  # miles
-    Column("duration", Double, nullable=False),  # minutes, as the quantiles
-    Column("p10", Double, nullable=False),
-    Column("p50", Double, nullable=False),
-    Column("p90", Double, nullable=False),
+    *_minutes(),
     Column("support", Integer, nullable=False),  # past trips
     Column("used_distance", Boolean, nullable=False),
     Column("model", Text, nullable=False),  # name:version
@@ -71,10 +74,7 @@ shadow_answers = Table(
     Column("prediction_id", Text, primary_key=True),
     Column("model_sha256", Text, primary_key=True),
     Column("model", Text, nullable=False),
-    Column("duration", Double, nullable=False),
-    Column("p10", Double, nullable=False),
-    Column("p50", Double, nullable=False),
-    Column("p90", Double, nullable=False),
+    *_minutes(),
 )
 # A version under test that could not answer: the rider got the champion's answer.
 model_failures = Table(
