@@ -25,21 +25,8 @@ RUN /opt/tools/bin/pip install -q --no-cache-dir --no-compile --no-deps --no-bui
       --target /opt/site . \
  && test -n "$(find /opt/site/taxi_duration -name '_walker*.so')"
 COPY serve /app/serve
-# What no answer needs: tests, type stubs, build tools, an ORM, other databases, debug symbols (of
-# PyNaCl four fifths; it was built by cffi and runs without it), and
-# the sources of other people's packages (a stack trace then has their lines' numbers, no text).
-RUN find /opt/site/numpy -depth -type d \( -name tests -o -name testing \) -exec rm -rf {} + \
- && rm -rf /opt/site/bin /opt/site/numpy/f2py /opt/site/numpy/distutils \
-      /opt/site/cffi /opt/site/pycparser \
- && cd /opt/site/sqlalchemy && rm -rf testing orm ext dialects/mysql dialects/mssql dialects/oracle \
- && find /opt/site -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.c' \
-      -o -name '*.h' -o -name '*_cy.py' \) -delete \
- && find /opt/site/sqlalchemy /opt/site/msgspec /opt/site/nacl /opt/site/taxi_duration -name '*.so' \
-      -exec strip --strip-debug {} + \
- && cd / \
+RUN sh /app/serve/slim.sh /opt/site \
  && python -m compileall -q -j 0 /opt/site/taxi_duration /app \
- && python -m compileall -q -b -j 0 -x /opt/site/taxi_duration /opt/site \
- && find /opt/site -path /opt/site/taxi_duration -prune -o -name '*.py' -exec rm {} + \
  && PYTHONPATH=/opt/site:/app python -c 'import serve.server.processes, taxi_duration.live.log_tables, psycopg, nacl.signing'
 
 FROM build AS model
