@@ -81,5 +81,5 @@ def shown(value: Any) -> str:
         return f"an array of {len(value)}"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**20:
         return f"a number of about {int(value.bit_length() * log10(2)) + 1} digits"
-    text = json.dumps(value)
+    text = json.dumps(value, default=str)  # a frame's values may be of any class
     return text if len(text) <= 60 else text[:57] + "…"

@@ -173,13 +173,16 @@ def test_what_is_missing_is_missing_however_a_frame_says_it(check, missing):
         ({"trip_distance": [1, 2, -0.5]}, "element 2: trip_distance is -0.5; it must be miles"),
         ({"trip_distance": [1, np.inf, 1]}, "element 1: trip_distance is Infinity; it must be"),
         ({"trip_distance": [[1], [1], [1]]}, "element 0: trip_distance is an array of 1; it must"),
+        ({"PULocationID": [b"74"] * 3}, "element 0: PULocationID is \"b'74'\"; it must be"),
+        ({"trip_distance": [datetime(2021, 2, 15).time()] * 3}, 'element 0: trip_distance is "0'),
+        ({"pickup_datetime": pd.to_timedelta([1, 2, 3])}, "element 0: pickup_datetime is "),
         ({"pickup_datetime": ["soon"] * 3}, 'element 0: pickup_datetime is "soon"; it must be'),
         ({"pickup_datetime": pd.to_datetime(["1999-12-31"] * 3)},
          'element 0: pickup_datetime is "1999-12-31T00:00:00"; it must be'),
         ({"trip_miles": [1, 2, 3]}, "trip_distance comes 2 times, as 'trip_distance' and "),
         ({"lpep_pickup_datetime": TIMES}, "pickup_datetime comes 2 times, as "),
     ],
-    ids=range(13),
+    ids=range(16),
 )  # fmt: skip
 def test_what_is_refused_is_refused_in_the_words_of_the_service(check, columns, words):
     error = check(frame_of(**columns))
