@@ -28,7 +28,7 @@ class Rider(threading.Thread):
         super().__init__(daemon=True)
         self.port, self.stop_asking = port, stop
         self.answered: list[str] = []
-        self.models: set[str] = set()
+        self.models: list[str] = []  # who answered, in order
         self.refused: list[int] = []
         self.broken: list[int] = []  # ports of the connections that broke
 
@@ -53,7 +53,20 @@ class Rider(threading.Thread):
                 continue
             answer = json.loads(body)
             self.answered.append(answer["prediction_id"])
-            self.models.add(answer["model"])
+            self.models.append(answer["model"])
+
+
+def all_meet(riders: list[Rider], version: str) -> None:
+    """Wait until every rider has asked on, and was answered by this version last."""
+    asked = [len(rider.models) + 5 for rider in riders]
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        met = [len(rider.models) >= n and rider.models[-1] == version
+               for rider, n in zip(riders, asked, strict=True)]  # fmt: skip
+        if all(met):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"not everybody is answered by {version}")
 
 
 @pytest.mark.slow
@@ -64,19 +77,23 @@ def test_under_load_a_killed_worker_and_swaps_lose_nothing(start, registered):
     riders = [Rider(service.port, stop) for _ in range(6)]
     for rider in riders:
         rider.start()
-    time.sleep(1.5)
+    all_meet(riders, "green-duration:1")
     deploy_champion(registered[2], "better")
-    time.sleep(2.5)
+    all_meet(riders, "green-duration:2")
     victim = service.workers()[0]
     os.kill(victim, signal.SIGSTOP)  # so that it takes no connection between the look and the kill
     time.sleep(0.1)
     on_victim = service.clients_of(victim)
     os.kill(victim, signal.SIGKILL)
-    time.sleep(2)
+    deadline = time.monotonic() + 20
+    while victim in service.workers() or len(service.workers()) < 2:
+        assert time.monotonic() < deadline, "it is not replaced"
+        time.sleep(0.05)
+    all_meet(riders, "green-duration:2")
     roll_back("worse after all")
-    time.sleep(2.5)
+    all_meet(riders, "green-duration:1")
     deploy_champion(registered[2], "better still")
-    time.sleep(2.5)
+    all_meet(riders, "green-duration:2")
     stop.set()
     for rider in riders:
         rider.join(timeout=30)
@@ -87,10 +104,8 @@ def test_under_load_a_killed_worker_and_swaps_lose_nothing(start, registered):
     assert on_victim
     assert len(broken) == len(set(broken))  # one in flight for each connection …
     assert set(broken) <= on_victim  # … and only on the killed worker
-    assert set.union(*(rider.models for rider in riders)) == {
-        "green-duration:1",
-        "green-duration:2",
-    }
+    models = {model for rider in riders for model in rider.models}
+    assert models == {"green-duration:1", "green-duration:2"}
     assert victim not in service.workers()
     assert len(service.workers()) == 2
     assert len(answered) > 200
