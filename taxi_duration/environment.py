@@ -247,6 +247,15 @@ def max_bad_share() -> float:
     return share
 
 
+def utc_times() -> str:
+    """`UTC_TIMES`: `convert` times marked UTC to New York, or `local`: the mark is wrong.
+
+    Raises:
+        SettingError: any other value.
+    """
+    return choice("UTC_TIMES", ("convert", "local"))
+
+
 def signing_key() -> bytes | None:
     """`MODEL_SIGNING_KEY` as bytes, or None when bundles need no signature.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BufferedIOBase
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from taxi_duration.data.csv_files import find_layout, text_batches
+from taxi_duration.data.packing import Part, is_parquet, month_parts, seekable
 from taxi_duration.data.prepared import PreparedMonth
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.pickup_calendar import calendar_days, us_holidays
@@ -40,23 +41,27 @@ def count_nulls(months: Sequence[PreparedMonth]) -> pd.DataFrame:
 
 
 def _nulls(path: Path) -> pd.DataFrame:
-    """Type and share of nulls of every column of a Parquet or CSV file."""
-    import gzip
+    """Type and share of nulls of every column of a month's file, or of its part files together."""
+    tables, rows = zip(
+        *((_parquet_nulls if is_parquet(part) else _csv_nulls)(part) for part in month_parts(path)),
+        strict=True,
+    )
+    nulls = sum(table["nulls"].reindex(_names(tables)).fillna(0) for table in tables)
+    types = pd.concat([table["type"] for table in tables])
+    types = types[~types.index.duplicated()]
+    return pd.DataFrame({"type": types, "share": nulls / max(sum(rows), 1)}, index=types.index)
 
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if magic == b"PAR1":
-        return _parquet_nulls(path)
-    with gzip.open(path) if magic[:2] == b"\x1f\x8b" else path.open("rb") as file:
-        return _csv_nulls(file)
+
+def _names(tables: Sequence[pd.DataFrame]) -> list[str]:
+    return list(dict.fromkeys(name for table in tables for name in table.index))
 
 
-def _parquet_nulls(path: Path) -> pd.DataFrame:
+def _parquet_nulls(part: Part) -> tuple[pd.DataFrame, int]:
     """From the statistics in the file's own footer; a column without them is read."""
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path)
-    rows, groups = file.metadata.num_rows, range(file.num_row_groups)
+    file = pq.ParquetFile(part.path or seekable(part))
+    groups = range(file.num_row_groups)
     table = {}
     for at, field in enumerate(file.schema_arrow):
         kept = [file.metadata.row_group(g).column(at).statistics for g in groups]
@@ -64,28 +69,20 @@ def _parquet_nulls(path: Path) -> pd.DataFrame:
             nulls = sum(s.null_count for s in kept)
         else:
             nulls = file.read([field.name]).column(0).null_count
-        table[field.name] = {"type": str(field.type), "share": nulls / max(rows, 1)}
-    return pd.DataFrame.from_dict(table, orient="index")
+        table[field.name] = {"type": str(field.type), "nulls": nulls}
+    return pd.DataFrame.from_dict(table, orient="index"), file.metadata.num_rows
 
 
-def _csv_nulls(file: BufferedIOBase) -> pd.DataFrame:
+def _csv_nulls(part: Part) -> tuple[pd.DataFrame, int]:
     """Read as text, block by block: a CSV has no types, and may be larger than memory."""
-    import pyarrow as pa
-    import pyarrow.csv
-
-    names = [name.strip('" ') for name in file.readline().decode("utf-8-sig").strip().split(",")]
-    reader = pa.csv.open_csv(
-        file,
-        read_options=pa.csv.ReadOptions(column_names=names),
-        convert_options=pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True
-        ),
-    )
-    nulls, rows = np.zeros(len(names)), 0
-    for batch in reader:
-        rows += batch.num_rows
-        nulls += [column.null_count for column in batch.columns]
-    return pd.DataFrame({"type": "text (CSV)", "share": nulls / max(rows, 1)}, index=names)
+    layout = find_layout(part, needs_ours=False)
+    nulls, rows = np.zeros(len(layout.names)), 0
+    with part.open() as file:
+        for batch in text_batches(file, layout):
+            rows += batch.num_rows
+            nulls += [column.null_count for column in batch.columns]
+    names = [name.strip() for name in layout.names]
+    return pd.DataFrame({"type": "text (CSV)", "nulls": nulls}, index=names), rows
 
 
 # --- distance and speed ----------------------------------------------------------------------

@@ -1,28 +1,20 @@
-"""What TLC called its columns, by service and era, and how they map to ours."""
+"""Which columns of a month's file are ours; what they may be called is said in `ride_columns`."""
 
 from __future__ import annotations
 
+from taxi_duration.domain.ride_columns import SYNONYMS, find_columns, missing, plain_name, twice
 from taxi_duration.errors import TripFileError
 
-# Ours -> names seen in TLC files, lower case and stripped, best first.
-# Source: TLC data dictionaries; yellow before 2011 and in the 2019 CSV republication differ.
-ALIASES: dict[str, tuple[str, ...]] = {
-    "pickup_at": (
-        "lpep_pickup_datetime",
-        "tpep_pickup_datetime",
-        "pickup_datetime",
-        "trip_pickup_datetime",
-    ),
-    "dropoff_at": (
-        "lpep_dropoff_datetime",
-        "tpep_dropoff_datetime",
-        "dropoff_datetime",
-        "trip_dropoff_datetime",
-    ),
-    "PULocationID": ("pulocationid", "pickup_location_id"),
-    "DOLocationID": ("dolocationid", "dropoff_location_id"),
-    "trip_distance": ("trip_distance", "trip_miles"),
-    # Looked at for a month's health (`health.marks`), never learned from.
+# Ours -> the field of `ride_columns` that it is read from.
+FIELDS = {
+    "pickup_at": "pickup_datetime",
+    "dropoff_at": "dropoff_datetime",
+    "PULocationID": "PULocationID",
+    "DOLocationID": "DOLocationID",
+    "trip_distance": "trip_distance",
+}
+# Looked at for a month's health (`health.marks`), never learned from.
+MARKS: dict[str, tuple[str, ...]] = {
     "vendor": (
         "vendorid",
         "vendor_id",
@@ -34,7 +26,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "trip_type": ("trip_type",),
     "payment_type": ("payment_type",),
 }
-OPTIONAL = ("trip_distance", "vendor", "rate_code", "trip_type", "payment_type")  # fhv has few
+ALIASES = {ours: SYNONYMS[field] for ours, field in FIELDS.items()} | MARKS
+OPTIONAL = ("trip_distance", *MARKS)  # fhv has few
 COORDINATES = {"pickup_longitude", "pickup_latitude", "start_lon", "start_lat"}
 
 
@@ -45,30 +38,39 @@ def resolve_columns(names: list[str], file: str) -> dict[str, str]:
         names: column names as written in the file.
         file: the file's name, for errors.
     Returns:
-        Ours -> theirs; `trip_distance` is absent when the file has none.
+        Ours -> theirs, which stands once among the names; `trip_distance` is absent when the
+        file has none.
     Raises:
-        TripFileError: a needed column is missing; old files with coordinates are named so.
+        TripFileError: a needed column is missing or stands twice; old files with coordinates
+            are named so.
     """
-    found = {name.strip().lower(): name for name in reversed(names)}
+    found = find_columns(names, FIELDS.values()).positions
     columns = {}
-    for ours, aliases in ALIASES.items():
-        match = next((found[alias] for alias in aliases if alias in found), None)
-        if match is not None:
-            columns[ours] = match
+    for ours, field in FIELDS.items():
+        if field in found:
+            # Of several that mean the same the best name is taken: FHVHV has two pickup times.
+            best = names[found[field][0]]
+            if names.count(best) > 1:
+                written = [names[at] for at in found[field]]
+                raise TripFileError(f"{file}: column {twice(field, written)}")
+            columns[ours] = best
         elif ours not in OPTIONAL:
-            raise _missing_column(ours, aliases, names, found, file)
-    return columns
+            raise _missing_column(field, names, file)
+    return columns | _find_marks(names)
 
 
-def _missing_column(
-    ours: str, aliases: tuple[str, ...], names: list[str], found: dict[str, str], file: str
-) -> TripFileError:
-    if ours.endswith("LocationID") and COORDINATES & set(found):
+def _find_marks(names: list[str]) -> dict[str, str]:
+    """Those marks of a ride that one column alone says."""
+    plain = {plain_name(name): name for name in reversed(names)}
+    best = ((ours, next((plain[n] for n in known if n in plain), None))
+            for ours, known in MARKS.items())  # fmt: skip
+    return {ours: name for ours, name in best if name is not None and names.count(name) == 1}
+
+
+def _missing_column(field: str, names: list[str], file: str) -> TripFileError:
+    if field.endswith("LocationID") and COORDINATES & {plain_name(name) for name in names}:
         return TripFileError(
             f"{file}: has pickup and drop-off coordinates (longitude, latitude) instead of taxi "
-            f"zones ({' or '.join(aliases)}); only months with zones can be used"
+            f"zones ({' or '.join(SYNONYMS[field])}); only months with zones can be used"
         )
-    return TripFileError(
-        f"{file}: column {ours} is missing; expected one of {', '.join(aliases)} "
-        f"(any case), found {', '.join(name.strip() for name in names) or 'no columns'}"
-    )
+    return TripFileError(f"{file}: column {missing(field, names)}")

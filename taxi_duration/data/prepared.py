@@ -17,7 +17,16 @@ import pyarrow.parquet as pq
 from msgspec import Struct, to_builtins
 
 from taxi_duration import environment
-from taxi_duration.data import columns, trips
+from taxi_duration.data import (
+    cells,
+    columns,
+    csv_files,
+    packing,
+    parquet_files,
+    parts,
+    times,
+    trips,
+)
 from taxi_duration.data.health import clocks, look, marks, profile
 from taxi_duration.data.health.finding import MonthFinding
 from taxi_duration.data.health.look import SUSPECT
@@ -31,11 +40,17 @@ from taxi_duration.data.trips import (
     check_bad_share,
     read_month,
 )
+from taxi_duration.domain import ride_columns
 from taxi_duration.domain.months import Month, parse_month
 from taxi_duration.errors import BadMonthError, ContentError
 from taxi_duration.files import atomic_path, read_json, sha256_file, typed, write_json
 
 log = logging.getLogger(__name__)
+
+READING = (
+    trips, columns, cells, times, csv_files, parquet_files, packing, parts, ride_columns,
+    clocks, look, marks, profile,
+)  # fmt: skip
 
 
 class Facts(Struct, frozen=True):
@@ -139,6 +154,8 @@ def prepare_month(raw: RawMonth, rules: TripRules = COURSE_RULES) -> PreparedMon
     if facts is None:
         facts, how = _build(raw, rules, folder, stem), "read"
     accounting = facts.accounting
+    for note in accounting.notes:
+        log.warning("%s: %s", raw.path.name, note)
     check_bad_share(accounting, raw.path.name, environment.max_bad_share())
     log.info(
         "%s %s: %s of %s rows kept, %s in %.2f s",
@@ -192,20 +209,20 @@ def concat_learnable(months: Sequence[PreparedMonth]) -> pd.DataFrame:
 
 def _digest(raw: RawMonth, rules: TripRules) -> str:
     """Digest of source and rules; the reading code is part of the rules."""
-    parts = [raw.sha256, str(raw.month), json.dumps(asdict(rules), sort_keys=True)]
-    parts.append(_rule())
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    of = [raw.sha256, str(raw.month), json.dumps(asdict(rules), sort_keys=True)]
+    of += [environment.utc_times(), _rule()]
+    return hashlib.sha256("\n".join(of).encode()).hexdigest()
 
 
 def _rule() -> str:
     """Digest of the code that decides what a prepared month is."""
-    looks = (clocks, look, marks, profile)
-    digests = [sha256_file(str(module.__file__)) for module in (trips, columns, *looks)]
+    digests = [sha256_file(str(module.__file__)) for module in READING]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _build(raw: RawMonth, rules: TripRules, folder: Path, stem: str) -> Facts:
-    month = read_month(raw.path, raw.month, rules)
+    utc_is_local = environment.utc_times() == "local"
+    month = read_month(raw.path, raw.month, rules, raw.service, utc_is_local)
     digests = {}
     kept = month.trips.assign(**{SUSPECT: month.suspects})
     for name, frame in (("", kept), (".quarantine", month.quarantine)):

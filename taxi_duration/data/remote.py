@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import fsspec
@@ -42,12 +43,14 @@ class Stamp:
         url: of the file.
         size: bytes.
         etag, modified: as the source writes them.
+        is_folder: it is a folder; its size is that of all files, its etag over all their marks.
     """
 
     url: str
     size: int | None = None
     etag: str | None = None
     modified: str | None = None
+    is_folder: bool = False
 
     def marks(self) -> tuple[int | str | None, ...]:
         """Size, ETag and time of change: what differs when the bytes do."""
@@ -102,9 +105,34 @@ def open_source(url: str) -> tuple[Any, str]:
 def _ask_files(url: str) -> Stamp:
     files, name = open_source(url)
     info = files.info(name)
+    if info["type"] == "directory":
+        return _folder_stamp(url, files, name)
     etag = info.get("ETag") or info.get("etag")
+    return Stamp(url, info.get("size"), etag, _changed(info))
+
+
+def _changed(info: dict[str, Any]) -> str | None:
     changed = (info[key] for key in ("LastModified", "mtime", "updated", "created") if key in info)
-    return Stamp(url, info.get("size"), etag, next(map(str, changed), None))
+    return next(map(str, changed), None)
+
+
+def _folder_stamp(url: str, files: Any, root: str) -> Stamp:
+    found = files.find(root, detail=True)
+    marks = [(name, info.get("size"), info.get("ETag"), _changed(info))
+             for name, info in sorted(found.items())]  # fmt: skip
+    sizes = [info.get("size") for info in found.values()]
+    size = None if None in sizes else sum(sizes)
+    return Stamp(url, size, hashlib.sha256(repr(marks).encode()).hexdigest(), is_folder=True)
+
+
+def folder_files(url: str) -> tuple[Any, dict[str, str]]:
+    """Return fsspec's file system of a folder, and its files' names there by those within it."""
+    files, root = open_source(url)
+    root = root.rstrip("/") + "/"
+    # A page that lists a folder may name anything: only what is below it is taken.
+    inside = {name[len(root) :]: name for name in files.find(root) if name.startswith(root)}
+    return files, {within: name for within, name in inside.items()
+                   if within and ".." not in PurePosixPath(within).parts}  # fmt: skip
 
 
 def _ask_http(url: str) -> Stamp:
@@ -119,6 +147,8 @@ def _ask_http(url: str) -> Stamp:
             if method == "HEAD" and response.status_code in NO_HEAD:
                 continue
             response.raise_for_status()
+            if response.url.endswith("/") and not url.endswith("/"):  # a server's list of a folder
+                return _folder_stamp(url, *open_source(url + "/"))
             size = response.headers.get("Content-Length", "")
             return Stamp(
                 url, int(size) if size.isdecimal() else None,

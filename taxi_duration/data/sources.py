@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
@@ -17,10 +18,12 @@ from pathlib import Path
 
 from taxi_duration import environment
 from taxi_duration.data import sample
+from taxi_duration.data.parts import choose_parts, digest_of_parts, part_digests
 from taxi_duration.data.remote import (
     Stamp,
     ask_source,
     check_layout,
+    folder_files,
     open_source,
     with_retries,
 )
@@ -31,11 +34,24 @@ from taxi_duration.errors import (
     SourceUnreachableError,
     WouldActError,
 )
-from taxi_duration.files import atomic_path, read_json, sha256_file, typed, write_bytes, write_json
+from taxi_duration.files import (
+    atomic_folder,
+    atomic_path,
+    read_json,
+    sha256_file,
+    typed,
+    write_bytes,
+    write_json,
+)
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".parquet", ".csv.gz", ".csv")
+PUBLISHED = (".parquet", ".csv.gz", ".csv")  # what TLC has published months as
+# What people and tools make of them; without a suffix it is a folder of part files.
+SUFFIXES = (
+    *PUBLISHED, ".zip", ".csv.zip", ".parquet.zip", ".csv.bz2", ".csv.zst", ".csv.xz",
+    ".parquet.gz", ".tsv", ".txt", "",
+)  # fmt: skip
 # Between TLC_URL and a month's file: TLC's own, then those of mirrors.
 LAYOUTS = ("/trip-data/", "/", "/{service}/")
 LEFTOVER_S = 3600  # a part that has not grown for so long belongs to nobody
@@ -62,7 +78,7 @@ def without_downloads() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RawMonth:
-    """A month's file on this machine.
+    """A month's file, or folder of part files, on this machine.
 
     `data_source` is `tlc` or `sample`; `url` is where the file came from, None when the
     user put it into data/raw.
@@ -109,7 +125,7 @@ def fetch_month(service: str, month: Month) -> RawMonth:
     stored = newest_edition(service, month)
     if stored is not None:
         return stored
-    for suffix in SUFFIXES:
+    for suffix in _suffixes():
         name = f"{_stem(service, month)}{suffix}"
         path = _raw_dir() / name
         if any(download(address, path) for address in _addresses(service, name)):
@@ -117,7 +133,7 @@ def fetch_month(service: str, month: Month) -> RawMonth:
     check_layout(environment.tlc_url(), LAYOUTS)
     raise MonthNotPublishedError(
         f"{service} {month} is not published yet: {environment.tlc_url()} has no "
-        f"{_stem(service, month)}{{{','.join(SUFFIXES)}}} (TLC publishes a month about two "
+        f"{_stem(service, month)}{{{','.join(_suffixes())}}} (TLC publishes a month about two "
         "months later)"
     )
 
@@ -201,12 +217,15 @@ def fetch_republished(newest: RawMonth) -> RawMonth | None:
     # Uploaded again, byte for byte: the marks of the new upload belong to the old file.
     write_json(_beside(newest.path, STAMP), asdict(stamp))
     for left in (path, _beside(path, CHECKSUM), _beside(path, STAMP)):
-        left.unlink(missing_ok=True)
+        _remove(left)
     return None
 
 
 def download(url: str, path: Path) -> bool:
-    """Download one file, with retries and a progress bar; False when the source has none.
+    """Download a file or a folder of part files, with retries and a progress bar.
+
+    Returns:
+        False when the source has none.
 
     Raises:
         SourceUnreachableError: no connection, after retries.
@@ -218,7 +237,22 @@ def download(url: str, path: Path) -> bool:
     # Asked for before the bytes: marks older than the bytes make them fetched once too often,
     # younger ones would hide a change for ever.
     stamp = ask_source(url)
-    return stamp is not None and bool(with_retries(url, _download_once, stamp, path))
+    if stamp is None or not (path.suffix or stamp.is_folder):
+        return False
+    get = _download_folder if stamp.is_folder else _download_once
+    return bool(with_retries(url, get, stamp, path))
+
+
+def _download_folder(stamp: Stamp, path: Path) -> bool:
+    files, found = folder_files(stamp.url)
+    with atomic_folder(path) as folder:
+        for name in choose_parts(found, path.name):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            files.get_file(found[name], str(folder / name), callback=_progress(name))
+            _check_content(folder / name, found[name])
+        write_json(_beside(path, STAMP), asdict(stamp))
+        _record_checksum(path, part_digests(folder), stamp.url)
+    return True
 
 
 def _download_once(stamp: Stamp, path: Path) -> bool:
@@ -232,7 +266,7 @@ def _download_once(stamp: Stamp, path: Path) -> bool:
         _check_content(part, stamp.url)
         # Before the rename: a month under its final name always has its checksum.
         write_json(_beside(path, STAMP), asdict(stamp))
-        _record_checksum(path, sha256_file(part), stamp.url)
+        _record_checksum(path, part_digests(part), stamp.url)
     return True
 
 
@@ -241,8 +275,14 @@ def _remove_leftovers(path: Path) -> None:
     dead = time.time() - LEFTOVER_S
     for part in path.parent.glob(f".{path.name}.*.part"):
         with contextlib.suppress(FileNotFoundError):  # a download that ended in between
-            if part.stat().st_mtime < dead:
-                part.unlink()
+            if max(file.stat().st_mtime for file in (part, *part.rglob("*"))) < dead:
+                _remove(part)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def _check_content(part: Path, url: str) -> None:
@@ -268,7 +308,7 @@ def _progress(name: str):
 # --- editions in data/raw --------------------------------------------------------------------
 
 CHECKSUM, STAMP = ".sha256", ".source.json"  # kept beside each file, after its whole name
-EDITION = re.compile(r"\.v(\d+)\.")
+EDITION = re.compile(r"\.v(\d+)(?=\.|$)")
 
 
 def _raw_dir() -> Path:
@@ -277,6 +317,11 @@ def _raw_dir() -> Path:
 
 def _stem(service: str, month: Month) -> str:
     return f"{service}_tripdata_{month}"
+
+
+def _suffixes() -> tuple[str, ...]:
+    """What TLC itself is not asked for, it does not have."""
+    return PUBLISHED if environment.tlc_url() == environment.PUBLIC_TLC_URL else SUFFIXES
 
 
 def _addresses(service: str, name: str) -> list[str]:
@@ -289,28 +334,35 @@ def _addresses(service: str, name: str) -> list[str]:
 def _ask(service: str, name: str) -> Stamp | None:
     """What the source says of a file, wherever it has it; None when it has none."""
     stamps = (ask_source(address) for address in _addresses(service, name))
-    return next((stamp for stamp in stamps if stamp is not None), None)
+    there = (s for s in stamps if s is not None and (s.is_folder or name.endswith(SUFFIXES[:-1])))
+    return next(there, None)
 
 
 def _is_at_source(service: str, month: Month) -> bool:
     stem = _stem(service, month)
-    if any(_ask(service, stem + suffix) is not None for suffix in SUFFIXES):
+    if any(_ask(service, stem + suffix) is not None for suffix in _suffixes()):
         return True
     check_layout(environment.tlc_url(), LAYOUTS)
     return False
 
 
 def _editions(service: str, month: Month) -> list[Path]:
-    """The month's files in data/raw, the newest last; empty when there are none."""
-    stem = _stem(service, month)
-    first = [_raw_dir() / (stem + suffix) for suffix in SUFFIXES]
-    later = [path for suffix in SUFFIXES for path in _raw_dir().glob(f"{stem}.v*{suffix}")]
-    numbered = {int(match[1]): path for path in later if (match := EDITION.search(path.name))}
-    return [path for path in first if path.exists()][:1] + [numbered[i] for i in sorted(numbered)]
+    """The month's files and folders in data/raw, the newest last; empty when there are none."""
+    suffixes = "|".join(map(re.escape, SUFFIXES))
+    pattern = re.compile(rf"{_stem(service, month)}(?:\.v(\d+))?({suffixes})", re.IGNORECASE)
+    found = {}
+    for path in _raw_dir().glob("*") if _raw_dir().is_dir() else ():
+        match = pattern.fullmatch(path.name)
+        if match and (match[2] or path.is_dir()):
+            place = int(match[1] or 1), -SUFFIXES.index(match[2].lower())
+            found[place] = path
+    best = {number: path for (number, _), path in sorted(found.items())}
+    return list(best.values())
 
 
 def _suffix(path: Path) -> str:
-    return next(suffix for suffix in SUFFIXES if path.name.endswith(suffix))
+    fitting = (suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix))
+    return path.name[len(path.name) - max(map(len, fitting)):]  # fmt: skip
 
 
 def _next_edition(newest: RawMonth) -> Path:
@@ -326,7 +378,8 @@ def _stored(service: str, month: Month, path: Path) -> RawMonth:
 
 def _may_differ(newest: RawMonth, stamp: Stamp) -> bool:
     """True when a mark of the source's file is another, or when none was kept to compare."""
-    if stamp.size not in (None, newest.path.stat().st_size):
+    # A folder at the source also holds what is not fetched: marks of its writer, checksums.
+    if not stamp.is_folder and stamp.size not in (None, newest.path.stat().st_size):
         return True
     kept = _beside(newest.path, STAMP)
     if not kept.exists():
@@ -343,26 +396,40 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _record_checksum(path: Path, digest: str, url: str | None) -> None:
+def _record_checksum(path: Path, digests: dict[str, str], url: str | None) -> None:
     # The format of `sha256sum`; the address is in a comment line, which `sha256sum -c` skips.
-    lines = ([f"# {url}"] if url else []) + [f"{digest}  {path.name}", ""]
-    write_bytes(_beside(path, CHECKSUM), "\n".join(lines).encode())
+    lines = [f"{digest}  {_named(path, part)}\n" for part, digest in digests.items()]
+    content = (f"# {url}\n" if url else "") + "".join(lines)
+    write_bytes(_beside(path, CHECKSUM), content.encode())
+
+
+def _named(path: Path, part: str) -> str:
+    return f"{path.name}/{part}" if part else path.name
 
 
 def _checked_sha256(path: Path) -> str:
-    """Digest of a raw file; raw files are never edited, so a changed one is an error."""
-    found = sha256_file(path)
+    """Digest of a raw month; raw files are never edited, so a changed one is an error."""
+    try:
+        found = part_digests(path)
+    except OSError as error:
+        raise SourceError(f"{path.name} in data/raw cannot be read: {error.strerror}") from error
     checksum = _beside(path, CHECKSUM)
     if not checksum.exists():
         _record_checksum(path, found, None)
-    lines = checksum.read_text().splitlines()
-    recorded = next((line.split()[0] for line in lines if line.strip() and line[0] != "#"), "none")
-    if found != recorded:
+    lines = (line.split(maxsplit=1) for line in checksum.read_text().splitlines())
+    known = {
+        line[1].removeprefix(path.name).lstrip("/"): line[0]
+        for line in lines
+        if len(line) == 2 and line[0] != "#"
+    }
+    digest = digest_of_parts(found)
+    if found != known:
+        recorded = digest_of_parts(known)[:12] if known else "none"
         raise SourceError(
-            f"{path.name} in data/raw changed since it was stored (SHA-256 {found[:12]}…, "
-            f"recorded {recorded[:12]}…); delete it and its .sha256 to fetch it again"
+            f"{path.name} in data/raw changed since it was stored (SHA-256 {digest[:12]}…, "
+            f"recorded {recorded}…); delete it and its .sha256 to fetch it again"
         )
-    return found
+    return digest
 
 
 def _source_of(path: Path) -> str | None:

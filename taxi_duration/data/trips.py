@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import gzip
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
-from taxi_duration.data.columns import resolve_columns
+from taxi_duration.data.cells import Column, plain, read_miles, read_zones
+from taxi_duration.data.columns import MARKS
+from taxi_duration.data.csv_files import read_csv
 from taxi_duration.data.health.look import SUSPECT, MonthLook, look_at_columns
+from taxi_duration.data.packing import Part, is_parquet, month_parts
+from taxi_duration.data.parquet_files import read_parquet
+from taxi_duration.data.times import outside_either_way, outside_month, read_times, zone_note
 from taxi_duration.domain.limits import (
-    FIRST_ZONE,
-    LAST_ZONE,
     LONGEST_MINUTES,
     MAX_TRIP_MILES,
     SHORTEST_MINUTES,
     UNKNOWN_ZONE,
-    ZONE_RANGE,
 )
 from taxi_duration.domain.months import Month
-from taxi_duration.errors import BadMonthError, TripFileError
+from taxi_duration.errors import BadMonthError
 
 DROP_REASONS = ("bad_time", "too_short", "too_long")
 FLAG_REASONS = ("outside_month", "unknown_zone", "bad_distance", "duplicate")
@@ -34,6 +33,10 @@ REASONS = (*DROP_REASONS, *FLAG_REASONS, SUSPECT)
 # A short or long trip is a real trip that the course rule leaves out, not bad data.
 # A proven fault has its own remedy: such rows are not learned from, and no month stops for them.
 BAD_REASONS = ("bad_time", *FLAG_REASONS)
+# What is held against a month's limit of bad rows, where that is not all of these. Bases of FHV
+# need not report zones and report no distance, so that rides of the same minute look like copies
+# of one another: only their times tell a bad file.
+HELD_AGAINST = {"fhv": ("bad_time", "outside_month")}
 COLUMNS = ("pickup_at", "dropoff_at", "PULocationID", "DOLocationID", "trip_distance", "duration")
 
 
@@ -57,13 +60,15 @@ class Accounting:
     """Where a month's rows went: `rows_read` = `rows_kept` + the drop reasons' counts.
 
     Flag reasons count over all rows read (a row may carry several); `bad_share` is the
-    share of rows read with a bad time or any flag.
+    share of rows read with a bad time or any flag, those apart that are by nature of the
+    service. `notes` say how the file was read, where that is not plain.
     """
 
     rows_read: int
     rows_kept: int
     reasons: dict[str, int]
     bad_share: float
+    notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
         """Return plain JSON types."""
@@ -88,7 +93,7 @@ class MonthTrips:
 def read_dataframe(
     path: str | Path, month: Month | None = None, rules: TripRules = COURSE_RULES
 ) -> pd.DataFrame:
-    """Return the trips of one TLC file that the course rule keeps.
+    """Return the trips of one TLC month that the course rule keeps.
 
     Returns:
         Shape (n, 6): `pickup_at`, `dropoff_at` (datetime64[us], New York local),
@@ -101,29 +106,36 @@ def read_dataframe(
 
 
 def read_month(
-    path: str | Path, month: Month | None = None, rules: TripRules = COURSE_RULES
+    path: str | Path,
+    month: Month | None = None,
+    rules: TripRules = COURSE_RULES,
+    service: str | None = None,
+    utc_is_local: bool = False,
 ) -> MonthTrips:
-    """Read one TLC file and split its rows into trips and quarantine.
+    """Read one TLC month and split its rows into trips and quarantine.
 
     Args:
-        path: Parquet or CSV (also gzipped), recognised by content.
+        path: Parquet or CSV, packed or not, recognised by content; or a folder of such files.
         month: the month the file claims to be, for `outside_month`; None skips that check.
         rules: bounds in minutes and miles.
+        service: whose reasons are held against the limit of bad rows; None for all.
+        utc_is_local: times marked UTC are New York's all the same.
     Raises:
         TripFileError: names the file, the column, what was found and what was expected.
     """
-    path = Path(path)
-    raw = _read_columns(path)
-    frame = _to_frame(raw, path.name)
-    look = look_at_columns(raw, frame, month)
+    read = [_read_part(part, month, utc_is_local) for part in month_parts(Path(path))]
+    frames = [part.frame for part in read]
+    frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    look = look_at_columns(_marks(read), frame, month)
     reasons = find_reasons(frame, month, rules) | {SUSPECT: look.suspects}
     dropped = np.zeros(len(frame), dtype=bool)
     for reason in DROP_REASONS:
         dropped |= reasons[reason]
+    held = HELD_AGAINST.get(service or "", BAD_REASONS)
     return MonthTrips(
         trips=frame[~dropped].reset_index(drop=True) if dropped.any() else frame,
         quarantine=_quarantine(frame, reasons, dropped),
-        accounting=_account(reasons, dropped),
+        accounting=_account(reasons, dropped, held, _notes(read, held)),
         suspects=look.suspects[~dropped],
         look=look,
     )
@@ -144,7 +156,7 @@ def find_reasons(
         "bad_time": bad_time,
         "too_short": too_short,
         "too_long": too_long,
-        "outside_month": _outside(trips["pickup_at"].to_numpy(), month),
+        "outside_month": outside_month(trips["pickup_at"].to_numpy(), month),
         "unknown_zone": _unknown_zone(trips),
         "bad_distance": _bad_distance(trips["trip_distance"].to_numpy(), rules),
         "duplicate": _duplicated(trips),
@@ -168,170 +180,74 @@ def check_bad_share(accounting: Accounting, file: str, max_share: float) -> None
 # --- reading -----------------------------------------------------------------------------
 
 
-def _read_columns(path: Path) -> pa.Table:
-    """Read only the needed columns, renamed to ours, types as found in the file."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise TripFileError(f"{path.name}: cannot be read: {error.strerror}") from error
-    if magic == b"PAR1":
-        return _read_parquet(path)
-    if magic[:2] == b"\x1f\x8b":
-        return _read_csv(path, gzip.open)
-    if b"\0" in magic or not magic.strip():
-        what = "is empty" if not magic else "is neither Parquet nor CSV"
-        raise TripFileError(f"{path.name}: {what} (first bytes {magic!r})")
-    return _read_csv(path, open)
+class _ReadPart(NamedTuple):
+    """One file of rows in our columns and types.
+
+    Args:
+        marks: the columns of MARKS that it has.
+        notes: how it was read, where that is not plain.
+        outside: as `outside_either_way`.
+    """
+
+    frame: pd.DataFrame
+    marks: pa.Table
+    notes: list[str]
+    outside: np.ndarray
 
 
-def _read_parquet(path: Path) -> pa.Table:
-    try:
-        file = pq.ParquetFile(path)
-        columns = resolve_columns(file.schema_arrow.names, path.name)
-        table = file.read(list(columns.values()), use_threads=True)
-    except (pa.ArrowException, OSError, EOFError) as error:
-        raise TripFileError(
-            f"{path.name}: is not a whole Parquet file (truncated or damaged): {_first_line(error)}"
-        ) from error
-    return table.select(list(columns.values())).rename_columns(list(columns))
-
-
-def _read_csv(path: Path, opener) -> pa.Table:
-    try:
-        with opener(path, "rb") as file:
-            header = file.readline().decode("utf-8-sig")
-        names = header.rstrip("\r\n").split(",")
-        columns = resolve_columns([name.strip('" ') for name in names], path.name)
-        with opener(path, "rb") as file:
-            table = _parse_csv(file, [name.strip('" ') for name in names], columns)
-    except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
-        raise TripFileError(
-            f"{path.name}: is not a whole CSV file (truncated or damaged): {_first_line(error)}"
-        ) from error
-    return table.select(list(columns.values())).rename_columns(list(columns))
-
-
-def _parse_csv(file: BinaryIO, names: list[str], columns: dict[str, str]) -> pa.Table:
-    # Ids and times are read as text and cast below, so that a bad value is reported with
-    # its column and value like a bad Parquet type is.
-    return pa.csv.read_csv(
-        file,
-        read_options=pa.csv.ReadOptions(skip_rows=1, column_names=names),
-        convert_options=pa.csv.ConvertOptions(
-            include_columns=list(columns.values()),
-            column_types={theirs: pa.string() for theirs in columns.values()},
-            strings_can_be_null=True,
-        ),
+def _read_part(part: Part, month: Month | None, utc_is_local: bool) -> _ReadPart:
+    raw, names, notes = (read_parquet if is_parquet(part) else read_csv)(part)
+    columns = {ours: Column(part.name, theirs) for ours, theirs in names.items()}
+    pickup, dropoff = (
+        read_times(raw[name], columns[name], utc_is_local) for name in ("pickup_at", "dropoff_at")
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-# --- types -------------------------------------------------------------------------------
-
-
-def _to_frame(raw: pa.Table, file: str) -> pd.DataFrame:
-    pickup = _times(raw, "pickup_at", file)
-    dropoff = _times(raw, "dropoff_at", file)
-    elapsed_us = (dropoff - pickup).astype("int64")
-    missing = np.isnat(pickup) | np.isnat(dropoff)
-    minutes = np.where(missing, np.nan, elapsed_us / 60e6).astype("float32")
-    return pd.DataFrame(
+    elapsed_us = (dropoff.local - pickup.local).astype("int64")
+    missing = np.isnat(pickup.local) | np.isnat(dropoff.local)
+    zones = {
+        name: read_zones(raw[name], columns[name]) for name in ("PULocationID", "DOLocationID")
+    }
+    if "trip_distance" in columns:
+        miles = read_miles(raw["trip_distance"], columns["trip_distance"])
+    else:
+        miles = np.full(len(raw), np.nan, dtype="float32")
+    frame = pd.DataFrame(
         {
-            "pickup_at": pickup,
-            "dropoff_at": dropoff,
-            "PULocationID": _zones(raw, "PULocationID", file),
-            "DOLocationID": _zones(raw, "DOLocationID", file),
-            "trip_distance": _miles(raw, file),
-            "duration": minutes,
+            "pickup_at": pickup.local,
+            "dropoff_at": dropoff.local,
+            **zones,
+            "trip_distance": miles,
+            "duration": np.where(missing, np.nan, elapsed_us / 60e6).astype("float32"),
         },
         copy=False,
     )
+    said = [zone_note(pickup, names["pickup_at"], utc_is_local)]
+    if dropoff.zone != pickup.zone:
+        said.append(zone_note(dropoff, names["dropoff_at"], utc_is_local))
+    there = [name for name in MARKS if name in columns]
+    marks = pa.table([plain(raw[name], columns[name]) for name in there], there)
+    notes = [*notes, *filter(None, said)]
+    return _ReadPart(frame, marks, notes, outside_either_way(pickup, month))
 
 
-def _times(raw: pa.Table, column: str, file: str) -> np.ndarray:
-    """Column as datetime64[us]; NaT where the file has a null."""
-    values = raw[column]
-    if not (pa.types.is_timestamp(values.type) or _is_text(values.type)):
-        raise _wrong_type(file, column, values, "timestamps")
-    if _is_text(values.type):
-        values = _cast(values, pa.timestamp("us"), file, column, "timestamps")
-    return _combine(values.cast(pa.timestamp("us"), safe=False)).to_numpy(zero_copy_only=False)
-
-
-def _zones(raw: pa.Table, column: str, file: str) -> np.ndarray:
-    """Column as int16; a null or an id that is no zone becomes UNKNOWN_ZONE."""
-    values = raw[column]
-    kind = values.type
-    if pa.types.is_null(kind):
-        return np.full(raw.num_rows, UNKNOWN_ZONE, dtype="int16")
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or _is_text(kind)):
-        raise _wrong_type(file, column, values, f"whole numbers {ZONE_RANGE}")
-    if not pa.types.is_integer(kind):
-        if _is_text(kind):  # "74" and "74.0" are both seen
-            values = _cast(values, pa.float64(), file, column, f"whole numbers {ZONE_RANGE}")
-        values = _cast(values, pa.int64(), file, column, f"whole numbers {ZONE_RANGE}")
-    ids = _combine(values)
-    if ids.null_count:
-        ids = ids.fill_null(UNKNOWN_ZONE)
-    ids = ids.to_numpy(zero_copy_only=False)
-    known = (ids >= FIRST_ZONE) & (ids <= LAST_ZONE)
-    return (
-        ids.astype("int16") if known.all() else np.where(known, ids, UNKNOWN_ZONE).astype("int16")
-    )
-
-
-def _miles(raw: pa.Table, file: str) -> np.ndarray:
-    """Distance as float32 miles; NaN where the file has none."""
-    if "trip_distance" not in raw.column_names or pa.types.is_null(raw["trip_distance"].type):
-        return np.full(raw.num_rows, np.nan, dtype="float32")
-    values = raw["trip_distance"]
-    kind = values.type
-    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    if not (numeric or _is_text(kind)):
-        raise _wrong_type(file, "trip_distance", values, "numbers (miles)")
-    values = _cast(values, pa.float64(), file, "trip_distance", "numbers (miles)")
-    return _combine(values).to_numpy(zero_copy_only=False).astype("float32")
-
-
-def _cast(values: pa.ChunkedArray, to: pa.DataType, file: str, column: str, expected: str):
-    try:
-        if _is_text(values.type):
-            values = pc.utf8_trim_whitespace(values)
-        return values.cast(to)
-    except pa.ArrowException as error:
-        raise TripFileError(
-            f"{file}: column {column} must hold {expected}, found {values.type} with "
-            f"{_first_line(error)}"
-        ) from error
-
-
-def _wrong_type(file: str, column: str, values: pa.ChunkedArray, expected: str) -> TripFileError:
-    example = next((v.as_py() for v in values if v.is_valid), None)
-    return TripFileError(
-        f"{file}: column {column} must hold {expected}, found {values.type} (such as {example!r})"
-    )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _combine(values: pa.ChunkedArray) -> pa.Array:
-    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
+def _marks(read: list[_ReadPart]) -> pa.Table:
+    """The marks of all parts; as text where there are several, whose types may differ."""
+    if len(read) == 1:
+        return read[0].marks
+    tables = [part.marks.select([n for n in part.marks.column_names
+                                 if not pa.types.is_nested(part.marks[n].type)])
+              for part in read]  # fmt: skip
+    names = {name for table in tables for name in table.column_names}
+    return pa.table({
+        name: pa.chunked_array(
+            [chunk for part, table in zip(read, tables, strict=True) for chunk in (
+                table[name].cast(pa.string()).chunks if name in table.column_names
+                else [pa.nulls(len(part.frame), pa.string())])],
+            pa.string())
+        for name in sorted(names)
+    })  # fmt: skip
 
 
 # --- reasons -----------------------------------------------------------------------------
-
-
-def _outside(pickup: np.ndarray, month: Month | None) -> np.ndarray:
-    if month is None:
-        return np.zeros(len(pickup), dtype=bool)
-    start, end = np.datetime64(str(month)), np.datetime64(str(month.shift(1)))
-    return ~((pickup >= start) & (pickup < end))
 
 
 def _unknown_zone(trips: pd.DataFrame) -> np.ndarray:
@@ -379,13 +295,36 @@ def _quarantine(
     return out.assign(reason=pd.Categorical.from_codes(codes, categories=list(DROP_REASONS)))
 
 
-def _account(reasons: dict[str, np.ndarray], dropped: np.ndarray) -> Accounting:
+def _account(
+    reasons: dict[str, np.ndarray], dropped: np.ndarray, held: tuple[str, ...], notes: list[str]
+) -> Accounting:
     bad = np.zeros(len(dropped), dtype=bool)
-    for reason in BAD_REASONS:
+    for reason in held:
         bad |= reasons[reason]
     return Accounting(
         rows_read=len(dropped),
         rows_kept=int((~dropped).sum()),
         reasons={reason: int(reasons[reason].sum()) for reason in REASONS},
         bad_share=float(bad.mean()) if len(bad) else 0.0,
+        notes=notes,
     )
+
+
+def _notes(read: list[_ReadPart], held: tuple[str, ...]) -> list[str]:
+    """What is to be said of a month: of its files once, with their number, and of its limit."""
+    count = Counter(note for part in read for note in part.notes)
+    said = list(count)
+    if len(read) > 1:
+        said = [f"{len(read)} files read as one month"]
+        said += [f"{note} ({n} of {len(read)} files)" for note, n in count.items()]
+    as_utc, as_local = np.sum([part.outside for part in read], axis=0)
+    if as_utc != as_local:
+        looks = "wrong" if as_local < as_utc else "right"
+        said.append(
+            f"the mark UTC looks {looks}: {as_utc:,} pickups are outside the month as UTC, "
+            f"{as_local:,} as New York time"
+        )
+    if held != BAD_REASONS:
+        spared = ", ".join(reason for reason in BAD_REASONS if reason not in held)
+        said.append(f"{spared}: not held against the limit of bad rows, by nature of the service")
+    return said

@@ -302,7 +302,7 @@ def test_absent_month_is_not_published_yet_and_never_the_sample(fake_tlc, status
         fetch_months("green", [FEBRUARY])
     assert not (tmp_path / "home" / "data" / "sample").exists()
     # Each suffix in each layout once: an absent file is not asked for again.
-    assert len(fake_tlc.asked) == len(set(fake_tlc.asked)) == 9
+    assert len(fake_tlc.asked) == len(set(fake_tlc.asked)) == 3 * len(sources.SUFFIXES)
 
 
 def test_server_that_recovers_is_asked_again(fake_tlc, month_bytes):
