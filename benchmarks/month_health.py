@@ -67,7 +67,7 @@ def largest(months: list[PreparedMonth]) -> tuple[dict[str, float], dict[str, fl
 def cost(month: PreparedMonth, times: int) -> str:
     """Read a month with and without the look, in turn; medians."""
     path, whole = month.raw.path, trips.look_at_columns
-    empty = whole(trips._read_columns(path).slice(0, 0), month.trips().iloc[:0], None)
+    empty = whole(trips.pa.table({}), month.trips().iloc[:0], None)
     taken: dict[str, list[float]] = {"with": [], "without": []}
 
     def none(raw, frame, month) -> look.MonthLook:

@@ -46,14 +46,13 @@ def _nulls(path: Path) -> pd.DataFrame:
         *((_parquet_nulls if is_parquet(part) else _csv_nulls)(part) for part in month_parts(path)),
         strict=True,
     )
-    nulls = sum(table["nulls"].reindex(_names(tables)).fillna(0) for table in tables)
+    names = list(dict.fromkeys(name for table in tables for name in table.index))
+    nulls = sum(
+        table["nulls"].reindex(names).fillna(n) for table, n in zip(tables, rows, strict=True)
+    )
     types = pd.concat([table["type"] for table in tables])
     types = types[~types.index.duplicated()]
     return pd.DataFrame({"type": types, "share": nulls / max(sum(rows), 1)}, index=types.index)
-
-
-def _names(tables: Sequence[pd.DataFrame]) -> list[str]:
-    return list(dict.fromkeys(name for table in tables for name in table.index))
 
 
 def _parquet_nulls(part: Part) -> tuple[pd.DataFrame, int]:

@@ -11,7 +11,7 @@ from taxi_duration.errors import TripFileError
 spellings = st.fixed_dictionaries({ours: st.sampled_from(a) for ours, a in ALIASES.items()})
 cases = st.sampled_from([str.lower, str.upper, str.title, lambda s: f" {s} "])
 strangers = st.lists(
-    st.sampled_from(["VendorID", "fare_amount", "Airport_fee", "cbd_congestion_fee", "tip "]),
+    st.sampled_from(["extra", "fare_amount", "Airport_fee", "cbd_congestion_fee", "tip "]),
     unique=True,
 )
 
