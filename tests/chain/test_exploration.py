@@ -27,6 +27,7 @@ from taxi_duration.chain.sentences import (
     describe_speed,
     describe_zones,
 )
+from taxi_duration.data.health.profile import Profile
 from taxi_duration.data.prepared import PreparedMonth
 from taxi_duration.data.sources import RawMonth
 from taxi_duration.data.trips import Accounting
@@ -184,7 +185,7 @@ def test_zones_are_counted_and_the_unknown_ones_told():
 
 def prepared(path, month) -> PreparedMonth:
     raw = RawMonth("green", month, path, "0" * 64, "tlc", None)
-    return PreparedMonth(raw, path, path, Accounting(0, 0, {}, 0.0))
+    return PreparedMonth(raw, path, path, Accounting(0, 0, {}, 0.0), [], Profile({}, {}, {}, []))
 
 
 def write(path, statistics=True, **columns):
