@@ -1,4 +1,6 @@
+import pyarrow.parquet as pq
 import pytest
+from planted import some_rows, stuck_minute
 
 from taxi_duration.chain import candidates
 from taxi_duration.chain.candidates import (
@@ -12,6 +14,7 @@ from taxi_duration.chain.candidates import (
 )
 from taxi_duration.chain.run import load_run, new_run
 from taxi_duration.chain.run_settings import check_settings
+from taxi_duration.data.sample import make_sample_month
 from taxi_duration.files import read_json
 from taxi_duration.registry import tracking
 
@@ -135,3 +138,57 @@ def test_lookup_never_wins_but_is_said_to_be_better(run, monkeypatch):
     monkeypatch.setattr(candidates, "score_baselines", perfect)
     winner, beats = winning_candidate(run)
     assert (winner.kind, beats) == ("LR", False)
+
+
+# --- months with a proven fault --------------------------------------------------------------
+
+
+@pytest.fixture
+def faulty_run(moved_home, monkeypatch):
+    """A run of two months, one vendor of each with a clock that stands still."""
+    monkeypatch.setenv("DATA", "tlc")
+    raw = moved_home / "data" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for tag in ("2021-01", "2021-02"):
+        table = make_sample_month("green", tag, 4000)
+        table = stuck_minute(table, some_rows(table, 1, 1.0), 7)
+        pq.write_table(table, raw / f"green_tripdata_{tag}.parquet")
+    return new_run(check_settings("2021-01", "2021-02", "LR"))
+
+
+def test_faulty_rows_are_not_learned_from_and_the_score_is_told_with_and_without(
+    faulty_run, monkeypatch
+):
+    learned = []
+    fit = candidates.fit_model
+    monkeypatch.setattr(candidates, "fit_model", lambda *a: (learned.append(len(a[1])), fit(*a))[1])
+    (train,), (val,) = faulty_run.train_months, faulty_run.val_months
+    candidate = train_candidate(faulty_run, "LR")
+    assert learned == [len(train.learnable())] and len(train.learnable()) < len(train.trips())
+    scores = candidate.metrics
+    assert scores["with_distance"]["rows"] == len(val.trips())  # the course rule alone
+    clean = scores["without_suspects"]
+    assert (
+        clean["with_distance"]["rows"]
+        == clean["without_distance"]["rows"]
+        == (len(val.learnable()))
+    )
+    assert clean["with_distance"]["rmse"] != scores["with_distance"]["rmse"]
+    told = {entry["month"]: entry["suspects"] for entry in candidate.card["health"]}
+    assert told == {"2021-01": train.suspects, "2021-02": val.suspects}
+    table = rank_candidates(faulty_run, [candidate])
+    assert table.loc["LR", "rmse_without_suspects"] == clean["with_distance"]["rmse"]
+
+
+def test_findings_are_kept_for_the_chain_to_tell(faulty_run):
+    table = faulty_run.keep_health()
+    assert set(table["code"]) == {"suspect_clock"} and list(table["vendor"]) == ["1", "1"]
+    kept = faulty_run.read()["health"]
+    assert [line.split(":")[0] for line in kept] == [
+        f"green {month} alarm suspect_clock" for month in ("2021-01", "2021-02")
+    ]
+
+
+def test_months_without_faults_have_one_score_alone(run):
+    assert set(train_candidate(run, "LR").metrics) == {"with_distance", "without_distance"}
+    assert run.keep_health().empty and run.read()["health"] == []

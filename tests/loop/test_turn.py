@@ -282,6 +282,20 @@ def test_quiet_month_is_not_worth_a_new_version(deployed):
     assert read_state().looked_at == "2021-03"
 
 
+@pytest.mark.parametrize(
+    ("reasons", "what"),
+    [((), "not worth it 2021-03"), ((WRONG,), "retrain on the months before 2021-03")],
+)
+def test_what_a_months_columns_say_is_told_and_decides_nothing(deployed, reasons, what):
+    world, found = FakeWorld(month_reasons=reasons), ["alarm suspect_clock: …", "watch volume: …"]
+    say = world.month_health
+    world.month_health = lambda *asked: dataclasses.replace(say(*asked), columns=found)
+    line = take_turn(world, settings=PATIENT)[0]
+    assert line["what"] == what
+    assert line["why"].endswith("; its columns say: alarm suspect_clock: … and 1 more")
+    assert line["numbers"]["columns"] == found
+
+
 def test_old_champion_is_challenged_though_nothing_speaks_against_it(deployed):
     world = FakeWorld(month_reasons=(), published=(JANUARY, FEBRUARY, MARCH, APRIL, Month(2021, 5)))
     lines = take_turn(world)
