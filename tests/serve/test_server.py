@@ -8,6 +8,8 @@ import json
 import os
 import socket
 import threading
+import time
+from functools import partial
 
 import pytest
 from service_samples import RIDE, make_card
@@ -210,10 +212,11 @@ def test_a_key_is_asked_for_however_short_the_way(make_door):
 
 def test_a_lane_is_bounded_and_one_address_gets_half_of_it():
     free = threading.Event()
+    wait = partial(free.wait, 20)  # or threads would keep a test that fails from ending
     lane = Lane("work", threads=1, waiting=5)
-    taken = [lane.take("a", free.wait) for _ in range(4)]
+    taken = [lane.take("a", wait) for _ in range(4)]
     assert taken == [True, True, True, False]
-    assert [lane.take(name, free.wait) for name in "bbcd"] == [True, True, True, False]
+    assert [lane.take(name, wait) for name in "bbcd"] == [True, True, True, False]
     free.set()
     done = threading.Event()
     while not lane.take("a", done.set):
@@ -228,6 +231,20 @@ def test_too_many_that_wait_are_told_to_come_again(make_door, monkeypatch):
     assert (status, json.loads(body)["error"]["code"]) == (503, "busy")
     assert ("retry-after", "2") in headers
     assert ("connection", "close") in headers
+
+
+def test_a_client_is_served_from_the_queue_to_the_answer(make_door, monkeypatch):
+    """The doorkeeper leaves these alone, and not those who are still sending."""
+    _, door = make_door()
+    jobs, proto = [], Proto()
+    monkeypatch.setattr(door._work, "take", lambda _, job: jobs.append(job) or True)
+    for scope, given in ((Scope("/monitor/data", "GET"), proto),
+                         (Scope(headers=CHUNKED, client="8.8.8.8:1"), Proto(None))):  # fmt: skip
+        door(type("Watcher", (), {"scope": scope, "proto": given}))
+    assert (door.served, door.open) == ({"9.9.9.9:4"}, {"9.9.9.9:4", "8.8.8.8:1"})
+    jobs[0]()
+    assert len(proto.answers) == 1
+    assert (door.served, door.open) == (set(), {"8.8.8.8:1"})
 
 
 # --- bodies -----------------------------------------------------------------------------
@@ -295,6 +312,17 @@ def test_a_body_whose_time_is_over_is_refused(intake, headers, status):
     intake.look(arrival.until + 0.001)
     assert [(body, refusal.status) for body, refusal in came] == [(b"", status)]
     assert intake.arrivals == set()
+
+
+def test_a_refused_body_is_read_on_so_far_and_so_long(monkeypatch, intake):
+    monkeypatch.setattr(intakes, "UNREAD_BYTES", 6000)
+    proto, came = Proto(*[b"a" * 1000] * 20), []
+    intake.receive(proto, Headers(("content-length", "20000")), lambda *what: came.append(what))
+    assert [(body, refusal.status) for body, refusal in came] == [(b"", 413)]
+    assert len(proto.chunks) == 20 - 7
+    intake.receive(Proto(None), Headers(("content-length", "20000")), lambda *_: None)
+    (arrival,) = intake.arrivals
+    assert arrival.until <= time.monotonic() + intakes.UNREAD_SECONDS
 
 
 def test_a_disk_that_takes_no_body_is_said(monkeypatch, intake):
@@ -382,7 +410,7 @@ def test_a_connection_is_not_ended_for_another_s_sake(connect):
 
 def test_the_environment_says_what_came():
     headers = [("accept", "a"), ("accept", "b"), ("x-forwarded-for", "é")]
-    headers.append(("content-type", "text/csv"))
+    headers += [("content-type", "text/csv"), ("transfer-encoding", "chunked")]
     scope = Scope("/réach", "GET", "a=1", headers, "[::1]:80")
     environ = environ_of(scope, scope.client, b"abc")
     expected = {
@@ -393,6 +421,7 @@ def test_the_environment_says_what_came():
         "HTTP_X_FORWARDED_FOR": "",  # that it came is known, though not what it says
     }  # fmt: skip
     assert {name: environ[name] for name in expected} == expected
+    assert "HTTP_TRANSFER_ENCODING" not in environ  # werkzeug would read no body
     assert environ["wsgi.input"].read() == b"abc"
 
 
