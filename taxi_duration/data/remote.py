@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import fsspec
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
@@ -129,10 +130,16 @@ def folder_files(url: str) -> tuple[Any, dict[str, str]]:
     """Return fsspec's file system of a folder, and its files' names there by those within it."""
     files, root = open_source(url)
     root = root.rstrip("/") + "/"
+    names = (name for name in files.find(root) if name.startswith(root))
+    cut = len(root)
+    inside = {unquote(n[cut:]) if url.startswith("http") else n[cut:]: n for n in names}
     # A page that lists a folder may name anything: only what is below it is taken.
-    inside = {name[len(root) :]: name for name in files.find(root) if name.startswith(root)}
-    return files, {within: name for within, name in inside.items()
-                   if within and ".." not in PurePosixPath(within).parts}  # fmt: skip
+    below = {within: PurePosixPath(within) for within in inside if within}
+    return files, {
+        within: inside[within]
+        for within, path in below.items()
+        if not path.is_absolute() and ".." not in path.parts
+    }
 
 
 def _ask_http(url: str) -> Stamp:

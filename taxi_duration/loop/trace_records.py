@@ -9,6 +9,7 @@ from typing import Any
 
 from taxi_duration import environment
 from taxi_duration.chain.run import RUN_FILE
+from taxi_duration.data.parts import month_digest
 from taxi_duration.files import BROKEN, UNCHAINED, ChainedLine, read_json, sha256_file
 from taxi_duration.live.audit import AUDIT_FILE
 from taxi_duration.live.deployment import HISTORY_FILE
@@ -281,7 +282,7 @@ def _month_digest(month: dict[str, Any]) -> str | None:
     paths: list[Path] = [folder / month["file"], *sorted(folder.glob(f"*/{month['file']}"))]
     first = None
     for path in paths:
-        found = digest_of(path)
+        found = month_digest(path) if path.exists() else None
         if found == month["sha256"]:
             return found
         first = first or found

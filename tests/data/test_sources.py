@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -290,6 +291,108 @@ def test_month_missing_from_s3_is_not_published_yet(fake_s3, status):
     fake_s3.default = (status, b"")
     with pytest.raises(MonthNotPublishedError):
         fetch_months("green", [JANUARY])
+
+
+# --- a folder of part files --------------------------------------------------------------
+
+
+@pytest.fixture(params=["folder", "file", "memory", "http"])
+def spark_folder(request, raw_month, tmp_path, monkeypatch):
+    """A month at a source of each kind as Spark writes it; the folder, and its name."""
+    folder = tmp_path / "public" / "trip-data" / NAME
+    (folder / "day=1").mkdir(parents=True)
+    for at, name in enumerate(("part-0.parquet", "day=1/part-10.parquet")):
+        pq.write_table(raw_month.slice(3 * at, 3 - at), folder / name)
+        (folder / name).with_name(f".{Path(name).name}.crc").write_bytes(b"crc")
+    (folder / "_SUCCESS").touch()
+    base = str(tmp_path / "public")
+    if request.param == "memory":
+        files = fsspec.filesystem("memory")
+        files.put(base, "/spark", recursive=True)
+        base = "memory://spark"
+    if request.param == "http":
+        handler = partial(SimpleHTTPRequestHandler, directory=base)
+        monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        request.addfinalizer(server.server_close)
+        request.addfinalizer(server.shutdown)
+        base = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("TLC_URL", f"file://{base}" if request.param == "file" else base)
+    return folder
+
+
+def test_folder_of_parts_is_fetched_whole_and_read_as_one_month(spark_folder, raw_dir):
+    assert list(published_months("green", [JANUARY, FEBRUARY])) == [JANUARY]
+    raw = fetch_month("green", JANUARY)
+    assert raw.path == raw_dir / NAME and raw.url.endswith(NAME)
+    stored = sorted(path.relative_to(raw.path).as_posix() for path in raw.path.rglob("*.parquet"))
+    assert stored == ["day=1/part-10.parquet", "part-0.parquet"]
+    assert read_dataframe(raw.path)["duration"].tolist() == [45, 60, 1, 10, 25]
+    assert not list(raw_dir.glob(".*")) and not list(raw.path.rglob("*crc"))
+    digests = {name: sha256_file(raw.path / name) for name in stored}
+    lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    assert raw.sha256 == hashlib.sha256(lines.encode()).hexdigest()
+    checked = subprocess.run(["sha256sum", "-c", f"{NAME}.sha256"], cwd=raw_dir, check=False)
+    assert checked.returncode == 0
+    assert fetch_month("green", JANUARY) == raw
+    assert fetch_republished(raw) is None
+
+
+@pytest.mark.parametrize(
+    "link", ["../up.parquet", "%2e%2e/up.parquet", "/up.parquet", "//up.parquet"]
+)
+def test_list_of_a_folder_cannot_name_files_outside_it(fake_tlc, month_bytes, raw_dir, link):
+    fake_tlc.answers = {
+        f"/trip-data/{NAME}/": (200, f'<a href="{link}">a</a><a href="0.parquet">b</a>'.encode()),
+        f"/trip-data/{NAME}/0.parquet": (200, month_bytes),
+    }
+    _, found = remote.folder_files(f"{fake_tlc.url}/trip-data/{NAME}")
+    assert list(found) == ["0.parquet"]
+
+
+def test_part_that_changed_or_came_later_is_refused_and_a_mark_is_not(raw_dir, raw_month):
+    folder = raw_dir / "green_tripdata_2021-01"
+    folder.mkdir()
+    pq.write_table(raw_month, folder / "0.parquet")
+    first = fetch_month("green", JANUARY)
+    (folder / "_SUCCESS").touch()
+    assert fetch_month("green", JANUARY) == first
+    pq.write_table(raw_month, folder / "1.parquet")
+    with pytest.raises(SourceError, match="green_tripdata_2021-01 in data/raw changed"):
+        fetch_month("green", JANUARY)
+    (folder / "1.parquet").unlink()
+    pq.write_table(raw_month.slice(1), folder / "0.parquet")
+    with pytest.raises(SourceError, match="changed since it was stored"):
+        fetch_month("green", JANUARY)
+
+
+def test_republished_folder_is_kept_beside_the_old_one(raw_month, tmp_path, monkeypatch):
+    folder = tmp_path / "public" / "trip-data" / NAME
+    folder.mkdir(parents=True)
+    pq.write_table(raw_month, folder / "0.parquet")
+    monkeypatch.setenv("TLC_URL", str(tmp_path / "public"))
+    old = fetch_month("green", JANUARY)
+    pq.write_table(raw_month.slice(2), folder / "1.parquet")
+    new = fetch_republished(old)
+    assert new.path.name == "green_tripdata_2021-01.v2.parquet" and new.sha256 != old.sha256
+    assert newest_edition("green", JANUARY) == new
+    assert len(read_dataframe(old.path)) == 5 and len(read_dataframe(new.path)) == 8
+
+
+@pytest.mark.parametrize("place", ["raw", "source"])
+@pytest.mark.parametrize(
+    "suffix", [suffix for suffix in sources.SUFFIXES if suffix not in sources.PUBLISHED and suffix]
+)
+def test_packed_month_is_found_by_its_name(tmp_path, monkeypatch, month_bytes, place, suffix):
+    """What is in it decides how it is read, not the name."""
+    base = tmp_path / "public" / "trip-data"
+    folder = tmp_path / "home" / "data" / "raw" if place == "raw" else base
+    for made in (base, folder):
+        made.mkdir(parents=True, exist_ok=True)
+    (folder / f"green_tripdata_2021-01{suffix}").write_bytes(month_bytes)
+    monkeypatch.setenv("TLC_URL", str(base.parent))
+    assert len(read_dataframe(fetch_month("green", JANUARY).path)) == 5
 
 
 # --- a source that does not have it, or fails --------------------------------------------
