@@ -59,10 +59,12 @@ def test_feedback_is_counted_by_version_and_arm(client, metric, prediction):
     assert metric(f"taxi_absolute_error_minutes_sum{{{ARM}}}") == pytest.approx(2.2)
 
 
-@pytest.mark.parametrize(("place", "covered"), [("p50", 1), ("below", 0), ("above", 0)])
+@pytest.mark.parametrize(
+    ("place", "covered"), [("p10", 1), ("p50", 1), ("p90", 1), ("below", 0), ("above", 0)]
+)
 def test_coverage_counts_what_lies_within_the_interval(client, metric, prediction, place, covered):
     interval = prediction["interval"]
-    true = {"p50": interval["p50"], "below": interval["p10"] * 0.9, "above": interval["p90"] + 1}
+    true = {**interval, "below": interval["p10"] * 0.9, "above": interval["p90"] + 1}
     give(client, about(prediction["prediction_id"], true[place]))
     assert metric(f"taxi_interval_covered_total{{{ARM}}}") == covered
 
