@@ -147,7 +147,7 @@ def tables(draw) -> tuple[list[str], list[list[Any]]]:
 
 
 @pytest.mark.parametrize(
-    "examples", [12, pytest.param(300, marks=pytest.mark.long)], ids=["few", "many"]
+    "examples", [12, pytest.param(100, marks=pytest.mark.long)], ids=["few", "many"]
 )
 def test_every_form_gets_the_same_answers_or_the_same_refusal(client, registered, examples):
     @bounded(examples)
