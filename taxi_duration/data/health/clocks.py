@@ -93,6 +93,12 @@ def find_fault(clocks: Clocks, month: Month | None) -> Fault | None:
     """
     if not len(clocks.pickup):
         return None
+    found = _find(clocks, month)
+    # A copy of a row proves nothing, and to look for copies costs more than all the rest.
+    return _find(_distinct(clocks), month) if found else None
+
+
+def _find(clocks: Clocks, month: Month | None) -> Fault | None:
     return _month_for_minute(clocks, month) or _few_minutes(clocks) or _one_duration(clocks)
 
 
@@ -100,8 +106,7 @@ def _month_for_minute(clocks: Clocks, month: Month | None) -> Fault | None:
     """`%m` written for `%M`: the commonest slip, so that three rows are proof enough."""
     if month is None:
         return None
-    distinct = _distinct(clocks)
-    pickup, dropoff = distinct.minutes()
+    pickup, dropoff = clocks.minutes()
     equal = np.bincount(pickup[pickup == dropoff], minlength=HOUR_MINUTES)
     both = int(equal[month.month])
     equal[month.month] = 0  # rides that take no time show one minute twice, whichever it is
@@ -115,8 +120,7 @@ def _month_for_minute(clocks: Clocks, month: Month | None) -> Fault | None:
 
 
 def _few_minutes(clocks: Clocks) -> Fault | None:
-    distinct = _distinct(clocks)
-    pickup, dropoff = (pile(minute) for minute in distinct.minutes())
+    pickup, dropoff = (pile(minute) for minute in clocks.minutes())
     if dropoff is None and (pickup is None or pickup <= ORDERED):
         return None
     found = [name for name, m in (("pickup", pickup), ("drop-off", dropoff)) if m is not None]

@@ -11,7 +11,13 @@ import pyarrow as pa
 from taxi_duration.data.health.clocks import Clocks, Fault, find_fault
 from taxi_duration.data.health.finding import ALL, MonthFinding
 from taxi_duration.data.health.marks import Marks, even_rows, read_marks
-from taxi_duration.data.health.profile import ALL_ROWS, Profile, make_profile, vendor_rows
+from taxi_duration.data.health.profile import (
+    ALL_ROWS,
+    Profile,
+    VendorRows,
+    make_profile,
+    vendor_rows,
+)
 from taxi_duration.domain.months import Month
 
 SUSPECT = "suspect_clock"
@@ -43,8 +49,9 @@ def look_at_columns(raw: pa.Table, trips: pd.DataFrame, month: Month | None) -> 
     marks = read_marks(raw)
     pickup, dropoff = trips["pickup_at"].to_numpy(), trips["dropoff_at"].to_numpy()
     suspects, faults = np.zeros(len(trips), dtype=bool), []
-    everybody = (ALL, even_rows(len(trips), ALL_ROWS), len(trips))
-    for name, rows, total in list(vendor_rows(marks.vendor)) or [everybody]:
+    everybody = VendorRows(ALL, even_rows(len(trips), ALL_ROWS), len(trips))
+    vendors = list(vendor_rows(marks.vendor))
+    for name, rows, total in vendors or [everybody]:
         fault = find_fault(Clocks.of(pickup[rows], dropoff[rows]), month)
         if fault is not None:
             theirs = _rows_of(name, marks, len(trips))
@@ -52,7 +59,7 @@ def look_at_columns(raw: pa.Table, trips: pd.DataFrame, month: Month | None) -> 
             suspects[theirs] = True
             faults.append(_finding(fault, name, len(theirs), total))
     first_day = None if month is None else np.datetime64(str(month), "D")
-    return MonthLook(suspects, make_profile(trips, marks, first_day), faults)
+    return MonthLook(suspects, make_profile(trips, marks, first_day, vendors), faults)
 
 
 def _rows_of(name: str, marks: Marks, rows: int) -> np.ndarray:

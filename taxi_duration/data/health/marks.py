@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -16,15 +17,19 @@ TYPE_ROWS = 20_000  # are looked at, evenly spread
 
 @dataclass(frozen=True)
 class Mark:
-    """One such column: `names[codes[i]]` is what row i has; `codes` int32, shape (n,)."""
+    """One such column: row i has `names[codes[i]]`; `codes` are integers of shape (n,)."""
 
     codes: np.ndarray
     names: list[str]
 
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """How many rows have each code, int64 of shape (names,)."""
+        return np.bincount(self.codes, minlength=len(self.names))
+
     def count(self) -> dict[str, int]:
         """Return how many rows have each name."""
-        counts = np.bincount(self.codes, minlength=len(self.names))
-        return {name: int(n) for name, n in zip(self.names, counts, strict=True) if n}
+        return {name: int(n) for name, n in zip(self.names, self.counts, strict=True) if n}
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,13 @@ def _read_mark(values: pa.ChunkedArray) -> Mark:
     if isinstance(found, pa.ChunkedArray):  # of no rows
         found = pa.concat_arrays(found.chunks or [pa.array([], values.type)])
     names = [_name(value) for value in found.dictionary.to_pylist()]
-    codes = found.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
+    if NONE not in names:
+        names.append(NONE)
+    codes = found.indices.fill_null(names.index(NONE)).to_numpy(zero_copy_only=False)
+    if len({*names}) == len(names):
+        return Mark(codes, names)
     # Several values of the file may be one name: null and NaN, 2 and "2.0".
-    known, place = np.unique([*names, NONE], return_inverse=True)
+    known, place = np.unique(names, return_inverse=True)
     return Mark(place[codes].astype("int32"), [str(name) for name in known])
 
 

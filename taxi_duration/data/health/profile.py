@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,9 +23,18 @@ from taxi_duration.domain.limits import (
 # Rows that are looked at, evenly spread: a share is then known to 1 %, in a few milliseconds.
 ALL_ROWS, VENDOR_ROWS = 10_000, 5_000
 HOUR_ROWS = 50_000  # for the hours of a month, of which there are 744
+MOST_VENDORS = 20  # a manifest keeps a few thousand numbers of each
 FEW = 200  # rides, and fewer show no correlation
 WEEK_HOURS = 168
 MILE_KM = 1.609344
+
+
+class VendorRows(NamedTuple):
+    """A vendor, the places of its rows to look at, and how many it has in `total`."""
+
+    name: str
+    rows: np.ndarray
+    total: int
 
 
 class Group(Struct):
@@ -64,45 +74,52 @@ class Profile(Struct):
     hours: list[int]
 
 
-def make_profile(trips: pd.DataFrame, marks: Marks, first_day: np.datetime64 | None) -> Profile:
+def make_profile(
+    trips: pd.DataFrame,
+    marks: Marks,
+    first_day: np.datetime64 | None,
+    vendors: Sequence[VendorRows],
+) -> Profile:
     """Return the profile of a month's rows.
 
     Args:
         trips: all rows of the file, as `trips.find_reasons` takes them.
         marks: as `read_marks`.
         first_day: of the month, None when it is not known: no hour of it is counted then.
+        vendors: as `vendor_rows`; the largest alone are kept, as FHV has hundreds.
     """
     every = even_rows(len(trips), ALL_ROWS)
     groups = {ALL: _group(trips, every, len(trips))}
-    for name, rows, total in vendor_rows(marks.vendor):
-        groups[name] = _group(trips, rows, total)
+    for name, rows, total in sorted(vendors, key=lambda vendor: -vendor.total)[:MOST_VENDORS]:
+        if len(rows) >= FEW:
+            groups[name] = _group(trips, rows, total)
     hours = _month_hours(trips["pickup_at"].to_numpy(), first_day)
-    vendors = marks.vendor.count() if marks.vendor else {}
-    return Profile(groups, vendors, marks.types, hours)
+    counts = marks.vendor.count() if marks.vendor else {}
+    return Profile(groups, counts, marks.types, hours)
 
 
-def vendor_rows(vendor: Mark | None) -> Iterator[tuple[str, np.ndarray, int]]:
+def vendor_rows(vendor: Mark | None) -> Iterator[VendorRows]:
     """Yield each vendor's name, the rows of it to look at, and how many it has.
 
     A month of one vendor alone, or without any, has nothing to tell apart.
     """
     if vendor is None:
         return
-    counts = np.bincount(vendor.codes, minlength=len(vendor.names))
+    counts = vendor.counts
     if np.count_nonzero(counts) < 2:
         return
-    order: np.ndarray | None = None
+    # Of hundreds of small ones (FHV bases), each is found in one ordered list.
+    small = np.flatnonzero((counts <= VENDOR_ROWS)[vendor.codes])
+    order = small[np.argsort(vendor.codes[small], kind="stable")]
+    ordered = vendor.codes[order]
     for code in np.flatnonzero(counts):
         if counts[code] > VENDOR_ROWS:
             rows = np.flatnonzero(vendor.codes == code)
             rows = rows[even_rows(len(rows), VENDOR_ROWS)]
-        else:  # of hundreds of small ones (FHV bases), each is found in one ordered list
-            if order is None:
-                small = np.flatnonzero((counts <= VENDOR_ROWS)[vendor.codes])
-                order = small[np.argsort(vendor.codes[small], kind="stable")]
-            at = np.searchsorted(vendor.codes[order], [code, code + 1])
+        else:
+            at = np.searchsorted(ordered, [code, code + 1])
             rows = order[at[0] : at[1]]
-        yield vendor.names[code], rows, int(counts[code])
+        yield VendorRows(vendor.names[code], rows, int(counts[code]))
 
 
 def _group(trips: pd.DataFrame, rows: np.ndarray, total: int) -> Group:
