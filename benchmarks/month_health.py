@@ -16,7 +16,7 @@ import click
 from taxi_duration.data import trips
 from taxi_duration.data.health import alone, compare, look
 from taxi_duration.data.health.finding import bounds
-from taxi_duration.data.health.months import examine_months
+from taxi_duration.data.health.months import REACH_MONTHS, examine_months
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.data.sources import existing_months
 from taxi_duration.domain.findings import Level
@@ -56,8 +56,12 @@ def largest(months: list[PreparedMonth]) -> tuple[dict[str, float], dict[str, fl
     for month in months:
         if month.raw.month in LOCKDOWN:
             continue
+        at, faulty = month.raw.month, frozenset(fault.vendor or "" for fault in month.faults)
+        reach = at.shift(-REACH_MONTHS)
+        before = [m.profile for m in months if reach <= m.raw.month < at]
         with every_value() as values:
-            examine_months([month])
+            list(alone.find_alone(month.profile, at, month.accounting.reasons, faulty))
+            list(compare.compare(month.profile, before) if before else ())
         side = found[is_held_out(month.raw.month)]
         for code, some in values.items():
             side[code] = max(side.get(code, 0.0), *some)
