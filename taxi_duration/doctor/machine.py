@@ -25,8 +25,8 @@ SET_UP = "`make setup`, then `make` or .venv/bin/python"
 REBUILD = "`make -B setup`"
 SHOWN = 4  # packages that one line names
 PIN = re.compile(r"^([a-z0-9._-]+)==([^ ;\\]+)", re.MULTILINE)
-# `make run` (all models, the default months) has at its peak this much in use: measured on two
-# cores with benchmarks/doctor.py.
+# The chain's processes were seen with 300 MB each (LR), and a fit of trees takes more: a note, no
+# problem. `benchmarks/doctor.py --run` measures a run.
 RUN_MB = 2000
 CGROUPS = (  # limit and use of a container
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
