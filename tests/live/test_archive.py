@@ -247,6 +247,21 @@ def test_word_that_comes_while_a_file_is_emptied_is_the_later_one(log, monkeypat
     assert log.void_feedback(START, START + 9e3 * 7, "ann", "all") == 4  # 0, and 2, 4, 6 before
 
 
+def test_shadow_answer_that_comes_while_a_file_is_emptied_is_not_lost(log, monkeypatch):
+    """Its row waited in another host's spool: the ride is moved again, with it."""
+    empty = Archiver._empty
+
+    def meanwhile(self, name, archived):
+        log.add([], [ShadowRow(ride_id(7), "green-duration:2", CHALLENGER, 9.5, 8.5, 9.25, 11.0)])
+        log.drain()
+        empty(self, name, archived)
+
+    monkeypatch.setattr(Archiver, "_empty", meanwhile)
+    move(log)
+    assert in_tables(log)["predictions"] == 20
+    assert log.find(ride_id(7))["shadow_duration"] == 9.5
+
+
 def test_only_one_moves_at_a_time(log):
     store = log._store
     with Archiver(store._begin, store._archive_folder, store._url)._alone() as mine:
@@ -363,6 +378,8 @@ def test_a_foreign_file_in_the_folder_is_left_alone(log):
 def test_ids_of_too_many_files_are_refused_before_any_is_read(log, monkeypatch):
     monkeypatch.setattr(archive_reading, "MOST_PARTS", 3)
     move(log)
+    three = [{"prediction_id": ride_id(i), "duration": 9.0} for i in range(20)]
+    assert log.add_feedback(three).unknown == []
     read = []
     monkeypatch.setattr(archive_files, "read_rides", lambda path: read.append(path) or [])
     with pytest.raises(LogError, match="at most 3 at once"):
@@ -379,7 +396,7 @@ def test_ids_of_too_many_files_are_refused_before_any_is_read(log, monkeypatch):
 @pytest.mark.parametrize(
     ("keep_days", "most_rides", "left"),
     [(0, 0, 60), (4, 0, 40), (5, 0, 50), (400, 0, 60), (0, 25, 25), (4, 25, 25), (4, 59, 40),
-     (0, 10**6, 60)],
+     (0, 10**6, 60), (0, 0.001, 1)],
 )  # fmt: skip
 def test_rides_stay_by_age_and_by_size(log, monkeypatch, keep_days, most_rides, left):
     """Six days are looked at at noon after the last one."""

@@ -110,12 +110,15 @@ def test_summary_is_by_model_and_arm(log):
     assert (oldest["mean_error"], oldest["coverage"]) == (15.5, 0.5)
 
 
-def test_the_same_prediction_is_kept_once(log):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_same_prediction_is_kept_once(log, at_once):
     log.add([row("a", duration=1.0)])
-    log.drain()
+    if not at_once:
+        log.drain()
     log.add([row("a", duration=2.0)])
     assert log.counts()["predictions"] == 1
     assert log.find("a")["duration"] == 1.0
+    assert [found["predictions"] for found in log.summary()] == [1]
 
 
 def test_many_rows_keep_their_number(log):
