@@ -30,6 +30,7 @@ def readers() -> dict[str, Callable[[], object]]:
         "ATLAS": environment.use_atlas,
         "AUTO_APPROVE": environment.needs_approval,
         "MAX_BAD_SHARE": environment.max_bad_share,
+        "UTC_TIMES": environment.utc_times,
         "SAMPLE_ROWS": environment.sample_rows,
         "LOG_KEEP_DAYS": environment.log_keep_days,
         "LOG_MAX_MB": environment.log_max_mb,
