@@ -360,14 +360,14 @@ def test_mlflow_server_is_asked_for_the_experiment(home, monkeypatch):
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        (f"http://127.0.0.1:{free_port()}", "does not answer: [Errno 111] Connection refused"),
-        (f"postgresql://me@127.0.0.1:{free_port()}/mlflow", "does not answer"),
+        ("http://127.0.0.1:PORT", "does not answer: [Errno 111] Connection refused"),
+        ("postgresql://me@127.0.0.1:PORT/mlflow", "does not answer"),
         ("htp://host:5000", "no address of a store"),
         ("127.0.0.1:5000", "no address of a store"),
     ],
 )
 def test_mlflow_server_that_cannot_be_had_is_named(home, monkeypatch, uri, words):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.replace("PORT", str(free_port())))
     (found,) = said("tracking")
     assert found.level == PROBLEM and words in found.found
     assert re.search("unset (it|MLFLOW_TRACKING_URI): runs then go to tracking/", found.remedy)
@@ -376,13 +376,13 @@ def test_mlflow_server_that_cannot_be_had_is_named(home, monkeypatch, uri, words
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        (f"postgresql://taxi@127.0.0.1:{free_port()}/taxi", "does not answer"),
+        ("postgresql://taxi@127.0.0.1:PORT/taxi", "does not answer"),
         ("mysql://host/taxi", "no address of SQLite or PostgreSQL"),
         ("predictions.db", "no address of SQLite or PostgreSQL"),
     ],
 )
 def test_log_elsewhere_that_cannot_be_had_is_named(home, monkeypatch, url, words):
-    monkeypatch.setenv("LOG_URL", url)
+    monkeypatch.setenv("LOG_URL", url.replace("PORT", str(free_port())))
     (found,) = said("log")
     assert found.level == PROBLEM and words in found.found
 
