@@ -210,13 +210,16 @@ def extra_features() -> Path | None:
     return (PROJECT_ROOT / path).resolve() if path else None
 
 
-def use_atlas() -> bool:
-    """`ATLAS`: `none` trains on the window alone; `auto`, the default, also on earlier years.
+def atlas_folder() -> Path | None:
+    """`ATLAS`: where the atlas lies: `auto`, the default, is the package's own, `none` is none.
 
-    Raises:
-        SettingError: any other value.
+    Anything else is a folder that `pipeline.py atlas` wrote; a relative path is taken from the
+    project's root, as `TLC_URL` is.
     """
-    return choice("ATLAS", ("auto", "none")) == "auto"
+    named = os.environ.get("ATLAS") or "auto"
+    if named.lower() == "none":
+        return None
+    return PACKAGE / "model" if named.lower() == "auto" else (PROJECT_ROOT / named).resolve()
 
 
 def choice(name: str, allowed: tuple[str, ...]) -> str:

@@ -23,6 +23,7 @@ from taxi_duration.domain.rides import Rides
 from taxi_duration.files import code_digest, sha256_file, write_bytes
 from taxi_duration.loop.settings import AutoSettings
 from taxi_duration.loop.simulated_world import Fit, SimulatedWorld
+from taxi_duration.model.atlas import atlas_sources
 from taxi_duration.model.duration_model import DurationModel
 
 
@@ -90,7 +91,7 @@ def backtest_key(digests: Iterable[str], settings: AutoSettings, *choices: objec
 
 
 def _digest_fit(kind: str, rides: Rides, duration: np.ndarray) -> str:
-    digest = hashlib.sha256(f"{kind} {code_digest()} {environment.use_atlas()}".encode())
+    digest = hashlib.sha256(f"{kind} {code_digest()} {atlas_sources()}".encode())
     for column in (*vars(rides).values(), duration):
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()[:24]

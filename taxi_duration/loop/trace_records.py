@@ -10,7 +10,7 @@ from typing import Any
 from taxi_duration import environment
 from taxi_duration.chain.run import RUN_FILE
 from taxi_duration.data.parts import month_digest
-from taxi_duration.files import BROKEN, UNCHAINED, ChainedLine, read_json, sha256_file
+from taxi_duration.files import BROKEN, UNCHAINED, ChainedLine, read_json
 from taxi_duration.live.audit import AUDIT_FILE
 from taxi_duration.live.deployment import HISTORY_FILE
 from taxi_duration.loop.evidence import (
@@ -243,8 +243,8 @@ def source_links(evidence: Evidence, card: dict[str, Any]) -> Iterator[Link]:
 def _beside_links(card: dict[str, Any]) -> Iterator[Link]:
     """What the model knows beside its months: the atlas, and the user's file of conditions."""
     if atlas := card.get("atlas"):
-        same = sha256_file(atlas_path()) == atlas["sha256"]
-        here = "" if same else "; the package has another now, the model holds its own copy"
+        same = digest_of(atlas_path()) == atlas["sha256"]
+        here = "" if same else "; another is in use now, the model holds its own copy"
         detail = f"SHA-256 {atlas['sha256']}{here}; made of {len(atlas['months'])} earlier months"
         yield Link("atlas", ATLAS_FILE, VERIFIED if same else RECORDED, detail)
     if extra := card.get("extra_features"):
