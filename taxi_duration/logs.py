@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+steps = logging.getLogger("taxi_duration.steps")
+_WORKING_ON: ContextVar[tuple[str, ...]] = ContextVar("working on", default=())
 # Libraries that talk about themselves at INFO and bury what we say.
 QUIET = ("alembic", "botocore", "papermill.translators", "matplotlib", "asyncio")
 
@@ -15,6 +20,27 @@ def log_to_stdout() -> None:
     """Show our log in a notebook's output or a command's console; safe to call twice."""
     logging.basicConfig(level=logging.INFO, format=FORMAT, stream=sys.stdout, force=True)
     _quieten()
+
+
+@contextmanager
+def steps_of(name: str) -> Iterator[None]:
+    """Let the steps that are told in the block, in this thread, begin with a name."""
+    before = _WORKING_ON.set((*_WORKING_ON.get(), name))
+    try:
+        yield
+    finally:
+        _WORKING_ON.reset(before)
+
+
+def tell_step(step: str) -> None:
+    """Log what is being done now, so that whoever waits sees how far it is."""
+    steps.info("%s", ": ".join((*_WORKING_ON.get(), step)))
+
+
+def told_steps(text: str) -> list[str]:
+    """Return the steps that were told in a log's text, in order."""
+    mark = f" INFO {steps.name}: "
+    return [line.partition(mark)[2] for line in text.splitlines() if mark in line]
 
 
 def log_to_file(path: Path) -> None:

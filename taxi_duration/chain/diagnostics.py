@@ -19,6 +19,7 @@ from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.metrics import error_metrics
 from taxi_duration.files import sha256_file
+from taxi_duration.logs import steps_of, tell_step
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.explain import BASE
 from taxi_duration.model.extra_features import load_conditions, values_of
@@ -183,7 +184,9 @@ def learning_curve(
         last = days[-max(len(days) // part, 1) :]
         recent = np.isin(day, last)
         started = time.perf_counter()
-        point = fit_point(candidate.kind, rides.take(recent), duration[recent])
+        with steps_of(f"learning curve of {candidate.kind}"):
+            tell_step(f"fit on the last {len(last)} of {len(days)} days")
+            point = fit_point(candidate.kind, rides.take(recent), duration[recent])
         seconds = time.perf_counter() - started
         rows.append([len(last), int(recent.sum()), *_both_rmse(point, run), seconds])
     whole = candidate.card

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import difflib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from taxi_duration import environment
 from taxi_duration.errors import PipelineError, SettingError
+from taxi_duration.logs import told_steps
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,11 @@ def check_parameter_names(given: Iterable[str], notebooks: Iterable[str]) -> Non
 
 
 def execute(
-    name: str, output: Path, parameters: Mapping[str, Any], kernel_manager_class: type | None = None
+    name: str,
+    output: Path,
+    parameters: Mapping[str, Any],
+    kernel_manager_class: type | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> None:
     """Execute one notebook into `output`, passing the parameters it takes.
 
@@ -97,6 +103,7 @@ def execute(
         output: where the executed notebook goes, also when a cell fails.
         parameters: by name; those that the notebook does not take are left out.
         kernel_manager_class: what starts the kernel; `PrivateKernelManager` when None.
+        say: prints a line of progress from inside the notebook, as soon as it is told there.
     Raises:
         NotebookError: a cell raised or the kernel died; the half-run notebook is kept at
             `output`.
@@ -109,16 +116,17 @@ def execute(
 
     wanted = notebook_parameters(name)
     try:
-        papermill.execute_notebook(
-            str(notebook_path(name)),
-            str(output),
-            parameters={k: v for k, v in parameters.items() if k in wanted},
-            cwd=str(environment.PROJECT_ROOT),
-            kernel_name="python3",
-            progress_bar=False,
-            log_output=True,
-            kernel_manager_class=kernel_manager_class or PrivateKernelManager,
-        )
+        with _heard(say or log.debug):
+            papermill.execute_notebook(
+                str(notebook_path(name)),
+                str(output),
+                parameters={k: v for k, v in parameters.items() if k in wanted},
+                cwd=str(environment.PROJECT_ROOT),
+                kernel_name="python3",
+                progress_bar=False,
+                log_output=True,
+                kernel_manager_class=kernel_manager_class or PrivateKernelManager,
+            )
     except PapermillExecutionError as error:
         where = (f"{name}.ipynb", error.cell_index, error.source)
         raise NotebookError(*where, error.ename, error.evalue) from error
@@ -126,6 +134,33 @@ def execute(
         why = "the notebook's process died or was killed (out of memory?)"
         where = (f"{name}.ipynb", *_running_cell(output))
         raise NotebookError(*where, type(error).__name__, why) from error
+
+
+class _Steps(logging.Handler):
+    """Says the steps that are told in what it handles."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say them, one a line."""
+        for step in told_steps(record.getMessage()):
+            self._say(f"      {step}")
+
+
+@contextmanager
+def _heard(say: Callable[[str], None]) -> Iterator[None]:
+    """Say for a while what cells tell of their progress; papermill logs output as it comes."""
+    talker, handler = logging.getLogger("papermill"), _Steps(say)
+    before = talker.level
+    talker.addHandler(handler)
+    talker.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        talker.removeHandler(handler)
+        talker.setLevel(before)
 
 
 def _running_cell(executed: Path) -> tuple[int, str]:

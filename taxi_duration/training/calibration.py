@@ -6,6 +6,7 @@ import numpy as np
 
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.rides import Rides
+from taxi_duration.logs import steps_of, tell_step
 from taxi_duration.model.duration_model import count_pairs, interval_groups
 from taxi_duration.model.intervals import KIND_NAMES, SUPPORTS, Intervals
 from taxi_duration.training.point import fit_point
@@ -43,7 +44,9 @@ def calibrate_intervals(
     support = np.empty(len(rides))
     for k in range(CALIBRATION_BLOCKS):
         held, rest = block == k, block != k
-        model = fit_point(kind, rides.take(rest), duration[rest], seed, rehearsal=True)
+        with steps_of(f"rehearsal {k + 1} of {CALIBRATION_BLOCKS}, for the intervals"):
+            tell_step(f"fit on {rest.sum():,} trips")
+            model = fit_point(kind, rides.take(rest), duration[rest], seed, rehearsal=True)
         asked = rides.take(held)
         minutes[0, held] = model.predict_minutes(asked)
         minutes[1, held] = model.predict_minutes(asked.without_distance())

@@ -8,6 +8,7 @@ import numpy as np
 
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
+from taxi_duration.logs import tell_step
 from taxi_duration.model.atlas import atlas_sources
 from taxi_duration.model.duration_model import DurationModel, PointModel, count_pairs
 from taxi_duration.model.tree_model import TreeModel
@@ -36,6 +37,7 @@ def fit_model(kind: str, rides: Rides, duration: np.ndarray, seed: int = 0) -> D
     fitted_as = find_kind(kind)
     if len(rides) < MIN_TRIPS:
         raise SettingError(f"{len(rides)} trips are too few to learn from; at least {MIN_TRIPS}")
+    tell_step(f"fit on {len(rides):,} trips")
     point = fitted_as.fit(rides, duration, seed)
     intervals = calibrate_intervals(kind, rides, duration, seed)
     parameters = {**fitted_as.parameters, **_known_beside(point), "seed": seed}
@@ -46,8 +48,9 @@ def _known_beside(point: PointModel) -> dict[str, Any]:
     """What trees were given beside the window's trips, for the card and for MLflow."""
     if not isinstance(point, TreeModel):
         return {}
+    sources = atlas_sources()
     return {
         "half_life_days": HALF_LIFE_DAYS,
-        "atlas": "none" if point.tables.atlas is None else atlas_sources()["sha256"][:12],
+        "atlas": sources["sha256"][:12] if sources and point.tables.atlas else "none",
         "extra_features": ",".join(point.conditions) or "none",
     }

@@ -27,6 +27,7 @@ class LinearKind:
 
     estimator: str
     parameters: Mapping[str, Any]
+    threads = 1  # that a fit keeps busy
 
     def fit(
         self, rides: Rides, duration: np.ndarray, seed: int = 0, rehearsal: bool = False

@@ -6,6 +6,7 @@ XGBoost and scikit-learn are imported where they fit: serving walks packed trees
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from taxi_duration import environment
 from taxi_duration.domain.rides import Rides
+from taxi_duration.logs import tell_step
 from taxi_duration.model.atlas import Atlas, atlas_for
 from taxi_duration.model.extra_features import load_conditions
 from taxi_duration.model.tree_model import TreeModel, with_conditions
@@ -29,6 +30,7 @@ MAX_AGE_DAYS = 3650
 REHEARSAL_ROUNDS = 1 / 3  # of a booster's
 REHEARSAL_DEPTH = 8
 THREADS = 2
+TELL_SECONDS = 5.0  # from one line of progress to the next: seldom enough for a log
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class TreeKind:
     pack: Callable[[Any], TreeEnsemble]
     parameters: Mapping[str, Any]
     quicker: Mapping[str, Any]
+    threads = THREADS  # that a fit keeps busy
 
     def fit(
         self, rides: Rides, duration: np.ndarray, seed: int = 0, rehearsal: bool = False
@@ -94,7 +97,7 @@ def window_atlas(pickup_at: np.ndarray) -> Atlas | None:
         pickup_at: the window's trips, shape (n,), n > 0.
     """
     days = np.sort(pickup_at.astype("datetime64[D]"))
-    return atlas_for(days[int(STRAY_SHARE * len(days))]) if environment.use_atlas() else None
+    return atlas_for(days[int(STRAY_SHARE * len(days))])
 
 
 @cache
@@ -147,7 +150,24 @@ def learn_booster(
     given = {name: value for name, value in parameters.items() if name != "rounds"}
     bins = parameters["max_bin"]
     data = xgboost.QuantileDMatrix(rows, duration, weight=weight, max_bin=bins, nthread=threads)
-    return xgboost.train({**given, **own}, data, parameters["rounds"])
+    rounds = parameters["rounds"]
+    return xgboost.train({**given, **own}, data, rounds, callbacks=[_tell_rounds(rounds)])
+
+
+def _tell_rounds(rounds: int) -> Any:
+    """Return what tells now and then how many trees a booster has."""
+    from xgboost.callback import TrainingCallback
+
+    class TellRounds(TrainingCallback):  # type: ignore[misc, unused-ignore]
+        told = time.monotonic()
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            if time.monotonic() - self.told >= TELL_SECONDS:
+                self.told = time.monotonic()
+                tell_step(f"{epoch + 1} of {rounds} trees")
+            return False  # go on
+
+    return TellRounds()
 
 
 def learn_forest(
