@@ -79,8 +79,15 @@ def month_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE",
               help="Any notebook parameter; may be given several times.")  # fmt: skip
 @click.option("--resume", metavar="RUN_ID", help="Go on at the first notebook that did not finish.")
-def run(resume: str | None, parameters: tuple[tuple[str, str], ...], **flags: str | None) -> None:
-    """Run the chain 01 to 04: read, train, compare, save and register."""
+@click.option("--fresh", is_flag=True, help="Execute and fit everything, also what is current.")
+def run(
+    resume: str | None, fresh: bool, parameters: tuple[tuple[str, str], ...], **flags: str | None
+) -> None:
+    """Run the chain 01 to 04: read, train, compare, save and register.
+
+    A notebook whose code, months, settings and versions are as in an earlier run is taken from
+    that run, when what it made is still whole.
+    """
     from taxi_duration.chain.chain import run_chain
     from taxi_duration.chain.notebooks import check_parameter_names
     from taxi_duration.chain.run import load_run, new_run
@@ -88,12 +95,12 @@ def run(resume: str | None, parameters: tuple[tuple[str, str], ...], **flags: st
     given = dict(parameters)
     check_parameter_names(given, NOTEBOOKS)
     if resume:
-        if given or any(flags.values()):
+        if given or fresh or any(flags.values()):
             raise click.UsageError("--resume goes on with the settings the run was started with")
         this_run = load_run(resume)
     else:
         settings = resolve_settings({k.upper(): v for k, v in flags.items()}, given)
-        this_run = new_run(settings)
+        this_run = new_run(settings, takes_current=not fresh)
     run_chain(this_run, NOTEBOOKS, say=click.echo)
 
 

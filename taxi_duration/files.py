@@ -10,7 +10,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from io import BufferedReader
@@ -314,14 +314,17 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     return [line.record for line in read_chain(path)]
 
 
-def code_digest() -> str:
+def code_digest(shelves: Iterable[str] = MODEL_MAKING) -> str:
     """Hex SHA-256 over the sources that make a model: changes when a fit may come out otherwise.
 
     Loop, service and plots are left out: a change of the monitor must not train again.
+
+    Args:
+        shelves: of the package, when it is about something else than a model.
     """
     digest = hashlib.sha256()
     package = Path(__file__).parent
-    for shelf in MODEL_MAKING:
+    for shelf in shelves:
         for path in sorted((package / shelf).iterdir()):
             if path.suffix in (".py", ".pyx", ".json", ".csv", ".npz"):
                 digest.update(f"{shelf}/{path.name}:{sha256_file(path)}\n".encode())

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from taxi_duration import environment
+from taxi_duration.chain.branches import Branch, run_branches
 from taxi_duration.chain.card import make_card
+from taxi_duration.chain.earlier import copy_file, made_by_others
+from taxi_duration.chain.inputs import fingerprint_of, fit_inputs
 from taxi_duration.chain.run import Run
 from taxi_duration.data.prepared import PreparedMonth, concat_learnable, concat_trips
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import BundleError
 from taxi_duration.evaluation.metrics import error_metrics, evaluate, predictions_digest
-from taxi_duration.files import code_digest, read_json, write_json
-from taxi_duration.model.bundle import CARD_FILE, load_bundle, load_card, save_bundle
+from taxi_duration.files import read_json, write_json
+from taxi_duration.logs import steps_of, tell_step
+from taxi_duration.model.bundle import (
+    CARD_FILE,
+    MODEL_FILE,
+    load_bundle,
+    load_card,
+    save_bundle,
+    write_card,
+)
 from taxi_duration.model.duration_model import DurationModel
-from taxi_duration.model.extra_features import load_conditions
 from taxi_duration.registry import tracking
 from taxi_duration.training.baselines import fit_baselines
 from taxi_duration.training.fit import fit_model
+from taxi_duration.training.kinds import find_kind
 
 log = logging.getLogger(__name__)
 
@@ -76,20 +88,48 @@ def train_candidate(run: Run, kind: str) -> Candidate:
     return save_candidate(run, fit, score_candidate(run, fit))
 
 
-def fit_candidate(run: Run, kind: str) -> Fit:
+def train_candidates(run: Run) -> Iterator[Candidate]:
+    """Yield a candidate of each kind that the run asks for, in their order.
+
+    They are fitted beside each other, within the cores, and share one copy of the trips.
+
+    Raises:
+        PipelineError: a fit failed; names the kind.
+    """
+    window = _window(run)
+    branches = [
+        Branch(kind, find_kind(kind).threads, partial(fit_candidate, run, kind, window))
+        for kind in run.settings.kinds
+    ]
+    for fit in run_branches(branches):
+        yield save_candidate(run, fit, score_candidate(run, fit))
+
+
+def _window(run: Run) -> tuple[Rides, np.ndarray]:
+    train = concat_learnable(run.train_months)
+    return Rides.from_frame(train), train["duration"].to_numpy()
+
+
+def fit_candidate(run: Run, kind: str, window: tuple[Rides, np.ndarray] | None = None) -> Fit:
     """Fit one kind on the training months, or load what this run has saved of it already.
+
+    A run that may take what is current (see `current.py`) takes the model of an earlier one.
+
+    Args:
+        window: training rides and minutes, when the caller has them already.
 
     Raises:
         SettingError: unknown kind, or too few trips to learn from.
     """
-    fingerprint = _fingerprint(run, kind)
-    saved = _load_saved(_folder(run, kind), fingerprint)
+    fingerprint = fingerprint_of(fit_inputs(run), kind)
+    saved = _load_saved(_folder(run, kind), fingerprint) or _take_over(run, kind, fingerprint)
     if saved is not None:
         model, card = saved
         return Fit(kind, fingerprint, model, card["fit_seconds"], card)
-    train = concat_learnable(run.train_months)
+    rides, duration = window or _window(run)
     started = time.perf_counter()
-    model = fit_model(kind, Rides.from_frame(train), train["duration"].to_numpy())
+    with steps_of(kind):
+        model = fit_model(kind, rides, duration)
     return Fit(kind, fingerprint, model, time.perf_counter() - started)
 
 
@@ -97,6 +137,8 @@ def score_candidate(run: Run, fit: Fit) -> Scores:
     """Score a fitted model on the validation months; a saved one has its scores in its card."""
     if fit.card is not None:
         return Scores(fit.card["metrics"], fit.card["predictions_sha256"])
+    with steps_of(fit.kind):
+        tell_step("score on the validation months")
     metrics, digest = score_model(fit.model, concat_trips(run.val_months))
     scores = Scores(metrics | score_without_suspects(fit.model, run.val_months), digest)
     rmse, mae = (scores.metrics["with_distance"][name] for name in ("rmse", "mae"))
@@ -157,7 +199,7 @@ def score_baselines(run: Run) -> pd.DataFrame:
 
 def compare_candidates(run: Run) -> pd.DataFrame:
     """Train what the run asks for and rank it; see `rank_candidates`."""
-    return rank_candidates(run, [train_candidate(run, kind) for kind in run.settings.kinds])
+    return rank_candidates(run, train_candidates(run))
 
 
 def rank_candidates(run: Run, candidates: Iterable[Candidate]) -> pd.DataFrame:
@@ -218,18 +260,9 @@ def _row(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _fingerprint(run: Run, kind: str) -> str:
-    """Digest of what the fit depends on: the months, the hours' conditions, our own code."""
-    months = [month.raw.sha256 for month in run.train_months + run.val_months]
-    conditions = load_conditions()
-    known = conditions.sha256 if conditions else ""
-    atlas = "atlas" if environment.use_atlas() else ""
-    parts = [kind, run.settings.service, *months, known, atlas, code_digest()]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
 def _fingerprints(run: Run) -> dict[str, str]:
-    return {kind: _fingerprint(run, kind) for kind in run.settings.kinds}
+    inputs = fit_inputs(run)
+    return {kind: fingerprint_of(inputs, kind) for kind in run.settings.kinds}
 
 
 def _folder(run: Run, kind: str) -> Path:
@@ -248,12 +281,46 @@ def _load_saved(folder: Path, fingerprint: str) -> tuple[DurationModel, dict[str
         return None
 
 
+def _take_over(
+    run: Run, kind: str, fingerprint: str
+) -> tuple[DurationModel, dict[str, Any]] | None:
+    """Copy the same model from another run that has it whole; its card then says who fitted it."""
+    if not run.takes_current:
+        return None
+    folder = _folder(run, kind)
+    bundle = [
+        (folder / name).relative_to(run.folder).as_posix() for name in (MODEL_FILE, CARD_FILE)
+    ]
+    for made in made_by_others(run):
+        if not made.files.keys() >= set(bundle) or made.problem(bundle):
+            continue
+        saved = _load_saved(made.folder / "candidates" / kind, fingerprint)
+        if saved is None:
+            continue
+        model, card = saved
+        copy_file(made.folder / bundle[0], folder / MODEL_FILE, card["model_sha256"])
+        fitted_by = card.get("fitted_by", card["run_id"])
+        card = write_card(
+            folder,
+            {**card, "run_id": run.run_id, "fitted_by": fitted_by},
+            environment.signing_key(),
+        )
+        log.info("%s: the same model was fitted by run %s", kind, fitted_by)
+        return model, card
+    return None
+
+
+def _own_tags(candidate: Candidate) -> dict[str, str]:
+    """What a model's run in MLflow says besides its parent; the commit is that of the fit."""
+    card = candidate.card
+    told = {"model_kind": candidate.kind, "git_commit": card["git_commit"]}
+    return told | ({"fitted_by": card["fitted_by"]} if "fitted_by" in card else {})
+
+
 def _log_candidate(run: Run, candidate: Candidate) -> str:
     """Log a candidate as a child run (parameters, tags, metrics, months, card); return its id."""
     client, parent = run.client, run.parent_run()
-    child = tracking.start_run(
-        client, candidate.kind, {**run.tags, "model_kind": candidate.kind}, parent
-    )
+    child = tracking.start_run(client, candidate.kind, {**run.tags, **_own_tags(candidate)}, parent)
     tracking.log_run(
         client,
         child,

@@ -1,15 +1,22 @@
-"""Chains the notebooks of a run: in order, once each, resumable after any kind of death."""
+"""Chains the notebooks of a run: in order, once each, resumable after any kind of death.
+
+A notebook that is done is not executed again. It may have been done by an earlier process of this
+run, or it is taken from an earlier run that made the same (`current.py`).
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from taxi_duration.chain.candidates import RESULTS_FILE
+from taxi_duration.chain.current import Look, take_current, what_was_made
 from taxi_duration.chain.digests import keep_finished
 from taxi_duration.chain.kernels import WarmKernelManager, call_warm, start_warming
 from taxi_duration.chain.notebooks import NotebookError, execute
+from taxi_duration.chain.released import registered_text
 from taxi_duration.chain.report import write_report
 from taxi_duration.chain.run import Run
 from taxi_duration.data.sources import SAMPLE_BANNER
@@ -50,9 +57,9 @@ def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) ->
     if not is_finished:
         run.update(status="running")
     started = time.perf_counter()
-    for number, name in enumerate(notebooks, 1):
-        _run_one(run, name, f"[{number}/{len(notebooks)}] {name}", say)
-        if number == 1:
+    for place in range(len(notebooks)):
+        _run_one(run, notebooks, place, say)
+        if place == 0:
             _say_months(run, say)
     seconds = time.perf_counter() - started
     if not is_finished:
@@ -67,31 +74,49 @@ def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) ->
 
 def _is_finished(run: Run, notebooks: Sequence[str]) -> bool:
     """True when nothing of the run's folder will change any more."""
-    info = run.read()
-    done = (info["notebooks"].get(name, {}).get("status") == "done" for name in notebooks)
-    return "finished" in info and all(done)
+    return "finished" in run.read() and all(_is_done(run, name) for name in notebooks)
 
 
-def _run_one(run: Run, name: str, label: str, say: Callable[[str], None]) -> None:
-    done = run.read()["notebooks"]
-    if done.get(name, {}).get("status") == "done":
-        say(f"{label} was done before")
+def _run_one(run: Run, notebooks: Sequence[str], place: int, say: Callable[[str], None]) -> None:
+    """Have a notebook done, one way or another.
+
+    Args:
+        place: of the notebook; those before it are done.
+    """
+    name = notebooks[place]
+    label, look = f"[{place + 1}/{len(notebooks)}] {name}", Look(None, "")
+    if not _is_done(run, name):
+        look = call_warm(take_current, run, notebooks, place)
+    if _is_done(run, name):
+        taken = run.read()["notebooks"][name].get("taken_from")
+        say(f"{label} {f'is current: taken from run {taken}' if taken else 'was done before'}")
         return
-    say(f"{label} …")
+    say(f"{label} …{f' ({look.why})' if look.why else ''}")
+    made = _execute(run, name, say) | call_warm(
+        what_was_made, run, name, notebooks[:place], look.inputs
+    )
+    run.update(notebooks={**run.read()["notebooks"], name: made})
+    say(f"{label} done in {made['seconds']:.1f} s")
+
+
+def _is_done(run: Run, name: str) -> bool:
+    return run.read()["notebooks"].get(name, {}).get("status") == "done"
+
+
+def _execute(run: Run, name: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Execute a notebook and return its entry for run.json."""
     started = time.perf_counter()
     parameters = {**run.settings.as_parameters(), "RUN_DIR": str(run.folder)}
     executed = run.folder / f"{name}.ipynb"
     try:
-        execute(name, executed, parameters, WarmKernelManager)
+        execute(name, executed, parameters, WarmKernelManager, say)
     except NotebookError as error:
         _fail(run, name, error)
         if kind := KEPT.get(error.ename):
             raise kind(error.evalue) from error
         raise
     seconds = round(time.perf_counter() - started, 2)
-    entry = {"status": "done", "seconds": seconds, "sha256": sha256_file(executed)}
-    run.update(notebooks={**done, name: entry})
-    say(f"{label} done in {seconds:.1f} s")
+    return {"status": "done", "seconds": seconds, "sha256": sha256_file(executed)}
 
 
 def _say_months(run: Run, say: Callable[[str], None]) -> None:
@@ -143,9 +168,8 @@ def _say_result(run: Run, say: Callable[[str], None], seconds: float) -> None:
         if row.get("rmse_without_suspects"):
             say(f"{'  without faulty rows':<22}{row['rmse_without_suspects']:>9.4f}"
                 f"{row['mae_without_suspects']:>9.4f}")  # fmt: skip
-    model = info["model"]
-    say(f"\nregistered {model['name']}:{model['version']} ({', '.join(model['aliases'])})")
-    say(f"bundle     {model['path']}")
+    say(f"\n{registered_text(info)}")
+    say(f"bundle     {info['model']['path']}")
     say(f"report     {run.folder / 'report.html'}")
     say(f"data       {info['data_source']}")
     say(f"done in {seconds:.1f} s; `make mlflow` shows every run")

@@ -45,10 +45,11 @@ def keep_finished(run: Run) -> None:
     """Keep the digests of a finished run's files in the audit trail and on its version in MLflow.
 
     Safe to repeat: a line that is there stays as it is, and MLflow gets what it says. A run that
-    registered nothing, or whose version was deleted in MLflow, has nobody to vouch for.
+    registered nothing (also because the same model was there), or whose version was deleted in
+    MLflow, has nobody to vouch for.
     """
     info = run.read()
-    if "model" not in info:
+    if "model" not in info or info["model"].get("made_by", run.run_id) != run.run_id:
         return
     name, number = info["model"]["name"], str(info["model"]["version"])
     try:

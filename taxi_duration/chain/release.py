@@ -69,7 +69,8 @@ def check_release(run: Run, winner: Candidate) -> list[Check]:
 def register_winner(run: Run, winner: Candidate, checks: list[Check]) -> dict[str, Any]:
     """Register the winner as the next version and return its card.
 
-    Safe to repeat after a crash: the run keeps its version.
+    Safe to repeat after a crash: the run keeps its version. Where the winner was taken from an
+    earlier run, and the version that it became is whole, nothing is registered.
 
     Args:
         checks: as `check_release` gives them.
@@ -77,6 +78,9 @@ def register_winner(run: Run, winner: Candidate, checks: list[Check]) -> dict[st
         ModelCheckError: a check failed; nothing is registered.
     """
     require_passed(checks)
+    if known := _registered_before(run, winner):
+        log.info("nothing is registered: %s:%s is this very model", known["name"], known["version"])
+        return known
     card = register_bundle(run.client, run.parent_run(), run.settings.service, winner.folder)
     keep_registered(card)
     return card
@@ -90,7 +94,8 @@ def deploy_winner(run: Run, card: dict[str, Any], beats_baselines: bool) -> dict
     Args:
         card: as `register_winner` gives it.
     Returns:
-        `name`, `version`, `aliases`, `path` and `deployed`, also kept in run.json.
+        `name`, `version`, `aliases`, `path`, `deployed`, `beats_lookups` and the run that it was
+        `made_by`, also kept in run.json.
     """
     version = Version.of(card)
     deployed = beats_baselines and _deploy_first(run, version)
@@ -101,9 +106,29 @@ def deploy_winner(run: Run, card: dict[str, Any], beats_baselines: bool) -> dict
         "aliases": sorted(registered.aliases),
         "path": str(version.folder),
         "deployed": deployed,
+        "beats_lookups": beats_baselines,
+        "made_by": card["run_id"],
     }
     run.update(model=released)
     return released
+
+
+def _registered_before(run: Run, winner: Candidate) -> dict[str, Any] | None:
+    """Return the card of the version that holds the winner's very bytes, if it is whole."""
+    if "fitted_by" not in winner.card:
+        return None
+    for version in list_versions(run.client, model_name(run.settings.service)):
+        if version.sha256 != winner.card["model_sha256"]:
+            continue
+        registered = run.client.get_model_version(version.name, str(version.number))
+        try:
+            _, card = load_bundle(version.folder, environment.signing_key(), version.ref)
+        except BundleError as error:
+            log.warning("the same model is registered again: %s", error)
+            continue
+        if tracking.is_active(run.client, registered.run_id):
+            return card
+    return None
 
 
 def _newest_model(run: Run) -> DurationModel | None:

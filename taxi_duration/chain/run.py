@@ -78,6 +78,11 @@ class Run:
         return "sample" if "sample" in sources else "tlc"
 
     @property
+    def takes_current(self) -> bool:
+        """Whether it may take what an earlier run has made of the same inputs."""
+        return bool(self.read().get("takes_current"))
+
+    @property
     def title(self) -> str:
         """Service and all months, as a plot's title names them."""
         return self._title(f"{self.settings.train_data}, {self.settings.val_data}")
@@ -187,10 +192,17 @@ class Run:
         return info
 
 
-def new_run(settings: RunSettings) -> Run:
-    """Make the folder of a new run, named by time and a few random letters."""
+def new_run(settings: RunSettings, takes_current: bool = False) -> Run:
+    """Make the folder of a new run, named by time and a few random letters.
+
+    Args:
+        takes_current: it may take what an earlier run has made of the same inputs.
+    """
     name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    return _create(environment.runs_dir() / name, settings, interactive=False)
+    run = _create(environment.runs_dir() / name, settings, interactive=False)
+    if takes_current:
+        run.update(takes_current=True)
+    return run
 
 
 def open_run(run_dir: str, **settings: Any) -> Run:

@@ -39,7 +39,7 @@ def failing(run, monkeypatch):
 
         monkeypatch.setattr(chain, "execute", execute)
         with pytest.raises(Exception) as raised:
-            chain._run_one(run, NAME, "[2/4]", print)
+            chain._execute(run, NAME, print)
         return raised.value
 
     return fail
@@ -114,5 +114,5 @@ def test_error_of_the_store_keeps_its_class_through_a_kernel(run, marked, tmp_pa
     monkeypatch.setattr(notebooks, "notebook_path", lambda name: tmp_path / f"{name}.ipynb")
     monkeypatch.setattr(chain, "WarmKernelManager", PrivateKernelManager)
     with pytest.raises(TrackingError, match=r"^no connection$"):
-        chain._run_one(run, NAME, "[2/4]", print)
+        chain._execute(run, NAME, print)
     assert run.read()["notebooks"][NAME]["error"] == "TrackingError: no connection"

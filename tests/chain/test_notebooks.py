@@ -103,7 +103,7 @@ def test_cell_of_work_is_short(path):
         ("02_train_validate", ["DictVectorizer()", "LinearRegression()", "assert np.isclose",
                                "ride_features(", "fit_candidate(", "score_candidate(",
                                "save_candidate("]),
-        ("03_multiple_models", ["for kind in run.settings.kinds", "rank_candidates(",
+        ("03_multiple_models", ["in train_candidates(run)", "rank_candidates(",
                                 "winning_candidate("]),
         ("04_save_model", ["save_winner(", "bin_contents(", "check_release(", "register_winner(",
                            "deploy_winner("]),
