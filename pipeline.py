@@ -330,7 +330,7 @@ def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> N
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True,
               help="Folder of its two files; the package's own is model/.")  # fmt: skip
 def atlas(tags: tuple[str, ...], out: Path) -> None:
-    """Make the atlas again: what earlier years say of every route and hour."""
+    """Make an atlas: what earlier years say of every route and hour; `ATLAS=FOLDER` uses it."""
     from taxi_duration.domain.months import check_service, parse_months
     from taxi_duration.training.atlas_file import make_atlas
 
@@ -342,7 +342,7 @@ def atlas(tags: tuple[str, ...], out: Path) -> None:
     made = make_atlas(months, out)
     click.echo(
         f"atlas of {made['trips']:,} trips in {len(made['months'])} months, for windows that begin "
-        f"on {made['known_from']} or later; written to {out.name}/"
+        f"on {made['known_from']} or later; written to {out.name}/, used with ATLAS={out.resolve()}"
     )
 
 

@@ -1,8 +1,9 @@
 import logging
+import threading
 
 import pytest
 
-from taxi_duration.logs import log_to_file, log_to_stdout
+from taxi_duration.logs import log_to_file, log_to_stdout, steps_of, tell_step, told_steps
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +38,43 @@ def test_log_of_a_run_is_added_to_its_file(tmp_path):
     logging.getLogger("taxi_duration.x").info("kept")
     lines = (tmp_path / "run.log").read_text().splitlines()
     assert lines[0] == "from before the resume" and lines[1].endswith("INFO taxi_duration.x: kept")
+
+
+# --- steps ------------------------------------------------------------------------------------
+
+
+def test_step_names_what_it_belongs_to_and_is_found_in_the_log(capsys):
+    log_to_stdout()
+    with steps_of("XGB"), steps_of("rehearsal 2"):
+        tell_step("120 of 600 trees")
+    tell_step("score")
+    logging.getLogger("taxi_duration.x").info("another line")
+    assert told_steps(capsys.readouterr().out) == [
+        "XGB: rehearsal 2 of 3: 120 of 600 trees",
+        "score",
+    ]
+
+
+def test_threads_tell_their_own_steps(capsys):
+    log_to_stdout()
+    meet = threading.Barrier(2)
+
+    def work(name: str) -> None:
+        with steps_of(name):
+            meet.wait(30)
+            tell_step("fit")
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("LR", "RF")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told_steps(capsys.readouterr().out)) == ["LR: fit", "RF: fit"]
+
+
+def test_step_that_fails_leaves_no_name_behind(capsys):
+    log_to_stdout()
+    with pytest.raises(ValueError, match="no"), steps_of("XGB"):
+        raise ValueError("no")
+    tell_step("score")
+    assert told_steps(capsys.readouterr().out) == ["score"]

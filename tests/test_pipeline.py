@@ -56,6 +56,7 @@ def the_run(home: Path) -> Path:
         (["-p", "SERVICE", "blue"], 1, "green, yellow, fhv, fhvhv"),
         (["--resume", "20200101-000000-beef"], 1, "does not exist"),
         (["--resume", "x", "--model", "LR"], 2, "settings the run was started with"),
+        (["--resume", "x", "--fresh"], 2, "settings the run was started with"),
         (["train"], 2, "train"),
     ],
 )
@@ -442,7 +443,7 @@ def test_two_pipelines_at_once_and_a_killed_one_resumed_give_the_same_answers(ch
     assert read_json(first / "run.json")["status"] == "running"
 
     # One goes on while another begins, on the same home.
-    commands = [["--resume", first.name], ["--model", "LR"]]
+    commands = [["--resume", first.name], ["--model", "LR", "--fresh"]]
     both = [
         subprocess.Popen([sys.executable, str(PROJECT / "pipeline.py"), *args], env=env,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -299,15 +299,20 @@ def _take_over(
             continue
         model, card = saved
         copy_file(made.folder / bundle[0], folder / MODEL_FILE, card["model_sha256"])
-        fitted_by = card.get("fitted_by", card["run_id"])
-        card = write_card(
-            folder,
-            {**card, "run_id": run.run_id, "fitted_by": fitted_by},
-            environment.signing_key(),
-        )
-        log.info("%s: the same model was fitted by run %s", kind, fitted_by)
-        return model, card
+        return model, adopt(run, kind, card)
     return None
+
+
+def adopt(run: Run, kind: str, card: dict[str, Any]) -> dict[str, Any]:
+    """Write the card of a model that was copied from another run as this run's; return it.
+
+    Args:
+        card: as the other run wrote it; the new one says who fitted the model.
+    """
+    fitted_by = card.get("fitted_by", card["run_id"])
+    log.info("%s: the same model was fitted by run %s", kind, fitted_by)
+    own = {**card, "run_id": run.run_id, "fitted_by": fitted_by}
+    return write_card(_folder(run, kind), own, environment.signing_key())
 
 
 def _own_tags(candidate: Candidate) -> dict[str, str]:

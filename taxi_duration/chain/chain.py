@@ -86,6 +86,8 @@ def _run_one(run: Run, notebooks: Sequence[str], place: int, say: Callable[[str]
     name = notebooks[place]
     label, look = f"[{place + 1}/{len(notebooks)}] {name}", Look(None, "")
     if not _is_done(run, name):
+        if place == 0:
+            say("months are fetched, prepared and compared with those of earlier runs …")
         look = call_warm(take_current, run, notebooks, place)
     if _is_done(run, name):
         taken = run.read()["notebooks"][name].get("taken_from")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from taxi_duration import environment
+from taxi_duration.chain.candidates import adopt
 from taxi_duration.chain.earlier import Made, digests_of, made_by_others
 from taxi_duration.chain.inputs import notebook_inputs
 from taxi_duration.chain.run import Run
@@ -146,7 +147,12 @@ def _released_problem(run: Run, model: dict[str, Any]) -> str | None:
 def _take(run: Run, name: str, made: Made) -> None:
     """Make what another run made this run's own: files, records, and MLflow's entry."""
     made.copy(run)
-    entry = {**made.entry, "taken_from": made.run_id}
+    for file in made.files:
+        if file.endswith(CARD_FILE):
+            folder = (run.folder / file).parent
+            adopt(run, folder.name, load_card(folder))
+    files = {**made.entry["made"], **{f: d for f, d in digests_of(run).items() if f in made.files}}
+    entry = {**made.entry, "made": files, "taken_from": made.run_id}
     entry.pop("seconds", None)  # it cost nothing
     parent = run.parent_run()
     source = run.client.get_run(str(made.info["mlflow_run_id"]))

@@ -10,7 +10,7 @@ from typing import Any
 
 from taxi_duration import environment
 from taxi_duration.chain.run import RUN_FILE, Run
-from taxi_duration.errors import PipelineError
+from taxi_duration.errors import ContentError, PipelineError
 from taxi_duration.files import atomic_path, read_json, sha256_file
 from taxi_duration.live.audit import audit_lines
 
@@ -43,15 +43,16 @@ class Made:
         """Say which file is not as it was made; None when all are.
 
         Args:
-            names: of the files to look at; all when None.
+            names: of the files to look at, besides run.json; all when None.
         """
         vouched = _vouched(self.folder.name)
-        for name in names or [*self.files, RUN_FILE]:
-            path = self.folder / name
-            found = sha256_file(path) if path.is_file() else None
-            said = {self.files.get(name), vouched.get(name)} - {None}
-            if found is None or said - {found}:
-                return f"{name} of run {self.folder.name} {'was changed' if found else 'is gone'}"
+        for name in [*(names or self.files), RUN_FILE]:
+            try:
+                found = sha256_file(self.folder / name)
+            except (OSError, ContentError) as error:
+                return f"{name} of run {self.folder.name} cannot be read: {error}"
+            if {self.files.get(name), vouched.get(name)} - {None, found}:
+                return f"{name} of run {self.folder.name} was changed"
         return None
 
     def copy(self, run: Run) -> None:

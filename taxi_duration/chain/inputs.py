@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from taxi_duration.files import MODEL_MAKING, code_digest, sha256_file
 from taxi_duration.model.atlas import atlas_sources
 from taxi_duration.model.bundle import CARD_FILE, load_card
 from taxi_duration.model.extra_features import load_conditions
-from taxi_duration.model.made_with import versions_here
+from taxi_duration.model.made_with import DECIDING, versions_here
 
 # What a notebook shows is also made by these; "" is the package's own folder.
 NOTEBOOK_MAKING = (*MODEL_MAKING, "chain", "plots", "registry", "")
@@ -33,7 +32,7 @@ def fit_inputs(run: Run) -> dict[str, str]:
     Raises:
         TaxiError: a month cannot be had or read, or a setting is wrong.
     """
-    conditions, atlas = load_conditions(), atlas_sources()
+    conditions, atlas, versions = load_conditions(), atlas_sources(), versions_here()
     months = [[m.lineage() for m in role] for role in (run.train_months, run.val_months)]
     return {
         "service": run.settings.service,
@@ -41,7 +40,7 @@ def fit_inputs(run: Run) -> dict[str, str]:
         "extra features": conditions.sha256 if conditions else "none",
         "atlas": atlas["sha256"] if atlas else "none",
         "code": code_digest(),
-        "versions": _digest([versions_here(), platform.system(), platform.machine(), _processor()]),
+        "versions": _digest([{name: versions.get(name) for name in DECIDING}, _processor()]),
     }
 
 

@@ -2,7 +2,7 @@ import pyarrow.parquet as pq
 import pytest
 from planted import some_rows, stuck_minute
 
-from taxi_duration.chain import candidates
+from taxi_duration.chain import candidates, inputs
 from taxi_duration.chain.candidates import (
     compare_candidates,
     fit_candidate,
@@ -10,12 +10,16 @@ from taxi_duration.chain.candidates import (
     save_candidate,
     score_candidate,
     train_candidate,
+    train_candidates,
     winning_candidate,
 )
 from taxi_duration.chain.run import load_run, new_run
 from taxi_duration.chain.run_settings import check_settings
 from taxi_duration.data.sample import make_sample_month
+from taxi_duration.errors import PipelineError
 from taxi_duration.files import read_json
+from taxi_duration.model.plain_pickle import dumps
+from taxi_duration.model.state import to_state
 from taxi_duration.registry import tracking
 
 pytestmark = pytest.mark.slow  # MLflow alone takes seconds to import
@@ -118,9 +122,31 @@ def test_damaged_candidate_is_fitted_again(run, fits, name):
 
 def test_candidate_of_changed_code_is_fitted_again(run, fits, monkeypatch):
     train_candidate(run, "LR")
-    monkeypatch.setattr(candidates, "code_digest", lambda: "another version")
+    monkeypatch.setattr(inputs, "code_digest", lambda: "another version")
     train_candidate(run, "LR")
     assert fits == ["LR", "LR"]
+
+
+def test_kinds_trained_side_by_side_are_those_trained_one_by_one(home, quick_trees):
+    one_by_one, beside = (new_run(check_settings("2021-01", "2021-02")) for _ in range(2))
+    kinds = one_by_one.settings.kinds
+    expected = [train_candidate(one_by_one, kind) for kind in kinds]
+    found = list(train_candidates(beside))
+    assert [c.kind for c in found] == list(kinds)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert dumps(to_state(ours.model)) == dumps(to_state(theirs.model))
+        assert ours.card["predictions_sha256"] == theirs.card["predictions_sha256"]
+    assert [c.data.tags["model_kind"] for c in reversed(children(beside))] == list(kinds)
+
+
+def test_fit_that_fails_beside_others_names_its_kind(run, monkeypatch):
+    def fail(kind, *_):
+        raise FloatingPointError("no solution")
+
+    monkeypatch.setattr(candidates, "fit_model", fail)
+    with pytest.raises(PipelineError, match=r"^LR: FloatingPointError: no solution$"):
+        list(train_candidates(run))
+    assert children(run) == []
 
 
 def test_ranking_holds_the_models_and_every_lookup_best_first(run):

@@ -189,6 +189,17 @@ def test_value_given_wins_over_the_default_and_foreign_ones_are_left_out(fake_no
 
 
 @pytest.mark.slow
+def test_steps_that_a_cell_tells_are_said_and_nothing_else(fake_notebook, tmp_path):
+    told = "from taxi_duration.logs import log_to_stdout, tell_step\nlog_to_stdout()\n"
+    fake_notebook(
+        "A: int = 0", told + "print('a table')\ntell_step('LR: fit')\ntell_step('LR: score')"
+    )
+    said: list[str] = []
+    execute("fake", tmp_path / "out.ipynb", {}, say=said.append)
+    assert said == ["      LR: fit", "      LR: score"]
+
+
+@pytest.mark.slow
 def test_failing_cell_is_reported_with_its_place_and_error_and_kept(fake_notebook, tmp_path):
     fake_notebook("A: int = 0", "# divides\n1 / A")
     with pytest.raises(NotebookError) as error:

@@ -7,10 +7,12 @@ import pytest
 
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
-from taxi_duration.files import read_json, sha256_file
+from taxi_duration.files import read_json, sha256_file, write_json
 from taxi_duration.model.atlas import ATLAS_COLUMNS, ATLAS_FILE, atlas_for, atlas_sources
+from taxi_duration.model.state import from_state, to_state
 from taxi_duration.training.atlas_file import write_atlas
 from taxi_duration.training.feature_tables import fit_tables
+from taxi_duration.training.fit import fit_model
 from taxi_duration.training.tree_models import window_atlas
 
 KNOWN_FROM = np.datetime64("2021-01-01")
@@ -49,6 +51,71 @@ def test_a_few_trips_dated_years_before_do_not_take_the_atlas_away():
 def test_a_user_may_leave_the_atlas_out(monkeypatch):
     monkeypatch.setenv("ATLAS", "none")
     assert window_atlas(np.full(9, "2021-02-15T08:00", dtype="datetime64[s]")) is None
+
+
+@pytest.fixture
+def another(tmp_path, monkeypatch, sample_months):
+    """An atlas of January that `ATLAS` names; returns its folder."""
+    trips = sample_months[0]
+    tables = fit_tables(Rides.from_frame(trips), trips["duration"].to_numpy())
+    write_atlas(tmp_path / "atlas é#", tables, "2021-02-01", [{"month": "2021-01"}])
+    monkeypatch.setenv("ATLAS", str(tmp_path / "atlas é#"))
+    return tmp_path / "atlas é#"
+
+
+def test_atlas_of_another_folder_is_used_from_its_own_day_on(another, atlas):
+    first = np.datetime64("2021-02-01")
+    assert atlas_for(first - 1) is None
+    found = atlas_for(first)
+    assert found.pair.shape == atlas.pair.shape and not np.array_equal(found.pair, atlas.pair)
+    assert atlas_sources()["months"] == [{"month": "2021-01"}]
+
+
+def test_model_learns_from_another_folders_atlas_and_keeps_it(another, sample_months, quick_trees):
+    trips = sample_months[1]
+    model = fit_model("RF", Rides.from_frame(trips), trips["duration"].to_numpy())
+    assert model.parameters["atlas"] == sha256_file(another / ATLAS_FILE)[:12]
+    kept = from_state(to_state(model)).point.tables.atlas
+    assert np.array_equal(kept.pair, atlas_for(np.datetime64("2021-02-01")).pair)
+
+
+def spoilt(name: str, change):
+    """An array of the atlas is changed, and its digest is told as if it were right."""
+
+    def spoil(folder) -> None:
+        with np.load(folder / ATLAS_FILE) as stored:
+            parts = dict(stored)
+        parts[name] = change(parts[name])
+        np.savez(folder / ATLAS_FILE, **{k: v for k, v in parts.items() if v is not None})
+        sources = read_json(folder / "atlas.json")
+        write_json(folder / "atlas.json", {**sources, "sha256": sha256_file(folder / ATLAS_FILE)})
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: (folder / "atlas.json").unlink(), "No such file"),
+        (lambda folder: (folder / "atlas.json").write_text("[]"), "expected is `object`"),
+        (lambda folder: (folder / "atlas.json").write_text('{"sha256": "x", "months": []}'),
+         "missing required field `known_from`"),
+        (lambda folder: (folder / "atlas.json").write_text(
+            '{"sha256": "x", "months": [], "known_from": "soon"}'), "known_from"),
+        (lambda folder: (folder / ATLAS_FILE).unlink(), "No such file"),
+        (lambda folder: (folder / ATLAS_FILE).write_bytes(b"no atlas"), "its SHA-256 is another"),
+        (spoilt("pair", lambda a: None), "pair is not a file"),
+        (spoilt("pair", lambda a: a[:9]), "pair has the shape"),
+        (spoilt("pickup_hour", lambda a: a * np.nan), "values that are no numbers"),
+        (spoilt("knots", lambda a: a[::-1]), "do not rise"),
+        (spoilt("knots", lambda a: a[:1]), "knots has the shape"),
+    ],
+)  # fmt: skip
+def test_folder_that_holds_no_atlas_is_refused_with_why(another, spoil, said):
+    spoil(another)
+    with pytest.raises(SettingError, match="atlas") as error:
+        atlas_for(np.datetime64("2021-02-01"))
+    assert said in str(error.value)
 
 
 def test_an_unknown_choice_of_atlas_is_refused(monkeypatch):
