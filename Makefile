@@ -115,8 +115,9 @@ sbom: $(STAMP) ## Write build/sbom.json: every package of the image, with its ha
 bench-read: $(STAMP) ## Measure reading a month, against pyarrow
 	$(BIN)/python benchmarks/reading.py
 
-bench-chain: $(STAMP) ## Measure the chain, against the same calls in one script
+bench-chain: $(STAMP) ## Measure the chain, a second run, and fits beside each other
 	$(BIN)/python benchmarks/chain.py
+	$(BIN)/python benchmarks/branches.py
 
 bench-model: $(STAMP) ## Measure every model's error and intervals on real months
 	$(BIN)/python benchmarks/model.py

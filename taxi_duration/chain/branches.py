@@ -47,8 +47,9 @@ def run_branches(branches: Sequence[Branch[T]], cores: int | None = None) -> Ite
             for branch in branches:
                 yield futures[branch.name].result()
         except Exception as error:
-            pool.shutdown(wait=False, cancel_futures=True)
             raise PipelineError(f"{branch.name}: {type(error).__name__}: {error}") from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Room:

@@ -23,11 +23,12 @@ def readers() -> dict[str, Callable[[], object]]:
     """What reads each setting, by its name, and raises when its value is none of its values."""
     from serve import settings
     from taxi_duration.chain.run_settings import DEFAULTS
+    from taxi_duration.model.atlas import atlas_sources
 
     return {
         **dict.fromkeys(DEFAULTS, _run_settings),
         "DATA": environment.data_mode,
-        "ATLAS": environment.use_atlas,
+        "ATLAS": atlas_sources,
         "AUTO_APPROVE": environment.needs_approval,
         "MAX_BAD_SHARE": environment.max_bad_share,
         "UTC_TIMES": environment.utc_times,
