@@ -18,7 +18,7 @@ from taxi_duration.chain.earlier import Made, digests_of, made_by_others
 from taxi_duration.chain.inputs import notebook_inputs
 from taxi_duration.chain.run import Run
 from taxi_duration.domain.version import bundle_folder
-from taxi_duration.errors import BundleError, DeletedError, TaxiError, TrackingError
+from taxi_duration.errors import BundleError, DeletedError, PipelineError, TaxiError, TrackingError
 from taxi_duration.live.deployment import read_deployment
 from taxi_duration.model.bundle import CARD_FILE, card_digest, load_bundle, load_card
 from taxi_duration.registry import tracking
@@ -57,7 +57,10 @@ def take_current(run: Run, notebooks: Sequence[str], first: int) -> Look:
         made, why = _find(run, name, inputs)
         if made is None:
             return Look(inputs, why)
-        _take(run, name, made)
+        try:
+            _take(run, name, made)
+        except (PipelineError, OSError) as error:  # somebody clears it away in this moment
+            return Look(inputs, f"it cannot be taken from run {made.folder.name}: {error}")
     return Look(None, "")
 
 
@@ -131,9 +134,12 @@ def _released_problem(run: Run, model: dict[str, Any]) -> str | None:
     name, number = model["name"], str(model["version"])
     ref = f"{name}:{number}"
     try:
-        tags = run.client.get_model_version(name, number).tags
+        registered = run.client.get_model_version(name, number)
     except DeletedError:
         return f"{ref} was deleted in MLflow"
+    tags = registered.tags
+    if not tracking.is_active(run.client, registered.run_id):
+        return f"the run that made {ref} was deleted in MLflow"
     _, card = load_bundle(bundle_folder(name, number), environment.signing_key(), ref)
     if (tags.get("model_sha256"), tags.get("card_sha256")) != (
         card["model_sha256"], card_digest(card),

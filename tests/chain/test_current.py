@@ -371,6 +371,20 @@ def test_run_killed_while_it_takes_goes_on_with_the_rest(first, executed, monkey
     assert f"[3/4] {COMPARE} is current: taken from run {first.run_id}" in said
 
 
+def test_folder_that_is_cleared_away_in_this_moment_is_not_taken(
+    first, again, executed, monkeypatch
+):
+    def gone(source: Path, target: Path, sha256: str) -> None:
+        raise FileNotFoundError(2, "No such file", str(source))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(earlier, "copy_file", gone)
+        patch.setattr(candidates, "copy_file", gone)
+        with pytest.raises(FileNotFoundError):
+            again()
+    assert executed[:1] == [READ]
+
+
 def test_notebook_whose_months_change_while_it_runs_is_not_taken_later(
     first, executed, again, monkeypatch, tmp_path
 ):
