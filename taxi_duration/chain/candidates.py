@@ -22,7 +22,7 @@ from taxi_duration.chain.inputs import fingerprint_of, fit_inputs
 from taxi_duration.chain.run import Run
 from taxi_duration.data.prepared import PreparedMonth, concat_learnable, concat_trips
 from taxi_duration.domain.rides import Rides
-from taxi_duration.errors import BundleError
+from taxi_duration.errors import BundleError, PipelineError
 from taxi_duration.evaluation.metrics import error_metrics, evaluate, predictions_digest
 from taxi_duration.files import read_json, write_json
 from taxi_duration.logs import steps_of, tell_step
@@ -298,7 +298,11 @@ def _take_over(
         if saved is None:
             continue
         model, card = saved
-        copy_file(made.folder / bundle[0], folder / MODEL_FILE, card["model_sha256"])
+        try:
+            copy_file(made.folder / bundle[0], folder / MODEL_FILE, card["model_sha256"])
+        except (PipelineError, OSError) as error:  # somebody clears it away in this moment
+            log.warning("%s of run %s is not taken: %s", kind, made.folder.name, error)
+            continue
         return model, adopt(run, kind, card)
     return None
 

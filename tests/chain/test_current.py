@@ -371,18 +371,17 @@ def test_run_killed_while_it_takes_goes_on_with_the_rest(first, executed, monkey
     assert f"[3/4] {COMPARE} is current: taken from run {first.run_id}" in said
 
 
-def test_folder_that_is_cleared_away_in_this_moment_is_not_taken(
-    first, again, executed, monkeypatch
+def test_folder_that_is_cleared_away_in_this_moment_is_passed_over(
+    first, again, executed, fits, monkeypatch
 ):
     def gone(source: Path, target: Path, sha256: str) -> None:
         raise FileNotFoundError(2, "No such file", str(source))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(earlier, "copy_file", gone)
-        patch.setattr(candidates, "copy_file", gone)
-        with pytest.raises(FileNotFoundError):
-            again()
-    assert executed[:1] == [READ]
+    for module in (earlier, candidates):
+        monkeypatch.setattr(module, "copy_file", gone)
+    _, said = again()
+    assert (executed, fits) == (list(CHAIN), ["LR"])
+    assert f"[1/4] {READ} … (it cannot be taken from run {first.run_id}: " in said
 
 
 def test_notebook_whose_months_change_while_it_runs_is_not_taken_later(
