@@ -320,12 +320,14 @@ def code_digest(shelves: Iterable[str] = MODEL_MAKING) -> str:
     Loop, service and plots are left out: a change of the monitor must not train again.
 
     Args:
-        shelves: of the package, when it is about something else than a model.
+        shelves: of the package, when it is about something else than a model; an empty name is
+            that of its own files.
     """
     digest = hashlib.sha256()
     package = Path(__file__).parent
     for shelf in shelves:
-        for path in sorted((package / shelf).iterdir()):
+        for path in sorted((package / shelf).rglob("*") if shelf else package.iterdir()):
             if path.suffix in (".py", ".pyx", ".json", ".csv", ".npz"):
-                digest.update(f"{shelf}/{path.name}:{sha256_file(path)}\n".encode())
+                name = path.relative_to(package).as_posix()
+                digest.update(f"{name}:{sha256_file(path)}\n".encode())
     return digest.hexdigest()

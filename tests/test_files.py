@@ -13,10 +13,12 @@ from typing import Annotated
 import pytest
 from msgspec import Meta, Struct
 
+from taxi_duration import files
 from taxi_duration.errors import ContentError
 from taxi_duration.files import (
     append_json_line,
     atomic_path,
+    code_digest,
     read_chain,
     read_file,
     read_json,
@@ -349,3 +351,21 @@ def test_json_nested_without_end_is_no_end_of_the_process(tmp_path):
     (tmp_path / "a.json").write_bytes(b"[" * 200_000)
     with pytest.raises(ContentError, match="nested too deep"):
         read_json(tmp_path / "a.json")
+
+
+# --- code -----------------------------------------------------------------------------------------
+
+
+def test_digest_of_code_is_that_of_its_shelves_with_all_that_lies_in_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "files.py"))
+    before = set()
+    for name in ("data/health/look.py", "training/deep/er/settings.json", "model/_walker.pyx"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("a = 1")
+        before.add(code_digest())
+    assert len(before) == 3
+    for name in ("loop/turn.py", "data/notes.md", "files.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a = 1")
+    assert code_digest() in before
+    assert code_digest(["loop"]) != code_digest([]) != code_digest([""])

@@ -26,6 +26,9 @@ from taxi_duration.registry import tracking
 log = logging.getLogger(__name__)
 
 
+NOTED = ("health", "checks", "model")  # what notebooks write into run.json
+
+
 class Look(NamedTuple):
     """The first notebook that must be executed.
 
@@ -79,8 +82,8 @@ def what_was_made(
     info = run.read()
     before = {f: d for n in earlier for f, d in info["notebooks"][n]["made"].items()}
     made = {f: d for f, d in digests_of(run).items() if before.get(f) != d}
-    released = {name: info[name] for name in ("model", "checks") if name in info}
-    return {"depends_on": inputs, "made": made, **({"released": released} if released else {})}
+    noted = {what: info[what] for what in NOTED if what in info}
+    return {"depends_on": inputs, "made": made, "noted": noted}
 
 
 def _inputs(run: Run, name: str, earlier: Sequence[str]) -> dict[str, str] | None:
@@ -120,13 +123,10 @@ def _problem(run: Run, made: Made) -> str | None:
         for name in made.files:
             if name.endswith(CARD_FILE):  # signed as it must be now
                 load_card((made.folder / name).parent, environment.signing_key())
-        return _released_problem(run, made.entry["released"]["model"]) if _has(made) else None
+        released = made.entry["noted"].get("model")
+        return _released_problem(run, released) if released else None
     except (BundleError, OSError, ValueError, KeyError, TypeError) as error:
         return f"what run {made.folder.name} made cannot be used: {error}"
-
-
-def _has(made: Made) -> bool:
-    return "released" in made.entry
 
 
 def _released_problem(run: Run, model: dict[str, Any]) -> str | None:
@@ -166,4 +166,4 @@ def _take(run: Run, name: str, made: Made) -> None:
     tags[f"taken_from.{name}"] = made.run_id
     tracking.log_run(run.client, parent, metrics=source.data.metrics, tags=tags)
     notebooks = run.read()["notebooks"]
-    run.update(notebooks={**notebooks, name: entry}, **made.entry.get("released", {}))
+    run.update(notebooks={**notebooks, name: entry}, **made.entry["noted"])

@@ -59,6 +59,7 @@ def notebook_inputs(run: Run, name: str, earlier: Sequence[str]) -> dict[str, st
         "code": code_digest(NOTEBOOK_MAKING),
         "notebook": _notebook_digest(name),
         "settings": _digest(run.settings.as_parameters()),
+        "health of the months": _digest([health.as_dict() for health in run.health]),
         "earlier notebooks": _digest(_results(run, earlier)),
     }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cached_property
 from pathlib import Path
 
 import nbformat
@@ -37,6 +38,7 @@ READ, TRAIN, COMPARE, SAVE = CHAIN
 def take_steps(run: Run, name: str) -> None:
     """Do what the notebook of this name does, besides showing it."""
     if name == READ:
+        run.keep_health()
         run.parent_run()
     elif name == TRAIN:
         list(train_candidates(run))
@@ -195,6 +197,13 @@ def other_code(*shelves: str):
     return change
 
 
+def other_health(first, monkeypatch, tmp_path) -> None:
+    """A month is beside another earlier month than it was."""
+    found = cached_property(lambda run: [])
+    found.__set_name__(Run, "health")
+    monkeypatch.setattr(Run, "health", found)
+
+
 def other_versions(first, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(inputs, "versions_here", lambda: {"numpy": "99"})
 
@@ -247,6 +256,7 @@ def forged(first, monkeypatch, tmp_path) -> None:
         (other_code("plots"), CHAIN, [], 1),
         (other_code(""), CHAIN, [], 1),
         (other_code("loop", "live"), [], [], 1),
+        (other_health, CHAIN, [], 1),
         (other_versions, CHAIN, ["LR"], 2),
         (other_processor, CHAIN, ["LR"], 2),
         (setting("MODEL_SIGNING_KEY", "secret"), [TRAIN, COMPARE, SAVE], ["LR"], 2),
