@@ -50,7 +50,7 @@ def test_step_names_what_it_belongs_to_and_is_found_in_the_log(capsys):
     tell_step("score")
     logging.getLogger("taxi_duration.x").info("another line")
     assert told_steps(capsys.readouterr().out) == [
-        "XGB: rehearsal 2 of 3: 120 of 600 trees",
+        "XGB: rehearsal 2: 120 of 600 trees",
         "score",
     ]
 

@@ -9,7 +9,7 @@ from taxi_duration.chain.released import registered_text
 from taxi_duration.domain.version import Version
 from taxi_duration.live.deployment import deploy_champion, set_challenger
 
-FIRST, SECOND, THIRD = (Version("green-duration", n, str(n) * 64) for n in (1, 2, 3))
+FIRST, SECOND, THIRD = (Version("green-duration", n, str(n) * 64, "sample") for n in (1, 2, 3))
 PROMOTE = "`python pipeline.py promote green-duration:2` lets it serve"
 
 
