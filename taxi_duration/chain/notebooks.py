@@ -108,25 +108,16 @@ def execute(
         NotebookError: a cell raised or the kernel died; the half-run notebook is kept at
             `output`.
     """
-    import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     from taxi_duration.chain.kernels import PrivateKernelManager
 
     wanted = notebook_parameters(name)
+    given = {name: value for name, value in parameters.items() if name in wanted}
     try:
         with _heard(say or log.debug):
-            papermill.execute_notebook(
-                str(notebook_path(name)),
-                str(output),
-                parameters={k: v for k, v in parameters.items() if k in wanted},
-                cwd=str(environment.PROJECT_ROOT),
-                kernel_name="python3",
-                progress_bar=False,
-                log_output=True,
-                kernel_manager_class=kernel_manager_class or PrivateKernelManager,
-            )
+            _run_papermill(name, output, given, kernel_manager_class or PrivateKernelManager)
     except PapermillExecutionError as error:
         where = (f"{name}.ipynb", error.cell_index, error.source)
         raise NotebookError(*where, error.ename, error.evalue) from error
@@ -134,6 +125,23 @@ def execute(
         why = "the notebook's process died or was killed (out of memory?)"
         where = (f"{name}.ipynb", *_running_cell(output))
         raise NotebookError(*where, type(error).__name__, why) from error
+
+
+def _run_papermill(
+    name: str, output: Path, parameters: dict[str, Any], kernel_manager_class: type
+) -> None:
+    import papermill
+
+    papermill.execute_notebook(
+        str(notebook_path(name)),
+        str(output),
+        parameters=parameters,
+        cwd=str(environment.PROJECT_ROOT),
+        kernel_name="python3",
+        progress_bar=False,
+        log_output=True,
+        kernel_manager_class=kernel_manager_class,
+    )
 
 
 class _Steps(logging.Handler):
