@@ -33,7 +33,10 @@ def fit_inputs(run: Run) -> dict[str, str]:
         TaxiError: a month cannot be had or read, or a setting is wrong.
     """
     conditions, atlas, versions = load_conditions(), atlas_sources(), versions_here()
-    months = [[m.lineage() for m in role] for role in (run.train_months, run.val_months)]
+    months = [  # a prepared file is named after its source, the rules and how times are read
+        [(month.lineage(), month.trips_path.name) for month in role]
+        for role in (run.train_months, run.val_months)
+    ]
     return {
         "service": run.settings.service,
         "months": _digest(months),

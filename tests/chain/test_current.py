@@ -249,6 +249,7 @@ def forged(first, monkeypatch, tmp_path) -> None:
         (edit(READ, COMPARE), [READ, COMPARE], [], 1),
         (republished, CHAIN, ["LR"], 2),
         (setting("SAMPLE_ROWS", "3000"), CHAIN, ["LR"], 2),
+        (setting("UTC_TIMES", "local"), CHAIN, ["LR"], 2),
         (setting("ATLAS", "none"), CHAIN, ["LR"], 2),
         (conditions, CHAIN, ["LR"], 2),
         (other_code("model"), CHAIN, ["LR"], 2),
@@ -456,7 +457,8 @@ def test_record_that_is_damaged_is_passed_over(home, content):
 
 DECIDING = {"TRAIN_DATA", "VAL_DATA", "MODEL", "SERVICE", "ATLAS", "EXTRA_FEATURES"}
 # Read where months are had: their digests are in the key, and a month that is refused stops a run.
-BY_THE_MONTHS = {"TLC_URL", "DATA", "DATA_DIR", "SAMPLE_ROWS", "MAX_BAD_SHARE", "NO_PROXY"}
+BY_THE_MONTHS = {"TLC_URL", "DATA", "DATA_DIR", "SAMPLE_ROWS", "MAX_BAD_SHARE", "NO_PROXY",
+                 "UTC_TIMES"}  # fmt: skip
 # What was made is looked for there, and is not found elsewhere.
 BY_WHAT_IS_THERE = {"TAXI_HOME", "MODELS_DIR", "DEPLOYMENT_DIR", "MLFLOW_TRACKING_URI",
                     "MODEL_SIGNING_KEY"}  # fmt: skip
