@@ -276,7 +276,6 @@ def forged(first, monkeypatch, tmp_path) -> None:
         (spoil("models/*/1/model.bin"), [SAVE], [], 2),
         (remove("deployment/deployment.json"), [SAVE], [], 1),
     ],
-    ids=str,
 )  # fmt: skip
 def test_what_changed_decides_what_is_executed_again(
     again, first, executed, fits, monkeypatch, tmp_path, change, runs, kinds, versions
