@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from taxi_duration import environment
@@ -77,7 +78,8 @@ def what_was_made(
     Args:
         inputs: before it was executed.
     """
-    if inputs is None or inputs != _inputs(run, name, earlier):
+    # Another object of the same run: this one remembers its months as they were.
+    if inputs is None or inputs != _inputs(replace(run), name, earlier):
         return {}
     info = run.read()
     before = {f: d for n in earlier for f, d in info["notebooks"][n]["made"].items()}

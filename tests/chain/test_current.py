@@ -238,45 +238,50 @@ def forged(first, monkeypatch, tmp_path) -> None:
     write_json(first.folder / "run.json", info)
 
 
+QUICK = [
+    (lambda *_: None, [], [], 1),
+    (edit(READ), [READ], [], 1),
+    (edit(COMPARE), [COMPARE], [], 1),
+    (republished, CHAIN, ["LR"], 2),
+    (setting("SAMPLE_ROWS", "3000"), CHAIN, ["LR"], 2),
+    (other_code("model"), CHAIN, ["LR"], 2),
+    (spoil("runs/*/candidates/LR/model.bin"), [TRAIN, COMPARE, SAVE], ["LR"], 2),
+    (remove("runs/*"), CHAIN, ["LR"], 2),
+    (deleted_version, [SAVE], [], 2),
+]
+REST = [
+    (edit(TRAIN), [TRAIN], [], 1),
+    (edit(SAVE), [SAVE], [], 1),
+    (edit(READ, COMPARE), [READ, COMPARE], [], 1),
+    (setting("UTC_TIMES", "local"), CHAIN, ["LR"], 2),
+    (setting("ATLAS", "none"), CHAIN, ["LR"], 2),
+    (conditions, CHAIN, ["LR"], 2),
+    (other_code("chain"), CHAIN, [], 1),
+    (other_code("plots"), CHAIN, [], 1),
+    (other_code(""), CHAIN, [], 1),
+    (other_code("loop", "live"), [], [], 1),
+    (other_health, CHAIN, [], 1),
+    (other_versions, CHAIN, ["LR"], 2),
+    (other_processor, CHAIN, ["LR"], 2),
+    (setting("MODEL_SIGNING_KEY", "secret"), [TRAIN, COMPARE, SAVE], ["LR"], 2),
+    (spoil("runs/*/02_train_validate.ipynb"), [TRAIN], [], 1),
+    (remove("runs/*/plots/residuals.png"), [TRAIN], [], 1),
+    (spoil("runs/*/candidates/LR/card.json"), [TRAIN, COMPARE, SAVE], ["LR"], 2),
+    (spoil("runs/*/leaderboard.json"), [COMPARE], [], 1),
+    (forged, CHAIN, ["LR"], 2),
+    (spoil("runs/*/run.json"), CHAIN, ["LR"], 2),
+    (remove("runs/*/run.json"), CHAIN, ["LR"], 2),
+    (deleted_run, CHAIN, [], 2),
+    (remove("models"), [SAVE], [], 2),
+    (spoil("models/*/1/model.bin"), [SAVE], [], 2),
+    (remove("deployment/deployment.json"), [SAVE], [], 1),
+]
+
+
 @pytest.mark.parametrize(
     ("change", "runs", "kinds", "versions"),
-    [
-        (lambda *_: None, [], [], 1),
-        (edit(READ), [READ], [], 1),
-        (edit(TRAIN), [TRAIN], [], 1),
-        (edit(COMPARE), [COMPARE], [], 1),
-        (edit(SAVE), [SAVE], [], 1),
-        (edit(READ, COMPARE), [READ, COMPARE], [], 1),
-        (republished, CHAIN, ["LR"], 2),
-        (setting("SAMPLE_ROWS", "3000"), CHAIN, ["LR"], 2),
-        (setting("UTC_TIMES", "local"), CHAIN, ["LR"], 2),
-        (setting("ATLAS", "none"), CHAIN, ["LR"], 2),
-        (conditions, CHAIN, ["LR"], 2),
-        (other_code("model"), CHAIN, ["LR"], 2),
-        (other_code("chain"), CHAIN, [], 1),
-        (other_code("plots"), CHAIN, [], 1),
-        (other_code(""), CHAIN, [], 1),
-        (other_code("loop", "live"), [], [], 1),
-        (other_health, CHAIN, [], 1),
-        (other_versions, CHAIN, ["LR"], 2),
-        (other_processor, CHAIN, ["LR"], 2),
-        (setting("MODEL_SIGNING_KEY", "secret"), [TRAIN, COMPARE, SAVE], ["LR"], 2),
-        (spoil("runs/*/02_train_validate.ipynb"), [TRAIN], [], 1),
-        (remove("runs/*/plots/residuals.png"), [TRAIN], [], 1),
-        (spoil("runs/*/candidates/LR/model.bin"), [TRAIN, COMPARE, SAVE], ["LR"], 2),
-        (spoil("runs/*/candidates/LR/card.json"), [TRAIN, COMPARE, SAVE], ["LR"], 2),
-        (spoil("runs/*/leaderboard.json"), [COMPARE], [], 1),
-        (forged, CHAIN, ["LR"], 2),
-        (spoil("runs/*/run.json"), CHAIN, ["LR"], 2),
-        (remove("runs/*/run.json"), CHAIN, ["LR"], 2),
-        (remove("runs/*"), CHAIN, ["LR"], 2),
-        (deleted_run, CHAIN, [], 2),
-        (deleted_version, [SAVE], [], 2),
-        (remove("models"), [SAVE], [], 2),
-        (spoil("models/*/1/model.bin"), [SAVE], [], 2),
-        (remove("deployment/deployment.json"), [SAVE], [], 1),
-    ],
-)  # fmt: skip
+    [*QUICK, *(pytest.param(*case, marks=pytest.mark.long) for case in REST)],
+)
 def test_what_changed_decides_what_is_executed_again(
     again, first, executed, fits, monkeypatch, tmp_path, change, runs, kinds, versions
 ):

@@ -20,6 +20,7 @@ from tenacity import wait_none
 
 from taxi_duration.data import remote, sources
 from taxi_duration.data.sources import (
+    existing_months,
     fetch_month,
     fetch_months,
     fetch_republished,
@@ -696,3 +697,21 @@ def test_sample_is_the_same_file_again_and_one_for_each_size(monkeypatch):
     large = fetch_months("green", [JANUARY], "sample")[0]
     assert small == again
     assert small.path != large.path and small.path.name == large.path.name == NAME
+
+
+def test_months_that_are_missing_for_good_are_left_out_and_named(monkeypatch):
+    monkeypatch.setenv("DATA", "auto")
+    asked = [JANUARY, FEBRUARY, MARCH]
+    said, there = [], [JANUARY, MARCH]
+    monkeypatch.setattr(sources, "published_months", lambda *_: iter(there))
+    assert existing_months("green", asked, said.append) == there
+    assert said == ["not published: 2021-02"]
+
+    def unreachable(*_):
+        raise SourceUnreachableError("no route")
+
+    monkeypatch.setattr(sources, "published_months", unreachable)
+    assert existing_months("green", asked, said.append) == asked
+    monkeypatch.setenv("DATA", "tlc")
+    with pytest.raises(SourceUnreachableError):
+        existing_months("green", asked, said.append)

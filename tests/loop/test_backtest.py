@@ -13,7 +13,7 @@ from taxi_duration import environment
 from taxi_duration.data.prepared import PreparedMonth
 from taxi_duration.domain.months import Month, parse_months
 from taxi_duration.domain.rides import Answers
-from taxi_duration.errors import SettingError, SourceUnreachableError
+from taxi_duration.errors import SettingError
 from taxi_duration.loop import backtest
 from taxi_duration.loop.backtest import (
     STRATEGIES,
@@ -248,23 +248,6 @@ def test_month_is_published_when_it_is_over_and_the_delay_has_passed(delay):
     assert list(world.find_published(None, [march.shift(1), march])) == [march]
     world.time -= 1
     assert list(world.find_published(None, [march])) == []
-
-
-def test_months_that_are_missing_for_good_are_left_out_and_named(monkeypatch):
-    monkeypatch.setenv("DATA", "auto")
-    said, there = [], [m for m in MONTHS if m.month != 4]
-    monkeypatch.setattr(backtest, "published_months", lambda *_: iter(there))
-    assert backtest._existing("green", MONTHS, said.append) == there
-    assert said == ["not published: 2021-04"]
-
-    def unreachable(*_):
-        raise SourceUnreachableError("no route")
-
-    monkeypatch.setattr(backtest, "published_months", unreachable)
-    assert backtest._existing("green", MONTHS, said.append) == MONTHS
-    monkeypatch.setenv("DATA", "tlc")
-    with pytest.raises(SourceUnreachableError):
-        backtest._existing("green", MONTHS, said.append)
 
 
 def test_rides_outside_the_rule_are_asked_and_not_scored(lived):
