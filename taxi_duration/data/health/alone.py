@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from taxi_duration.data.health.clocks import HOUR_MINUTES, is_rare
-from taxi_duration.data.health.finding import ALL, MonthFinding, judge
+from taxi_duration.data.health.finding import ALL, MonthFinding, judged
 from taxi_duration.data.health.profile import FEW, MILE_KM, WEEK_HOURS, Group, Profile
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import NEW_YORK
@@ -43,7 +43,7 @@ def find_alone(
     ):
         share = reasons.get(reason, 0) / rows if rows else 0.0
         text = f"{share:.1%} of {what} expected to be"
-        yield from _found(code, share, "all columns", ALL, reasons.get(reason, 0), share, text)
+        yield from judged(code, share, "all columns", ALL, reasons.get(reason, 0), share, text)
     yield from _gaps(profile, month)
     for name, group in profile.groups.items():
         if group.seen >= FEW:
@@ -52,18 +52,10 @@ def find_alone(
             yield from _night(name, group)
 
 
-def _found(
-    code: str, value: float, column: str, name: str, rows: int, share: float, text: str
-) -> Iterator[MonthFinding]:
-    level = judge(code, value)
-    if level != "ok":
-        yield MonthFinding(code, level, column, name or None, rows, share, text)
-
-
 def _share(
     code: str, share: float, column: str, name: str, group: Group, text: str
 ) -> Iterator[MonthFinding]:
-    yield from _found(code, share, column, name, round(share * group.rows), share, text)
+    yield from judged(code, share, column, name, round(share * group.rows), share, text)
 
 
 def _clocks(name: str, group: Group, known: bool) -> Iterator[MonthFinding]:
@@ -109,7 +101,7 @@ def _distances(name: str, group: Group) -> Iterator[MonthFinding]:
             f"{USUAL_DETOUR} is expected"
         )
         value = float(abs(np.log(factor)))
-        yield from _found("distance_unit", value, "trip_distance", name, group.rows, 1.0, text)
+        yield from judged("distance_unit", value, "trip_distance", name, group.rows, 1.0, text)
     for code, fit, what in (
         ("zones_distance", group.medians.get("fit"), "distances"),
         ("zones_duration", group.medians.get("pace_fit"), "durations"),
@@ -119,7 +111,7 @@ def _distances(name: str, group: Group) -> Iterator[MonthFinding]:
                 f"{what} hardly grow with the way between the zones (correlation {fit:.2f}): the "
                 "zones' numbers may be others'"
             )
-            yield from _found(
+            yield from judged(
                 code, 1 - fit, "PULocationID, DOLocationID", name, group.rows, 1.0, text
             )
 
@@ -138,7 +130,7 @@ def _night(name: str, group: Group) -> Iterator[MonthFinding]:
         f"the quietest {NIGHT_HOURS} hours begin at {start}:00, expected {NIGHT_START}:00: the "
         "times may be of another zone"
     )
-    yield from _found("night_shifted", float(off), "pickup_at", name, group.rows, 1.0, text)
+    yield from judged("night_shifted", float(off), "pickup_at", name, group.rows, 1.0, text)
 
 
 def _gaps(profile: Profile, month: Month) -> Iterator[MonthFinding]:
@@ -159,7 +151,7 @@ def _gaps(profile: Profile, month: Month) -> Iterator[MonthFinding]:
                 f"no pickup from {begin:%m-%d %H:00} to {end:%m-%d %H:00}; {usual:,.0f} are "
                 "expected there among the rows looked at"
             )
-            yield from _found(
+            yield from judged(
                 "hours_missing", (after - first) / DAY, "pickup_at", ALL, 0, share, text
             )
 

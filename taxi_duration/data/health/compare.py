@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from taxi_duration.data.health.finding import ALL, MonthFinding, judge
+from taxi_duration.data.health.finding import ALL, MonthFinding, judged
 from taxi_duration.data.health.profile import FEW, WEEK_HOURS, Group, Profile
 from taxi_duration.domain.limits import UNKNOWN_ZONE
 
@@ -47,14 +47,6 @@ def compare(profile: Profile, earlier: Sequence[Profile]) -> Iterator[MonthFindi
             yield from _zones(name, group, before)
 
 
-def _found(
-    code: str, value: float, column: str, name: str, rows: int, share: float, text: str
-) -> Iterator[MonthFinding]:
-    level = judge(code, value)
-    if level != "ok":
-        yield MonthFinding(code, level, column, name or None, rows, share, text)
-
-
 def beyond(value: float, known: Sequence[float]) -> float:
     """How far a value is outside the range of the known ones; 0 inside, negative never."""
     return max(value - max(known), min(known) - value, 0.0)
@@ -86,14 +78,14 @@ def _vendors(now: dict[str, int], earlier: Sequence[dict[str, int]]) -> Iterator
         usual = _range(shares, ".1%")
         if not rows:
             text = f"has no row; {usual} of the earlier months' rows are its"
-            yield from _found("gone_vendor", min(shares), "vendor", name, 0, 0.0, text)
+            yield from judged("gone_vendor", min(shares), "vendor", name, 0, 0.0, text)
         elif max(shares) > 0:
             far = beyond(share, shares)
             text = f"{share:.1%} of rows are its, expected {usual}"
-            yield from _found("vendor_share", far, "vendor", name, rows, share, text)
+            yield from judged("vendor_share", far, "vendor", name, rows, share, text)
         elif rows >= NEW_ROWS:
             text = f"no earlier month has it; it has {share:.2%} of rows"
-            yield from _found("new_vendor", share, "vendor", name, rows, share, text)
+            yield from judged("new_vendor", share, "vendor", name, rows, share, text)
 
 
 def _new_types(
@@ -107,11 +99,11 @@ def _new_types(
         share = rows / total
         if max(shares) == 0 and rows >= NEW_ROWS:
             text = f"no earlier month has {column} {name}; {share:.2%} of rows have it"
-            yield from _found("new_type", share, column, ALL, rows, share, text)
+            yield from judged("new_type", share, column, ALL, rows, share, text)
             continue
         far = beyond(share, shares) - _noise(max(shares), total, total)
         text = f"{column} {name} in {share:.1%} of rows, expected {_range(shares, '.1%')}"
-        yield from _found("type_share", far, column, ALL, rows, share, text)
+        yield from judged("type_share", far, column, ALL, rows, share, text)
 
 
 def _new_zones(profile: Profile, earlier: Sequence[Profile]) -> Iterator[MonthFinding]:
@@ -123,7 +115,7 @@ def _new_zones(profile: Profile, earlier: Sequence[Profile]) -> Iterator[MonthFi
             rows, share = int(now[new].sum()), float(now[new].sum() / now.sum())
             zones = ", ".join(map(str, new[:8]))
             text = f"no earlier month has zone {zones}; {share:.1%} of rows have it"
-            yield from _found("new_zone", share, column, ALL, rows, share, text)
+            yield from judged("new_zone", share, column, ALL, rows, share, text)
 
 
 # --- numbers ---------------------------------------------------------------------------------
@@ -135,7 +127,7 @@ def _volume(profile: Profile, earlier: Sequence[Profile]) -> Iterator[MonthFindi
         return
     value = beyond(float(np.log(rows)), [float(np.log(n)) for n in known])
     text = f"{rows:,} rows, expected {_range(known, ',')}"
-    yield from _found("volume", value, "all columns", ALL, rows, 1.0, text)
+    yield from judged("volume", value, "all columns", ALL, rows, 1.0, text)
 
 
 def _shares(name: str, group: Group, before: Sequence[Group]) -> Iterator[MonthFinding]:
@@ -147,7 +139,7 @@ def _shares(name: str, group: Group, before: Sequence[Group]) -> Iterator[MonthF
         far = beyond(share, known) - _noise(share, group.seen, min(b.seen for b in before))
         text = f"{share:.1%} {what}, expected {_range(known, '.1%')}"
         rows = round(share * group.rows)
-        yield from _found(f"{measure}_share", far, column, name, rows, share, text)
+        yield from judged(f"{measure}_share", far, column, name, rows, share, text)
 
 
 def _noise(share: float, n: int, m: int) -> float:
@@ -166,7 +158,7 @@ def _medians(name: str, group: Group, before: Sequence[Group]) -> Iterator[Month
         far = beyond(float(np.log(now)), [float(np.log(value)) for value in known]) - noise
         text = f"the middle ride has {now:.3g} {unit}, expected {_range(known, '.3g')}"
         column = {"minutes": "duration", "miles": "trip_distance"}[measure]
-        yield from _found(f"median_{measure}", far, column, name, group.rows, 1.0, text)
+        yield from judged(f"median_{measure}", far, column, name, group.rows, 1.0, text)
 
 
 # --- profiles --------------------------------------------------------------------------------
@@ -188,7 +180,7 @@ def _week(name: str, group: Group, before: Sequence[Group]) -> Iterator[MonthFin
     value = float(fits[hours] - fits[0])
     if value < CLEAR_GAIN and fits[hours] < SAME_WEEK:
         value = 0.0  # another week, not the same one at another time
-    yield from _found("clock_shifted", value, "pickup_at", name, group.rows, 1.0, text)
+    yield from judged("clock_shifted", value, "pickup_at", name, group.rows, 1.0, text)
 
 
 def turned_fits(now: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -220,14 +212,14 @@ def _zones(name: str, group: Group, before: Sequence[Group]) -> Iterator[MonthFi
         f"{crossed / 2:.2f}, as they are {straight / 2:.2f})"
     )
     columns = "PULocationID, DOLocationID"
-    yield from _found(
+    yield from judged(
         "swapped_zones", (straight - crossed) / 2, columns, name, group.rows, 1.0, text
     )
     for column in now:
         moved = _distance(now[column], known[column])
         chance = np.sqrt(np.count_nonzero(known[column]) / group.seen / np.pi)
         text = f"{moved:.0%} of rides are in other zones than in the earlier months"
-        yield from _found("zones_moved", moved - chance, column, name, group.rows, moved, text)
+        yield from judged("zones_moved", moved - chance, column, name, group.rows, moved, text)
 
 
 def _normed(counts: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
@@ -79,3 +80,16 @@ def judge(code: str, value: float) -> Level:
     bound = bounds()[code]
     level = level_of(value, bound.watch, bound.alarm)
     return "ok" if level == "unknown" else level
+
+
+def judged(
+    code: str, value: float, column: str, name: str, rows: int, share: float, text: str
+) -> Iterator[MonthFinding]:
+    """Yield the finding about a measure, unless its value is as it should be.
+
+    Args:
+        name: of the vendor, or ALL; the others as `MonthFinding`.
+    """
+    level = judge(code, value)
+    if level != "ok":
+        yield MonthFinding(code, level, column, name or None, rows, share, text)
