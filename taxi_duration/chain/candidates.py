@@ -292,10 +292,11 @@ def _take_over(
         (folder / name).relative_to(run.folder).as_posix() for name in (MODEL_FILE, CARD_FILE)
     ]
     for made in made_by_others(run):
-        if not made.files.keys() >= set(bundle) or made.problem(bundle):
+        if not made.files.keys() >= set(bundle):
             continue
+        # First what costs little: of most runs the fingerprint is another.
         saved = _load_saved(made.folder / "candidates" / kind, fingerprint)
-        if saved is None:
+        if saved is None or made.problem(bundle):
             continue
         model, card = saved
         try:
