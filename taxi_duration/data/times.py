@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 
 from taxi_duration.data.cells import Column, combine, first_line, is_number, is_text, plain
 from taxi_duration.domain.months import Month
+from taxi_duration.domain.rides import NEW_YORK
 
-NEW_YORK = "America/New_York"
 UTC_NAMES = {"utc", "etc/utc", "z", "zulu", "gmt", "etc/gmt", "+00:00", "-00:00", "uct"}
 # A zone at the end of a text; numbers of a date end in two digits after `-` too, so a time of
 # day must stand before. Java and DuckDB add the zone's name after the offset.
@@ -92,7 +92,7 @@ def read_times(values: pa.ChunkedArray, column: Column, utc_is_local: bool = Fal
 
 def zone_note(times: Times, name: str, utc_is_local: bool) -> str | None:
     """Say how a column with a zone was read; None for one without, or of New York."""
-    if times.zone in (None, NEW_YORK, "US/Eastern"):
+    if times.zone in (None, NEW_YORK.key, "US/Eastern"):
         return None
     if times.zone != "UTC":
         return f"{name} carries the zone {times.zone}: turned to New York time"
@@ -156,7 +156,7 @@ def _parse(values: pa.ChunkedArray, column: Column) -> tuple[pa.ChunkedArray, st
     parsed = _parse_forms(values, column, "UTC")
     if _all_match(values, UTC_OFFSETS):
         return parsed, "UTC"
-    return parsed, NEW_YORK if _all_match(values, NEW_YORKS_OFFSETS) else "of its offsets"
+    return parsed, NEW_YORK.key if _all_match(values, NEW_YORKS_OFFSETS) else "of its offsets"
 
 
 def _all_match(values: pa.ChunkedArray, pattern: str) -> bool:

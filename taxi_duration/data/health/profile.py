@@ -149,7 +149,6 @@ def _shares(seen: Mapping[str, np.ndarray], clocks: Clocks) -> dict[str, float]:
     rows = {
         "accepted": (minutes >= SHORTEST_MINUTES) & (minutes <= LONGEST_MINUTES),
         "negative": minutes < 0,
-        "no_time": np.isnan(minutes),
         "no_distance": ~known,
         "unknown_zone": (seen["PULocationID"] >= UNKNOWN_ZONE)
         | (seen["DOLocationID"] >= UNKNOWN_ZONE),
