@@ -14,8 +14,17 @@ from typing import BinaryIO, TextIO
 import pyarrow as pa
 import pyarrow.csv
 
+from taxi_duration.data.cells import first_line
 from taxi_duration.data.columns import FIELDS, resolve_columns
-from taxi_duration.data.packing import EXPECTED, FAULTS, Part, RawColumns, add_keys, with_keys
+from taxi_duration.data.packing import (
+    EXPECTED,
+    FAULTS,
+    Part,
+    RawColumns,
+    add_keys,
+    not_read,
+    with_keys,
+)
 from taxi_duration.errors import TripFileError
 
 HEADER_BYTES = 1 << 16  # within which the header ends: TLC's longest has 500
@@ -236,9 +245,9 @@ class _Lines:
 
 
 def _fault(part: Part, error: Exception) -> TripFileError:
-    if isinstance(error, OSError) and error.errno:
-        return TripFileError(f"{part.name}: cannot be read: {error.strerror}")
-    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if unread := not_read(part, error):
+        return unread
+    said = first_line(error)
     if isinstance(error, (pa.ArrowInvalid, UnicodeError, csv.Error)) and "compress" not in said:
         return TripFileError(f"{part.name}: cannot be read as CSV: {said}; {EXPECTED}")
     return TripFileError(

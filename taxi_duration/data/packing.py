@@ -221,10 +221,17 @@ def seekable(part: Part) -> BinaryIO:
         raise _fault(part, error) from error
 
 
-def _fault(part: Part, error: Exception) -> TripFileError:
+def not_read(part: Part, error: Exception) -> TripFileError | None:
+    """Return the error for a file that the system does not hand out; None for any other error."""
     if isinstance(error, OSError) and error.errno:
         return TripFileError(f"{part.name}: cannot be read: {error.strerror}")
-    return TripFileError(f"{part.name}: is cut off or damaged (truncated or damaged): {error}")
+    return None
+
+
+def _fault(part: Part, error: Exception) -> TripFileError:
+    return not_read(part, error) or TripFileError(
+        f"{part.name}: is cut off or damaged (truncated or damaged): {error}"
+    )
 
 
 class _Bounded(io.RawIOBase):

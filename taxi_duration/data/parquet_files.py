@@ -5,8 +5,17 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from taxi_duration.data.cells import first_line
 from taxi_duration.data.columns import resolve_columns
-from taxi_duration.data.packing import FAULTS, Part, RawColumns, add_keys, seekable, with_keys
+from taxi_duration.data.packing import (
+    FAULTS,
+    Part,
+    RawColumns,
+    add_keys,
+    not_read,
+    seekable,
+    with_keys,
+)
 from taxi_duration.errors import TripFileError
 
 # TLC's largest month has 24 million; a small file can claim any number of equal rows.
@@ -45,12 +54,12 @@ def _notes(file: pq.ParquetFile, names: list[str]) -> list[str]:
 
 
 def _fault(part: Part, error: Exception) -> TripFileError:
-    if isinstance(error, OSError) and error.errno:
-        return TripFileError(f"{part.name}: cannot be read: {error.strerror}")
+    if unread := not_read(part, error):
+        return unread
     with seekable(part) as file:
         file.seek(max(0, file.seek(0, 2) - 4))
         end = file.read()
-    said = (str(error).splitlines() or [type(error).__name__])[0]
+    said = first_line(error)
     if end == b"PARE":
         what = "is an encrypted Parquet file; expected is one that needs no key"
     elif end != b"PAR1":
