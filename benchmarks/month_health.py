@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import click
 
 from taxi_duration.data import trips
-from taxi_duration.data.health import alone, compare, look
+from taxi_duration.data.health import alone, compare, finding, look
 from taxi_duration.data.health.finding import bounds
 from taxi_duration.data.health.months import REACH_MONTHS, examine_months
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
@@ -37,12 +37,11 @@ def every_value() -> Iterator[dict[str, list[float]]]:
         values[code].append(value)
         return "ok"
 
-    before = alone.judge, compare.judge
-    alone.judge = compare.judge = keep
+    before, finding.judge = finding.judge, keep
     try:
         yield values
     finally:
-        alone.judge, compare.judge = before
+        finding.judge = before
 
 
 def is_held_out(month: Month) -> bool:
