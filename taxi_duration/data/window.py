@@ -1,0 +1,142 @@
+"""A window of past trips, read part by part and batch by batch: it is never held whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from taxi_duration.data.health.look import SUSPECT
+from taxi_duration.data.prepared import PreparedMonth
+from taxi_duration.domain.rides import Rides
+from taxi_duration.errors import BadMonthError
+
+# Some megabytes of columns: large enough that numpy's calls cost nothing, small beside a model.
+BATCH_ROWS = 500_000
+RIDE_COLUMNS = ("PULocationID", "DOLocationID", "pickup_at", "trip_distance")
+
+
+class TripBatch(NamedTuple):
+    """Some trips: rides of shape (n,), and their minutes, float32 of shape (n,)."""
+
+    rides: Rides
+    minutes: np.ndarray
+
+
+class Part(Protocol):
+    """Trips that are read together, such as a month; small enough to be sent to another process."""
+
+    @property
+    def key(self) -> str:
+        """What tells this part's trips from any others, empty when nothing does."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self) -> Iterator[TripBatch]:
+        """Yield the trips in their order, at most BATCH_ROWS at once."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemoryPart:
+    """Trips that lie in memory: `rides` of shape (n,), minutes of shape (n,)."""
+
+    rides: Rides
+    minutes: np.ndarray
+    key: str = ""
+
+    def __len__(self) -> int:
+        return len(self.rides)
+
+    def batches(self) -> Iterator[TripBatch]:
+        """As `Part`."""
+        for start in range(0, len(self), BATCH_ROWS):
+            rows = slice(start, start + BATCH_ROWS)
+            yield TripBatch(self.rides.take(rows), self.minutes[rows])
+
+
+@dataclass(frozen=True)
+class MonthPart:
+    """The kept trips of a prepared month; those with a proven fault only where they are wanted."""
+
+    path: Path
+    with_suspects: bool
+
+    @property
+    def key(self) -> str:
+        """As `Part`; a prepared month's name holds the digest of its source and its rules."""
+        return f"{self.path.stem}{'+' if self.with_suspects else ''}"
+
+    @cached_property
+    def _rows(self) -> int:
+        if self.with_suspects:
+            return int(pq.read_metadata(self.path).num_rows)
+        suspect = pq.read_table(self.path, columns=[SUSPECT])[SUSPECT]
+        return len(suspect) - int(pc.sum(suspect).as_py() or 0)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def batches(self) -> Iterator[TripBatch]:
+        """As `Part`."""
+        with pq.ParquetFile(self.path) as file:
+            columns = [*RIDE_COLUMNS, "duration", SUSPECT]
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+                if not self.with_suspects:
+                    batch = batch.filter(pc.invert(batch[SUSPECT]))
+                yield _trips(batch)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Parts in time order. It may be read any number of times, and gives the same each time."""
+
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, rides: Rides, minutes: np.ndarray) -> Window:
+        """Return a window of trips that lie in memory; minutes of shape (n,)."""
+        return cls((MemoryPart(rides, minutes),))
+
+    @classmethod
+    def scored(cls, months: Sequence[PreparedMonth]) -> Window:
+        """Return all kept trips of some months: what public scores count."""
+        return cls(tuple(MonthPart(month.trips_path, True) for month in months))
+
+    @classmethod
+    def learnable(cls, months: Sequence[PreparedMonth]) -> Window:
+        """Return what may be learned from: the kept trips without proven faults.
+
+        Raises:
+            BadMonthError: nothing is left.
+        """
+        window = cls(tuple(MonthPart(m.trips_path, not m.suspects) for m in months))
+        if not len(window) and any(month.suspects for month in months):
+            names = ", ".join(month.raw.path.name for month in months)
+            raise BadMonthError(
+                f"{names}: every row has a proven fault of its clocks; `python pipeline.py data "
+                "--months` names them, and other months can be learned from"
+            )
+        return window
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def batches(self) -> Iterator[TripBatch]:
+        """Yield all trips in order, at most BATCH_ROWS at once."""
+        for part in self.parts:
+            yield from part.batches()
+
+
+def _trips(batch: pa.RecordBatch) -> TripBatch:
+    columns = {name: batch[name].to_numpy(zero_copy_only=False) for name in RIDE_COLUMNS}
+    columns["pickup_at"] = columns["pickup_at"].astype("datetime64[s]")
+    return TripBatch(Rides(**columns), batch["duration"].to_numpy(zero_copy_only=False))
