@@ -20,8 +20,8 @@ import pandas as pd
 
 from taxi_duration.chain.candidates import score_model
 from taxi_duration.data.prepared import prepare_months
+from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month, format_months, parse_months
-from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.drift import Sample
 from taxi_duration.evaluation.health import Health, check_health, monitor_settings
 from taxi_duration.evaluation.silence import Activity
@@ -127,7 +127,7 @@ def make_champion(kind: str, service: str, train: pd.DataFrame, val: pd.DataFram
     """Fit on some of the training month and score on the whole validation month."""
     KINDS["light"] = TreeKind(learn_booster, from_xgboost, {**xgb_parameters(), **LIGHT}, {})
     kept = train.sample(min(TRAIN_RIDES, len(train)), random_state=0).sort_values("pickup_at")
-    model = fit_model(kind, Rides.from_frame(kept), kept["duration"].to_numpy())
+    model = fit_model(kind, Window.from_frame(kept))
     metrics, _ = score_model(model, val)
     card = {"name": f"{service}-duration", "version": 1, "model_sha256": "0" * 64,
             "data_source": "tlc", "metrics": metrics}  # fmt: skip

@@ -17,9 +17,9 @@ import click
 import joblib
 
 from taxi_duration.chain.branches import Branch, run_branches
-from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.data.prepared import prepare_months
+from taxi_duration.data.window import Window
 from taxi_duration.domain.months import parse_months
-from taxi_duration.domain.rides import Rides
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.plain_pickle import dumps
 from taxi_duration.model.state import to_state
@@ -34,10 +34,9 @@ from taxi_duration.training.kinds import find_kind
 @click.option("--times", default=3, show_default=True, help="Of each; medians are printed.")
 def main(months: str, kinds: str, times: int) -> None:
     """Print both medians and their ratio."""
-    trips = concat_trips(prepare_months("green", parse_months(months)))
-    window = Rides.from_frame(trips), trips["duration"].to_numpy()
+    window = Window.scored(prepare_months("green", parse_months(months)))
     names = kinds.split(",")
-    fits = [Branch(n, find_kind(n).threads, partial(fit_model, n, *window)) for n in names]
+    fits = [Branch(n, find_kind(n).threads, partial(fit_model, n, window)) for n in names]
     ways: dict[str, Callable[[], list[DurationModel]]] = {
         "one after the other": lambda: [fit.work() for fit in fits],
         "beside each other": lambda: list(run_branches(fits)),

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.data.prepared import prepare_months
+from taxi_duration.data.window import Window
 from taxi_duration.domain.months import parse_months
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.evaluation.metrics import error_metrics, interval_metrics
@@ -71,17 +72,13 @@ def main() -> None:
         months = [prepare_months(service, parse_months(tags)) for tags in (train, validation)]
         source = ", ".join(sorted({month.raw.data_source for part in months for month in part}))
         print(f"\n### {service} {train} → {validation} ({source})\n\n{HEADER}", flush=True)
-        (rides, duration), scored = (
-            (Rides.from_frame(trips), trips["duration"].to_numpy())
-            for trips in map(concat_trips, months)
-        )
-        for score in scores(rides, duration, *scored, asked.budget, asked.models):
+        window, scored = map(Window.scored, months)
+        for score in scores(window, *scored.whole(), asked.budget, asked.models):
             print(_line(score), flush=True)
 
 
 def scores(
-    rides: Rides,
-    duration: np.ndarray,
+    window: Window,
     later: Rides,
     actual: np.ndarray,
     budget: float,
@@ -90,27 +87,28 @@ def scores(
     """Yield one score per model, the simplest first.
 
     Args:
-        rides, duration: to learn from, shape (n,).
+        window: to learn from.
         later, actual: to score on, shape (m,).
         budget: seconds a rival may fit.
         only: names of the models; None for all.
     """
+    rides, duration = window.whole()
     rivals: dict[str, Callable[[], tuple[Predict, Predict | None]]] = {
         "the course's XGBoost": lambda: (_fit_course_xgboost(rides, duration, budget), None),
         "lightgbm": lambda: _fit_lightgbm(rides, duration, budget),
     }
     if not only or "lookups" in only:
         started = time.perf_counter()
-        for name, lookup in fit_baselines(rides, duration).items():
+        for name, lookup in fit_baselines(window).items():
             errors = error_metrics(actual, lookup.predict_minutes(later))
             seconds = time.perf_counter() - started
             yield Score(name, *_two(errors), *_two(errors), None, None, seconds)
     for kind in KINDS:
         if not only or kind in only:
-            yield _score_ours(kind, rides, duration, later, actual)
+            yield _score_ours(kind, window, later, actual)
     if (not only or "XGB" in only) and window_atlas(rides.pickup_at) is not None:
         os.environ["ATLAS"] = "none"
-        alone = _score_ours("XGB", rides, duration, later, actual)
+        alone = _score_ours("XGB", window, later, actual)
         del os.environ["ATLAS"]
         yield alone._replace(model="XGB without the atlas")
     for name, fit in rivals.items():
@@ -125,11 +123,9 @@ def scores(
                     None, None, seconds)  # fmt: skip
 
 
-def _score_ours(
-    kind: str, rides: Rides, duration: np.ndarray, later: Rides, actual: np.ndarray
-) -> Score:
+def _score_ours(kind: str, window: Window, later: Rides, actual: np.ndarray) -> Score:
     started = time.perf_counter()
-    model = fit_model(kind, rides, duration)
+    model = fit_model(kind, window)
     seconds = time.perf_counter() - started
     answers, unaided = model.answer(later), model.answer(later.without_distance())
     inside = interval_metrics(actual, answers)

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from taxi_duration import environment
 from taxi_duration.data.sample import make_sample_month
 from taxi_duration.data.trips import read_dataframe
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.bundle import load_bundle, save_bundle
 from taxi_duration.model.duration_model import DurationModel
@@ -83,7 +84,7 @@ def _sample_month(folder: Path, rows: int):
 
 def _train(month, kinds: Iterable[str], folder: Path) -> Iterable[Path]:
     for kind in kinds:
-        model = fit_model(kind, Rides.from_frame(month), month["duration"].to_numpy())
+        model = fit_model(kind, Window.from_frame(month))
         save_bundle(folder / kind, model, {**CARD, "model_kind": kind}, key=None)
         yield folder / kind
 

@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 import taxi_duration.chain  # noqa: F401 - before nbformat, see there
 from taxi_duration.data.sample import make_sample_month
 from taxi_duration.data.trips import read_dataframe
-from taxi_duration.domain.rides import Rides
+from taxi_duration.data.window import Window
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.registry import tracking
 from taxi_duration.training import feature_tables
@@ -264,7 +264,7 @@ def fitted(sample_months, shared) -> Callable[[str], DurationModel]:
         path = shared / f"{kind}.pickle"
         with FileLock(shared / f"{kind}.lock"):
             if not path.exists():
-                model = fit_model(kind, Rides.from_frame(train), train["duration"].to_numpy())
+                model = fit_model(kind, Window.from_frame(train))
                 path.write_bytes(pickle.dumps(model))
         return pickle.loads(path.read_bytes())
 

@@ -10,6 +10,7 @@ from flask import Flask
 
 from serve import create_app
 from serve.app import close_app
+from taxi_duration.data.window import Window
 from taxi_duration.domain.findings import Drift, ErrorEstimate
 from taxi_duration.domain.rides import Rides
 from taxi_duration.live.prediction_log import open_log
@@ -38,7 +39,7 @@ def a_service(folder: Path) -> Flask:
         [{**RIDE, "pickup_datetime": "2021-02-15T08:30:00", "trip_distance": 1.0 + i % 7}
          for i in range(120)]
     )  # fmt: skip
-    model = fit_model("LR", rides, rides.trip_distance * 4 + 3)
+    model = fit_model("LR", Window.of(rides, rides.trip_distance * 4 + 3))
     log = open_log(f"sqlite:///{folder / 'log.db'}", folder / "spool")
     return create_app({"BACKGROUND": False}, (model, make_card("LR")), log)
 

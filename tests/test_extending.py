@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from commands import PROJECT
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.state import from_state, to_state
 from taxi_duration.training import kinds, tree_models, tree_packing
@@ -39,7 +40,7 @@ def added(monkeypatch, line: str, **more) -> str:
 def test_another_linear_model_takes_one_line(trips, monkeypatch):
     name = added(monkeypatch, ELASTIC)
     rides, duration = Rides.from_frame(trips), trips["duration"].to_numpy()
-    model = fit_model(name, rides, duration)
+    model = fit_model(name, Window.from_frame(trips))
     assert (model.kind, model.parameters) == ("ELASTIC", {"alpha": 0.0003, "seed": 0})
     assert np.abs(model.answer(rides).duration - duration).mean() < 3
 
@@ -60,7 +61,8 @@ def test_trees_of_another_library_take_the_three_pieces(sample_months, monkeypat
     monkeypatch.setitem(kinds.KINDS, name, few)
     month = sample_months[0].head(1500)
     rides, duration = Rides.from_frame(month), month["duration"].to_numpy()
-    model = from_state(to_state(fit_model(name, rides, duration)))  # as it is saved and loaded
+    made = fit_model(name, Window.from_frame(month))
+    model = from_state(to_state(made))  # as it is saved and loaded
     assert model.parameters["max_iter"] == 30
     assert "eta" not in model.parameters
     assert [boosting.max_iter for _, boosting in fitted] == [30, 30, *[10] * 6]

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from taxi_duration import environment
@@ -21,6 +20,7 @@ from taxi_duration.chain.earlier import copy_file, made_by_others
 from taxi_duration.chain.inputs import fingerprint_of, fit_inputs
 from taxi_duration.chain.run import Run
 from taxi_duration.data.prepared import PreparedMonth, concat_learnable, concat_trips
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import BundleError, PipelineError
 from taxi_duration.evaluation.metrics import error_metrics, evaluate, predictions_digest
@@ -96,7 +96,7 @@ def train_candidates(run: Run) -> Iterator[Candidate]:
     Raises:
         PipelineError: a fit failed; names the kind.
     """
-    window = _window(run)
+    window = Window.learnable(run.train_months)
     branches = [
         Branch(kind, find_kind(kind).threads, partial(fit_candidate, run, kind, window))
         for kind in run.settings.kinds
@@ -105,19 +105,13 @@ def train_candidates(run: Run) -> Iterator[Candidate]:
         yield save_candidate(run, fit, score_candidate(run, fit))
 
 
-def _window(run: Run) -> tuple[Rides, np.ndarray]:
-    train = concat_learnable(run.train_months)
-    return Rides.from_frame(train), train["duration"].to_numpy()
-
-
-def fit_candidate(run: Run, kind: str, window: tuple[Rides, np.ndarray] | None = None) -> Fit:
+def fit_candidate(run: Run, kind: str, window: Window | None = None) -> Fit:
     """Fit one kind on the training months, or load what this run has saved of it already.
 
     A run that may take what is current (see `current.py`) takes the model of an earlier one.
 
     Args:
-        window: training rides and minutes, when the caller has them already.
-
+        window: the training trips, when the caller has them already.
     Raises:
         SettingError: unknown kind, or too few trips to learn from.
     """
@@ -126,10 +120,11 @@ def fit_candidate(run: Run, kind: str, window: tuple[Rides, np.ndarray] | None =
     if saved is not None:
         model, card = saved
         return Fit(kind, fingerprint, model, card["fit_seconds"], card)
-    rides, duration = window or _window(run)
+    if window is None:
+        window = Window.learnable(run.train_months)
     started = time.perf_counter()
     with steps_of(kind):
-        model = fit_model(kind, rides, duration)
+        model = fit_model(kind, window)
     return Fit(kind, fingerprint, model, time.perf_counter() - started)
 
 
@@ -187,8 +182,8 @@ def score_without_suspects(model: DurationModel, months: Sequence[PreparedMonth]
 
 def score_baselines(run: Run) -> pd.DataFrame:
     """Return RMSE, MAE and bias (minutes) of each lookup on the validation months."""
-    train, validation = concat_learnable(run.train_months), concat_trips(run.val_months)
-    lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
+    validation = concat_trips(run.val_months)
+    lookups = fit_baselines(Window.learnable(run.train_months))
     rides, actual = Rides.from_frame(validation), validation["duration"].to_numpy()
     rows = {
         name: error_metrics(actual, lookup.predict_minutes(rides))

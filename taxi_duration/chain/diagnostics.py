@@ -15,6 +15,7 @@ import pandas as pd
 from taxi_duration.chain.candidates import Candidate
 from taxi_duration.chain.run import Run
 from taxi_duration.data.prepared import concat_learnable, concat_trips
+from taxi_duration.data.window import Window
 from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.metrics import error_metrics
@@ -186,7 +187,7 @@ def learning_curve(
         started = time.perf_counter()
         with steps_of(f"learning curve of {candidate.kind}"):
             tell_step(f"fit on the last {len(last)} of {len(days)} days")
-            point = fit_point(candidate.kind, rides.take(recent), duration[recent])
+            point = fit_point(candidate.kind, Window.of(rides.take(recent), duration[recent]))
         seconds = time.perf_counter() - started
         rows.append([len(last), int(recent.sum()), *_both_rmse(point, run), seconds])
     whole = candidate.card

@@ -10,7 +10,8 @@ from taxi_duration import environment
 from taxi_duration.chain.card import make_card
 from taxi_duration.chain.digests import keep_finished, keep_registered
 from taxi_duration.chain.run import Run
-from taxi_duration.data.prepared import PreparedMonth, concat_learnable, concat_trips
+from taxi_duration.data.prepared import concat_trips
+from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month, format_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version
@@ -65,19 +66,14 @@ def _fit(
 ) -> None:
     started = time.perf_counter()
     window = [m for m in run.train_months + run.val_months if m.raw.month in months]
-    model = refit_model(judged, _inputs(window), _inputs(run.val_months))
+    model = refit_model(judged, Window.learnable(window), Window.learnable(run.val_months))
     seconds = time.perf_counter() - started
     trips = concat_trips(run.val_months)
-    rides, duration = _inputs(run.train_months)
-    require_passed(check_model(model, trips, fit_baselines(rides, duration), judged))
+    lookups = fit_baselines(Window.learnable(run.train_months))
+    require_passed(check_model(model, trips, lookups, judged))
     digest = predictions_digest(model.answer(Rides.from_frame(trips)))
     refit = {"months": format_months(months), "judged": Version.of(card).ref}
     new = make_card(run, model, card["metrics"], digest, seconds) | {"refit": refit}
     errors = tracking.flatten_metrics(card["metrics"])
     tracking.log_run(run.client, run.parent_run(), model.parameters, errors, refit)
     save_bundle(folder, model, new, environment.signing_key())
-
-
-def _inputs(months: list[PreparedMonth]) -> tuple[Rides, Any]:
-    trips = concat_learnable(months)
-    return Rides.from_frame(trips), trips["duration"].to_numpy()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -107,6 +108,11 @@ class Window:
         return cls((MemoryPart(rides, minutes),))
 
     @classmethod
+    def from_frame(cls, trips: pd.DataFrame) -> Window:
+        """Return a window of a frame of trips (see `read_dataframe`)."""
+        return cls.of(Rides.from_frame(trips), trips["duration"].to_numpy())
+
+    @classmethod
     def scored(cls, months: Sequence[PreparedMonth]) -> Window:
         """Return all kept trips of some months: what public scores count."""
         return cls(tuple(MonthPart(month.trips_path, True) for month in months))
@@ -134,6 +140,15 @@ class Window:
         """Yield all trips in order, at most BATCH_ROWS at once."""
         for part in self.parts:
             yield from part.batches()
+
+    def whole(self) -> TripBatch:
+        """Return all trips at once: for what was drawn from a window, or is small."""
+        some = list(self.batches()) or [TripBatch(Rides.from_dicts([]), np.empty(0, "float32"))]
+        columns = (
+            np.concatenate([getattr(batch.rides, field.name) for batch in some])
+            for field in fields(Rides)
+        )
+        return TripBatch(Rides(*columns), np.concatenate([batch.minutes for batch in some]))
 
 
 def _trips(batch: pa.RecordBatch) -> TripBatch:

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec.json import encode
 
 from taxi_duration import environment
-from taxi_duration.domain.rides import Rides
+from taxi_duration.data.window import Window
 from taxi_duration.files import code_digest, sha256_file, write_bytes
 from taxi_duration.loop.settings import AutoSettings
 from taxi_duration.loop.simulated_world import Fit, SimulatedWorld
@@ -49,13 +49,13 @@ class Keeper:
     def keeping(self, fit: Fit) -> Fit:
         """Return the same fit, looked up when it was done before."""
 
-        def kept(kind: str, rides: Rides, duration: np.ndarray) -> DurationModel:
-            path = self.folder / "fits" / f"{_digest_fit(kind, rides, duration)}.pickle"
+        def kept(kind: str, window: Window) -> DurationModel:
+            path = self.folder / "fits" / f"{_digest_fit(kind, window)}.pickle"
             if path.exists():
                 model: DurationModel = pickle.loads(path.read_bytes())
                 return model
-            self.say(f"  fitting {kind} on {len(rides):,} trips")
-            model = fit(kind, rides, duration)
+            self.say(f"  fitting {kind} on {len(window):,} trips")
+            model = fit(kind, window)
             write_bytes(path, pickle.dumps(model))
             return model
 
@@ -90,8 +90,9 @@ def backtest_key(digests: Iterable[str], settings: AutoSettings, *choices: objec
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _digest_fit(kind: str, rides: Rides, duration: np.ndarray) -> str:
+def _digest_fit(kind: str, window: Window) -> str:
     digest = hashlib.sha256(f"{kind} {code_digest()} {atlas_sources()}".encode())
-    for column in (*vars(rides).values(), duration):
-        digest.update(np.ascontiguousarray(column).tobytes())
+    for rides, minutes in window.batches():
+        for column in (*vars(rides).values(), minutes):
+            digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()[:24]

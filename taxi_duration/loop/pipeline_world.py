@@ -19,6 +19,7 @@ from taxi_duration.chain.run import Run, load_run, new_run
 from taxi_duration.chain.run_settings import RunSettings, check_settings
 from taxi_duration.data.prepared import concat_learnable, prepare_months
 from taxi_duration.data.sources import fetch_republished, newest_edition, published_months
+from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month, parse_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version, bundle_folder
@@ -168,7 +169,7 @@ class PipelineWorld(World):
             concat_learnable(prepare_months(service, months, mode=mode))
             for months in (parse_months(our_card["train_data"]), [month])
         )
-        lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
+        lookups = fit_baselines(Window.from_frame(train))
         rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
         decision = compare_models(theirs, ours, lookups, rides, actual)
         tracking.set_version_tags(self.client, challenger, decision.as_tags())

@@ -13,6 +13,7 @@ from msgspec import to_builtins
 
 from taxi_duration.chain.candidates import score_model
 from taxi_duration.chain.run_settings import RunSettings, check_settings
+from taxi_duration.data.window import Window
 from taxi_duration.domain.findings import Level, worst
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.months import Month, format_months
@@ -37,8 +38,8 @@ from taxi_duration.loop.world import Republished, World
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.training.baselines import fit_baselines
 
-Fit = Callable[[str, Rides, np.ndarray], DurationModel]
-Measure = Callable[[DurationModel, DurationModel, Rides, np.ndarray], DurationModel]
+Fit = Callable[[str, Window], DurationModel]
+Measure = Callable[[DurationModel, DurationModel, Window], DurationModel]
 KEPT_ANSWERS = 6  # whole months of answers in memory, about 10 MB each
 STATE = ("time", "serving_since", "log_days", "decisions", "alarms", "worst_level")
 
@@ -249,7 +250,7 @@ class SimulatedWorld(World):
         ours = self._fitted(challenger)
         theirs = None if champion is None else self._fitted(champion).model
         train = pd.concat([self.trips[m] for m in ours.train])
-        lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
+        lookups = fit_baselines(Window.from_frame(train))
         trips = self.trips[month]
         rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
         return compare_models(theirs, ours.model, lookups, rides, actual)
@@ -297,15 +298,13 @@ class SimulatedWorld(World):
         return self._keep(model, metrics, train, validation, trips)
 
     def _measured(self, model: DurationModel, judged: Fitted, month: Month) -> DurationModel:
-        shown = self.trips[month]
-        actual = shown["duration"].to_numpy()
-        return self.measure(model, judged.model, Rides.from_frame(shown), actual)
+        return self.measure(model, judged.model, Window.from_frame(self.trips[month]))
 
     def _joined(self, months: list[Month]) -> pd.DataFrame:
         return pd.concat([self.trips[month] for month in months], ignore_index=True)
 
     def _fit(self, trips: pd.DataFrame) -> DurationModel:
-        return self.fit(self.settings.model, Rides.from_frame(trips), trips["duration"].to_numpy())
+        return self.fit(self.settings.model, Window.from_frame(trips))
 
     def _keep(
         self,

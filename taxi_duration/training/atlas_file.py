@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from taxi_duration.data.prepared import concat_learnable, prepare_months
+from taxi_duration.data.prepared import prepare_months
+from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month
-from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.files import sha256_file, write_json
 from taxi_duration.model.atlas import ATLAS_COLUMNS, ATLAS_FILE, SOURCES_FILE
@@ -66,10 +66,10 @@ def make_atlas(months: dict[str, list[Month]], folder: Path) -> dict[str, Any]:
     prepared = [month for name, some in months.items() for month in prepare_months(name, some)]
     if not prepared:
         raise SettingError("an atlas needs at least one month")
-    trips = concat_learnable(prepared)
-    tables = fit_tables(Rides.from_frame(trips), trips["duration"].to_numpy())
+    window = Window.learnable(prepared)
+    tables = fit_tables(*window.whole())
     known_from = f"{max(month.raw.month for month in prepared).shift(1)}-01"
     kept = ("service", "month", "file", "sha256", "rows_read", "rows_kept")
     lineage = [{name: month.lineage()[name] for name in kept} for month in prepared]
     write_atlas(folder, tables, known_from, lineage)
-    return {"trips": len(trips), "known_from": known_from, "months": lineage}
+    return {"trips": len(window), "known_from": known_from, "months": lineage}

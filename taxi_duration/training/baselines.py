@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from taxi_duration.domain.rides import Rides
+from taxi_duration.data.window import Window
 from taxi_duration.model.lookups import HOURS, N_PAIRS, Lookup, cell_code
 
 
-def fit_baselines(rides: Rides, duration: np.ndarray) -> dict[str, Lookup]:
+def fit_baselines(window: Window) -> dict[str, Lookup]:
     """Return the baselines by name, each learned from the same trips.
 
     Args:
-        rides: shape (n,).
-        duration: minutes, shape (n,).
+        window: past trips, at least one.
     """
+    rides, duration = window.whole()
     overall = Lookup("all", np.array([duration.mean()], dtype="float32"), None)
     pair = Lookup("pair", _cell_means(cell_code("pair", rides), duration, N_PAIRS), overall)
     medians = _cell_medians(cell_code("pair_hour", rides), duration, N_PAIRS * HOURS)

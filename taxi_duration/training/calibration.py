@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import TRIP_MINUTES
-from taxi_duration.domain.rides import Rides
 from taxi_duration.logs import steps_of, tell_step
 from taxi_duration.model.duration_model import count_pairs, interval_groups
 from taxi_duration.model.intervals import KIND_NAMES, SUPPORTS, Intervals
@@ -35,10 +35,9 @@ def calibration_blocks(pickup_at: np.ndarray) -> np.ndarray:
     return place * CALIBRATION_BLOCKS // (place.max() + 1)
 
 
-def calibrate_intervals(
-    kind: str, rides: Rides, duration: np.ndarray, seed: int
-) -> tuple[Intervals, Intervals]:
+def calibrate_intervals(kind: str, window: Window, seed: int) -> tuple[Intervals, Intervals]:
     """Return intervals with and without distance, from rehearsals that left out the block."""
+    rides, duration = window.whole()
     block = calibration_blocks(rides.pickup_at)
     minutes = np.empty((2, len(rides)))
     support = np.empty(len(rides))
@@ -46,7 +45,8 @@ def calibrate_intervals(
         held, rest = block == k, block != k
         with steps_of(f"rehearsal {k + 1} of {CALIBRATION_BLOCKS}, for the intervals"):
             tell_step(f"fit on {rest.sum():,} trips")
-            model = fit_point(kind, rides.take(rest), duration[rest], seed, rehearsal=True)
+            others = Window.of(rides.take(rest), duration[rest])
+            model = fit_point(kind, others, seed, rehearsal=True)
         asked = rides.take(held)
         minutes[0, held] = model.predict_minutes(asked)
         minutes[1, held] = model.predict_minutes(asked.without_distance())

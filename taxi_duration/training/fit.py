@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from taxi_duration.domain.rides import Rides
+from taxi_duration.data.window import Window
 from taxi_duration.errors import SettingError
 from taxi_duration.logs import tell_step
 from taxi_duration.model.atlas import atlas_sources
@@ -19,7 +17,7 @@ from taxi_duration.training.tree_models import HALF_LIFE_DAYS
 MIN_TRIPS = 100  # fewer cannot fill a calibration group
 
 
-def fit_model(kind: str, rides: Rides, duration: np.ndarray, seed: int = 0) -> DurationModel:
+def fit_model(kind: str, window: Window, seed: int = 0) -> DurationModel:
     """Fit one kind on a training window.
 
     The intervals are calibrated on every third of the window's days in turn, predicted by a
@@ -28,20 +26,19 @@ def fit_model(kind: str, rides: Rides, duration: np.ndarray, seed: int = 0) -> D
 
     Args:
         kind: one of `kinds.py`.
-        rides: shape (n,).
-        duration: minutes, shape (n,).
+        window: past trips, n of them.
         seed: of everything random.
     Raises:
         SettingError: unknown kind, or too few trips to learn from.
     """
     fitted_as = find_kind(kind)
-    if len(rides) < MIN_TRIPS:
-        raise SettingError(f"{len(rides)} trips are too few to learn from; at least {MIN_TRIPS}")
-    tell_step(f"fit on {len(rides):,} trips")
-    point = fitted_as.fit(rides, duration, seed)
-    intervals = calibrate_intervals(kind, rides, duration, seed)
+    if len(window) < MIN_TRIPS:
+        raise SettingError(f"{len(window)} trips are too few to learn from; at least {MIN_TRIPS}")
+    tell_step(f"fit on {len(window):,} trips")
+    point = fitted_as.fit(window, seed)
+    intervals = calibrate_intervals(kind, window, seed)
     parameters = {**fitted_as.parameters, **_known_beside(point), "seed": seed}
-    return DurationModel(kind, point, *intervals, count_pairs(rides), parameters)
+    return DurationModel(kind, point, *intervals, count_pairs(window.whole().rides), parameters)
 
 
 def _known_beside(point: PointModel) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.linear import LinearModel, PairVectorizer
 
@@ -29,12 +30,10 @@ class LinearKind:
     parameters: Mapping[str, Any]
     threads = 1  # that a fit keeps busy
 
-    def fit(
-        self, rides: Rides, duration: np.ndarray, seed: int = 0, rehearsal: bool = False
-    ) -> LinearModel:
+    def fit(self, window: Window, seed: int = 0, rehearsal: bool = False) -> LinearModel:
         """Fit; nothing is random and there is no quicker fit, so the last two change nothing."""
         estimator = resolve_name(self.estimator)(**self.parameters)
-        return fit_linear(estimator, rides, duration)
+        return fit_linear(estimator, *window.whole())
 
 
 def fit_linear(estimator: Any, rides: Rides, duration: np.ndarray) -> LinearModel:

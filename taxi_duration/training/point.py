@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from taxi_duration.domain.rides import Rides
+from taxi_duration.data.window import Window
 from taxi_duration.model.duration_model import PointModel
 from taxi_duration.training.kinds import find_kind
 
 
-def fit_point(
-    kind: str, rides: Rides, duration: np.ndarray, seed: int = 0, rehearsal: bool = False
-) -> PointModel:
+def fit_point(kind: str, window: Window, seed: int = 0, rehearsal: bool = False) -> PointModel:
     """Fit the point answers alone; arguments as `fit_model`.
 
     Args:
         rehearsal: a quicker fit where the kind has one, to calibrate intervals.
     """
-    return find_kind(kind).fit(rides, duration, seed, rehearsal)
+    return find_kind(kind).fit(window, seed, rehearsal)

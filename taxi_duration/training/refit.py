@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import TRIP_MINUTES
-from taxi_duration.domain.rides import Rides
 from taxi_duration.model.duration_model import DurationModel, count_pairs, interval_groups
 from taxi_duration.training.calibration import fit_intervals
 from taxi_duration.training.point import fit_point
@@ -15,24 +15,23 @@ from taxi_duration.training.point import fit_point
 
 def refit_model(
     judged: DurationModel,
-    window: tuple[Rides, np.ndarray],
-    month: tuple[Rides, np.ndarray],
+    window: Window,
+    month: Window,
 ) -> DurationModel:
     """Return the same kind of model, fitted on a window that ends with the month that judged.
 
     Args:
         judged: fitted on earlier months alone.
-        window: rides and minutes to fit on.
-        month: those of the month that judged.
+        window: to fit on.
+        month: the trips of the month that judged.
     """
-    rides, duration = window
-    point = fit_point(judged.kind, rides, duration, judged.parameters.get("seed", 0))
-    model = replace(judged, point=point, pair_trips=count_pairs(rides))
-    return with_shown_intervals(model, judged, *month)
+    point = fit_point(judged.kind, window, judged.parameters.get("seed", 0))
+    model = replace(judged, point=point, pair_trips=count_pairs(window.whole().rides))
+    return with_shown_intervals(model, judged, month)
 
 
 def with_shown_intervals(
-    model: DurationModel, judged: DurationModel, rides: Rides, actual: np.ndarray
+    model: DurationModel, judged: DurationModel, window: Window
 ) -> DurationModel:
     """Return a model with the intervals that a judged one's errors on unseen rides show.
 
@@ -40,9 +39,9 @@ def with_shown_intervals(
     intervals are neither wider nor narrower than such answers are off.
 
     Args:
-        judged: has not seen the rides.
-        rides: shape (n,); actual: minutes.
+        window: rides that `judged` has not seen.
     """
+    rides, actual = window.whole()
     support = judged.pair_trips[rides.PULocationID, rides.DOLocationID]
     group = interval_groups(rides, support)
     used = judged.point.uses_distance(rides)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from taxi_duration.domain.rides import Rides
+from taxi_duration.data.window import Window
 from taxi_duration.model.features import FEATURES
 from taxi_duration.training.feature_tables import out_of_fold_features
 
@@ -66,16 +66,14 @@ def season_step(pickup_at: np.ndarray) -> float:
     return float(1.0 + SEASON_DAMPING * step)
 
 
-def measure_season(rides: Rides, duration: np.ndarray) -> np.ndarray:
+def measure_season(window: Window) -> np.ndarray:
     """Return the `level` of season.json: usual duration by week of the year, 1 on average.
 
     Trips are compared with what their route and hour say over the whole time; weekdays are
     evened out and holidays left out. Give it most of a year at least.
 
-    Args:
-        rides: shape (n,).
-        duration: minutes, shape (n,).
     """
+    rides, duration = window.whole()
     rows = out_of_fold_features(rides, duration)
     expected = rows[:, FEATURES.index("expected_minutes")].astype("float64")
     normal = rows[:, FEATURES.index("holiday")] == 0

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from taxi_duration.domain.rides import Rides
+from taxi_duration.data.window import Window
 from taxi_duration.logs import tell_step
 from taxi_duration.model.atlas import Atlas, atlas_for
 from taxi_duration.model.extra_features import load_conditions
@@ -51,16 +51,14 @@ class TreeKind:
     quicker: Mapping[str, Any]
     threads = THREADS  # that a fit keeps busy
 
-    def fit(
-        self, rides: Rides, duration: np.ndarray, seed: int = 0, rehearsal: bool = False
-    ) -> TreeModel:
+    def fit(self, window: Window, seed: int = 0, rehearsal: bool = False) -> TreeModel:
         """Fit tables, both ensembles and the level of the month after.
 
         Args:
-            rides: shape (n,).
-            duration: minutes, 1 to 60, shape (n,).
+            window: past trips of 1 to 60 minutes.
             rehearsal: a quicker fit, for trips of the window itself: to calibrate intervals.
         """
+        rides, duration = window.whole()
         weight, atlas = recency_weight(rides.pickup_at), window_atlas(rides.pickup_at)
         conditions = load_conditions()
         names = () if conditions is None else conditions.names

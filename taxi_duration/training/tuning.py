@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
+from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month, format_months
-from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.evaluation.metrics import error_metrics
 from taxi_duration.files import write_json
@@ -82,8 +82,8 @@ def tune(
             f"{minutes} minutes"
         )
     prepared = prepare_months(service, months)
-    windows = [month.learnable() for month in prepared]
-    folds = [f for w in windows for f in time_folds(Rides.from_frame(w), w["duration"].to_numpy())]
+    windows = [Window.learnable([month]) for month in prepared]
+    folds = [fold for window in windows for fold in time_folds(window)]
     study = search(folds, trials, minutes)
     settings = settings_of(study.best_params)
     write_json(out, settings)
@@ -99,13 +99,13 @@ def tune(
     return result
 
 
-def time_folds(rides: Rides, duration: np.ndarray) -> list[Fold]:
+def time_folds(window: Window) -> list[Fold]:
     """Return folds in which the days ahead come after every day of the past.
 
     Args:
-        rides: one window, shape (n,).
-        duration: minutes, shape (n,).
+        window: whose days are divided.
     """
+    rides, duration = window.whole()
     days, place = np.unique(rides.pickup_at.astype("datetime64[D]"), return_inverse=True)
     folds = []
     for share in FOLD_SHARES:

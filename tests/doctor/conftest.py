@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 from cards import make_card
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version, bundle_folder
 from taxi_duration.live.deployment import deploy_champion
@@ -29,7 +30,7 @@ def made(tmp_path_factory):
         client.create_registered_model("green-duration")
         ride = {"PULocationID": 74, "DOLocationID": 75, "pickup_datetime": "2021-02-15T08:30:00"}
         rides = Rides.from_dicts([{**ride, "trip_distance": 1.0 + i % 7} for i in range(120)])
-        model = fit_model("LR", rides, rides.trip_distance * 4 + 3)
+        model = fit_model("LR", Window.of(rides, rides.trip_distance * 4 + 3))
         card = save_bundle(bundle_folder("green-duration", 1), model, make_card("LR"), None)
         deploy_champion(Version.of(card), "first")
         log = open_log()

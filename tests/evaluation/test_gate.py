@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.evaluation.gate import (
@@ -349,18 +350,18 @@ def inputs(trips):
 def test_same_model_with_another_seed_is_refused_at_most_one_time_in_twenty(
     sample_months, monkeypatch
 ):
-    (train, duration), (rides, actual) = (inputs(trips) for trips in sample_months)
+    train, (rides, actual) = Window.from_frame(sample_months[0]), inputs(sample_months[1])
     few_rounds(monkeypatch, 15)
-    model = fit_model("XGB", train, duration)
+    model = fit_model("XGB", train)
     # Features do not depend on the seed: made once, they leave only the trees to be fitted.
     for name in ("out_of_fold_features", "fit_tables"):
-        made = getattr(tree_models, name)(train, duration)
+        made = getattr(tree_models, name)(*train.whole())
         monkeypatch.setattr(tree_models, name, lambda *_, made=made: made)
-    lookups = fit_baselines(train, duration)
+    lookups = fit_baselines(train)
     minutes = {name: lookup.predict_minutes(rides) for name, lookup in lookups.items()}
     answers = []
     for seed in range(12):
-        other = replace(model, point=KINDS["XGB"].fit(train, duration, seed))
+        other = replace(model, point=KINDS["XGB"].fit(train, seed))
         answers.append((other.answer(rides), other.answer(rides.without_distance()).duration))
     refused = [
         [c.name for c in compare_answers(a, b, minutes, rides, actual, FAST).checks if not c.passed]
@@ -371,10 +372,10 @@ def test_same_model_with_another_seed_is_refused_at_most_one_time_in_twenty(
 
 
 def test_trees_are_promoted_over_a_linear_model_and_not_the_other_way(sample_months, monkeypatch):
-    (train, duration), (rides, actual) = (inputs(trips) for trips in sample_months)
-    lookups = fit_baselines(train, duration)
+    train, (rides, actual) = Window.from_frame(sample_months[0]), inputs(sample_months[1])
+    lookups = fit_baselines(train)
     few_rounds(monkeypatch, 40)
-    linear, trees = (fit_model(kind, train, duration) for kind in ("LR", "XGB"))
+    linear, trees = (fit_model(kind, train) for kind in ("LR", "XGB"))
     forward = compare_models(linear, trees, lookups, rides, actual, FAST)
     backward = compare_models(trees, linear, lookups, rides, actual, FAST)
     assert passed(forward)["error"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.evaluation.release_checks import (
     ModelCheckError,
@@ -42,7 +43,7 @@ GOOD = Fake(lambda rides: 5 + 3 * miles(rides))
 
 @pytest.fixture
 def lookups(trips):
-    return fit_baselines(Rides.from_frame(trips), trips["duration"].to_numpy())
+    return fit_baselines(Window.from_frame(trips))
 
 
 def failed(model, trips, lookups, previous=None) -> set[str]:
@@ -50,7 +51,7 @@ def failed(model, trips, lookups, previous=None) -> set[str]:
 
 
 def test_fitted_model_passes_every_check(trips, lookups):
-    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    model = fit_model("LR", Window.from_frame(trips))
     assert failed(model, trips, lookups, model) == set()
 
 

@@ -32,7 +32,8 @@ CHANGE = Month(2021, 4)
 class Slope:
     """A model that is fitted at once: a line over the distance, and its usual errors."""
 
-    def __init__(self, kind, rides, duration) -> None:
+    def __init__(self, kind, window) -> None:
+        rides, duration = window.whole()
         x = self._miles(rides)
         self.slope, self.start = np.polyfit(x, duration, 1)
         ratio = duration / (self.start + self.slope * x)
@@ -49,7 +50,7 @@ class Slope:
         return Answers(minutes, low, middle, high, np.full(len(rides), 50), known)
 
 
-def same_intervals(model, judged, rides, actual):
+def same_intervals(model, judged, window):
     """A line has no intervals to measure anew."""
     return model
 

@@ -15,6 +15,7 @@ from cards import make_card
 from msgspec.structs import replace
 from truth_sets import changed, feedback_rows, log_rows, told_rides
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.truths import OFF_BY_FACTOR
@@ -213,7 +214,7 @@ def test_log_rows_become_a_frame_with_unknowns_as_nan():
 
 
 def test_published_month_is_looked_at_as_if_it_had_been_answered_live(trips):
-    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    model = fit_model("LR", Window.from_frame(trips))
     frame = answer_trips(model, CARD, trips)
     found = check_health(
         "green 2021-01", frame, CARD, make_sample(model, trips, trips), whole_month=True
@@ -223,7 +224,7 @@ def test_published_month_is_looked_at_as_if_it_had_been_answered_live(trips):
 
 def test_whole_bundle_that_is_not_the_deployed_one_is_refused(home, trips):
     """As the service does: what was deployed is a digest, not a number."""
-    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    model = fit_model("LR", Window.from_frame(trips))
     card = save_bundle(Version.of(CARD).folder, model, CARD, None)
     assert load_version(Version.of(card))[1] == card
     with pytest.raises(BundleError, match="deployed is bbbb"):
@@ -237,7 +238,7 @@ def test_real_training_months_that_are_out_of_reach_are_never_replaced_by_the_sa
     monkeypatch.setenv("DATA", "auto")
     monkeypatch.setenv("TLC_URL", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr("taxi_duration.data.remote.ATTEMPTS", 1)
-    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    model = fit_model("LR", Window.from_frame(trips))
     months = {"service": "green", "train_data": "2021-01", "val_data": "2021-02"}
     card = {**CARD, **months, "data_source": "tlc"}
     with pytest.raises(SourceUnreachableError):
@@ -451,7 +452,7 @@ def test_coverage_of_a_segment_is_that_of_its_rides():
 
 
 def test_month_of_a_model_of_real_trips_is_never_the_sample(home, trips, monkeypatch):
-    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    model = fit_model("LR", Window.from_frame(trips))
     monkeypatch.setenv("DATA", "auto")
     monkeypatch.setenv("TLC_URL", "http://127.0.0.1:9")  # nobody listens there
     monkeypatch.setattr("taxi_duration.data.remote.ATTEMPTS", 1)
@@ -488,7 +489,7 @@ def test_rides_of_an_earlier_reign_and_of_long_ago_do_not_count(home):
 
 
 def test_live_health_knows_when_the_last_ride_and_feedback_came(home, trips):
-    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    model = fit_model("LR", Window.from_frame(trips))
     months = {"service": "green", "train_data": "2021-01", "val_data": "2021-02"}
     card = save_bundle(
         Version.of(CARD).folder, model, {**CARD, **months, "data_source": "sample"}, None
@@ -516,7 +517,7 @@ def test_live_health_knows_when_the_last_ride_and_feedback_came(home, trips):
 
 def test_few_rides_of_a_version_are_judged_by_the_whole_day_that_they_were_part_of(home, trips):
     """A day told in too many minutes is found by all its rides; a small arm has too few."""
-    model = fit_model("LR", Rides.from_frame(trips), trips["duration"].to_numpy())
+    model = fit_model("LR", Window.from_frame(trips))
     months = {"service": "green", "train_data": "2021-01", "val_data": "2021-02"}
     card = save_bundle(
         Version.of(CARD).folder, model, {**CARD, **months, "data_source": "sample"}, None

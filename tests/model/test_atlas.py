@@ -5,6 +5,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.files import read_json, sha256_file, write_json
@@ -73,7 +74,7 @@ def test_atlas_of_another_folder_is_used_from_its_own_day_on(another, atlas):
 
 def test_model_learns_from_another_folders_atlas_and_keeps_it(another, sample_months, quick_trees):
     trips = sample_months[1]
-    model = fit_model("RF", Rides.from_frame(trips), trips["duration"].to_numpy())
+    model = fit_model("RF", Window.from_frame(trips))
     assert model.parameters["atlas"] == sha256_file(another / ATLAS_FILE)[:12]
     kept = from_state(to_state(model)).point.tables.atlas
     assert np.array_equal(kept.pair, atlas_for(np.datetime64("2021-02-01")).pair)

@@ -6,6 +6,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.evaluation.metrics import error_metrics
 from taxi_duration.model.duration_model import count_pairs
@@ -149,7 +150,7 @@ def test_far_zones_take_longer_than_near_ones(fitted, kind):
 )
 def test_error_lies_below_every_lookup(fitted, sample_months, asked, kind, share):
     train, validation = sample_months
-    lookups = fit_baselines(Rides.from_frame(train), train["duration"].to_numpy())
+    lookups = fit_baselines(Window.from_frame(train))
     actual = validation["duration"].to_numpy()
     best = min(
         error_metrics(actual, lookup.predict_minutes(asked))["rmse"] for lookup in lookups.values()

@@ -7,6 +7,7 @@ from datetime import datetime
 import numpy as np
 import pytest
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.model.explain import OTHER
@@ -117,7 +118,7 @@ def slow_rain(trips, extra):
 @pytest.mark.parametrize("kind", ["XGB", "RF"])
 def test_a_model_learns_what_rain_costs(slow_rain, kind, quick_trees):
     rides = Rides.from_frame(slow_rain)
-    model = fit_point(kind, rides, slow_rain["duration"].to_numpy())
+    model = fit_point(kind, Window.from_frame(slow_rain))
     assert model.conditions == ("rain",)
     wet = values_of(("rain",), rides.pickup_at)[:, 0] == 1
     for asked in (rides, rides.without_distance()):
@@ -127,7 +128,7 @@ def test_a_model_learns_what_rain_costs(slow_rain, kind, quick_trees):
 
 def test_one_ride_is_answered_as_many_are_and_rain_is_a_reason(slow_rain, quick_trees):
     rides = Rides.from_frame(slow_rain)
-    model = fit_model("XGB", rides, slow_rain["duration"].to_numpy())
+    model = fit_model("XGB", Window.from_frame(slow_rain))
     predictor, answers = RidePredictor(model), model.answer(rides)
     assert model.parameters["extra_features"] == "rain"
     for row in range(20):

@@ -18,6 +18,7 @@ from service_samples import make_card, make_rides
 from serve import create_app
 from serve.app import close_app
 from taxi_duration import environment
+from taxi_duration.data.window import Window
 from taxi_duration.domain.version import Version, bundle_folder
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 from taxi_duration.model.bundle import save_bundle
@@ -28,8 +29,8 @@ from taxi_duration.training.fit import fit_model
 @pytest.fixture(scope="session")
 def models() -> dict[int, DurationModel]:
     """Version 1 is linear, version 2 ridge: quick to fit, and different."""
-    rides, minutes = make_rides()
-    return {1: fit_model("LR", rides, minutes), 2: fit_model("RIDGE", rides, minutes)}
+    window = Window.of(*make_rides())
+    return {1: fit_model("LR", window), 2: fit_model("RIDGE", window)}
 
 
 @pytest.fixture

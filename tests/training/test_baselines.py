@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.training.baselines import fit_baselines
 
@@ -30,7 +31,7 @@ def lookups():
         (2, 1, "2021-01-04T08:15"),
     ]
     minutes = np.array([10, 12, 20, 6, 30, 36], dtype="float32")
-    return fit_baselines(make_rides(rows), minutes)
+    return fit_baselines(Window.of(make_rides(rows), minutes))
 
 
 ASKED = make_rides(
@@ -78,7 +79,7 @@ def test_answers_are_float32_and_the_lookup_is_left_as_it_was(lookups):
 def test_median_is_numpys_in_every_cell(trips):
     rides = make_rides([(p, d, f"2021-01-04T{hour:02d}:30") for p, d, hour, _ in trips])
     minutes = np.array([trip[3] for trip in trips], dtype="float32")
-    answers = fit_baselines(rides, minutes)["od_pair_hour_median"].predict_minutes(rides)
+    answers = fit_baselines(Window.of(rides, minutes))["od_pair_hour_median"].predict_minutes(rides)
     for answer, cell in zip(answers, trips, strict=True):
         same = [trip[3] for trip in trips if trip[:3] == cell[:3]]
         assert answer == np.median(same)

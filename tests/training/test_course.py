@@ -8,6 +8,7 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import root_mean_squared_error
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.training.course import course_features, course_rows
 from taxi_duration.training.point import fit_point
@@ -20,7 +21,7 @@ def both_rmse(train, validation) -> tuple[float, float]:
     X = vectorizer.fit_transform(rows[features].to_dict(orient="records"))
     course = LinearRegression().fit(X, rows["duration"])
     theirs = course.predict(vectorizer.transform(asked[features].to_dict(orient="records")))
-    model = fit_point("LR", Rides.from_frame(rows), rows["duration"].to_numpy())
+    model = fit_point("LR", Window.from_frame(rows))
     ours = model.predict_minutes(Rides.from_frame(asked))
     return tuple(root_mean_squared_error(asked["duration"], minutes) for minutes in (theirs, ours))
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.evaluation.metrics import interval_metrics
@@ -16,19 +17,18 @@ from taxi_duration.training.point import fit_point
 
 
 def trips_of(frame, n: int):
-    part = frame.head(n)
-    return Rides.from_frame(part), part["duration"].to_numpy()
+    return Window.from_frame(frame.head(n))
 
 
 def test_too_few_trips_are_refused_with_their_number(sample_months):
     with pytest.raises(SettingError, match=rf"{MIN_TRIPS - 1} trips are too few"):
-        fit_model("LR", *trips_of(sample_months[0], MIN_TRIPS - 1))
+        fit_model("LR", trips_of(sample_months[0], MIN_TRIPS - 1))
 
 
 @pytest.mark.parametrize("kind", ["LR", "XGB"])
 def test_just_enough_trips_give_a_model_that_answers(sample_months, kind, quick_trees):
-    rides, duration = trips_of(sample_months[0], MIN_TRIPS)
-    answers = fit_model(kind, rides, duration).answer(rides)
+    window = trips_of(sample_months[0], MIN_TRIPS)
+    answers = fit_model(kind, window).answer(window.whole().rides)
     for minutes in (answers.duration, answers.p10, answers.p90):
         assert np.isfinite(minutes).all()
 
@@ -80,11 +80,11 @@ def test_support_counts_the_trips_of_the_whole_window(fitted, sample_months):
 
 
 def test_ridge_is_solved_to_the_end_though_one_taximeter_ran_away(sample_months):
-    rides, duration = trips_of(sample_months[0], 4000)
+    rides, duration = trips_of(sample_months[0], 4000).whole()
     miles = rides.trip_distance.copy()
     miles[0] = 244_152.0  # as in the real green month of 2021-01
     rides = replace(rides, trip_distance=miles)
-    model = fit_point("RIDGE", rides, duration)
+    model = fit_point("RIDGE", Window.of(rides, duration))
     columns = pair_matrix(model.vectorizer, rides).toarray()
     centred, minutes = columns - columns.mean(axis=0), duration - duration.mean()
     penalty = KINDS["RIDGE"].parameters["alpha"] * np.eye(columns.shape[1])

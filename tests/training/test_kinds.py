@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from taxi_duration.chain.run_settings import MODEL_CHOICES
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.training import calibration, tree_models
@@ -25,10 +26,6 @@ OWN = {
 }
 
 
-def month_of(trips):
-    return Rides.from_frame(trips), trips["duration"].to_numpy()
-
-
 def test_settings_offer_the_kinds_there_are():
     assert tuple(KINDS) == tuple(OWN)
     assert (*OWN, "best") == MODEL_CHOICES
@@ -38,7 +35,7 @@ def test_settings_offer_the_kinds_there_are():
 def test_an_unknown_kind_is_refused_with_those_there_are(trips, kind):
     for fit in (fit_model, fit_point):
         with pytest.raises(SettingError, match=f"kind '{kind}' is not known; there are LR, LASSO"):
-            fit(kind, *month_of(trips))
+            fit(kind, Window.from_frame(trips))
 
 
 @pytest.mark.parametrize("kind", OWN)
@@ -53,7 +50,7 @@ def test_a_new_tree_kind_is_a_line_and_names_its_own_parameters(trips, monkeypat
     few = {"n_estimators": 3, "min_samples_leaf": 7}
     kind = TreeKind(tree_models.learn_forest, from_forest, few, quicker={"n_estimators": 1})
     monkeypatch.setitem(KINDS, "FEW", kind)
-    model = fit_model("FEW", *month_of(trips))
+    model = fit_model("FEW", Window.from_frame(trips))
     told = {**few, "half_life_days": HALF_LIFE_DAYS, "extra_features": "none", "seed": 0}
     assert {**model.parameters, "atlas": ""} == {**told, "atlas": ""}
     assert len(model.point.with_distance.roots) == 3
@@ -62,7 +59,7 @@ def test_a_new_tree_kind_is_a_line_and_names_its_own_parameters(trips, monkeypat
 def test_a_rehearsal_is_fitted_with_the_quicker_parameters(trips):
     kind = replace(KINDS["RF"], quicker={"n_estimators": 2})
     for rehearsal, size in ((True, 2), (False, KINDS["RF"].parameters["n_estimators"])):
-        point = kind.fit(*month_of(trips), rehearsal=rehearsal)
+        point = kind.fit(Window.from_frame(trips), rehearsal=rehearsal)
         assert len(point.with_distance.roots) == len(point.without_distance.roots) == size
 
 
@@ -73,25 +70,24 @@ def test_seed_and_rehearsal_reach_every_fit(trips, monkeypatch):
     class Spy:
         parameters: dict = {}  # noqa: RUF012
 
-        def fit(self, rides, duration, seed=0, rehearsal=False):
-            asked.append((len(rides), seed, rehearsal))
-            return find_kind("LR").fit(rides, duration)
+        def fit(self, window, seed=0, rehearsal=False):
+            asked.append((len(window), seed, rehearsal))
+            return find_kind("LR").fit(window)
 
     monkeypatch.setitem(KINDS, "SPY", Spy())
-    rides, duration = month_of(trips)
-    assert fit_model("SPY", rides, duration, seed=5).parameters == {"seed": 5}
-    sizes = np.bincount(calibration.calibration_blocks(rides.pickup_at))
-    rest = [(len(rides) - size, 5, True) for size in sizes]
-    assert asked == [(len(rides), 5, False), *rest]
+    window = Window.from_frame(trips)
+    assert fit_model("SPY", window, seed=5).parameters == {"seed": 5}
+    sizes = np.bincount(calibration.calibration_blocks(window.whole().rides.pickup_at))
+    rest = [(len(window) - size, 5, True) for size in sizes]
+    assert asked == [(len(window), 5, False), *rest]
     assert len(rest) == CALIBRATION_BLOCKS
 
 
 @pytest.mark.parametrize("kind", ["RF", "XGB"])
 def test_another_seed_gives_another_model_and_other_intervals(sample_months, kind, quick_trees):
-    rides, duration = month_of(sample_months[0].head(400))
-    first, again, other = (
-        fit_model(kind, rides, duration, seed=seed).answer(rides) for seed in (3, 3, 4)
-    )
+    window = Window.from_frame(sample_months[0].head(400))
+    rides = window.whole().rides
+    first, again, other = (fit_model(kind, window, seed=seed).answer(rides) for seed in (3, 3, 4))
     for name in ("duration", "p10", "p90"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
         assert not np.array_equal(getattr(first, name), getattr(other, name))
@@ -112,6 +108,7 @@ def test_a_rehearsal_s_support_is_scaled_to_the_whole_window(monkeypatch):
     )
     groups = []
     monkeypatch.setattr(calibration, "fit_intervals", lambda *given: groups.append(given[2]))
-    calibrate_intervals("LR", rides, np.full(pairs * days, 10.0, "float32"), seed=0)
+    window = Window.of(rides, np.full(pairs * days, 10.0, "float32"))
+    calibrate_intervals("LR", window, seed=0)
     assert len(groups) == 2
     assert {int(group) % 3 for part in groups for group in part} == {2}

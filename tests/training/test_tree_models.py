@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.rides import Rides
 from taxi_duration.training.kinds import KINDS
@@ -66,19 +67,16 @@ def test_the_distance_makes_answers_better(fitted, sample_months):
 def test_what_comes_after_the_ride_does_not_enter_the_fit(sample_months, quick_trees):
     trips = sample_months[0].head(800)
     shuffled = trips.assign(dropoff_at=trips["dropoff_at"].to_numpy()[::-1], fare_amount=1.0)
-    models = [
-        fit_point("XGB", Rides.from_frame(t), t["duration"].to_numpy(), rehearsal=True)
-        for t in (trips, shuffled)
-    ]
+    models = [fit_point("XGB", Window.from_frame(t), rehearsal=True) for t in (trips, shuffled)]
     asked = Rides.from_frame(sample_months[1]).take(np.arange(200))
     np.testing.assert_array_equal(*(model.predict_minutes(asked) for model in models))
 
 
 def test_the_same_seed_gives_the_same_answers_and_another_seed_others(sample_months, quick_trees):
     trips = sample_months[0].head(800)
-    rides, duration = Rides.from_frame(trips), trips["duration"].to_numpy()
+    rides, window = Rides.from_frame(trips), Window.from_frame(trips)
     first, again, other = (
-        fit_point("XGB", rides, duration, seed=seed, rehearsal=True).predict_minutes(rides)
+        fit_point("XGB", window, seed=seed, rehearsal=True).predict_minutes(rides)
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)

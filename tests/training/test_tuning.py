@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.months import parse_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
@@ -25,7 +26,7 @@ from taxi_duration.training.tuning import (
 @pytest.fixture(scope="module")
 def folds(sample_months) -> list[Fold]:
     trips = sample_months[0].head(2500)
-    return time_folds(Rides.from_frame(trips), trips["duration"].to_numpy())
+    return time_folds(Window.from_frame(trips))
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_days_ahead_come_after_all_days_of_the_past(sample_months):
     rides, duration = Rides.from_frame(sample_months[0]), sample_months[0]["duration"].to_numpy()
     day = rides.pickup_at.astype("datetime64[D]")
     days = np.unique(day)
-    for fold, share in zip(time_folds(rides, duration), (0.5, 0.75), strict=True):
+    for fold, share in zip(time_folds(Window.of(rides, duration)), (0.5, 0.75), strict=True):
         past = day < days[int(len(days) * share)]
         np.testing.assert_array_equal(fold.past_minutes, duration[past])
         assert len(fold.past) == past.sum()
@@ -55,7 +56,7 @@ def test_changing_later_trips_changes_nothing_of_the_past(sample_months):
     rides, duration = Rides.from_frame(sample_months[0]), sample_months[0]["duration"].to_numpy()
     later = rides.pickup_at.astype("datetime64[D]") >= np.datetime64("2021-01-24")
     changed = np.where(later, 60.0, duration)
-    before, after = (time_folds(rides, minutes)[0] for minutes in (duration, changed))
+    before, after = (time_folds(Window.of(rides, minutes))[0] for minutes in (duration, changed))
     np.testing.assert_array_equal(before.past, after.past)
     np.testing.assert_array_equal(before.ahead, after.ahead)
 
@@ -128,13 +129,13 @@ def year_of_trips(n: int = 30_000) -> tuple[Rides, np.ndarray]:
 
 def test_a_season_is_found_again():
     weeks = np.datetime64("2022-01-01") + 3 + 7 * np.arange(52)
-    level = measure_season(*year_of_trips())
+    level = measure_season(Window.of(*year_of_trips()))
     np.testing.assert_allclose(level, season_level(weeks), atol=0.03)
 
 
 def test_weeks_without_trips_lie_on_a_line_between_their_neighbours():
     rides, duration = year_of_trips()
     seen = rides.pickup_at.astype("datetime64[M]") != np.datetime64("2022-09")
-    level = measure_season(rides.take(seen), duration[seen])
+    level = measure_season(Window.of(rides.take(seen), duration[seen]))
     gap = level[35:39]  # 3 September to 24 September: day 245, 252, 259 and 266 of the year
     np.testing.assert_allclose(np.diff(gap, n=2), 0, atol=0.0015)
