@@ -15,12 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taxi_duration.data.health.look import SUSPECT
-from taxi_duration.data.prepared import PreparedMonth
+from taxi_duration.data.prepared import GROUP_ROWS, PreparedMonth
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import BadMonthError
 
-# Some megabytes of columns: large enough that numpy's calls cost nothing, small beside a model.
-BATCH_ROWS = 500_000
+BATCH_ROWS = GROUP_ROWS  # of a prepared month's file, so that no batch is put together of two
 RIDE_COLUMNS = ("PULocationID", "DOLocationID", "pickup_at", "trip_distance")
 
 
