@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def sample_rows(window: Window, most: int, seed: int) -> Window:
     """
     if len(window) <= most:
         return window
-    groups = _pair_groups(np.sum(list(map_parts(_pair_trips, window.parts)), axis=0))
+    groups = _pair_groups(reduce(np.add, map_parts(_pair_trips, window.parts)))
     counted = list(map_parts(partial(_stratum_trips, groups=groups), window.parts))
     shares = _shares(counted, most, np.random.default_rng(seed))
     drawn = [Drawn(*one, groups) for one in zip(window.parts, shares, strict=True)]
