@@ -27,9 +27,10 @@ from taxi_duration.evaluation.health import Health, check_health, monitor_settin
 from taxi_duration.evaluation.silence import Activity
 from taxi_duration.loop.monitor import DAY_SECONDS, answer_trips, make_sample
 from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.training.boosting import learn_booster, xgb_parameters
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS
-from taxi_duration.training.tree_models import TreeKind, learn_booster, xgb_parameters
+from taxi_duration.training.tree_models import TreeKind
 from taxi_duration.training.tree_packing import from_xgboost
 
 TRAIN_RIDES = 20_000  # a small model is enough: it is held to its own error

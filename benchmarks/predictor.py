@@ -31,9 +31,9 @@ from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.features import RideFeatures, known_distance, transform
 from taxi_duration.model.ride_predictor import RidePredictor
 from taxi_duration.model.tree_model import TreeModel
+from taxi_duration.training.boosting import xgb_settings
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS
-from taxi_duration.training.tree_models import xgb_settings
 
 ROUNDS = 5  # of everything; the median round is told, against a noisy machine
 NOT_SCORED = {"rmse": 0.0, "mae": 0.0}

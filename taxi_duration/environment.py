@@ -99,6 +99,11 @@ def live_dir() -> Path:
     return data_dir() / "live"
 
 
+def scratch_dir() -> Path:
+    """Folder of what a process needs on disk while it works, removed when it has ended."""
+    return data_dir() / "scratch"
+
+
 def sqlite_url(path: Path) -> str:
     """Address of a database file; in one `?` begins options, and `%41` is a quoted letter."""
     return f"sqlite:///{re.sub(r'[?]|%(?=[0-9a-fA-F]{2})', lambda sign: quote(sign[0]), str(path))}"

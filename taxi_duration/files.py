@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import resources
 from io import BufferedReader
 from pathlib import Path
@@ -119,6 +120,35 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder in `parent` that is removed in the end, and those of killed processes."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with _held(parent):  # nobody takes a folder for left behind before its owner holds it
+        for folder in parent.iterdir():
+            with suppress(BlockingIOError), _held(folder, fcntl.LOCK_NB):
+                shutil.rmtree(folder, ignore_errors=True)
+        own = Path(tempfile.mkdtemp(dir=parent))
+        holding = ExitStack()
+        holding.enter_context(_held(own))
+    with holding:
+        try:
+            yield own
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path, flags: int = 0) -> Iterator[None]:
+    """Hold a folder against others who want to, as long as this process lives."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | flags)
+        yield
+    finally:
+        os.close(handle)
 
 
 def remove_file(path: Path) -> None:

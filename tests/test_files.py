@@ -25,6 +25,7 @@ from taxi_duration.files import (
     read_json_lines,
     read_settings,
     remove_file,
+    scratch_folder,
     sha256_file,
     typed,
     write_bytes,
@@ -369,3 +370,43 @@ def test_digest_of_code_is_that_of_its_shelves_with_all_that_lies_in_them(tmp_pa
         (tmp_path / name).write_text("a = 1")
     assert code_digest() in before
     assert code_digest(["loop"]) != code_digest([]) != code_digest([""])
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from taxi_duration.files import scratch_folder
+with scratch_folder(Path(sys.argv[1])) as folder:
+    (folder / "page").write_text("of a process")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_scratch_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(tmp_path):
+    def holder():
+        command = [sys.executable, "-c", HOLDS, str(tmp_path)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return process, Path(process.stdout.readline().decode().strip())
+
+    (killed, left), (living, kept) = holder(), holder()
+    try:
+        killed.kill()
+        killed.wait()
+        assert (left / "page").exists()
+        with scratch_folder(tmp_path) as own:
+            assert set(tmp_path.iterdir()) == {kept, own}
+            assert (kept / "page").exists()
+        living.communicate(b"")
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        for process in (killed, living):
+            process.kill()
+            process.communicate()
+
+
+def test_scratch_is_removed_after_an_error_too(tmp_path):
+    with pytest.raises(ValueError), scratch_folder(tmp_path / "new") as folder:
+        (folder / "page").write_text("half")
+        raise ValueError
+    assert list((tmp_path / "new").iterdir()) == []

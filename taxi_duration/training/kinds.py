@@ -7,14 +7,9 @@ table of pairs or by trees, and both answer whatever library fitted them.
 from __future__ import annotations
 
 from taxi_duration.errors import SettingError
+from taxi_duration.training.boosting import learn_booster, quicker_boosting, xgb_parameters
 from taxi_duration.training.linear_models import LinearKind
-from taxi_duration.training.tree_models import (
-    TreeKind,
-    learn_booster,
-    learn_forest,
-    quicker_boosting,
-    xgb_parameters,
-)
+from taxi_duration.training.tree_models import TreeKind, learn_forest
 from taxi_duration.training.tree_packing import from_forest, from_xgboost
 
 Kind = LinearKind | TreeKind

@@ -22,15 +22,9 @@ from taxi_duration.evaluation.metrics import error_metrics
 from taxi_duration.files import write_json
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, known_distance, transform
 from taxi_duration.registry import tracking
+from taxi_duration.training.boosting import flat_settings, learn_booster, xgb_settings
 from taxi_duration.training.feature_tables import fit_tables, out_of_fold_features
-from taxi_duration.training.tree_models import (
-    THREADS,
-    flat_settings,
-    learn_booster,
-    recency_weight,
-    window_atlas,
-    xgb_settings,
-)
+from taxi_duration.training.tree_models import THREADS, recency_weight, window_atlas
 from taxi_duration.training.tree_packing import from_xgboost
 
 log = logging.getLogger(__name__)

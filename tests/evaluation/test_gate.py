@@ -21,6 +21,7 @@ from taxi_duration.evaluation.gate import (
 )
 from taxi_duration.training import tree_models
 from taxi_duration.training.baselines import fit_baselines
+from taxi_duration.training.boosting import quicker_boosting
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS
 
@@ -337,7 +338,7 @@ def test_every_setting_carries_its_reason():
 def few_rounds(monkeypatch, rounds):
     """Let XGB learn quickly; its rehearsals then take a third of that."""
     parameters = {**KINDS["XGB"].parameters, "rounds": rounds}
-    quicker = tree_models.quicker_boosting(parameters)
+    quicker = quicker_boosting(parameters)
     quick = replace(KINDS["XGB"], parameters=parameters, quicker=quicker)
     monkeypatch.setitem(KINDS, "XGB", quick)
 

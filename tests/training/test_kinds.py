@@ -10,11 +10,12 @@ from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.training import calibration, tree_models
+from taxi_duration.training.boosting import xgb_settings
 from taxi_duration.training.calibration import CALIBRATION_BLOCKS, calibrate_intervals
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS, find_kind
 from taxi_duration.training.point import fit_point
-from taxi_duration.training.tree_models import HALF_LIFE_DAYS, TreeKind, xgb_settings
+from taxi_duration.training.tree_models import HALF_LIFE_DAYS, TreeKind
 from taxi_duration.training.tree_packing import from_forest
 
 OWN = {

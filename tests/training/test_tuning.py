@@ -11,8 +11,8 @@ from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.registry import tracking
 from taxi_duration.training import tuning
+from taxi_duration.training.boosting import xgb_settings
 from taxi_duration.training.season import measure_season, season_level
-from taxi_duration.training.tree_models import xgb_settings
 from taxi_duration.training.tuning import (
     Fold,
     score_settings,

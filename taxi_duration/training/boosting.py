@@ -1,0 +1,155 @@
+"""XGBoost: its stored settings, and boosters that learn from rows given batch by batch.
+
+XGBoost is imported where it fits: serving walks packed trees without it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from taxi_duration import environment
+from taxi_duration.files import scratch_folder
+from taxi_duration.logs import tell_step
+
+# Rehearsals only calibrate intervals: their error is 1 % larger in a quarter of the time.
+REHEARSAL_ROUNDS = 1 / 3  # of a booster's
+REHEARSAL_DEPTH = 8
+TELL_SECONDS = 5.0  # from one line of progress to the next: seldom enough for a log
+
+
+class RowBatch(NamedTuple):
+    """Rows to learn from, float32 of shape (n, k), their minutes and weights, shape (n,)."""
+
+    rows: np.ndarray
+    minutes: np.ndarray
+    weight: np.ndarray | None
+
+
+Batches = Callable[[], Iterator[RowBatch]]  # the same ones whenever it is called
+
+
+@cache
+def xgb_settings() -> dict[str, Any]:
+    """Return `rounds` and `parameters` as tuned (see `tuning.py`) and stored with the package."""
+    import json
+
+    return json.loads((files(__package__) / "xgb_settings.json").read_text())
+
+
+def xgb_parameters() -> dict[str, Any]:
+    """Return the same side by side, as `learn_booster` takes them."""
+    return flat_settings(xgb_settings())
+
+
+def flat_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return `rounds` and `parameters` side by side."""
+    return {"rounds": settings["rounds"], **settings["parameters"]}
+
+
+def quicker_boosting(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return what a booster changes to learn about as much in a quarter of the time."""
+    return {
+        "rounds": max(round(parameters["rounds"] * REHEARSAL_ROUNDS), 1),
+        "eta": min(parameters["eta"] / REHEARSAL_ROUNDS, 1.0),
+        "max_depth": REHEARSAL_DEPTH,
+    }
+
+
+def learn_booster(
+    rows: np.ndarray,
+    duration: np.ndarray,
+    weight: np.ndarray | None,
+    parameters: dict[str, Any],
+    seed: int,
+    threads: int,
+) -> Any:
+    """Return a booster fitted on rows that lie in memory; arguments as in `TreeKind`.
+
+    Args:
+        weight: None for all alike.
+        parameters: XGBoost's, and `rounds`.
+    """
+    return boost(lambda: iter([RowBatch(rows, duration, weight)]), parameters, seed, threads)
+
+
+def boost(
+    batches: Batches, parameters: dict[str, Any], seed: int, threads: int, on_disk: bool = False
+) -> Any:
+    """Return a fitted XGBoost booster; the same one whatever the size of the batches.
+
+    Of the rows XGBoost keeps the bin of each value, and reads the batches four times for that.
+
+    Args:
+        parameters: XGBoost's, and `rounds`.
+        on_disk: the bins lie in files until the end, and are read again for each level of a tree.
+    """
+    # Threads that spin while they wait cost a busy machine two to three times the fit itself.
+    # Read when the library is loaded, so before the import.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import xgboost
+
+    own = {"seed": seed, "nthread": threads}
+    given = {name: value for name, value in parameters.items() if name != "rounds"}
+    rounds = parameters["rounds"]
+    bins = {"max_bin": parameters["max_bin"], "nthread": threads}
+    with scratch_folder(environment.scratch_dir()) if on_disk else nullcontext() as folder:
+        # Nobody else holds the matrix: it removes its files before the folder goes.
+        return xgboost.train(
+            {**given, **own}, _matrix(batches, folder, bins), rounds,
+            callbacks=[_tell_rounds(rounds)],
+        )  # fmt: skip
+
+
+def _matrix(batches: Batches, folder: Path | None, bins: dict[str, int]) -> Any:
+    """Return the bins of all rows, in memory, or in files of a folder."""
+    import xgboost
+
+    if folder is None:
+        return xgboost.QuantileDMatrix(_iterate(batches), **bins)
+    return xgboost.ExtMemQuantileDMatrix(_iterate(batches, str(folder / "pages")), **bins)
+
+
+def _iterate(batches: Batches, pages: str | None = None) -> Any:
+    """Return the batches as XGBoost asks for them.
+
+    Args:
+        pages: how the names of files begin that they are kept in; None for none.
+    """
+    from xgboost import DataIter
+
+    class RowIterator(DataIter):  # type: ignore[misc, unused-ignore]
+        def reset(self) -> None:
+            self.left = batches()
+
+        def next(self, input_data: Callable[..., None]) -> bool:
+            batch = next(self.left, None)
+            if batch is not None:
+                input_data(data=batch.rows, label=batch.minutes, weight=batch.weight)
+            return batch is not None
+
+    return RowIterator(cache_prefix=pages)
+
+
+def _tell_rounds(rounds: int) -> Any:
+    """Return what tells now and then how many trees a booster has."""
+    from xgboost.callback import TrainingCallback
+
+    class TellRounds(TrainingCallback):  # type: ignore[misc, unused-ignore]
+        told = time.monotonic()
+
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            if time.monotonic() - self.told >= TELL_SECONDS:
+                self.told = time.monotonic()
+                tell_step(f"{epoch + 1} of {rounds} trees")
+            return False  # go on
+
+    return TellRounds()

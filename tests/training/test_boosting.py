@@ -1,0 +1,120 @@
+"""Boosters learn the same from rows in memory, in batches and on disk; nothing stays behind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from taxi_duration import environment
+from taxi_duration.training.boosting import RowBatch, boost, learn_booster, xgb_parameters
+from taxi_duration.training.tree_packing import from_xgboost
+
+FEW = {**xgb_parameters(), "rounds": 8, "min_child_weight": 2}
+ROWS = 3_000
+
+
+@pytest.fixture
+def learned() -> RowBatch:
+    """Rows with holes, as distances and zones that are not known make them."""
+    rng = np.random.default_rng(2)
+    rows = rng.gamma(2.0, 2.0, (ROWS, 5)).astype("float32")
+    minutes = (5 + 2 * rows[:, 0] + rows[:, 1] * rows[:, 2] + rng.random(ROWS)).astype("float32")
+    rows[rng.random(ROWS) < 0.1, 3] = np.nan
+    return RowBatch(rows, minutes, rng.uniform(0.5, 1.5, ROWS))
+
+
+def cut(whole: RowBatch, size: int):
+    """The batches of so many rows each, made anew at each call, and how often they were read."""
+    readings: list[int] = []
+
+    def batches():
+        readings.append(0)
+        for start in range(0, ROWS, size):
+            readings[-1] += 1
+            yield RowBatch(*(column[start : start + size].copy() for column in whole))
+
+    return batches, readings
+
+
+def nodes(booster) -> bytes:
+    return from_xgboost(booster).nodes.tobytes()
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("size", [ROWS, 1_000, 700])
+def test_the_size_of_batches_and_where_they_lie_change_no_tree(learned, size, on_disk):
+    expected = nodes(learn_booster(*learned, FEW, 0, 1))
+    batches, _ = cut(learned, size)
+    assert nodes(boost(batches, FEW, 0, 1, on_disk)) == expected
+
+
+def test_batches_without_rows_change_nothing(learned):
+    """A month may have no ride whose distance is known."""
+    none = RowBatch(*(column[:0] for column in learned))
+    expected = nodes(learn_booster(*learned, FEW, 0, 1))
+    for order in ([none, learned], [learned, none]):
+        assert nodes(boost(lambda order=order: iter(order), FEW, 0, 1)) == expected
+
+
+def test_minutes_weights_and_seed_are_learned_from(learned):
+    first = nodes(learn_booster(*learned, FEW, 0, 1))
+    alike = nodes(learn_booster(learned.rows, learned.minutes, None, FEW, 0, 1))
+    ones = nodes(learn_booster(learned.rows, learned.minutes, np.ones(ROWS), FEW, 0, 1))
+    others = [nodes(learn_booster(learned.rows, learned.minutes + 1, learned.weight, FEW, 0, 1)),
+              nodes(learn_booster(*learned, FEW, 1, 1)), alike]  # fmt: skip
+    assert first not in others
+    assert alike == ones
+
+
+def test_rows_are_asked_for_batch_by_batch_a_few_times(learned):
+    batches, readings = cut(learned, 500)
+    boost(batches, FEW, 0, 1)
+    assert readings[:4] == [6] * 4
+    assert sum(readings) <= 4 * 6
+
+
+def scratch() -> list[str]:
+    return [path.name for path in environment.scratch_dir().iterdir()]
+
+
+def test_what_lay_on_disk_is_removed(learned, monkeypatch):
+    import xgboost
+
+    seen, train = [], xgboost.train
+
+    def look(parameters, data, rounds, **more):
+        (folder,) = environment.scratch_dir().iterdir()
+        seen.extend(path.stat().st_size for path in folder.iterdir())
+        return train(parameters, data, rounds, **more)
+
+    monkeypatch.setattr(xgboost, "train", look)
+    boost(cut(learned, 700)[0], FEW, 0, 1, on_disk=True)
+    assert sum(seen) > ROWS * 5
+    assert scratch() == []
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_it_is_removed_after_an_error_which_reaches_who_asked(learned, after):
+    def broken():
+        for number, batch in enumerate(cut(learned, 700)[0]()):
+            if number == after:
+                raise ValueError("a page of the month is damaged")
+            yield batch
+
+    with pytest.raises(ValueError, match="a page of the month is damaged"):
+        boost(broken, FEW, 0, 1, on_disk=True)
+    assert scratch() == []
+
+
+@pytest.mark.filterwarnings("ignore:.*external memory cache file:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*External memory cache file:UserWarning")
+def test_it_is_removed_when_a_fit_is_interrupted(learned, monkeypatch):
+    import xgboost
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(xgboost, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        boost(cut(learned, 700)[0], FEW, 0, 1, on_disk=True)
+    assert scratch() == []
