@@ -1,7 +1,72 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Walks packed trees (see trees.py); single rides in microseconds, no thread pool."""
 
-from libc.stdint cimport int16_t, int32_t, uint8_t
+from libc.stdint cimport int8_t, int16_t, int32_t, uint8_t
+
+# In C, for Cython has no vectors. On an x86 two forms are made, and the machine chooses.
+import numpy as np
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+    #define WIDE __attribute__((target_clones("avx2", "default")))
+    #else
+    #define WIDE
+    #endif
+    #define SIDE 32  /* rows that meet a tree at once */
+    #define MAX_CUTS 255
+
+    /* GCC's and Clang's vectors: one of the processor's, or made of narrower ones. */
+    typedef int8_t Bytes __attribute__((vector_size(SIDE), aligned(1), may_alias));
+    #define BYTES(memory, at) (*(Bytes *)((memory) + (at)))
+
+    typedef struct { uint16_t at, left, column; int8_t cut; uint8_t leaves; } Split;
+
+    /* Add a tree's leaf values to out (SIDE,). A row's byte in the mask of a node is -1 while it
+       is at the node, else 0. A leaf's number is how many leaves lie to the left of it. The
+       first n_inner splits have a split below them, the others have not. */
+    WIDE static void add_binned(const Split *split, int n_inner, int n_splits,
+                                const float *values, const int8_t *bins, int8_t *masks,
+                                float *out) {
+        const Split *inner = split + n_inner, *end = split + n_splits;
+        uint8_t leaf[SIDE];
+        Bytes number = {0};
+        BYTES(masks, 0) = ~number;
+        for (; split < inner; split++) {
+            Bytes here = BYTES(masks, split->at);
+            Bytes left = here & (BYTES(bins, split->column) < split->cut);
+            Bytes right = here ^ left;
+            BYTES(masks, split->left) = left;
+            BYTES(masks, split->left + SIDE) = right;
+            number += right & (int8_t)split->leaves;
+        }
+        for (; split < end; split++)
+            number -= BYTES(masks, split->at) & (BYTES(bins, split->column) >= split->cut);
+        BYTES(leaf, 0) = number;
+        for (int j = 0; j < SIDE; j++) out[j] += values[leaf[j]];
+    }
+
+    /* Write how many of a feature's cuts are not above x, in SIDE bytes each: NaN is above all
+       in the first SIDE, and below all in the second. The bytes are signed: one instruction less. */
+    static void bin_column(const float *cuts, const float *rows,
+                           Py_ssize_t stride, int n, int8_t *bins) {
+        for (int j = 0; j < n; j++) {
+            const float x = rows[j * stride];
+            int below = 0;
+            for (int step = 128; step; step >>= 1)
+                below += cuts[below + step - 1] <= x ? step : 0;
+            bins[j] = (int8_t)((x == x ? below : MAX_CUTS) - 128);
+            bins[SIDE + j] = (int8_t)(below - 128);
+        }
+    }
+    """
+    ctypedef struct Split:
+        pass
+    enum:
+        SIDE
+    void add_binned(const Split*, int, int, const float*, const int8_t*, int8_t*, float*) noexcept nogil
+    void bin_column(const float*, const float*, Py_ssize_t, int, int8_t*) noexcept nogil
 
 
 cdef packed struct Node:
@@ -94,6 +159,37 @@ def sum_leaves(const Node[::1] nodes, const int32_t[::1] roots, const float[:, :
             size = min(<Py_ssize_t>BLOCK_ROWS, n - start)
             for t in range(roots.shape[0]):
                 _add_tree(&nodes[0], roots[t], &rows[start, 0], size, k, &out[start])
+            start += size
+
+
+def sum_binned(const Node[::1] nodes, trees, const float[:, ::1] rows, float[::1] out):
+    """Add the leaf values of all trees, as `BinnedTrees`, to out: rows (n, k), out (n,)."""
+    cdef const float[:, ::1] cuts = trees.cuts
+    cdef const uint8_t[::1] splits = trees.splits.view("uint8")
+    cdef const float[::1] values = trees.values
+    cdef const int32_t[:, ::1] places = trees.places
+    cdef int8_t[::1] bins = np.empty(2 * SIDE * cuts.shape[0], "int8")
+    cdef int8_t[::1] masks = np.empty(2 * trees.MAX_LEAVES * SIDE, "int8")
+    cdef Py_ssize_t start = 0, j, t, n = rows.shape[0], k = rows.shape[1]
+    cdef const Split* split = <const Split*>&splits[0]
+    cdef const int32_t* place
+    cdef float[SIDE] sums
+    cdef int size
+    with nogil:
+        while start < n:
+            size = <int>min(<Py_ssize_t>SIDE, n - start)
+            for j in range(cuts.shape[0]):
+                bin_column(&cuts[j, 0], &rows[start, j], k, size, &bins[2 * SIDE * j])
+            for j in range(size):
+                sums[j] = out[start + j]
+            for t in range(places.shape[0]):
+                place = &places[t, 0]
+                if place[0] >= 0:
+                    _add_tree(&nodes[0], place[0], &rows[start, 0], size, k, sums)
+                else:
+                    add_binned(split + place[1], place[2], place[3], &values[place[4]], &bins[0], &masks[0], sums)
+            for j in range(size):
+                out[start + j] = sums[j]
             start += size
 
 

@@ -11,9 +11,11 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, partial
 
 import numpy as np
+
+from taxi_duration.model.binned_trees import LEAF, MIN_ROWS, BinnedTrees, bin_trees
 
 try:  # compiled when the package was installed with a C compiler at hand
     from taxi_duration.model import _walker
@@ -34,7 +36,6 @@ NODE = np.dtype(
         ("pad", "u1"),
     ]
 )
-LEAF = -1
 MAX_VALUE = 1e6  # minutes; sums of as many trees as fit into a bundle stay finite
 MAX_DEPTH = 200  # steps of one walk; forests of ours take up to about 40
 THREAD_ROWS = 5000  # rows for each thread; fewer are answered before a thread has started
@@ -126,13 +127,22 @@ class TreeEnsemble:
 
     def _walk_compiled(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Add the leaf values to out; many rows are shared among the cores we may use."""
+        binned = self._binned if len(rows) >= MIN_ROWS else None
+        if binned is None:
+            walk = partial(_walker.sum_leaves, self.nodes, self.roots)
+        else:
+            walk = partial(_walker.sum_binned, self.nodes, binned)
         workers = min(os.cpu_count() or 1, MAX_THREADS, len(rows) // THREAD_ROWS)
         if workers < 2:
-            _walker.sum_leaves(self.nodes, self.roots, rows, out)
+            walk(rows, out)
             return
         parts = zip(np.array_split(rows, workers), np.array_split(out, workers), strict=True)
         with ThreadPoolExecutor(workers) as pool:  # the walker lets go of Python's lock
-            list(pool.map(lambda part: _walker.sum_leaves(self.nodes, self.roots, *part), parts))
+            list(pool.map(lambda part: walk(*part), parts))
+
+    @cached_property
+    def _binned(self) -> BinnedTrees | None:
+        return bin_trees(self.nodes, self.roots)
 
     def _walk_numpy(self, rows: np.ndarray) -> np.ndarray:
         """Walk all trees level by level for all rows at once, shape (n,)."""
