@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from taxi_duration.errors import SettingError
 
@@ -19,6 +19,8 @@ PROJECT_ROOT = PACKAGE.parent
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 PUBLIC_TLC_URL = "https://d37ci6vzurychx.cloudfront.net"
 DATA_MODES = ("auto", "tlc", "sample")
+ENGINES = ("local", "dask")
+SCHEDULER_FORM = "tcp://HOST:PORT or tls://HOST:PORT"  # as `dask scheduler` prints it
 MOST_DIGITS = 18  # of a whole number; longer ones are typing errors, and fit no 64 bits
 EXPERIMENT = "taxi-duration"  # MLflow's, of all our runs
 LOCATION_FILE = "location.txt"  # in tracking/: where it lay when it was last used
@@ -204,6 +206,34 @@ def data_mode() -> str:
         SettingError: any other value.
     """
     return choice("DATA", DATA_MODES)
+
+
+def engine() -> str:
+    """`ENGINE`: where months are worked on: `local`, in this process, or `dask`, on a cluster.
+
+    Raises:
+        SettingError: any other value.
+    """
+    return choice("ENGINE", ENGINES)
+
+
+def dask_scheduler() -> str | None:
+    """`DASK_SCHEDULER`: address of the cluster; None for one of this machine's own cores.
+
+    Raises:
+        SettingError: no address of a scheduler.
+    """
+    text = os.environ.get("DASK_SCHEDULER") or None
+    if text is None:
+        return None
+    try:
+        address = urlsplit(text)
+        is_one = address.scheme in ("tcp", "tls") and address.hostname and address.port
+    except ValueError:  # the port is no number, or a bracket is open
+        is_one = False
+    if not is_one or address.path or address.query or address.fragment or address.username:
+        raise SettingError(f"DASK_SCHEDULER is {text!r}; it must be {SCHEDULER_FORM}")
+    return text
 
 
 def extra_features() -> Path | None:

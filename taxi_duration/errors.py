@@ -69,6 +69,10 @@ class LogError(TaxiError):
     """The prediction log cannot be written or read; says why."""
 
 
+class ClusterError(TaxiError):
+    """A Dask cluster is not there, not made for this, or lost what was needed; says which."""
+
+
 class ReplayError(TaxiError):
     """A running service does not answer what is asked of it; says where and why."""
 

@@ -12,6 +12,7 @@ import pandas as pd
 from taxi_duration.data.csv_files import find_layout, text_batches
 from taxi_duration.data.packing import Part, is_parquet, month_parts, seekable
 from taxi_duration.data.prepared import PreparedMonth
+from taxi_duration.data.sources import raw_here
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.pickup_calendar import calendar_days, us_holidays
 from taxi_duration.model.features import known_distance
@@ -32,7 +33,7 @@ def count_nulls(months: Sequence[PreparedMonth]) -> pd.DataFrame:
         A row per column of any month: `type`, then a column per month with shares 0-1, NaN
         where that month has no such column.
     """
-    found = {str(month.raw.month): _nulls(month.raw.path) for month in months}
+    found = {str(month.raw.month): _nulls(raw_here(month.raw).path) for month in months}
     shares = pd.DataFrame({month: table["share"] for month, table in found.items()}, dtype=float)
     names = dict.fromkeys(name for table in found.values() for name in table.index)
     types = pd.concat([table["type"] for table in found.values()])

@@ -8,7 +8,8 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,7 @@ from msgspec import Struct, to_builtins
 from taxi_duration import environment
 from taxi_duration.data import (
     cells,
+    cluster,
     columns,
     csv_files,
     packing,
@@ -31,7 +33,14 @@ from taxi_duration.data.health import clocks, look, marks, profile
 from taxi_duration.data.health.finding import MonthFinding
 from taxi_duration.data.health.look import SUSPECT
 from taxi_duration.data.health.profile import Profile
-from taxi_duration.data.sources import RawMonth, fetch_months
+from taxi_duration.data.sources import (
+    SAMPLE_BANNER,
+    RawMonth,
+    fetch_months,
+    newest_edition,
+    only_looking,
+    raw_here,
+)
 from taxi_duration.data.trips import (
     COLUMNS,
     COURSE_RULES,
@@ -42,7 +51,7 @@ from taxi_duration.data.trips import (
 )
 from taxi_duration.domain import ride_columns
 from taxi_duration.domain.months import Month, parse_month
-from taxi_duration.errors import BadMonthError, ContentError
+from taxi_duration.errors import BadMonthError, ContentError, SourceError, SourceUnreachableError
 from taxi_duration.files import atomic_path, read_json, sha256_file, typed, write_json
 
 log = logging.getLogger(__name__)
@@ -98,9 +107,22 @@ class PreparedMonth:
         files = folder / f"{stem}.parquet", folder / f"{stem}.quarantine.parquet"
         return cls(raw, *files, facts.accounting, facts.faults, facts.profile)
 
+    def on_this_machine(self) -> PreparedMonth:
+        """Return the month with paths in this machine's data folder, where files may not lie yet.
+
+        One that lies where it says, as on a disk that machines share, is left as it is.
+        """
+        if self.trips_path.exists() and self.raw.path.exists():
+            return self
+        data = environment.data_dir()
+        raw = replace(self.raw, path=data / self.raw.path.parent.name / self.raw.path.name)
+        files = (_folder() / path.name for path in (self.trips_path, self.quarantine_path))
+        trips, quarantine = files
+        return replace(self, raw=raw, trips_path=trips, quarantine_path=quarantine)
+
     def trips(self) -> pd.DataFrame:
         """Return the kept trips, columns as `read_dataframe`."""
-        return pd.read_parquet(self.trips_path, columns=list(COLUMNS))
+        return pd.read_parquet(file_here(self.raw, self.trips_path), columns=list(COLUMNS))
 
     @property
     def suspects(self) -> int:
@@ -111,12 +133,12 @@ class PreparedMonth:
         """Return the kept trips without those that carry a proven fault, as `trips`."""
         if not self.suspects:
             return self.trips()
-        trips = pd.read_parquet(self.trips_path)
+        trips = pd.read_parquet(file_here(self.raw, self.trips_path))
         return trips.loc[~trips[SUSPECT], list(COLUMNS)].reset_index(drop=True)
 
     def quarantine(self) -> pd.DataFrame:
         """Return the dropped rows with their `reason`."""
-        return pd.read_parquet(self.quarantine_path)
+        return pd.read_parquet(file_here(self.raw, self.quarantine_path))
 
     def every_ride(self) -> pd.DataFrame:
         """Return the kept trips and those outside the rules' minutes, in the order of pickups."""
@@ -143,6 +165,9 @@ def prepare_months(
 ) -> list[PreparedMonth]:
     """Fetch, read, check and cache months; in time order.
 
+    With `ENGINE=dask` the cluster's workers do it, each in its own data folder, and only what is
+    known of a month comes back; where its rows are needed later, `file_here` brings them.
+
     Args:
         service: green, yellow, fhv or fhvhv.
         months: in time order.
@@ -151,14 +176,75 @@ def prepare_months(
     Raises:
         TaxiError: a month cannot be fetched, read, or too much of it is bad.
     """
-    return [prepare_month(raw, rules) for raw in fetch_months(service, months, mode)]
+    mode = mode or environment.data_mode()
+    if environment.engine() == "local" or only_looking():
+        return [prepare_month(raw, rules) for raw in fetch_months(service, months, mode)]
+    try:
+        # Were each worker to decide for itself, some months might come from the sample.
+        return _prepare_on_cluster(service, months, rules, "sample" if mode == "sample" else "tlc")
+    except SourceUnreachableError:
+        if mode != "auto":
+            raise
+        log.warning("\n%s", SAMPLE_BANNER)
+        return _prepare_on_cluster(service, months, rules, "sample")
+
+
+def _prepare_on_cluster(
+    service: str, months: list[Month], rules: TripRules, mode: str
+) -> list[PreparedMonth]:
+    """As `prepare_months`; months that lie prepared on this machine are not asked for."""
+    found = {month: _cached_here(service, month, rules, mode) for month in months}
+    missing = [month for month, here in found.items() if here is None]
+    task = partial(_prepare_there, service, rules, mode)
+    for month, there in zip(
+        missing, cluster.map_in_order(task, missing, place=Month.ordinal), strict=True
+    ):
+        log.info("%s %s: prepared by a worker", service, month)
+        found[month] = there.on_this_machine()
+    return [month for month in found.values() if month is not None]
+
+
+def _prepare_there(service: str, rules: TripRules, mode: str, month: Month) -> PreparedMonth:
+    (raw,) = fetch_months(service, [month], mode)
+    return prepare_month(raw, rules)
+
+
+def _cached_here(service: str, month: Month, rules: TripRules, mode: str) -> PreparedMonth | None:
+    raw = newest_edition(service, month) if mode == "tlc" else None
+    if raw is None or not (_folder() / f"{_stem(raw, rules)}.json").exists():
+        return None
+    return prepare_month(raw, rules)
+
+
+def file_here(raw: RawMonth, path: Path) -> Path:
+    """Return a prepared month's file on this machine; made here when only another one has it.
+
+    Args:
+        raw: the month.
+        path: of the file, where it was prepared; its name holds the digest of source and rules.
+    Raises:
+        SourceError: this machine makes another month of it.
+        TaxiError: as `prepare_months`.
+    """
+    if path.exists():
+        return path
+    here = _folder() / path.name
+    stem = path.name.partition(".")[0]
+    if (_folder() / f"{stem}.json").exists():  # written last
+        return here
+    made = prepare_month(raw_here(raw))
+    if made.trips_path.stem != stem:
+        raise SourceError(
+            f"{raw.service} {raw.month} comes out otherwise on this machine "
+            f"({made.trips_path.stem} instead of {stem}): its code or UTC_TIMES is another"
+        )
+    return here
 
 
 def prepare_month(raw: RawMonth, rules: TripRules = COURSE_RULES) -> PreparedMonth:
     """Return the prepared month, from the cache when source and rules are unchanged."""
     started = time.perf_counter()
-    folder = environment.data_dir() / "prepared"
-    stem = f"{raw.service}_{raw.month}-{_digest(raw, rules)[:16]}"
+    folder, stem = _folder(), _stem(raw, rules)
     facts = _read_cached(folder, stem)
     how = "from cache"
     if facts is None:
@@ -182,7 +268,7 @@ def prepared_profiles(raw: RawMonth, first: Month) -> dict[Month, Profile]:
         raw: a month of the same service and source, the last one wanted.
         first: the first one.
     """
-    folder, rule = environment.data_dir() / "prepared", _rule()
+    folder, rule = _folder(), _rule()
     found: dict[Month, Profile] = {}
     written = folder.glob(f"{raw.service}_*.json")
     for path in sorted(written, key=lambda path: path.stat().st_mtime_ns):
@@ -215,6 +301,15 @@ def concat_learnable(months: Sequence[PreparedMonth]) -> pd.DataFrame:
             "--months` names them, and other months can be learned from"
         )
     return trips
+
+
+def _folder() -> Path:
+    return environment.data_dir() / "prepared"
+
+
+def _stem(raw: RawMonth, rules: TripRules) -> str:
+    """Beginning of the names of a month's files."""
+    return f"{raw.service}_{raw.month}-{_digest(raw, rules)[:16]}"
 
 
 def _digest(raw: RawMonth, rules: TripRules) -> str:

@@ -66,6 +66,11 @@ SAMPLE_BANNER = """\
 _ONLY_LOOKING: ContextVar[bool] = ContextVar("only looking", default=False)
 
 
+def only_looking() -> bool:
+    """True inside of `without_downloads`."""
+    return _ONLY_LOOKING.get()
+
+
 @contextlib.contextmanager
 def without_downloads() -> Iterator[None]:
     """Raise a WouldActError for a while instead of downloading anything."""
@@ -136,6 +141,26 @@ def fetch_month(service: str, month: Month) -> RawMonth:
         f"{_stem(service, month)}{{{','.join(_suffixes())}}} (TLC publishes a month about two "
         "months later)"
     )
+
+
+def raw_here(raw: RawMonth) -> RawMonth:
+    """Return a month as it lies on this machine; fetched when only another machine has it.
+
+    Raises:
+        SourceError: the bytes here are others than those that the other machine read.
+        MonthNotPublishedError, SourceUnreachableError: as `fetch_months`.
+    """
+    if raw.path.exists():
+        return raw
+    (here,) = fetch_months(raw.service, [raw.month], raw.data_source)
+    if here.sha256 != raw.sha256:
+        raise SourceError(
+            f"{raw.service} {raw.month} is another file on this machine ({here.path.name}, SHA-256 "
+            f"{here.sha256[:12]}…) than where it was read first ({raw.path.name}, "
+            f"{raw.sha256[:12]}…): all machines must have the same TLC_URL, and no other edition "
+            "in data/raw"
+        )
+    return here
 
 
 def newest_edition(service: str, month: Month) -> RawMonth | None:
@@ -231,7 +256,7 @@ def download(url: str, path: Path) -> bool:
         SourceUnreachableError: no connection, after retries.
         SourceError: the source fails in another way, after retries.
     """
-    if _ONLY_LOOKING.get():
+    if only_looking():
         raise WouldActError(f"fetch {path.name}, and decide then")
     _remove_leftovers(path)
     # Asked for before the bytes: marks older than the bytes make them fetched once too often,

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from taxi_duration.data.health.look import SUSPECT
-from taxi_duration.data.prepared import GROUP_ROWS, PreparedMonth
+from taxi_duration.data.prepared import GROUP_ROWS, PreparedMonth, file_here
+from taxi_duration.data.sources import RawMonth
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import BadMonthError
 
@@ -65,21 +66,43 @@ class MemoryPart:
 
 @dataclass(frozen=True)
 class MonthPart:
-    """The kept trips of a prepared month; those with a proven fault only where they are wanted."""
+    """The kept trips of a prepared month; those with a proven fault only where they are wanted.
+
+    Args:
+        raw: the month, for a machine that has not prepared it: it is then prepared there.
+        rows: how many they are, None where it is not known before they are read.
+    """
 
     path: Path
     with_suspects: bool
+    raw: RawMonth | None = None
+    rows: int | None = None
+
+    @classmethod
+    def of(cls, month: PreparedMonth, with_suspects: bool) -> MonthPart:
+        """Return the trips of a month."""
+        rows = month.accounting.rows_kept if with_suspects else None
+        return cls(month.trips_path, with_suspects, month.raw, rows)
 
     @property
     def key(self) -> str:
         """As `Part`; a prepared month's name holds the digest of its source and its rules."""
         return f"{self.path.stem}{'+' if self.with_suspects else ''}"
 
+    def number(self) -> int:
+        """Which month it is, see `Month.ordinal`."""
+        return self.raw.month.ordinal() if self.raw else 0
+
+    def _file(self) -> Path:
+        return file_here(self.raw, self.path) if self.raw else self.path
+
     @cached_property
     def _rows(self) -> int:
+        if self.rows is not None:
+            return self.rows
         if self.with_suspects:
-            return int(pq.read_metadata(self.path).num_rows)
-        suspect = pq.read_table(self.path, columns=[SUSPECT])[SUSPECT]
+            return int(pq.read_metadata(self._file()).num_rows)
+        suspect = pq.read_table(self._file(), columns=[SUSPECT])[SUSPECT]
         return len(suspect) - int(pc.sum(suspect).as_py() or 0)
 
     def __len__(self) -> int:
@@ -87,7 +110,7 @@ class MonthPart:
 
     def batches(self) -> Iterator[TripBatch]:
         """As `Part`."""
-        with pq.ParquetFile(self.path) as file:
+        with pq.ParquetFile(self._file()) as file:
             columns = [*RIDE_COLUMNS, "duration", SUSPECT]
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 if not self.with_suspects:
@@ -114,7 +137,7 @@ class Window:
     @classmethod
     def scored(cls, months: Sequence[PreparedMonth]) -> Window:
         """Return all kept trips of some months: what public scores count."""
-        return cls(tuple(MonthPart(month.trips_path, True) for month in months))
+        return cls(tuple(MonthPart.of(month, True) for month in months))
 
     @classmethod
     def learnable(cls, months: Sequence[PreparedMonth]) -> Window:
@@ -123,7 +146,7 @@ class Window:
         Raises:
             BadMonthError: nothing is left.
         """
-        window = cls(tuple(MonthPart(m.trips_path, not m.suspects) for m in months))
+        window = cls(tuple(MonthPart.of(m, not m.suspects) for m in months))
         if not len(window) and any(month.suspects for month in months):
             names = ", ".join(month.raw.path.name for month in months)
             raise BadMonthError(

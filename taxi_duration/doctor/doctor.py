@@ -39,6 +39,7 @@ def checks(docker: bool) -> list[Check]:
               remedy="`make lab` takes the next one and says so")),
         Check("proxy", network.look_at_proxy, NETWORK),
         Check("months", network.look_at_months, NETWORK),
+        Check("cluster", network.look_at_cluster, NETWORK),
         Check("tracking", stores.look_at_tracking, STORE),
         Check("deployment", serving.look_at_deployment, DISK),
         Check("log", stores.look_at_log, STORE),

@@ -80,6 +80,23 @@ def look_at_proxy(name: str) -> Iterator[Finding]:
             yield Finding(name, OK, f"{kind} goes by way of {host}:{port}")
 
 
+def look_at_cluster(name: str) -> Iterator[Finding]:
+    """Whether anybody listens where a Dask scheduler is said to be; a wrong word is a setting's."""
+    named, engine = environment.dask_scheduler(), environment.engine()
+    if engine == "local":
+        said = f"months are worked on in one process{', DASK_SCHEDULER is not asked' * bool(named)}"
+        yield Finding(name, NOTE if named else OK, said, "ENGINE=dask to use it" * bool(named))
+    elif named is None:
+        yield Finding(name, OK, "a run starts a Dask worker on each of this machine's cores")
+    else:
+        address = urlsplit(named)
+        if problem := reaches(address.hostname or "", address.port or 0):
+            yield Finding(name, PROBLEM, f"nobody listens at DASK_SCHEDULER={named}: {problem}",
+                          "start a scheduler there, or mend the address (docs/dask.md)")  # fmt: skip
+        else:
+            yield Finding(name, OK, f"{named} listens; a run compares versions with its workers")
+
+
 def look_at_months(name: str) -> Iterator[Finding]:
     """Whether months can be had from `TLC_URL`, and whether its clock and ours agree."""
     if environment.data_mode() == "sample":

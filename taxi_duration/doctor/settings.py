@@ -28,6 +28,8 @@ def readers() -> dict[str, Callable[[], object]]:
     return {
         **dict.fromkeys(DEFAULTS, _run_settings),
         "DATA": environment.data_mode,
+        "ENGINE": environment.engine,
+        "DASK_SCHEDULER": environment.dask_scheduler,
         "ATLAS": atlas_sources,
         "AUTO_APPROVE": environment.needs_approval,
         "MAX_BAD_SHARE": environment.max_bad_share,

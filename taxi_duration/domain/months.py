@@ -36,9 +36,13 @@ class Month(NamedTuple):
     def __str__(self) -> str:
         return f"{self.year:04d}-{self.month:02d}"
 
+    def ordinal(self) -> int:
+        """Return which month it is, counted from the year 0."""
+        return self.year * 12 + self.month - 1
+
     def shift(self, months: int) -> Month:
         """Return the month that lies `months` later (earlier when negative)."""
-        index = self.year * 12 + self.month - 1 + months
+        index = self.ordinal() + months
         return Month(index // 12, index % 12 + 1)
 
 
