@@ -92,7 +92,7 @@ def look_at_cluster(name: str) -> Iterator[Finding]:
         address = urlsplit(named)
         if problem := reaches(address.hostname or "", address.port or 0):
             yield Finding(name, PROBLEM, f"nobody listens at DASK_SCHEDULER={named}: {problem}",
-                          "start a scheduler there, or mend the address (docs/dask.md)")  # fmt: skip
+                          "start a scheduler there, or mend it (docs/dask.md)")  # fmt: skip
         else:
             yield Finding(name, OK, f"{named} listens; a run compares versions with its workers")
 

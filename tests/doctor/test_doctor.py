@@ -336,6 +336,32 @@ def test_missing_keys_for_s3_are_named(home, monkeypatch):
     assert "AWS_ACCESS_KEY_ID" in found.remedy
 
 
+@pytest.mark.parametrize(
+    ("engine", "scheduler", "level", "words"),
+    [
+        ("", "", OK, "in one process"),
+        ("local", "tcp://127.0.0.1:1", NOTE, "DASK_SCHEDULER is not asked"),
+        ("dask", "", OK, "each of this machine's cores"),
+        ("dask", "tcp://127.0.0.1:1", PROBLEM, "nobody listens at DASK_SCHEDULER=tcp://127.0.0.1:1"),
+        ("dask", "the rack", PROBLEM, "DASK_SCHEDULER is 'the rack'"),
+    ],
+)  # fmt: skip
+def test_cluster_that_is_named_is_knocked_at(home, monkeypatch, engine, scheduler, level, words):
+    monkeypatch.setenv("ENGINE", engine)
+    monkeypatch.setenv("DASK_SCHEDULER", scheduler)
+    (found,) = said("cluster")
+    assert found.level == level and words in found.found
+    assert bool(found.remedy) == (level != OK)
+
+
+def test_cluster_that_listens_is_well(home, monkeypatch):
+    with a_server(http("200 OK")) as place:
+        monkeypatch.setenv("ENGINE", "dask")
+        monkeypatch.setenv("DASK_SCHEDULER", f"tcp://{place}")
+        (found,) = said("cluster")
+    assert (found.level, found.remedy) == (OK, "") and f"tcp://{place} listens" in found.found
+
+
 def test_proxy_that_is_away_is_named(home, monkeypatch):
     port = free_port()
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
