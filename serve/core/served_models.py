@@ -21,6 +21,7 @@ from serve.core.bundle_reading import (
     warm,
 )
 from serve.core.instruments import ArmMetrics, Instruments
+from serve.core.memory import give_back_memory
 from serve.core.patience import OvertakenError, Patience
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, DeploymentError, NotFoundError
@@ -133,6 +134,8 @@ class ModelHolder:
                 return
             except OvertakenError:
                 continue  # something newer is deployed
+            finally:
+                give_back_memory()
 
     # --- one deployment -----------------------------------------------------------------
 

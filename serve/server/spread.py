@@ -31,11 +31,15 @@ class Spread:
         self._seen: set[str] = set()
         self._requests = 0
         self._surplus = 0
-        if start and len(shared) > _COUNT.size:
+        # Alone, it has nobody to compare with: nothing would ever forget the clients seen.
+        self._is_alone = len(shared) == _COUNT.size
+        if start and not self._is_alone:
             threading.Thread(target=self._look_forever, daemon=True, name="spread").start()
 
     def gives_up(self, client: str) -> bool:
         """Count an answer to a client; return whether to close its connection."""
+        if self._is_alone:
+            return False
         self._requests += 1
         self._seen.add(client)
         if self._surplus > 0:
