@@ -18,13 +18,13 @@ import click
 import numpy as np
 import pandas as pd
 
-from taxi_duration.chain.candidates import score_model
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month, format_months, parse_months
 from taxi_duration.evaluation.drift import Sample
 from taxi_duration.evaluation.health import Health, check_health, monitor_settings
 from taxi_duration.evaluation.silence import Activity
+from taxi_duration.evaluation.window_scores import score_model
 from taxi_duration.loop.monitor import DAY_SECONDS, answer_trips, make_sample
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.training.boosting import learn_booster, xgb_parameters
@@ -129,10 +129,10 @@ def make_champion(kind: str, service: str, train: pd.DataFrame, val: pd.DataFram
     KINDS["light"] = TreeKind(learn_booster, from_xgboost, {**xgb_parameters(), **LIGHT}, {})
     kept = train.sample(min(TRAIN_RIDES, len(train)), random_state=0).sort_values("pickup_at")
     model = fit_model(kind, Window.from_frame(kept))
-    metrics, _ = score_model(model, val)
+    metrics, _ = score_model(model, Window.from_frame(val))
     card = {"name": f"{service}-duration", "version": 1, "model_sha256": "0" * 64,
             "data_source": "tlc", "metrics": metrics}  # fmt: skip
-    return Champion(model, card, make_sample(model, train, val))
+    return Champion(model, card, make_sample(model, *map(Window.from_frame, (train, val))))
 
 
 def sample_days(trips: pd.DataFrame, month: Month, rides: int) -> pd.DataFrame:

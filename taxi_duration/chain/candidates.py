@@ -19,11 +19,10 @@ from taxi_duration.chain.card import make_card
 from taxi_duration.chain.earlier import copy_file, made_by_others
 from taxi_duration.chain.inputs import fingerprint_of, fit_inputs
 from taxi_duration.chain.run import Run
-from taxi_duration.data.prepared import PreparedMonth, concat_learnable, concat_trips
-from taxi_duration.data.window import Window
-from taxi_duration.domain.rides import Rides
+from taxi_duration.data.prepared import PreparedMonth
+from taxi_duration.data.window import MonthPart, Window
 from taxi_duration.errors import BundleError, PipelineError
-from taxi_duration.evaluation.metrics import error_metrics, evaluate, predictions_digest
+from taxi_duration.evaluation.window_scores import predictors, score_model, score_points
 from taxi_duration.files import read_json, write_json
 from taxi_duration.logs import steps_of, tell_step
 from taxi_duration.model.bundle import (
@@ -134,7 +133,7 @@ def score_candidate(run: Run, fit: Fit) -> Scores:
         return Scores(fit.card["metrics"], fit.card["predictions_sha256"])
     with steps_of(fit.kind):
         tell_step("score on the validation months")
-    metrics, digest = score_model(fit.model, concat_trips(run.val_months))
+    metrics, digest = score_model(fit.model, Window.scored(run.val_months))
     scores = Scores(metrics | score_without_suspects(fit.model, run.val_months), digest)
     rmse, mae = (scores.metrics["with_distance"][name] for name in ("rmse", "mae"))
     log.info("%s: RMSE %.4f, MAE %.4f minutes, fitted in %.1f s", fit.kind, rmse, mae, fit.seconds)
@@ -157,18 +156,6 @@ def save_candidate(run: Run, fit: Fit, scores: Scores) -> Candidate:
     return candidate
 
 
-def score_model(model: DurationModel, trips: pd.DataFrame) -> tuple[dict[str, Any], str]:
-    """Return metrics with and without distance, and the digest of the predictions."""
-    rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
-    answers = model.answer(rides)
-    unaided = rides.without_distance()
-    metrics = {
-        "with_distance": evaluate(actual, answers, rides),
-        "without_distance": evaluate(actual, model.answer(unaided), unaided),
-    }
-    return metrics, predictions_digest(answers)
-
-
 def score_without_suspects(model: DurationModel, months: Sequence[PreparedMonth]) -> dict[str, Any]:
     """Return `without_suspects`: as `score_model`, on rides without a proven fault.
 
@@ -176,19 +163,14 @@ def score_without_suspects(model: DurationModel, months: Sequence[PreparedMonth]
     """
     if not any(month.suspects for month in months):
         return {}
-    trips = concat_learnable(months)
-    return {"without_suspects": score_model(model, trips)[0]} if len(trips) else {}
+    window = Window(tuple(MonthPart(month.trips_path, False) for month in months))
+    return {"without_suspects": score_model(model, window)[0]} if len(window) else {}
 
 
 def score_baselines(run: Run) -> pd.DataFrame:
     """Return RMSE, MAE and bias (minutes) of each lookup on the validation months."""
-    validation = concat_trips(run.val_months)
     lookups = fit_baselines(Window.learnable(run.train_months))
-    rides, actual = Rides.from_frame(validation), validation["duration"].to_numpy()
-    rows = {
-        name: error_metrics(actual, lookup.predict_minutes(rides))
-        for name, lookup in lookups.items()
-    }
+    rows = score_points(predictors(lookups), Window.scored(run.val_months))
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 

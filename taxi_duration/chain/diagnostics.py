@@ -5,20 +5,20 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
-from functools import cache
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from taxi_duration.chain.candidates import Candidate
+from taxi_duration.chain.exploration import sample_trips
 from taxi_duration.chain.run import Run
-from taxi_duration.data.prepared import concat_learnable, concat_trips
-from taxi_duration.data.window import Window
+from taxi_duration.data.window import Part, TripBatch, Window
 from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Rides
-from taxi_duration.evaluation.metrics import error_metrics
+from taxi_duration.evaluation.window_scores import score_points
 from taxi_duration.files import sha256_file
 from taxi_duration.logs import steps_of, tell_step
 from taxi_duration.model.duration_model import DurationModel
@@ -108,9 +108,9 @@ def bundle_files(folder: Path) -> pd.DataFrame:
 def residuals(candidate: Candidate, run: Run) -> pd.DataFrame:
     """Return the validation trips with `predicted`, `p10`, `p90` and `error`, minutes.
 
-    `error` is predicted - actual.
+    `error` is predicted - actual. Of very many trips an even sample, as `sample_trips` takes it.
     """
-    trips = concat_trips(run.val_months)
+    trips = sample_trips(run.val_months)
     answers = candidate.model.answer(Rides.from_frame(trips))
     return trips.assign(
         predicted=answers.duration,
@@ -152,15 +152,16 @@ def importance(candidate: Candidate, run: Run, rides: int = IMPORTANCE_RIDES) ->
         A row per reason, mean absolute minutes in `distance given` and `no distance`, the
         most important first. The base, the same for all rides, is left out.
     """
-    trips = concat_trips(run.val_months)
-    picked = trips.iloc[:: max(len(trips) // rides, 1)]
+    asked, _ = Window.scored(run.val_months).evenly(rides)
     predictor = RidePredictor(candidate.model)
-    columns = {"distance given": picked["trip_distance"], "no distance": [None] * len(picked)}
+    columns = asked.PULocationID.tolist(), asked.DOLocationID.tolist(), asked.pickup_at.tolist()
+    miles = {"distance given": asked.trip_distance.tolist(), "no distance": [None] * len(asked)}
     table = {}
-    for name, miles in columns.items():
-        asked = zip(picked["PULocationID"], picked["DOLocationID"], picked["pickup_at"], miles,
-                    strict=True)  # fmt: skip
-        reasons = pd.DataFrame({r.name: r.minutes for r in predictor.explain(*q)} for q in asked)
+    for name, given in miles.items():
+        questions = zip(*columns, given, strict=True)
+        reasons = pd.DataFrame(
+            {r.name: r.minutes for r in predictor.explain(*question)} for question in questions
+        )
         table[name] = reasons.drop(columns=BASE).fillna(0).abs().mean()
     return pd.DataFrame(table).fillna(0).sort_values("distance given", ascending=False)
 
@@ -176,23 +177,22 @@ def learning_curve(
     Returns:
         `days`, `trips`, RMSE with and without distance (minutes) and `seconds` of each fit.
     """
-    train = concat_learnable(run.train_months)
-    rides, duration = Rides.from_frame(train), train["duration"].to_numpy()
-    day = rides.pickup_at.astype("datetime64[D]")
-    days = window_days(day, run.settings.train_months)
+    window = Window.learnable(run.train_months)
+    every = [np.unique(rides.pickup_at.astype("datetime64[D]")) for rides, _ in window.batches()]
+    days = window_days(np.concatenate(every), run.settings.train_months)
     rows = []
     for part in parts:
         last = days[-max(len(days) // part, 1) :]
-        recent = np.isin(day, last)
+        recent = Window(tuple(DaysPart(some, last) for some in window.parts))
         started = time.perf_counter()
         with steps_of(f"learning curve of {candidate.kind}"):
             tell_step(f"fit on the last {len(last)} of {len(days)} days")
-            point = fit_point(candidate.kind, Window.of(rides.take(recent), duration[recent]))
+            point = fit_point(candidate.kind, recent)
         seconds = time.perf_counter() - started
-        rows.append([len(last), int(recent.sum()), *_both_rmse(point, run), seconds])
+        rows.append([len(last), len(recent), *_both_rmse(point, run), seconds])
     whole = candidate.card
     rmse = [candidate.metrics[f"{w}_distance"]["rmse"] for w in ("with", "without")]
-    rows.append([len(days), len(train), *rmse, whole["fit_seconds"]])
+    rows.append([len(days), len(window), *rmse, whole["fit_seconds"]])
     return pd.DataFrame(rows, columns=["days", "trips", "rmse", "rmse_no_distance", "seconds"])
 
 
@@ -221,10 +221,28 @@ def public_results() -> pd.DataFrame:
 
 def _both_rmse(point, run: Run) -> tuple[float, float]:
     """RMSE of point answers on the validation months with and without distance."""
-    trips = concat_trips(run.val_months)
-    rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
-    asked, unaided = (
-        error_metrics(actual, point.predict_minutes(r))["rmse"]
-        for r in (rides, rides.without_distance())
-    )
-    return asked, unaided
+    asked = {"with": point.predict_minutes, "without": partial(_unaided_minutes, point)}
+    scores = score_points(asked, Window.scored(run.val_months))
+    return scores["with"]["rmse"], scores["without"]["rmse"]
+
+
+def _unaided_minutes(point, rides: Rides) -> np.ndarray:
+    return point.predict_minutes(rides.without_distance())
+
+
+@dataclass(frozen=True)
+class DaysPart:
+    """A part's trips of some days, datetime64[D]."""
+
+    part: Part
+    days: np.ndarray
+    key: str = ""
+
+    def __len__(self) -> int:
+        return sum(len(batch.minutes) for batch in self.batches())
+
+    def batches(self) -> Iterator[TripBatch]:
+        """As `Part`."""
+        for rides, minutes in self.part.batches():
+            rows = np.isin(rides.pickup_at.astype("datetime64[D]"), self.days)
+            yield TripBatch(rides.take(rows), minutes[rows])

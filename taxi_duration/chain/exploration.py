@@ -8,15 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from taxi_duration.data.csv_files import find_layout, text_batches
 from taxi_duration.data.packing import Part, is_parquet, month_parts, seekable
 from taxi_duration.data.prepared import PreparedMonth
 from taxi_duration.data.sources import raw_here
+from taxi_duration.data.trips import COLUMNS
+from taxi_duration.data.window import BATCH_ROWS
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.pickup_calendar import calendar_days, us_holidays
 from taxi_duration.model.features import known_distance
 
+# A plot or a quantile of so many trips is that of all; as a frame they take some 100 MB.
+SHOWN_TRIPS = 1_000_000
 MILES_EDGES = (0, 1, 2, 3, 5, 8, 12, 20)
 # A day is far off when it leaves its weekday's usual by more than this share, and by more than
 # FAR_OFF_SPREADS of the window's ordinary scatter (a small sample has more of that).
@@ -58,8 +64,6 @@ def _nulls(path: Path) -> pd.DataFrame:
 
 def _parquet_nulls(part: Part) -> tuple[pd.DataFrame, int]:
     """From the statistics in the file's own footer; a column without them is read."""
-    import pyarrow.parquet as pq
-
     file = pq.ParquetFile(part.path or seekable(part))
     groups = range(file.num_row_groups)
     table = {}
@@ -83,6 +87,34 @@ def _csv_nulls(part: Part) -> tuple[pd.DataFrame, int]:
             nulls += [column.null_count for column in batch.columns]
     names = [name.strip() for name in layout.names]
     return pd.DataFrame({"type": "text (CSV)", "nulls": nulls}, index=names), rows
+
+
+# --- trips to look at ------------------------------------------------------------------------
+
+
+def sample_trips(months: Sequence[PreparedMonth]) -> pd.DataFrame:
+    """Return the kept trips of some months, columns as `read_dataframe`, in time order of months.
+
+    Of more than SHOWN_TRIPS every k-th one: from SHOWN_TRIPS to nearly twice as many.
+    """
+    every, at, kept = max(count_kept(months) // SHOWN_TRIPS, 1), 0, []
+    for month in months:
+        with pq.ParquetFile(month.trips_path) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
+                kept.append(batch.take(np.arange(-at % every, batch.num_rows, every)))
+                at += batch.num_rows
+    return pa.Table.from_batches(kept).to_pandas()
+
+
+def count_kept(months: Sequence[PreparedMonth]) -> int:
+    """Return how many trips the months have."""
+    return sum(month.accounting.rows_kept for month in months)
+
+
+def sample_note(trips: pd.DataFrame, months: Sequence[PreparedMonth]) -> str:
+    """Return what is to be said beside a plot: nothing when it shows all trips of the months."""
+    kept = count_kept(months)
+    return "" if len(trips) == kept else f", from {len(trips):,} of {kept:,} trips"
 
 
 # --- distance and speed ----------------------------------------------------------------------

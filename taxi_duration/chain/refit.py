@@ -10,13 +10,11 @@ from taxi_duration import environment
 from taxi_duration.chain.card import make_card
 from taxi_duration.chain.digests import keep_finished, keep_registered
 from taxi_duration.chain.run import Run
-from taxi_duration.data.prepared import concat_trips
 from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month, format_months
-from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version
-from taxi_duration.evaluation.metrics import predictions_digest
 from taxi_duration.evaluation.release_checks import check_model, require_passed
+from taxi_duration.evaluation.window_scores import window_digest
 from taxi_duration.model.bundle import CARD_FILE, save_bundle
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.registry import tracking
@@ -68,10 +66,10 @@ def _fit(
     window = [m for m in run.train_months + run.val_months if m.raw.month in months]
     model = refit_model(judged, Window.learnable(window), Window.learnable(run.val_months))
     seconds = time.perf_counter() - started
-    trips = concat_trips(run.val_months)
+    validation = Window.scored(run.val_months)
     lookups = fit_baselines(Window.learnable(run.train_months))
-    require_passed(check_model(model, trips, lookups, judged))
-    digest = predictions_digest(model.answer(Rides.from_frame(trips)))
+    require_passed(check_model(model, validation, lookups, judged))
+    digest = window_digest(model, validation)
     refit = {"months": format_months(months), "judged": Version.of(card).ref}
     new = make_card(run, model, card["metrics"], digest, seconds) | {"refit": refit}
     errors = tracking.flatten_metrics(card["metrics"])

@@ -11,7 +11,6 @@ from taxi_duration import environment
 from taxi_duration.chain.candidates import Candidate
 from taxi_duration.chain.digests import keep_registered
 from taxi_duration.chain.run import Run
-from taxi_duration.data.prepared import concat_trips
 from taxi_duration.data.window import Window
 from taxi_duration.domain.version import Version, model_name
 from taxi_duration.errors import BundleError, DeletedError, DeploymentError, TrackingError
@@ -58,7 +57,7 @@ def check_release(run: Run, winner: Candidate) -> list[Check]:
 
     Nothing is refused here, so that all of them can be looked at; `register_winner` refuses.
     """
-    validation = concat_trips(run.val_months)
+    validation = Window.scored(run.val_months)
     lookups = fit_baselines(Window.scored(run.train_months))
     checks = check_model(winner.model, validation, lookups, _newest_model(run))
     found = {check.name: {"passed": check.passed, "detail": check.detail} for check in checks}

@@ -163,6 +163,15 @@ class Window:
         for part in self.parts:
             yield from part.batches()
 
+    def evenly(self, most: int) -> TripBatch:
+        """Return every k-th trip, from `most` to nearly twice as many; all where they are fewer."""
+        every, at, kept = max(len(self) // most, 1), 0, []
+        for rides, minutes in self.batches():
+            rows = np.arange(-at % every, len(minutes), every)  # a copy: the batch itself may go
+            kept.append(MemoryPart(rides.take(rows), minutes[rows]))
+            at += len(minutes)
+        return Window(tuple(kept)).whole()
+
     def whole(self) -> TripBatch:
         """Return all trips at once: for what was drawn from a window, or is small."""
         some = list(self.batches()) or [TripBatch(Rides.from_dicts([]), np.empty(0, "float32"))]

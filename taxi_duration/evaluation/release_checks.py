@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import LONGEST_MINUTES
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.errors import TaxiError
 from taxi_duration.evaluation.gate import Check
-from taxi_duration.evaluation.metrics import error_metrics
+from taxi_duration.evaluation.window_scores import point_minutes, predictors, score_points
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.features import DISTANCE_FEATURES, known_distance
 from taxi_duration.model.lookups import Lookup
@@ -52,7 +54,7 @@ class ModelCheckError(TaxiError):
 
 def check_model(
     model: DurationModel,
-    trips: pd.DataFrame,
+    window: Window,
     lookups: Mapping[str, Lookup],
     previous: DurationModel | None = None,
 ) -> list[Check]:
@@ -60,19 +62,21 @@ def check_model(
 
     Args:
         model: just fitted.
-        trips: validation trips, as `read_dataframe`; not empty.
+        window: validation trips; not empty.
         lookups: fitted on the model's own training trips.
         previous: the last registered version, to compare a few fixed rides with.
     """
-    asked = trips.iloc[:: max(len(trips) // ROWS, 1)]
-    rides = Rides.from_frame(asked)
+    rides, minutes = window.evenly(ROWS)
+    asked = pd.DataFrame({name: getattr(rides, name) for name in ASKED})
+    ended = rides.pickup_at + (minutes * 60).astype("timedelta64[s]")
+    asked = asked.assign(dropoff_at=ended, duration=minutes)
     checks = [
         _range(model.answer(rides)),
         _monotone(model, rides),
         _no_leak(model, asked),
         _row_order(model, rides),
         _field_order(model, asked),
-        _beats_lookups(model, lookups, trips),
+        _beats_lookups(model, lookups, window),
     ]
     return checks if previous is None else [*checks, _fixed_rides(model, previous)]
 
@@ -165,15 +169,10 @@ def _field_order(model: DurationModel, trips: pd.DataFrame) -> Check:
     return Check("field_order", moved <= EQUAL_MINUTES, detail, {"moved_min": moved})
 
 
-def _beats_lookups(
-    model: DurationModel, lookups: Mapping[str, Lookup], trips: pd.DataFrame
-) -> Check:
-    rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
-    ours = error_metrics(actual, model.answer(rides).duration)["rmse"]
-    theirs = {
-        name: error_metrics(actual, lookup.predict_minutes(rides))["rmse"]
-        for name, lookup in lookups.items()
-    }
+def _beats_lookups(model: DurationModel, lookups: Mapping[str, Lookup], window: Window) -> Check:
+    scores = score_points({"": partial(point_minutes, model), **predictors(lookups)}, window)
+    theirs = {name: score["rmse"] for name, score in scores.items()}
+    ours = theirs.pop("")
     best = min(theirs, key=theirs.__getitem__)
     detail = f"RMSE {ours:.3f} min, the best lookup, {best}, has {theirs[best]:.3f}"
     numbers = {"rmse": ours, "lookup_rmse": theirs[best]}

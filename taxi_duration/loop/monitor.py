@@ -20,7 +20,8 @@ from msgspec import structs
 
 from taxi_duration import environment
 from taxi_duration.data.health.months import examine_months
-from taxi_duration.data.prepared import concat_learnable, prepare_months
+from taxi_duration.data.prepared import prepare_months
+from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month, parse_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version
@@ -92,7 +93,7 @@ def training_sample(model: DurationModel, card: Mapping[str, Any]) -> Sample:
         TaxiError: a month cannot be read any more.
     """
     train, validation = (
-        concat_learnable(
+        Window.learnable(
             prepare_months(card["service"], parse_months(card[months]), mode=card["data_source"])
         )
         for months in ("train_data", "val_data")
@@ -100,19 +101,17 @@ def training_sample(model: DurationModel, card: Mapping[str, Any]) -> Sample:
     return make_sample(model, train, validation)
 
 
-def make_sample(model: DurationModel, train: pd.DataFrame, validation: pd.DataFrame) -> Sample:
+def make_sample(model: DurationModel, train: Window, validation: Window) -> Sample:
     """Return an even sample of the training trips, and answers to the validation trips.
 
     A model answers what it learned from in another way than what it has not seen: only answers
     of the second kind can be compared with those to come, and only their errors foretell others.
     """
     every = max(len(train) // REFERENCE_ROWS, 1)
-    kept = train.iloc[::every]
-    unseen = validation.iloc[:: max(len(validation) // REFERENCE_ROWS, 1)]
-    rides = Rides.from_frame(unseen)
-    errors = learn_errors(model, rides, unseen["duration"].to_numpy())
-    answers = model.answer(rides).duration
-    return Sample(Rides.from_frame(kept), answers, kept["duration"].to_numpy(), every, errors)
+    learned, minutes = train.evenly(REFERENCE_ROWS)
+    rides, actual = validation.evenly(REFERENCE_ROWS)
+    errors = learn_errors(model, rides, actual)
+    return Sample(learned, model.answer(rides).duration, minutes, every, errors)
 
 
 def serving() -> Deployment:
@@ -169,7 +168,8 @@ def check_month(version: Version, month: Month) -> Health:
     # A model of real trips is never looked at on generated ones.
     mode = "tlc" if card["data_source"] == "tlc" else None
     prepared = prepare_months(card["service"], [month], mode=mode)
-    trips = concat_learnable(prepared)
+    rides, minutes = Window.learnable(prepared).whole()
+    trips = pd.DataFrame({**vars(rides), "duration": minutes})
     frame = answer_trips(model, card, trips)
     source = f"{card['service']} {month}"
     health = check_health(source, frame, card, _reference(model, card), whole_month=True)

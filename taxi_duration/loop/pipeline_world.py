@@ -17,7 +17,7 @@ from taxi_duration.chain.refit import refit_version
 from taxi_duration.chain.release import mirror_aliases
 from taxi_duration.chain.run import Run, load_run, new_run
 from taxi_duration.chain.run_settings import RunSettings, check_settings
-from taxi_duration.data.prepared import concat_learnable, prepare_months
+from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.sources import fetch_republished, newest_edition, published_months
 from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month, parse_months
@@ -166,11 +166,11 @@ class PipelineWorld(World):
         service, mode = our_card["service"], our_card["data_source"]
         # A proven fault of a clock judges nobody: neither the lookups nor the models.
         train, trips = (
-            concat_learnable(prepare_months(service, months, mode=mode))
+            Window.learnable(prepare_months(service, months, mode=mode))
             for months in (parse_months(our_card["train_data"]), [month])
         )
-        lookups = fit_baselines(Window.from_frame(train))
-        rides, actual = Rides.from_frame(trips), trips["duration"].to_numpy()
+        lookups = fit_baselines(train)
+        rides, actual = trips.whole()
         decision = compare_models(theirs, ours, lookups, rides, actual)
         tracking.set_version_tags(self.client, challenger, decision.as_tags())
         return decision

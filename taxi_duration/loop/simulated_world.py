@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from msgspec import to_builtins
 
-from taxi_duration.chain.candidates import score_model
 from taxi_duration.chain.run_settings import RunSettings, check_settings
 from taxi_duration.data.window import Window
 from taxi_duration.domain.findings import Level, worst
@@ -29,6 +28,7 @@ from taxi_duration.evaluation.health import (
     monitor_settings,
     scored,
 )
+from taxi_duration.evaluation.window_scores import score_model
 from taxi_duration.live.arms import arm_of
 from taxi_duration.live.deployment import Deployment
 from taxi_duration.loop.monitor import DAY_SECONDS, answer_trips, make_sample, serving
@@ -294,7 +294,7 @@ class SimulatedWorld(World):
         check_settings(**tags, SERVICE=self.service)
         trips = self._joined(train)
         model = self._fit(trips)
-        metrics, _ = score_model(model, self.trips[validation])
+        metrics, _ = score_model(model, Window.from_frame(self.trips[validation]))
         return self._keep(model, metrics, train, validation, trips)
 
     def _measured(self, model: DurationModel, judged: Fitted, month: Month) -> DurationModel:
@@ -318,7 +318,9 @@ class SimulatedWorld(World):
         number = len(self.versions) + 1
         sha256 = hashlib.sha256(f"{number} {format_months(train)}".encode()).hexdigest()
         version = Version(model_name(self.service), number, sha256, "tlc")
-        reference = make_sample(model, trips, self.trips[validation])
+        reference = make_sample(
+            model, Window.from_frame(trips), Window.from_frame(self.trips[validation])
+        )
         made = Fitted(version, model, metrics, train, validation, reference, judged)
         self.versions.append(made)
         return made

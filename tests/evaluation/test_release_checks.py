@@ -47,7 +47,11 @@ def lookups(trips):
 
 
 def failed(model, trips, lookups, previous=None) -> set[str]:
-    return {c.name for c in check_model(model, trips, lookups, previous) if not c.passed}
+    return {
+        c.name
+        for c in check_model(model, Window.from_frame(trips), lookups, previous)
+        if not c.passed
+    }
 
 
 def test_fitted_model_passes_every_check(trips, lookups):
@@ -116,13 +120,15 @@ def test_model_no_better_than_a_lookup_is_found(trips, lookups):
 
 
 def test_model_far_from_the_last_version_is_flagged_and_not_refused(trips, lookups):
-    checks = check_model(GOOD, trips, lookups, previous=Fake(lambda r: 25 + 3 * miles(r)))
+    checks = check_model(
+        GOOD, Window.from_frame(trips), lookups, previous=Fake(lambda r: 25 + 3 * miles(r))
+    )
     assert [check.name for check in checks if not check.passed] == ["fixed_rides"]
     require_passed(checks)
 
 
 def test_refusal_names_every_failed_check_with_its_numbers(trips, lookups):
-    checks = check_model(Fake(lambda r: 30 - 0.5 * miles(r)), trips, lookups)
+    checks = check_model(Fake(lambda r: 30 - 0.5 * miles(r)), Window.from_frame(trips), lookups)
     with pytest.raises(ModelCheckError, match=r"mean answer at 0\.5 times.*best lookup"):
         require_passed(checks)
 

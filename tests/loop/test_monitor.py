@@ -217,7 +217,11 @@ def test_published_month_is_looked_at_as_if_it_had_been_answered_live(trips):
     model = fit_model("LR", Window.from_frame(trips))
     frame = answer_trips(model, CARD, trips)
     found = check_health(
-        "green 2021-01", frame, CARD, make_sample(model, trips, trips), whole_month=True
+        "green 2021-01",
+        frame,
+        CARD,
+        make_sample(model, Window.from_frame(trips), Window.from_frame(trips)),
+        whole_month=True,
     )
     assert (found.rides, found.answered) == (len(trips), len(trips))
 
