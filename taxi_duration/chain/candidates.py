@@ -163,7 +163,7 @@ def score_without_suspects(model: DurationModel, months: Sequence[PreparedMonth]
     """
     if not any(month.suspects for month in months):
         return {}
-    window = Window(tuple(MonthPart(month.trips_path, False) for month in months))
+    window = Window(tuple(MonthPart.of(month, False) for month in months))
     return {"without_suspects": score_model(model, window)[0]} if len(window) else {}
 
 

@@ -100,10 +100,12 @@ def sample_trips(months: Sequence[PreparedMonth]) -> pd.DataFrame:
     every, at, kept = max(count_kept(months) // SHOWN_TRIPS, 1), 0, []
     for month in months:
         with pq.ParquetFile(month.trips_path) as file:
+            kept.append(file.schema_arrow.empty_table().select(COLUMNS))
             for batch in file.iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
-                kept.append(batch.take(np.arange(-at % every, batch.num_rows, every)))
+                rows = pa.array(np.arange(-at % every, batch.num_rows, every))
+                kept.append(pa.table(batch).take(rows).select(COLUMNS))
                 at += batch.num_rows
-    return pa.Table.from_batches(kept).to_pandas()
+    return pa.concat_tables(kept).to_pandas()
 
 
 def count_kept(months: Sequence[PreparedMonth]) -> int:
