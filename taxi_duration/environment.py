@@ -24,6 +24,8 @@ SCHEDULER_FORM = "tcp://HOST:PORT or tls://HOST:PORT"  # as `dask scheduler` pri
 MOST_DIGITS = 18  # of a whole number; longer ones are typing errors, and fit no 64 bits
 EXPERIMENT = "taxi-duration"  # MLflow's, of all our runs
 LOCATION_FILE = "location.txt"  # in tracking/: where it lay when it was last used
+# Of 4 million rows XGBoost keeps a gigabyte; what twice as many buy stands in docs/scale.md.
+BOOST_ROWS = 4_000_000
 NOT_NEGATIVE = "a whole number, 0 or above"  # in words
 
 
@@ -255,6 +257,26 @@ def atlas_folder() -> Path | None:
     if named.lower() == "none":
         return None
     return PACKAGE / "model" if named.lower() == "auto" else (PROJECT_ROOT / named).resolve()
+
+
+def boost_rows() -> int | None:
+    """`BOOST_ROWS`: most trips of a window that XGBoost learns from; None for `all`.
+
+    Raises:
+        SettingError: anything else.
+    """
+    if (os.environ.get("BOOST_ROWS") or "").lower() == "all":
+        return None
+    return _whole("BOOST_ROWS", BOOST_ROWS, 1, "a positive whole number, or `all`")
+
+
+def device() -> str:
+    """`DEVICE`: what XGBoost learns on, `cpu` or `cuda`.
+
+    Raises:
+        SettingError: any other value.
+    """
+    return choice("DEVICE", ("cpu", "cuda"))
 
 
 def choice(name: str, allowed: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import nbformat
 from threadpoolctl import threadpool_info
 
+from taxi_duration import environment
 from taxi_duration.chain.notebooks import notebook_path
 from taxi_duration.chain.run import Run
 from taxi_duration.files import MODEL_MAKING, code_digest, sha256_file
@@ -42,6 +43,7 @@ def fit_inputs(run: Run) -> dict[str, str]:
         "months": _digest(months),
         "extra features": conditions.sha256 if conditions else "none",
         "atlas": atlas["sha256"] if atlas else "none",
+        "boosting": f"{environment.boost_rows() or 'all'} rows on {environment.device()}",
         "code": code_digest(),
         "versions": _digest([{name: versions.get(name) for name in DECIDING}, _processor()]),
     }

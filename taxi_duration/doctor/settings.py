@@ -24,6 +24,7 @@ def readers() -> dict[str, Callable[[], object]]:
     from serve import settings
     from taxi_duration.chain.run_settings import DEFAULTS
     from taxi_duration.model.atlas import atlas_sources
+    from taxi_duration.training.device import check_device
 
     return {
         **dict.fromkeys(DEFAULTS, _run_settings),
@@ -31,6 +32,8 @@ def readers() -> dict[str, Callable[[], object]]:
         "ENGINE": environment.engine,
         "DASK_SCHEDULER": environment.dask_scheduler,
         "ATLAS": atlas_sources,
+        "BOOST_ROWS": environment.boost_rows,
+        "DEVICE": check_device,
         "AUTO_APPROVE": environment.needs_approval,
         "MAX_BAD_SHARE": environment.max_bad_share,
         "UTC_TIMES": environment.utc_times,

@@ -5,6 +5,7 @@ XGBoost is imported where it fits: serving walks packed trees without it.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from taxi_duration import environment
+from taxi_duration.errors import SettingError
 from taxi_duration.files import scratch_folder
 from taxi_duration.logs import tell_step
+from taxi_duration.training.device import NO_GPU, check_device
 
 # Rehearsals only calibrate intervals: their error is 1 % larger in a quarter of the time.
 REHEARSAL_ROUNDS = 1 / 3  # of a booster's
@@ -40,8 +43,6 @@ Batches = Callable[[], Iterator[RowBatch]]  # the same ones whenever it is calle
 @cache
 def xgb_settings() -> dict[str, Any]:
     """Return `rounds` and `parameters` as tuned (see `tuning.py`) and stored with the package."""
-    import json
-
     return json.loads((files(__package__) / "xgb_settings.json").read_text())
 
 
@@ -91,17 +92,24 @@ def boost(
     Args:
         parameters: XGBoost's, and `rounds`.
         on_disk: the bins lie in files until the end, and are read again for each level of a tree.
+    Raises:
+        SettingError: XGBoost cannot compute where `DEVICE` says.
     """
     # Threads that spin while they wait cost a busy machine two to three times the fit itself.
     # Read when the library is loaded, so before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import xgboost
 
-    own = {"seed": seed, "nthread": threads}
+    device = environment.device()
+    if device != "cpu":
+        _check_used(device)
+    own = {"seed": seed, "nthread": threads} | ({} if device == "cpu" else {"device": device})
     given = {name: value for name, value in parameters.items() if name != "rounds"}
     rounds = parameters["rounds"]
     bins = {"max_bin": parameters["max_bin"], "nthread": threads}
-    with scratch_folder(environment.scratch_dir()) if on_disk else nullcontext() as folder:
+    # A GPU takes its bins from memory: XGBoost has no pages for it that were made without one.
+    is_paged = on_disk and device == "cpu"
+    with scratch_folder(environment.scratch_dir()) if is_paged else nullcontext() as folder:
         # Nobody else holds the matrix: it removes its files before the folder goes.
         return xgboost.train(
             {**given, **own}, _matrix(batches, folder, bins), rounds,
@@ -116,6 +124,22 @@ def _matrix(batches: Batches, folder: Path | None, bins: dict[str, int]) -> Any:
     if folder is None:
         return xgboost.QuantileDMatrix(_iterate(batches), **bins)
     return xgboost.ExtMemQuantileDMatrix(_iterate(batches, str(folder / "pages")), **bins)
+
+
+def _check_used(device: str) -> None:
+    """Make sure that XGBoost computes where it is told to: without a GPU it only warns.
+
+    Raises:
+        SettingError: it would not.
+    """
+    import xgboost
+
+    check_device()
+    row = xgboost.DMatrix(np.zeros((1, 1)))
+    config = json.loads(xgboost.Booster({"device": device}, [row]).save_config())
+    used = config["learner"]["generic_param"]["device"]
+    if not used.startswith(device):
+        raise SettingError(f"DEVICE is {device!r}, and XGBoost takes {used}: {NO_GPU}")
 
 
 def _iterate(batches: Batches, pages: str | None = None) -> Any:

@@ -459,7 +459,8 @@ def test_record_that_is_damaged_is_passed_over(home, content):
 
 # --- the key has all that decides ------------------------------------------------------------
 
-DECIDING = {"TRAIN_DATA", "VAL_DATA", "MODEL", "SERVICE", "ATLAS", "EXTRA_FEATURES"}
+DECIDING = {"TRAIN_DATA", "VAL_DATA", "MODEL", "SERVICE", "ATLAS", "BOOST_ROWS", "DEVICE",
+            "EXTRA_FEATURES"}  # fmt: skip
 # Read where months are had: their digests are in the key, and a month that is refused stops a run.
 BY_THE_MONTHS = {"TLC_URL", "DATA", "DATA_DIR", "SAMPLE_ROWS", "MAX_BAD_SHARE", "NO_PROXY",
                  "UTC_TIMES"}  # fmt: skip
@@ -477,11 +478,11 @@ def test_every_setting_is_known_to_decide_a_notebook_or_not():
     assert settings_read("taxi_duration/environment.py") <= known
 
 
-@pytest.mark.parametrize("part", ["service", "months", "extra features", "atlas", "code",
-                                  "versions"])  # fmt: skip
+@pytest.mark.parametrize("part", ["service", "months", "extra features", "atlas", "boosting",
+                                  "code", "versions"])  # fmt: skip
 def test_fit_depends_on_each_part_of_its_inputs(first, part):
     parts = inputs.fit_inputs(first)
-    assert part in parts and len(parts) == 6
+    assert part in parts and len(parts) == 7
     other = inputs.fingerprint_of({**parts, part: "another"}, "LR")
     assert len({other, *(inputs.fingerprint_of(parts, kind) for kind in ("LR", "XGB"))}) == 3
 

@@ -224,6 +224,7 @@ BAD = {
     "TRAIN_DATA": "2021-13", "VAL_DATA": "2020-01", "MODEL": "CATBOOST", "SERVICE": "uber",
     "DATA": "real", "ATLAS": "full", "AUTO_APPROVE": "never", "MAX_BAD_SHARE": "20%",
     "UTC_TIMES": "keep", "ENGINE": "spark", "DASK_SCHEDULER": "the rack",
+    "BOOST_ROWS": "most", "DEVICE": "gpu",
     "SAMPLE_ROWS": "-1", "LOG_KEEP_DAYS": "a year", "LOG_MAX_MB": "1.5",
     "EXTRA_FEATURES": "/nonexistent.csv", "MODEL_SIGNING_KEY": "ed25519-public:short",
     "NOTIFY_URLS": "nothing://", "PUBLIC_URL": "taxi.example", "PORT": "70000",

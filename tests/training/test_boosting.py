@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from taxi_duration import environment
+from taxi_duration.errors import SettingError
+from taxi_duration.training import device
 from taxi_duration.training.boosting import RowBatch, boost, learn_booster, xgb_parameters
 from taxi_duration.training.tree_packing import from_xgboost
 
@@ -118,3 +123,57 @@ def test_it_is_removed_when_a_fit_is_interrupted(learned, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         boost(cut(learned, 700)[0], FEW, 0, 1, on_disk=True)
     assert scratch() == []
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Stands in for XGBoost on a GPU: notes what reaches it, and learns on the processor."""
+    import xgboost
+
+    asked = []
+    train, booster = xgboost.train, xgboost.Booster
+
+    def learn(parameters, data, rounds, **more):
+        asked.append((parameters.get("device"), type(data).__name__))
+        return train({**parameters, "device": "cpu"}, data, rounds, **more)
+
+    def configured(parameters=None, *more, **others):
+        """What XGBoost takes of `cuda` where there is a GPU."""
+        if parameters != {"device": "cuda"}:
+            return booster(parameters, *more, **others)
+        config = {"learner": {"generic_param": {"device": "cuda:0"}}}
+        return SimpleNamespace(save_config=lambda: json.dumps(config))
+
+    monkeypatch.setattr(xgboost, "train", learn)
+    monkeypatch.setattr(xgboost, "Booster", configured)
+    monkeypatch.setattr(device, "build_info", lambda: {"USE_CUDA": True})
+    monkeypatch.setattr(device, "visible_gpus", lambda: 1)
+    return asked
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_the_device_reaches_xgboost_and_its_trees_are_packed_as_any(
+    learned, monkeypatch, gpu, on_disk
+):
+    expected = nodes(learn_booster(*learned, FEW, 0, 1))
+    monkeypatch.setenv("DEVICE", "cuda")
+    assert nodes(boost(cut(learned, 700)[0], FEW, 0, 1, on_disk)) == expected
+    assert gpu == [(None, "QuantileDMatrix"), ("cuda", "QuantileDMatrix")]
+
+
+@pytest.mark.filterwarnings("ignore:.*Device is changed from GPU to CPU:UserWarning")
+def test_xgboost_that_would_take_the_processor_after_all_is_stopped(learned, monkeypatch):
+    """A driver that is too old, say: XGBoost itself would only warn."""
+    monkeypatch.setenv("DEVICE", "cuda")
+    monkeypatch.setattr(device, "build_info", lambda: {"USE_CUDA": True})
+    monkeypatch.setattr(device, "visible_gpus", lambda: 1)
+    with pytest.raises(SettingError, match="DEVICE is 'cuda', and XGBoost takes cpu"):
+        learn_booster(*learned, FEW, 0, 1)
+    assert not environment.scratch_dir().exists()
+
+
+def test_a_build_without_cuda_is_refused_before_it_learns(learned, monkeypatch):
+    monkeypatch.setenv("DEVICE", "cuda")
+    monkeypatch.setattr(device, "build_info", lambda: {"USE_CUDA": False})
+    with pytest.raises(SettingError, match="built without CUDA"):
+        boost(lambda: pytest.fail("rows were asked for"), FEW, 0, 1)
