@@ -17,6 +17,32 @@ from taxi_duration.model.lookups import HOURS, N_PAIRS
 # From the rarest pairs of zones to the most frequent ones, with equally many trips in each group;
 # chosen: the trips of rare pairs, a tenth, are then not left to chance.
 PAIR_GROUPS = 10
+WHOLE = 2**32  # parts of a trip in which shares are counted: exact for 4 billion trips
+MONTH_DAYS = 365.25 / 12
+STRAY_SHARE = 0.01  # of the trips: no month after these is the newest one
+
+Counted = tuple[np.ndarray, np.ndarray]  # strata, sorted, and the trips in each, shape (k,)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some trips of a window, and how much each stands for.
+
+    Args:
+        window: the trips, in their order.
+        months: of the window, datetime64[M], rising, shape (k,).
+        factor: what a trip of each month weighs, 1 on average over the sample, shape (k,).
+    """
+
+    window: Window
+    months: np.ndarray
+    factor: np.ndarray
+
+    def factor_of(self, pickup_at: np.ndarray) -> np.ndarray:
+        """Return what multiplies a trip's own weight, shape (n,)."""
+        month = pickup_at.astype("datetime64[M]")
+        factor: np.ndarray = self.factor[np.searchsorted(self.months[1:], month, side="right")]
+        return factor
 
 
 def sample_rows(window: Window, most: int, seed: int) -> Window:
@@ -30,13 +56,32 @@ def sample_rows(window: Window, most: int, seed: int) -> Window:
         most: 1 or above.
         seed: another one draws other trips.
     """
+    return draw_sample(window, most, seed).window
+
+
+def draw_sample(window: Window, most: int, seed: int, half_life: float = np.inf) -> Sample:
+    """Return the same with fewer trips of months that count less.
+
+    Their trips are less likely to be drawn, and stand for more: twice as many rows of which half
+    count as good as nothing teach no more than half as many.
+
+    Args:
+        half_life: days before the newest month at which a trip counts half.
+    """
     if len(window) <= most:
-        return window
+        return Sample(window, np.zeros(1, dtype="datetime64[M]"), np.ones(1))
     groups = _pair_groups(reduce(np.add, map_parts(_pair_trips, window.parts)))
     counted = list(map_parts(partial(_stratum_trips, groups=groups), window.parts))
-    shares = _shares(counted, most, np.random.default_rng(seed))
-    drawn = [Drawn(*one, groups) for one in zip(window.parts, shares, strict=True)]
-    return Window(tuple(map_parts(_in_memory, [part for part in drawn if len(part.share)])))
+    strata, size = _added(counted)
+    months, place = np.unique(_month_of(strata), return_inverse=True)
+    shares = _month_shares(months, np.bincount(place, size), most, half_life)
+    take = _take(size, shares[place], most, random := np.random.default_rng(seed))
+    start = random.integers(size)
+    by_part = _by_part(counted, strata, size, take, start)
+    drawn = [Drawn(*one, groups) for one in zip(window.parts, by_part, strict=True)]
+    parts = map_parts(_in_memory, [part for part in drawn if len(part.share)])
+    factor = most / size.sum() / np.maximum(shares, 1 / WHOLE)
+    return Sample(Window(tuple(parts)), months.astype("datetime64[M]"), factor)
 
 
 @dataclass(frozen=True)
@@ -129,34 +174,66 @@ def _strata(rides: Rides, groups: np.ndarray) -> np.ndarray:
     return strata
 
 
-def _stratum_trips(part: Part, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part's strata, sorted, and its trips in each."""
+def _stratum_trips(part: Part, groups: np.ndarray) -> Counted:
+    """Return the part's strata and its trips in each."""
+    none = np.empty(0, dtype="int64")
     found = [np.unique(_strata(b.rides, groups), return_counts=True) for b in part.batches()]
-    if not found:
-        return np.empty(0, dtype="int64"), np.empty(0, dtype="int64")
-    strata, trips = (np.concatenate(column) for column in zip(*found, strict=True))
-    unique, place = np.unique(strata, return_inverse=True)
-    return unique, np.bincount(place, trips, len(unique)).astype("int64")
+    return _added([(none, none), *found])
 
 
-def _shares(
-    counted: Sequence[tuple[np.ndarray, np.ndarray]], most: int, random: np.random.Generator
+def _month_of(strata: np.ndarray) -> np.ndarray:
+    """Return the month of each stratum, months since 1970."""
+    month: np.ndarray = strata // (HOURS * PAIR_GROUPS)
+    return month
+
+
+def _added(counted: Sequence[Counted]) -> Counted:
+    """Return all strata of some parts, sorted, and the trips in each."""
+    strata, place = np.unique(np.concatenate([each for each, _ in counted]), return_inverse=True)
+    trips = np.bincount(place, np.concatenate([trips for _, trips in counted]), len(strata))
+    return strata, trips.astype("int64")
+
+
+def _month_shares(months: np.ndarray, trips: np.ndarray, most: int, half_life: float) -> np.ndarray:
+    """Return the share of each month's trips that is drawn, `most` trips together.
+
+    In proportion to how much a month counts; a month that has too few trips is drawn whole.
+    """
+    newest = months[np.searchsorted(trips.cumsum(), (1 - STRAY_SHARE) * trips.sum())]
+    counts = 0.5 ** ((newest - months).clip(0) * MONTH_DAYS / half_life)
+    shares, left = np.zeros(len(months)), np.ones(len(months), dtype=bool)
+    while True:
+        rest = most - trips[~left].sum()
+        shares[left] = counts[left] * rest / (trips * counts)[left].sum()
+        if not (full := left & (shares >= 1)).any():
+            return shares
+        shares[full], left = 1.0, left & ~full
+
+
+def _take(
+    size: np.ndarray, share: np.ndarray, most: int, random: np.random.Generator
+) -> np.ndarray:
+    """Return how many trips of each stratum are drawn, `most` together.
+
+    Whole numbers, whose sums over strata in a row are never off by one: what one stratum lacks,
+    a later one makes up.
+    """
+    parts = size.astype("uint64") * (share * WHOLE).astype("uint64")
+    spare = most * WHOLE - int(parts.sum())  # lost by rounding down
+    until = (parts.cumsum() + np.uint64(random.integers(max(spare, 0), WHOLE))) // np.uint64(WHOLE)
+    return np.diff(until, prepend=np.uint64(0)).astype("int64")
+
+
+def _by_part(
+    counted: Sequence[Counted], strata: np.ndarray, *columns: np.ndarray
 ) -> Iterator[Share]:
-    """Yield what is drawn of each part, `most` trips together.
+    """Yield what is drawn of each part.
 
     Args:
-        counted: of each part, as `_stratum_trips` counts it.
+        columns: size, take and start of the strata.
     """
-    strata, place = np.unique(np.concatenate([s for s, _ in counted]), return_inverse=True)
-    trips = np.concatenate([trips for _, trips in counted])
-    size = np.bincount(place, trips, len(strata)).astype("int64")
-    # Whole numbers whose sums are never off by one: what a stratum lacks, a later one makes up.
-    # They stay below 2**63 for 4 million of 2,000 billion trips.
-    until = (np.cumsum(size) * most + random.integers(size.sum())) // size.sum()
-    take = np.diff(until, prepend=0)
-    start = random.integers(size)
     seen = np.zeros(len(strata), dtype="int64")
     for stratum, trips in counted:
         where = np.searchsorted(strata, stratum)
-        yield Share(stratum, seen[where], size[where], take[where], start[where])
+        yield Share(stratum, seen[where], *(column[where] for column in columns))
         seen[where] += trips

@@ -13,7 +13,7 @@ from taxi_duration.data import window
 from taxi_duration.data.window import MemoryPart, TripBatch, Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.training import sampling
-from taxi_duration.training.sampling import sample_rows
+from taxi_duration.training.sampling import MONTH_DAYS, draw_sample, sample_rows
 
 TRIPS = 20_000
 
@@ -172,3 +172,58 @@ def test_a_part_is_read_to_count_pairs_then_strata_and_then_to_draw(months):
     readings: list[str] = []
     sample_rows(Window(tuple(Read(part, readings) for part in months.parts[:1])), 500, seed=0)
     assert len(readings) == 3
+
+
+# --- months that count less --------------------------------------------------------------------
+
+
+@pytest.fixture
+def year() -> Window:
+    """A dozen months of unequal size, the last one the smallest, and a stray trip of 2029."""
+    sizes = [6000 - 300 * k for k in range(11)] + [400]
+    parts = [some_trips(f"2021-{k + 1:02}-01", 28, size, k) for k, size in enumerate(sizes)]
+    return Window((*parts, some_trips("2029-08-01", 1, 1, 20)))
+
+
+def by_month(some: Window) -> tuple[list[str], np.ndarray]:
+    months, trips = np.unique(rows(some)[:, 2].astype("M8[s]").astype("M8[M]"), return_counts=True)
+    return [str(month) for month in months], trips
+
+
+def test_a_month_that_counts_half_is_drawn_from_half_as_densely(year):
+    """Those of which their weight would ask more trips than there are, are drawn whole."""
+    sample = draw_sample(year, 20_000, seed=0, half_life=2 * MONTH_DAYS)
+    months, every = by_month(year)
+    drawn = dict(zip(*by_month(sample.window), strict=True))
+    share = np.array([drawn[month] for month in months]) / every
+    assert sum(drawn.values()) == 20_000
+    assert (share == 1).tolist() == [False] * 9 + [True] * 4, share
+    for older, newer in zip(share[:7], share[2:9], strict=True):
+        assert older == pytest.approx(newer / 2, rel=0.02)
+
+
+def test_trips_stand_for_those_that_were_not_drawn(year):
+    """So many of each month, counted by their factors, as if it were drawn like any other."""
+    sample = draw_sample(year, 4_000, seed=0, half_life=2 * MONTH_DAYS)
+    pickup_at = rows(sample.window)[:, 2].astype("M8[s]")
+    factor = sample.factor_of(pickup_at)
+    assert factor.mean() == pytest.approx(1, rel=0.03)
+    months, every = by_month(year)
+    for month, trips in zip(months[:12], every[:12], strict=True):
+        held = pickup_at.astype("M8[M]") == np.datetime64(month)
+        expected = trips * 4_000 / len(year)
+        assert abs(factor[held].sum() - expected) < 1.01 * factor[held].max(), month
+
+
+def test_without_a_half_life_every_trip_stands_for_as_many(year):
+    sample = draw_sample(year, 4_000, seed=0)
+    np.testing.assert_allclose(sample.factor_of(rows(sample.window)[:, 2].astype("M8[s]")), 1)
+    np.testing.assert_array_equal(rows(sample.window), rows(sample_rows(year, 4_000, seed=0)))
+
+
+def test_trips_of_a_window_that_fits_stand_for_themselves(year):
+    sample = draw_sample(year, len(year), seed=0, half_life=45)
+    assert sample.window is year
+    np.testing.assert_array_equal(
+        sample.factor_of(np.array(["2021-03-04", "2029-08-01"], "M8[s]")), 1
+    )
