@@ -725,6 +725,17 @@ def main() -> int:
     except TaxiError as error:
         click.echo(f"error: {error}", err=True)
         return EXIT_FAILED
+    except OSError as error:
+        from taxi_duration.files import DISK_FULL
+
+        if error.errno not in DISK_FULL:
+            raise
+        click.echo(
+            f"error: the disk is full ({error}); nothing half-written stays. Free some room and "
+            "give the same command again: what was finished is not done again",
+            err=True,
+        )
+        return EXIT_FAILED
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import resources
@@ -33,6 +34,8 @@ _KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
 }  # fmt: skip
+LEFTOVER_S = 3600  # a part that has not grown for so long belongs to nobody
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 MODEL_MAKING = ("domain", "data", "model", "evaluation", "training")  # shelves of the package
 
 
@@ -149,6 +152,15 @@ def _held(folder: Path, flags: int = 0) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the parts of a path that killed writers left; a live writer's grows all the time."""
+    dead = time.time() - LEFTOVER_S
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        with suppress(FileNotFoundError):  # a writer that ended in between
+            if max(file.stat().st_mtime for file in (part, *part.rglob("*"))) < dead:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def remove_file(path: Path) -> None:

@@ -52,7 +52,14 @@ from taxi_duration.data.trips import (
 from taxi_duration.domain import ride_columns
 from taxi_duration.domain.months import Month, parse_month
 from taxi_duration.errors import BadMonthError, ContentError, SourceError, SourceUnreachableError
-from taxi_duration.files import atomic_path, read_json, sha256_file, typed, write_json
+from taxi_duration.files import (
+    atomic_path,
+    read_json,
+    remove_leftovers,
+    sha256_file,
+    typed,
+    write_json,
+)
 
 log = logging.getLogger(__name__)
 
@@ -332,6 +339,7 @@ def _build(raw: RawMonth, rules: TripRules, folder: Path, stem: str) -> Facts:
     kept = month.trips.assign(**{SUSPECT: month.suspects})
     for name, frame in (("", kept), (".quarantine", month.quarantine)):
         path = folder / f"{stem}{name}.parquet"
+        remove_leftovers(path)
         with atomic_path(path) as part:
             table = pa.Table.from_pandas(frame, preserve_index=False)
             pq.write_table(table, part, GROUP_ROWS, **ENCODING)

@@ -15,6 +15,7 @@ import fsspec
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from taxi_duration.errors import SourceError, SourceUnreachableError
+from taxi_duration.files import DISK_FULL
 
 T = TypeVar("T")
 
@@ -206,6 +207,8 @@ def _is_worth_retrying(error: BaseException) -> bool:
     if _is_absent(error) or isinstance(
         error, (ValueError, ImportError, PermissionError, SourceError)
     ):
+        return False
+    if getattr(error, "errno", None) in DISK_FULL:
         return False
     status = _status(error)
     return status is None or status >= 500 or status in (408, 429)

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
@@ -38,6 +37,7 @@ from taxi_duration.files import (
     atomic_folder,
     atomic_path,
     read_json,
+    remove_leftovers,
     sha256_file,
     typed,
     write_bytes,
@@ -54,7 +54,6 @@ SUFFIXES = (
 )  # fmt: skip
 # Between TLC_URL and a month's file: TLC's own, then those of mirrors.
 LAYOUTS = ("/trip-data/", "/", "/{service}/")
-LEFTOVER_S = 3600  # a part that has not grown for so long belongs to nobody
 SAMPLE_BANNER = """\
 **********************************************************************
 *  SAMPLE: no network, or DATA=sample. This trains on generated      *
@@ -258,7 +257,7 @@ def download(url: str, path: Path) -> bool:
     """
     if only_looking():
         raise WouldActError(f"fetch {path.name}, and decide then")
-    _remove_leftovers(path)
+    remove_leftovers(path)
     # Asked for before the bytes: marks older than the bytes make them fetched once too often,
     # younger ones would hide a change for ever.
     stamp = ask_source(url)
@@ -293,15 +292,6 @@ def _download_once(stamp: Stamp, path: Path) -> bool:
         write_json(_beside(path, STAMP), asdict(stamp))
         _record_checksum(path, part_digests(part), stamp.url)
     return True
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove parts of this file that killed downloads left; a live one grows all the time."""
-    dead = time.time() - LEFTOVER_S
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        with contextlib.suppress(FileNotFoundError):  # a download that ended in between
-            if max(file.stat().st_mtime for file in (part, *part.rglob("*"))) < dead:
-                _remove(part)
 
 
 def _remove(path: Path) -> None:
@@ -471,6 +461,7 @@ def _sample(service: str, month: Month) -> RawMonth:
     kind = f"{rows or 'default'}-{sha256_file(sample.__file__)[:8]}"
     path = environment.data_dir() / "sample" / kind / f"{service}_tripdata_{month}.parquet"
     if not path.exists():
+        remove_leftovers(path)
         with atomic_path(path) as part:
             sample.write_sample_month(part, service, str(month), rows)
     return RawMonth(service, month, path, sha256_file(path), "sample", None)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from taxi_duration import environment
 from taxi_duration.doctor.examination import NOTE, OK, PROBLEM, Finding, one_line
-from taxi_duration.files import kind_of
+from taxi_duration.files import DISK_FULL, kind_of
 
 # A run of all models on the default months leaves 60 MB, and needs the same again while it works.
 RUN_MB = 120
@@ -49,7 +49,7 @@ def look_at_folder(name: str, where: Callable[[], Path], setting: str) -> Iterat
 
 
 def _not_written(name: str, folder: Path, setting: str, error: OSError) -> Finding:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_FULL:
         said, remedy = (
             "the disk is full",
             f"`make clean` removes runs; or another place ({setting})",
