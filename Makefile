@@ -28,7 +28,7 @@ TESTS := tests/serve/test_arms.py
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab doctor serve image mlflow test test-long test-faults mutants \
   test-fast lint format lock sbom plots bench-read bench-chain bench-model bench-serve bench-rude \
-  bench-log bench-predictor bench-test screenshots clean \
+  bench-log bench-predictor bench-test bench-scale screenshots clean \
   clean-all
 
 help: ## Print this help
@@ -140,6 +140,9 @@ bench-test: $(STAMP) ## Simulate the sequential test of a challenger: false verd
 
 plots: ## Copy the newest run's plots into docs/
 	mkdir -p docs && cd "$$(ls -dt runs/*/plots | head -n 1)" && cp leaderboard.png residuals.png "$(CURDIR)/docs/"
+
+bench-scale: $(STAMP) ## Measure what a row costs at 1 to 100 million rows; writes docs/scale.md
+	$(BIN)/python benchmarks/scale.py
 
 screenshots: $(STAMP) ## Take pictures of the pages into docs/; needs Chromium
 	PYTHONPATH=. $(BIN)/python tests/browser/screenshots.py
