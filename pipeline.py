@@ -351,12 +351,13 @@ def atlas(tags: tuple[str, ...], out: Path) -> None:
 @click.option("--model", "reference", help="NAME:VERSION, NAME:ALIAS or NAME@sha256:…; champion.")
 @click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Parquet file to write.")
-def score(data: str, reference: str | None, service: str, out: str | None) -> None:
+@click.option("--to", metavar="ADDRESS", help="Where to send it instead: s3://bucket/key.")
+def score(data: str, reference: str | None, service: str, out: str | None, to: str | None) -> None:
     """Score months in a batch, to Parquet, and say how right the answers were."""
     from taxi_duration.chain.scoring import score_months
 
     started = time.perf_counter()
-    result = score_months(data, service, reference, out)
+    result = score_months(data, service, reference, out, to)
     seconds = time.perf_counter() - started
     click.echo(
         f"{result.model}: {result.rows:,} trips of {service} {data} scored in {seconds:.1f} s, "

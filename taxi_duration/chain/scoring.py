@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from taxi_duration import environment
-from taxi_duration.chain.candidates import score_without_suspects
-from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.chain.answered import forget_answers, write_answered
+from taxi_duration.data.prepared import PreparedMonth, prepare_months
+from taxi_duration.data.remote import open_source, with_retries
+from taxi_duration.data.window import MonthPart
 from taxi_duration.domain.months import check_available, check_service, format_months, parse_months
-from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version, model_name
-from taxi_duration.evaluation.metrics import evaluate
-from taxi_duration.files import atomic_path
+from taxi_duration.errors import SettingError, SourceError
+from taxi_duration.evaluation.metrics import answer_figures
+from taxi_duration.files import code_digest
 from taxi_duration.model.bundle import load_bundle, reference_of
 from taxi_duration.model.made_with import other_versions
 from taxi_duration.registry import tracking
 from taxi_duration.registry.versions import find_bundle, list_versions
 
 log = logging.getLogger(__name__)
+
+
+ANSWERING = ("domain", "data", "model")  # shelves whose code decides what is answered
 
 
 @dataclass(frozen=True)
@@ -35,23 +41,33 @@ class ScoredMonths:
     model: str
     rows: int
     metrics: dict[str, Any]
-    path: Path
+    path: Path | str
     without_suspects: dict[str, Any] | None = None
 
 
 def score_months(
-    data: str, service: str = "green", reference: str | None = None, out: str | None = None
+    data: str,
+    service: str = "green",
+    reference: str | None = None,
+    out: str | None = None,
+    to: str | None = None,
 ) -> ScoredMonths:
     """Answer every trip of some months and write trips and answers to Parquet.
+
+    A run that was killed goes on with the row group where it was, when it is started again.
 
     Args:
         data: month tag, range or list.
         service: green, yellow, fhv or fhvhv.
         reference: model to use; the service's champion, else its newest, when None.
         out: file to write; a name in data/scored made of service, months and model when None.
+        to: address to send the file to, such as `s3://bucket/key`; it does not stay here then.
     Raises:
-        TaxiError: a month, the reference or the bundle is not usable.
+        SettingError: both `out` and `to` are given.
+        TaxiError: a month, the reference, the bundle or the address is not usable.
     """
+    if out and to:
+        raise SettingError("--out and --to are both given: the file goes to one place")
     service, months = check_service(service), parse_months(data)
     check_available(service, months)
     folder = find_bundle(tracking.connect(), reference or _default_reference(service))
@@ -60,20 +76,51 @@ def score_months(
     if others := other_versions(card["libraries"]):
         log.warning("%s: %s", version.ref, others)
     prepared = prepare_months(service, months)
-    trips = concat_trips(prepared)
-    rides = Rides.from_frame(trips)
-    answers = model.answer(rides)
-    scored = trips.assign(
-        predicted=answers.duration, p10=answers.p10, p50=answers.p50, p90=answers.p90,
-        support=answers.support, used_distance=answers.used_distance,
-        model=pd.Categorical([version.ref]).repeat(len(trips)),
-    )  # fmt: skip
     path = Path(out) if out else _default_path(service, format_months(months), version)
-    with atomic_path(path) as part:
-        scored.to_parquet(part, index=False)
-    metrics = evaluate(trips["duration"].to_numpy(), answers, rides)
-    clean = score_without_suspects(model, prepared).get("without_suspects", {})
-    return ScoredMonths(version.ref, len(trips), metrics, path, clean.get("with_distance"))
+    if to:  # a name of its own: an answered file that lies here is not touched
+        path = path.with_name(f"{hashlib.sha256(to.encode()).hexdigest()[:16]}-{path.name}")
+    groups = [group for month in prepared for group in MonthPart.of(month, True).groups()]
+    sums = write_answered(model, groups, _about(version, prepared), path)
+    clean = answer_figures(sums[1]) if any(m.suspects for m in prepared) and sums[1].any() else None
+    metrics = answer_figures(sums[0])
+    where = send_file(path, to) if to else path
+    forget_answers(path)
+    return ScoredMonths(version.ref, metrics["rows"], metrics, where, clean)
+
+
+def _about(version: Version, months: Sequence[PreparedMonth]) -> dict[str, str]:
+    """What the file's key-value metadata says: which model answered which months."""
+    sources = [
+        {"month": str(m.raw.month), "file": m.raw.path.name, "sha256": m.raw.sha256,
+         "prepared": m.trips_path.stem}
+        for m in months
+    ]  # fmt: skip
+    return {
+        "model": version.ref,
+        "model_sha256": version.sha256,
+        "months": json.dumps(sources),
+        "code_sha256": code_digest(ANSWERING),
+    }
+
+
+def send_file(path: Path, to: str) -> str:
+    """Send a file to an address, whole or not at all, and remove it here; return the address.
+
+    Raises:
+        SourceError: it cannot be sent.
+    """
+    try:
+        if with_retries(to, _put, path, to) is None:
+            raise SourceError(f"{to}: no such bucket or folder, or it may not be written to")
+    finally:
+        path.unlink()
+    return to
+
+
+def _put(path: Path, to: str) -> bool:
+    files, name = open_source(to)
+    files.put_file(str(path), name)
+    return True
 
 
 def _default_reference(service: str) -> str:

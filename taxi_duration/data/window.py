@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -71,12 +71,14 @@ class MonthPart:
     Args:
         raw: the month, for a machine that has not prepared it: it is then prepared there.
         rows: how many they are, None where it is not known before they are read.
+        group: the only row group of the file to be read; all when None.
     """
 
     path: Path
     with_suspects: bool
     raw: RawMonth | None = None
     rows: int | None = None
+    group: int | None = None
 
     @classmethod
     def of(cls, month: PreparedMonth, with_suspects: bool) -> MonthPart:
@@ -87,7 +89,28 @@ class MonthPart:
     @property
     def key(self) -> str:
         """As `Part`; a prepared month's name holds the digest of its source and its rules."""
-        return f"{self.path.stem}{'+' if self.with_suspects else ''}"
+        group = "" if self.group is None else f"#{self.group}"
+        return f"{self.path.stem}{group}{'+' if self.with_suspects else ''}"
+
+    def groups(self) -> list[MonthPart]:
+        """Return the trips by the row groups of the month's file, those with a fault too."""
+        whole = pq.read_metadata(self._file())
+        rows = [whole.row_group(group).num_rows for group in range(whole.num_row_groups)]
+        return [
+            replace(self, with_suspects=True, rows=n, group=group) for group, n in enumerate(rows)
+        ]
+
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        """Return columns of all kept trips, those with a fault too: for a row group."""
+        with pq.ParquetFile(self._file()) as file:
+            return file.read_row_groups(self._groups(file), list(columns)).select(list(columns))
+
+    def suspects(self) -> np.ndarray:
+        """Return which of all kept trips have a proven fault, bool of shape (n,)."""
+        return self.table([SUSPECT])[SUSPECT].to_numpy()
+
+    def _groups(self, file: pq.ParquetFile) -> Sequence[int]:
+        return range(file.num_row_groups) if self.group is None else [self.group]
 
     def number(self) -> int:
         """Which month it is, see `Month.ordinal`."""
@@ -112,7 +135,7 @@ class MonthPart:
         """As `Part`."""
         with pq.ParquetFile(self._file()) as file:
             columns = [*RIDE_COLUMNS, "duration", SUSPECT]
-            for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+            for batch in file.iter_batches(BATCH_ROWS, self._groups(file), columns):
                 if not self.with_suspects:
                     batch = batch.filter(pc.invert(batch[SUSPECT]))
                 yield _trips(batch)

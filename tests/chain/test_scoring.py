@@ -1,10 +1,14 @@
+import json
+
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
+from taxi_duration.chain import answered, scoring
 from taxi_duration.chain.scoring import score_months
-from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.data.prepared import prepare_months
 from taxi_duration.domain.months import parse_months
-from taxi_duration.errors import BundleError, NotFoundError, TagError
+from taxi_duration.errors import BundleError, NotFoundError, SettingError, SourceError, TagError
 from taxi_duration.model.bundle import load_card, write_card
 
 pytestmark = pytest.mark.slow  # MLflow alone takes seconds to import
@@ -12,7 +16,8 @@ pytestmark = pytest.mark.slow  # MLflow alone takes seconds to import
 
 def test_every_trip_of_every_month_is_answered_beside_what_it_took(moved_home):
     result = score_months("2021-02:2021-03")
-    trips = concat_trips(prepare_months("green", parse_months("2021-02:2021-03")))
+    months = prepare_months("green", parse_months("2021-02:2021-03"))
+    trips = pd.concat([month.trips() for month in months], ignore_index=True)
     scored = pd.read_parquet(result.path)
     assert result.rows == len(scored) == len(trips)
     assert scored["duration"].equals(trips["duration"])
@@ -62,3 +67,97 @@ def test_damaged_bundle_is_refused(moved_home):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(BundleError, match="damaged or exchanged"):
         score_months("2021-03")
+
+
+def test_file_says_which_model_answered_which_months(moved_home):
+    path = score_months("2021-02:2021-03").path
+    card = load_card(moved_home / "models" / "green-duration" / "1")
+    said = {k.decode(): v.decode() for k, v in pq.read_metadata(path).metadata.items()}
+    assert (said["model"], said["model_sha256"]) == ("green-duration:1", card["model_sha256"])
+    months = prepare_months("green", parse_months("2021-02:2021-03"))
+    assert [(m["month"], m["sha256"]) for m in json.loads(said["months"])] == [
+        (str(month.raw.month), month.raw.sha256) for month in months
+    ]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # and nothing is left
+
+
+@pytest.mark.parametrize("changed", ["month", "model", "code"])
+def test_killed_scoring_begins_anew_when_what_it_rests_on_is_another(
+    moved_home, monkeypatch, changed
+):
+    asked, answer = [], answered.answer_group
+    monkeypatch.setattr(
+        answered, "answer_group", lambda m, part: (asked.append(part.raw.month), answer(m, part))[1]
+    )
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as ending:
+        ending.setattr(answered, "_name", killed)
+        with pytest.raises(KeyboardInterrupt):
+            score_months("2021-02:2021-03")
+    asked.clear()
+    if changed == "month":
+        (raw,) = (moved_home / "data").rglob("green_tripdata_2021-03.parquet")
+        table = pq.read_table(raw)
+        pq.write_table(table.slice(1), raw)
+        raw.with_name(raw.name + ".json").unlink(missing_ok=True)
+    elif changed == "model":
+        monkeypatch.setattr(scoring.Version, "ref", "green-duration:2")
+    else:
+        monkeypatch.setattr(scoring, "code_digest", lambda shelves: "another")
+    score_months("2021-02:2021-03", out=str(_default()))
+    assert len(asked) == 2
+
+
+def _default():
+    (folder,) = scoring.environment.data_dir().joinpath("scored").glob(".*.answered")
+    return folder.with_name(folder.name.removeprefix(".").removesuffix(".answered"))
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """An S3 server with an empty bucket; yields what lists its keys."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="answers")
+    yield lambda: [o["Key"] for o in client.list_objects_v2(Bucket="answers").get("Contents", ())]
+    server.stop()
+
+
+def test_file_is_sent_to_s3_and_stays_nowhere_else(moved_home, bucket):
+    here = score_months("2021-03").path
+    result = score_months("2021-03", to="s3://answers/by/month.parquet")
+    assert result.path == "s3://answers/by/month.parquet"
+    assert bucket() == ["by/month.parquet"]
+    files, name = scoring.open_source(result.path)
+    with files.open(name) as file:
+        pd.testing.assert_frame_equal(pd.read_parquet(file), pd.read_parquet(here))
+    assert [file.name for file in here.parent.iterdir()] == [here.name]
+
+
+def test_what_could_not_be_sent_is_sent_without_answering_again(moved_home, bucket, monkeypatch):
+    with pytest.raises(SourceError, match="s3://nowhere/a"):
+        score_months("2021-03", to="s3://nowhere/a.parquet")
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket="nowhere")
+    monkeypatch.setattr(answered, "answer_group", None)
+    score_months("2021-03", to="s3://nowhere/a.parquet")
+    assert not list((moved_home / "data" / "scored").iterdir())
+
+
+def test_file_goes_to_one_place(moved_home):
+    with pytest.raises(SettingError, match="one place"):
+        score_months("2021-03", out="a.parquet", to="s3://answers/a.parquet")
