@@ -11,21 +11,28 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+
+def _not_ours(error: ImportError) -> str:
+    """Say that another environment is active, or that packages are another processor's."""
+    return (
+        f"error: {sys.executable} (Python {sys.version.split()[0]}) is not this project's: "
+        f"{str(error).splitlines()[0]}; `make setup`, then `make` or .venv/bin/python"
+    )
+
 
 try:
     import click
 
     from taxi_duration import environment
-    from taxi_duration.chain.run_settings import MODEL_CHOICES, resolve_settings
-    from taxi_duration.data.sources import SAMPLE_BANNER
     from taxi_duration.domain.months import SERVICES
     from taxi_duration.errors import MonthNotPublishedError, NotFoundError, TaxiError
-except ImportError as error:  # another environment is active, or packages of another processor
-    sys.exit(
-        f"error: {sys.executable} (Python {sys.version.split()[0]}) is not this project's: "
-        f"{str(error).splitlines()[0]}; `make setup`, then `make` or .venv/bin/python"
-    )
+except ImportError as error:
+    sys.exit(_not_ours(error))
+
+if TYPE_CHECKING:
+    from taxi_duration.chain.run import Run
 
 # The order is the story: each notebook reads what the ones before it left in the run's folder.
 NOTEBOOKS = ("01_read_data", "02_train_validate", "03_multiple_models", "04_save_model")
@@ -73,9 +80,20 @@ def month_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+class ModelOption(click.Option):
+    """Names the kinds of models only to who asks: they import all that fits."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option and its help."""
+        from taxi_duration.chain.run_settings import MODEL_CHOICES
+
+        self.help = f"{', '.join(MODEL_CHOICES)}."
+        return super().get_help_record(ctx)
+
+
 @cli.command()
 @month_options
-@click.option("--model", help=f"{', '.join(MODEL_CHOICES)}.")
+@click.option("--model", cls=ModelOption)
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE",
               help="Any notebook parameter; may be given several times.")  # fmt: skip
 @click.option("--resume", metavar="RUN_ID", help="Go on at the first notebook that did not finish.")
@@ -88,20 +106,32 @@ def run(
     A notebook whose code, months, settings and versions are as in an earlier run is taken from
     that run, when what it made is still whole.
     """
-    from taxi_duration.chain.chain import run_chain
-    from taxi_duration.chain.notebooks import check_parameter_names
-    from taxi_duration.chain.run import load_run, new_run
+    from taxi_duration.chain.warm import start_warming
 
-    given = dict(parameters)
-    check_parameter_names(given, NOTEBOOKS)
-    if resume:
-        if given or fresh or any(flags.values()):
-            raise click.UsageError("--resume goes on with the settings the run was started with")
-        this_run = load_run(resume)
-    else:
-        settings = resolve_settings({k.upper(): v for k, v in flags.items()}, given)
-        this_run = new_run(settings, takes_current=not fresh)
+    this_run = _asked_run(resume, fresh, dict(parameters), flags)
+    start_warming()  # it imports beside what is imported here
+    from taxi_duration.chain.chain import run_chain
+
     run_chain(this_run, NOTEBOOKS, say=click.echo)
+
+
+def _asked_run(
+    resume: str | None, fresh: bool, given: dict[str, str], flags: dict[str, str | None]
+) -> Run:
+    """The run to go on with, or a new one, its settings checked."""
+    from taxi_duration.chain.run import load_run, new_run
+    from taxi_duration.chain.run_settings import resolve_settings
+
+    if given:
+        from taxi_duration.chain.notebooks import check_parameter_names
+
+        check_parameter_names(given, NOTEBOOKS)
+    if not resume:
+        settings = resolve_settings({k.upper(): v for k, v in flags.items()}, given)
+        return new_run(settings, takes_current=not fresh)
+    if given or fresh or any(flags.values()):
+        raise click.UsageError("--resume goes on with the settings the run was started with")
+    return load_run(resume)
 
 
 @cli.command()
@@ -115,6 +145,7 @@ def data(tags: str | None, as_json: bool, **flags: str | None) -> None:
     """
     from taxi_duration.data.health.months import examine_months
     from taxi_duration.data.prepared import prepare_months
+    from taxi_duration.data.sources import SAMPLE_BANNER
 
     months = prepare_months(*_asked_months(tags, flags))
     found = examine_months(months)
@@ -144,6 +175,8 @@ def data(tags: str | None, as_json: bool, **flags: str | None) -> None:
 def _asked_months(tags: str | None, flags: dict[str, str | None]) -> tuple[str, list[Any]]:
     """The service and the months that `data` is asked for."""
     if tags is None:
+        from taxi_duration.chain.run_settings import resolve_settings
+
         settings = resolve_settings({k.upper(): v for k, v in flags.items()}, {})
         return settings.service, settings.train_months + settings.val_months
     from taxi_duration.data.sources import existing_months
@@ -736,6 +769,11 @@ def main() -> int:
             "give the same command again: what was finished is not done again",
             err=True,
         )
+        return EXIT_FAILED
+    except ImportError as error:
+        if str(error.name).partition(".")[0] in ("taxi_duration", "serve"):
+            raise  # a mistake of ours
+        click.echo(_not_ours(error), err=True)
         return EXIT_FAILED
 
 

@@ -44,6 +44,38 @@ def the_run(home: Path) -> Path:
 # --- before anything runs ----------------------------------------------------------------
 
 
+def test_help_imports_nothing_that_works():
+    told = "import sys, pipeline; pipeline.cli(['--help'], standalone_mode=False); "
+    told += "sys.exit(', '.join({'numpy', 'pandas', 'papermill', 'mlflow'} & {*sys.modules}) or None)"
+    done = subprocess.run([sys.executable, "-c", told], cwd=PROJECT, capture_output=True, text=True)
+    assert "promote" in done.stdout
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_of_run_names_the_kinds(capsys, monkeypatch):
+    assert run_here(monkeypatch, "run", "--help") == 0
+    assert "LR, LASSO, RIDGE, RF, XGB, best." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["pandas", "mlflow.tracking"])
+def test_a_library_that_is_not_there_is_told_as_another_environment(capsys, monkeypatch, name):
+    def fail(**options):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(pipeline.cli, "main", fail)
+    assert pipeline.main() == 1
+    assert f"is not this project's: No module named {name!r}" in capsys.readouterr().err
+
+
+def test_an_import_of_our_own_that_fails_shows_where(monkeypatch):
+    def fail(**options):
+        raise ImportError("cannot import name", name="taxi_duration.chain")
+
+    monkeypatch.setattr(pipeline.cli, "main", fail)
+    with pytest.raises(ImportError, match="cannot import name"):
+        pipeline.main()
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [

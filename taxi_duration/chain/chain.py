@@ -14,11 +14,12 @@ from typing import Any
 from taxi_duration.chain.candidates import RESULTS_FILE
 from taxi_duration.chain.current import Look, take_current, what_was_made
 from taxi_duration.chain.digests import keep_finished
-from taxi_duration.chain.kernels import WarmKernelManager, call_warm, start_warming
+from taxi_duration.chain.kernels import WarmKernelManager
 from taxi_duration.chain.notebooks import NotebookError, execute
 from taxi_duration.chain.released import registered_text
 from taxi_duration.chain.report import write_report
 from taxi_duration.chain.run import Run
+from taxi_duration.chain.warm import call_warm, start_warming
 from taxi_duration.data.sources import SAMPLE_BANNER
 from taxi_duration.errors import DeletedError, MonthNotPublishedError, TrackingError
 from taxi_duration.files import read_json, sha256_file

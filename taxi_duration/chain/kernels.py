@@ -1,8 +1,7 @@
-"""Kernels that nobody else can talk to, forked from one warm process.
+"""Kernels that nobody else can talk to, forked from the warm process.
 
-A chain so imports its libraries once. Each notebook still has a kernel process of its own and
-shares no state with the others, only the loaded modules. Importing pandas, MLflow and seaborn
-anew in every kernel would cost more than the work of most notebooks.
+Each notebook has a kernel process of its own and shares no state with the others, only the loaded
+modules.
 """
 
 from __future__ import annotations
@@ -13,51 +12,18 @@ import os
 import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
+from taxi_duration.chain.warm import end_with_caller
+
 if TYPE_CHECKING:
     import subprocess
 
     from jupyter_client.connect import KernelConnectionInfo
-
-PRELOADED = (
-    "tqdm.auto",  # before IPython, or it asks for widgets
-    "ipykernel.kernelapp",
-    "pandas",
-    "pyarrow.parquet",
-    "matplotlib.pyplot",
-    "matplotlib_inline.backend_inline",
-    "seaborn",
-    "mlflow.pyfunc",
-    "sklearn.linear_model",
-    "taxi_duration.chain.candidates",
-    "nbconvert",
-)
-
-
-def start_warming() -> None:
-    """Start the warm process; it imports while the caller goes on."""
-    from multiprocessing import forkserver
-
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: `boosting.boost`
-    # OpenBLAS spins too, and nothing here multiplies matrices large enough to want two cores.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    forkserver.set_forkserver_preload(list(PRELOADED))
-    forkserver.ensure_running()
-
-
-def call_warm(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function in a process forked from the warm one and return its result."""
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_caller) as pool:
-        return pool.submit(function, *args).result()
 
 
 class PrivateKernelManager(AsyncKernelManager):
@@ -128,26 +94,11 @@ class _ForkedKernel:
         self.send_signal(signal.SIGTERM)
 
 
-def _end_with_caller() -> None:
-    """End this forked process when the one that asked for it is gone, even by `kill -9`.
-
-    The warm process does not see to that: it lives as long as anyone it forked.
-    """
-    caller = multiprocessing.parent_process()
-
-    def wait() -> None:
-        if caller is not None:
-            caller.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, name="end-with-caller", daemon=True).start()
-
-
 def _run_kernel(argv: list[str], env: dict[str, str] | None, cwd: str | None) -> None:
     """Become a kernel: what `python -m ipykernel_launcher` does, without the imports."""
     from ipykernel import kernelapp
 
-    _end_with_caller()
+    end_with_caller()
     if env is not None:
         os.environ.clear()
         os.environ.update(env)

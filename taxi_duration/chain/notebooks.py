@@ -132,11 +132,14 @@ def _run_papermill(
 ) -> None:
     import papermill
 
+    from taxi_duration.chain import quick_saves
+
     papermill.execute_notebook(
         str(notebook_path(name)),
         str(output),
         parameters=parameters,
         cwd=str(environment.PROJECT_ROOT),
+        engine_name=quick_saves.__name__,
         kernel_name="python3",
         progress_bar=False,
         log_output=True,

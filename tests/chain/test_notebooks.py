@@ -189,6 +189,21 @@ def test_value_given_wins_over_the_default_and_foreign_ones_are_left_out(fake_no
 
 
 @pytest.mark.slow
+def test_half_run_notebook_shows_on_disk_what_is_done_and_what_runs(fake_notebook, tmp_path):
+    out = tmp_path / "out.ipynb"
+    fake_notebook("A: int = 0\nprint('seen')", f"print(open({str(out)!r}).read())")
+    execute("fake", out, {})
+    executed = nbformat.read(out, as_version=4)
+    half = nbformat.reads(executed.cells[-1].outputs[0].text, as_version=4)
+    nbformat.validate(half)
+    assert half.cells[0].outputs[0].text == "seen\n"
+    assert [cell.metadata.papermill.status for cell in half.cells] == ["completed", "running"]
+    assert not half.cells[1].outputs
+    # When all is done, papermill's own form: one line of JSON for each of text.
+    assert out.read_text() == nbformat.writes(executed)
+
+
+@pytest.mark.slow
 def test_steps_that_a_cell_tells_are_said_and_nothing_else(fake_notebook, tmp_path):
     told = "from taxi_duration.logs import log_to_stdout, tell_step\nlog_to_stdout()\n"
     fake_notebook(

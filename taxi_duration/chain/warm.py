@@ -1,0 +1,59 @@
+"""One warm process, forked for every notebook and once for the chain's own work.
+
+A chain so imports its libraries once. Importing pandas, MLflow and seaborn anew in every process
+would cost more than the work of most notebooks.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from typing import Any
+
+
+def start_warming() -> None:
+    """Start the warm process; it imports while the caller goes on."""
+    from multiprocessing import forkserver
+
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: `boosting.boost`
+    # OpenBLAS spins too, and nothing here multiplies matrices large enough to want two cores.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    forkserver.set_forkserver_preload(["taxi_duration.chain.preloaded"])
+    forkserver.ensure_running()
+
+
+def call_warm(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a process forked from the warm one and return its result."""
+    try:
+        return _worker().submit(function, *args).result()
+    except BrokenProcessPool:  # it was killed; the next call gets another
+        _worker.cache_clear()
+        raise
+
+
+@cache
+def _worker() -> ProcessPoolExecutor:
+    """One process for all calls: it connects to MLflow's store once."""
+    context = multiprocessing.get_context("forkserver")
+    return ProcessPoolExecutor(1, mp_context=context, initializer=end_with_caller)
+
+
+def end_with_caller() -> None:
+    """End this forked process when the one that asked for it is gone, even by `kill -9`.
+
+    The warm process does not see to that: it lives as long as anyone it forked.
+    """
+    caller = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if caller is not None:
+            caller.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end-with-caller", daemon=True).start()
