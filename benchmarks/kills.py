@@ -29,7 +29,7 @@ import numpy as np
 
 from taxi_duration import environment
 from taxi_duration.chain.run import RUN_FILE
-from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.data.prepared import prepare_months
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import Rides
 from taxi_duration.live.audit import read_audit
@@ -124,7 +124,8 @@ def live(home: Path, shares: dict[str, float], shadow: bool, spoiled: bool = Fal
     """
     os.environ |= {"TAXI_HOME": str(home), "DATA": "sample", "SAMPLE_ROWS": "4000"}
     deployment = read_deployment()
-    trips = concat_trips(prepare_months("green", [Month(2021, 3)]))
+    (march,) = prepare_months("green", [Month(2021, 3)])
+    trips = march.trips()
     day = trips["pickup_at"].dt.day
     trips = trips[day <= DAYS].groupby(day[day <= DAYS]).head(A_DAY).reset_index(drop=True)
     rides = Rides.from_frame(trips)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,13 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taxi_duration.data.csv_files import find_layout, text_batches
+from taxi_duration.data.engine import map_parts
 from taxi_duration.data.packing import Part, is_parquet, month_parts, seekable
 from taxi_duration.data.prepared import PreparedMonth
 from taxi_duration.data.sources import raw_here
 from taxi_duration.data.trips import COLUMNS
-from taxi_duration.data.window import BATCH_ROWS
+from taxi_duration.data.window import BATCH_ROWS, Window
+from taxi_duration.data.window import Part as TripPart
+from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.pickup_calendar import calendar_days, us_holidays
+from taxi_duration.model.duration_model import count_pairs
 from taxi_duration.model.features import known_distance
 
 # A plot or a quantile of so many trips is that of all; as a frame they take some 100 MB.
@@ -113,6 +119,46 @@ def count_kept(months: Sequence[PreparedMonth]) -> int:
     return sum(month.accounting.rows_kept for month in months)
 
 
+class RideCounts(NamedTuple):
+    """How many trips some months have, counted over all of them.
+
+    Args:
+        day: by day, those dated outside the months too, index datetime64[s].
+        hour: by weekday (0 is Monday) and hour, without those, int64 of shape (7, 24).
+        pair: by pickup and drop-off zone, int64 of shape (266, 266).
+    """
+
+    day: pd.Series
+    hour: np.ndarray
+    pair: np.ndarray
+
+
+def count_rides(months: Sequence[PreparedMonth]) -> RideCounts:
+    """Count the kept trips of some months, month by month."""
+    window = Window.scored(months)
+    tags = [month.raw.month for month in months]
+    parts = list(map_parts(partial(_count_part, calendar_days(tags)), window.parts))
+    day = pd.concat([part.day for part in parts]).groupby(level=0).sum()
+    return RideCounts(day, np.sum([p.hour for p in parts], 0), np.sum([p.pair for p in parts], 0))
+
+
+def _count_part(days: np.ndarray, part: TripPart) -> RideCounts:
+    """Args: days: of the months, datetime64[D]."""
+    hours, pair = np.zeros((7, 24), "int64"), np.zeros((ZONES, ZONES), "int64")
+    dates: list[pd.Series] = []
+    for rides, _ in part.batches():
+        day = rides.pickup_at.astype("datetime64[D]")
+        found, at, trips = np.unique(day, return_inverse=True, return_counts=True)
+        dates.append(pd.Series(trips, index=found.astype("datetime64[s]")))
+        hour = rides.pickup_at.astype("datetime64[h]").astype("int64") % 24
+        weekday = (found.astype("int64") + 3) % 7  # 1970-01-01 was a Thursday
+        inside = np.isin(found, days)[at]
+        cell = (weekday[at] * 24 + hour)[inside]
+        hours += np.bincount(cell, minlength=hours.size).reshape(hours.shape)
+        pair += count_pairs(rides)
+    return RideCounts(pd.concat(dates).groupby(level=0).sum(), hours, pair)
+
+
 def sample_note(trips: pd.DataFrame, months: Sequence[PreparedMonth]) -> str:
     """Return what is to be said beside a plot: nothing when it shows all trips of the months."""
     kept = count_kept(months)
@@ -158,11 +204,14 @@ def by_distance(trips: pd.DataFrame) -> pd.DataFrame:
 # --- days and hours --------------------------------------------------------------------------
 
 
-def by_day(trips: pd.DataFrame, months: Sequence[Month]) -> pd.DataFrame:
+def by_day(
+    trips: pd.DataFrame, months: Sequence[Month], counts: RideCounts | None = None
+) -> pd.DataFrame:
     """Return every day of the months, held against what its weekday usually is.
 
     Args:
         trips: of these months; those dated outside them are left out.
+        counts: of all trips of the months, where `trips` are a sample of them.
     Returns:
         By day: `trips`, `speed_mph` (median; NaN without distances), what both `usual_…` are,
         `holiday` and `far_off` (bool).
@@ -170,7 +219,8 @@ def by_day(trips: pd.DataFrame, months: Sequence[Month]) -> pd.DataFrame:
     day = trips["pickup_at"].dt.floor("D").to_numpy()
     speed = add_speed(trips)["speed_mph"].groupby(day)
     days = pd.DatetimeIndex(calendar_days(months))
-    table = pd.DataFrame({"trips": speed.size(), "speed_mph": speed.median()}).reindex(days)
+    size = speed.size() if counts is None else counts.day
+    table = pd.DataFrame({"trips": size, "speed_mph": speed.median()}).reindex(days)
     table["trips"] = table["trips"].fillna(0.0)
     usual = table.groupby(days.day_of_week).transform(_usual)
     off = _is_far(table["trips"], usual["trips"], FAR_OFF_TRIPS)
@@ -193,13 +243,16 @@ def _is_far(value: pd.Series, usual: pd.Series, share: float) -> pd.Series:
     return change > max(share, FAR_OFF_SPREADS * NORMAL_SPREAD * float(change.median()))
 
 
-def by_hour(trips: pd.DataFrame, months: Sequence[Month]) -> pd.DataFrame:
+def by_hour(
+    trips: pd.DataFrame, months: Sequence[Month], counts: RideCounts | None = None
+) -> pd.DataFrame:
     """Return how many ride in an hour of the week, and how long it takes them.
 
     A month has four Tuesdays and five Mondays: trips are given per hour that there was.
 
     Args:
         trips: of these months; those dated outside them are left out.
+        counts: as `by_day`.
     Returns:
         168 rows by `weekday` (0 is Monday) and `hour`: `trips`, `trips_per_hour`, `minutes`
         (median, NaN without a trip).
@@ -210,6 +263,8 @@ def by_hour(trips: pd.DataFrame, months: Sequence[Month]) -> pd.DataFrame:
     cells = inside.groupby([when.day_of_week.to_numpy(), when.hour.to_numpy()])["duration"]
     index = pd.MultiIndex.from_product([range(7), range(24)], names=["weekday", "hour"])
     count = cells.size().reindex(index, fill_value=0)
+    if counts is not None:
+        count = pd.Series(counts.hour.ravel(), index)
     there_were = np.bincount(pd.DatetimeIndex(days).day_of_week, minlength=7)
     hours = there_were[index.get_level_values("weekday")]
     return pd.DataFrame(
@@ -220,7 +275,15 @@ def by_hour(trips: pd.DataFrame, months: Sequence[Month]) -> pd.DataFrame:
 # --- places ----------------------------------------------------------------------------------
 
 
-def by_zone(trips: pd.DataFrame) -> pd.DataFrame:
-    """Return trips and median minutes by pickup zone, for zones that have any."""
+def by_zone(trips: pd.DataFrame, counts: RideCounts | None = None) -> pd.DataFrame:
+    """Return trips and median minutes by pickup zone, for zones that have any.
+
+    Args:
+        counts: as `by_day`.
+    """
     minutes = trips.groupby("PULocationID")["duration"]
-    return pd.DataFrame({"trips": minutes.size(), "minutes": minutes.median()}).rename_axis("zone")
+    size = minutes.size()
+    if counts is not None:
+        zone = pd.Series(counts.pair.sum(axis=1), np.arange(ZONES, dtype="int16"))
+        size = zone[zone > 0]
+    return pd.DataFrame({"trips": size, "minutes": minutes.median()}).rename_axis("zone")

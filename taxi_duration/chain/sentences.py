@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from taxi_duration.chain.exploration import add_speed, mile_classes
+from taxi_duration.chain.exploration import RideCounts, add_speed, mile_classes
 from taxi_duration.data.health.months import MonthHealth
 from taxi_duration.domain.limits import UNKNOWN_ZONE
 from taxi_duration.domain.zones import zone_table
@@ -160,10 +160,10 @@ def describe_zones(zones: pd.DataFrame) -> str:
     )
 
 
-def describe_pairs(trips: pd.DataFrame) -> str:
+def describe_pairs(counts: RideCounts) -> str:
     """Say how much of the trips the common pairs of zones make, and how many are rare."""
-    pairs = trips.groupby(["PULocationID", "DOLocationID"]).size().sort_values(ascending=False)
-    share = pairs.iloc[:COMMON_PAIRS].sum() / len(trips)
+    pairs = np.sort(counts.pair[counts.pair > 0])[::-1]
+    share = pairs[:COMMON_PAIRS].sum() / pairs.sum()
     rare = pairs < RARE_TRIPS
     return (
         f"{len(pairs):,} pairs; the first {COMMON_PAIRS:,} hold {share:.0%} of trips. "

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ from taxi_duration.data.trips import (
 )
 from taxi_duration.domain import ride_columns
 from taxi_duration.domain.months import Month, parse_month
-from taxi_duration.errors import BadMonthError, ContentError, SourceError, SourceUnreachableError
+from taxi_duration.errors import ContentError, SourceError, SourceUnreachableError
 from taxi_duration.files import (
     atomic_path,
     read_json,
@@ -287,27 +287,6 @@ def prepared_profiles(raw: RawMonth, first: Month) -> dict[Month, Profile]:
             if (kept.data_source, kept.rule) == (raw.data_source, rule):
                 found[parse_month(tag)] = kept.profile
     return found
-
-
-def concat_trips(months: list[PreparedMonth]) -> pd.DataFrame:
-    """Return the trips of several months in one frame, in time order of the months."""
-    return pd.concat([month.trips() for month in months], ignore_index=True)
-
-
-def concat_learnable(months: Sequence[PreparedMonth]) -> pd.DataFrame:
-    """Return what may be learned from in one frame: the trips without proven faults.
-
-    Raises:
-        BadMonthError: nothing is left.
-    """
-    trips = pd.concat([month.learnable() for month in months], ignore_index=True)
-    if trips.empty and any(month.suspects for month in months):
-        names = ", ".join(month.raw.path.name for month in months)
-        raise BadMonthError(
-            f"{names}: every row has a proven fault of its clocks; `python pipeline.py data "
-            "--months` names them, and other months can be learned from"
-        )
-    return trips
 
 
 def _folder() -> Path:

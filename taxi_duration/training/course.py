@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
+
+from taxi_duration.data.prepared import PreparedMonth
 
 # It makes a Python dict per trip: a month of millions would take minutes and gigabytes.
 COURSE_ROWS = 300_000
@@ -23,6 +27,22 @@ def course_rows(trips: pd.DataFrame, most: int = COURSE_ROWS) -> pd.DataFrame:
     kept = (trips[known] if known.any() else trips).tail(most)
     pickup, dropoff = kept["PULocationID"].astype(str), kept["DOLocationID"].astype(str)
     return kept.assign(PU_DO=pickup + "_" + dropoff)
+
+
+def last_trips(
+    months: Sequence[PreparedMonth], learnable: bool, most: int = COURSE_ROWS
+) -> pd.DataFrame:
+    """Return the trips of as many of the last months as `course_rows` takes its rows from.
+
+    Args:
+        learnable: without those that carry a proven fault.
+    """
+    frames: list[pd.DataFrame] = []
+    for month in reversed(months):
+        frames.insert(0, month.learnable() if learnable else month.trips())
+        if sum(int(frame["trip_distance"].notna().sum()) for frame in frames) >= most:
+            break
+    return pd.concat(frames, ignore_index=True)
 
 
 def course_features(trips: pd.DataFrame) -> list[str]:

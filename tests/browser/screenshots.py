@@ -20,7 +20,7 @@ from browser import Browser, missing, open_browser
 from service import running_service
 
 from taxi_duration import environment
-from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.data.prepared import prepare_months
 from taxi_duration.domain.months import Month, parse_months
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import TaxiError
@@ -64,7 +64,7 @@ def main() -> int:
 def first_days(card: dict[str, Any]) -> pd.DataFrame:
     """The first days of the validation months."""
     months = parse_months(card["val_data"])
-    trips = concat_trips(prepare_months(card["service"], months))
+    trips = prepare_months(card["service"], months[:1])[0].trips()
     start = pd.Timestamp(f"{months[0]}-01")
     return trips[trips["pickup_at"].between(start, start + pd.Timedelta(days=DAYS))]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from taxi_duration.chain.exploration import RideCounts
 from taxi_duration.chain.sentences import (
     describe_calibration,
     describe_curve,
@@ -93,10 +94,12 @@ def test_reason_that_moves_answers_most_is_named_for_both():
     assert "distance given: distance; no distance: route" in describe_reasons(reasons)
 
 
-def test_rare_pairs_are_counted(errors):
-    errors.loc[:2, "DOLocationID"] = np.int16(13)
-    text = describe_pairs(errors)
-    assert text.startswith("4 pairs") and "2 pairs (50%) were seen fewer than 10 times" in text
+def test_rare_pairs_are_counted():
+    pair = np.zeros((266, 266), dtype="int64")
+    pair[74, 41], pair[74, 42], pair[75, 41], pair[1, 1] = 300, 10, 9, 1
+    text = describe_pairs(RideCounts(pd.Series(), np.zeros((7, 24)), pair))
+    assert text.startswith("4 pairs; the first ") and " hold 100% of trips. " in text
+    assert "2 pairs (50%) were seen fewer than 10 times" in text
 
 
 def test_trips_without_a_distance_are_said_to_have_none(errors):

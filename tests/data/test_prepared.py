@@ -5,7 +5,6 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,14 +12,13 @@ from planted import PICKUP, clock, some_rows, stuck_minute, with_clocks
 
 from taxi_duration.data import prepared
 from taxi_duration.data.prepared import (
-    concat_learnable,
-    concat_trips,
     prepare_month,
     prepare_months,
 )
 from taxi_duration.data.sample import make_sample_month
 from taxi_duration.data.sources import RawMonth
 from taxi_duration.data.trips import COURSE_RULES
+from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month
 from taxi_duration.errors import BadMonthError, TripFileError
 from taxi_duration.files import read_json
@@ -190,12 +188,12 @@ def test_lineage_says_where_every_row_comes_from_and_went(raw):
     assert lineage["reasons"]["unknown_zone"] == 1
 
 
-def test_months_are_joined_in_time_order(home):
+def test_window_holds_months_in_time_order(home):
     months = prepare_months("green", [Month(2020, 12), JANUARY])
-    trips = concat_trips(months)
-    assert len(trips) == sum(month.accounting.rows_kept for month in months)
-    assert trips["pickup_at"].iloc[0] < trips["pickup_at"].iloc[-1]
-    assert trips.index.equals(pd.RangeIndex(len(trips)))
+    window = Window.scored(months)
+    rides, minutes = window.whole()
+    assert len(window) == len(minutes) == sum(month.accounting.rows_kept for month in months)
+    assert rides.pickup_at[0] < rides.pickup_at[-1]
 
 
 @pytest.mark.slow
@@ -239,7 +237,9 @@ def test_faulty_rows_are_scored_and_not_learned_from_also_out_of_the_cache(fault
         assert set(left_out["pickup_at"].dt.minute) == {7}
         assert list(learnable.columns) == list(trips.columns)
         assert (month.faults[0].vendor, month.suspects) == ("1", month.faults[0].rows)
-        assert concat_learnable([month]).equals(learnable)
+        rides, minutes = Window.learnable([month]).whole()
+        assert (rides.pickup_at == learnable["pickup_at"].to_numpy()).all()
+        assert (minutes == learnable["duration"].to_numpy()).all()
     assert len(reads) == 1
 
 
@@ -255,7 +255,7 @@ def test_months_of_which_nothing_is_left_are_named(tmp_path, monkeypatch, write_
     pickup = clock(table, PICKUP) // 3_600_000_000 * 3_600_000_000
     month = prepare_month(as_raw(write_month(with_clocks(table, pickup, pickup + 15 * 60_000_000))))
     with pytest.raises(BadMonthError, match=r"green_tripdata_2021-01\.parquet: every row has"):
-        concat_learnable([month])
+        Window.learnable([month])
 
 
 @pytest.mark.parametrize("module", ["clocks", "look", "marks", "profile"])

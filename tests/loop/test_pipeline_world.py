@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from taxi_duration import environment
 from taxi_duration.chain.release import mirror_aliases
 from taxi_duration.chain.run_settings import check_settings
-from taxi_duration.data.prepared import concat_trips, prepare_months
+from taxi_duration.data.prepared import prepare_months
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version
@@ -68,7 +68,8 @@ def aliases(client):
 def live(days=15, a_day=40, split=0.0, spoiled=False):
     """Rides of March as the deployed versions would answer and log them, with their truth."""
     deployment = read_deployment()
-    trips = concat_trips(prepare_months("green", [MARCH]))
+    (march,) = prepare_months("green", [MARCH])
+    trips = march.trips()
     day = trips["pickup_at"].dt.day
     trips = trips[day <= days].groupby(day[day <= days]).head(a_day).reset_index(drop=True)
     rides = Rides.from_frame(trips)

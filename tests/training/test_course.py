@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LinearRegression
@@ -10,7 +11,7 @@ from sklearn.metrics import root_mean_squared_error
 
 from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
-from taxi_duration.training.course import course_features, course_rows
+from taxi_duration.training.course import course_features, course_rows, last_trips
 from taxi_duration.training.point import fit_point
 
 
@@ -51,3 +52,26 @@ def test_service_without_distances_has_the_pair_alone(trips):
 
 def test_long_window_gives_its_last_trips(trips):
     assert course_rows(trips, most=100).index.tolist() == trips.index[-100:].tolist()
+
+
+@pytest.mark.parametrize("learnable", [True, False])
+def test_course_has_as_many_of_the_last_months_as_it_takes(trips, learnable):
+    class Kept:
+        def __init__(self, at, unknown=0):
+            self.frame = trips.assign(at=at)
+            self.frame.loc[: unknown - 1, "trip_distance"] = np.nan
+
+        def trips(self):
+            return self.frame.assign(kind="trips")
+
+        learnable = property(lambda self: lambda: self.frame.assign(kind="learnable"))
+
+    def taken(months, most):
+        frame = last_trips(months, learnable, most)
+        assert set(frame["kind"]) == {"learnable" if learnable else "trips"}
+        assert frame.index.equals(pd.RangeIndex(len(frame)))
+        return frame["at"].unique().tolist()
+
+    n, months = len(trips), [Kept(0), Kept(1), Kept(2)]
+    assert [taken(months, most) for most in (n, n + 1, 9 * n)] == [[2], [1, 2], [0, 1, 2]]
+    assert taken([Kept(0), Kept(1, unknown=1)], n) == [0, 1]  # such a trip is not taken
