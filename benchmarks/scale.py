@@ -277,7 +277,9 @@ def write_page(measured: Measured) -> None:
     text = PAGE.read_text()
     before, _, rest = text.partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
-    written = "\n".join([*table(measured), "", *(f"- {s}" for s in sentences(measured))])
+    plot = f"![Time a row and memory, by rows]({PLOT.name})"
+    said = [f"- {sentence}" for sentence in sentences(measured)]
+    written = "\n".join([*table(measured), "", *said, "", plot])
     PAGE.write_text(f"{before}{MARKS[0]}\n{written}\n{MARKS[1]}{after}")
 
 
