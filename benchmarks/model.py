@@ -25,10 +25,10 @@ from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.evaluation.metrics import error_metrics, interval_metrics
 from taxi_duration.model.linear import PairVectorizer
 from taxi_duration.training.baselines import fit_baselines
+from taxi_duration.training.feature_tables import window_atlas
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS
 from taxi_duration.training.linear_models import pair_matrix
-from taxi_duration.training.tree_models import window_atlas
 
 CASES = {
     "green-2021": ("green", "2021-01", "2021-02"),
@@ -106,7 +106,7 @@ def scores(
     for kind in KINDS:
         if not only or kind in only:
             yield _score_ours(kind, window, later, actual)
-    if (not only or "XGB" in only) and window_atlas(rides.pickup_at) is not None:
+    if (not only or "XGB" in only) and window_atlas(window) is not None:
         os.environ["ATLAS"] = "none"
         alone = _score_ours("XGB", window, later, actual)
         del os.environ["ATLAS"]

@@ -87,9 +87,8 @@ def prepared(millions: int) -> list[PreparedMonth]:
 
 def make_tables(window: Window) -> None:
     """Make the sums of a window, its tables, and those of each fold."""
-    from taxi_duration.training.window_sums import window_sums
-
     from taxi_duration.training.feature_tables import fit_tables, fold_tables
+    from taxi_duration.training.window_sums import window_sums
 
     sums = window_sums(window)
     fit_tables(sums.table_sums(), sums.curve)

@@ -33,7 +33,7 @@ from taxi_duration.data.trips import read_dataframe
 from taxi_duration.data.window import Window
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.registry import tracking
-from taxi_duration.training import feature_tables
+from taxi_duration.training import day_groups
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS
 
@@ -246,7 +246,7 @@ def quick_trees(monkeypatch) -> None:
 
     Not beside `fitted`, whose models are those of all tests.
     """
-    monkeypatch.setattr(feature_tables, "FOLDS", 2)
+    monkeypatch.setattr(day_groups, "FOLDS", 2)
     for name, few in (("XGB", {"rounds": 50, "eta": 0.2}), ("RF", {"n_estimators": 10})):
         kind = KINDS[name]
         quicker = {**kind.quicker, **few}

@@ -27,11 +27,10 @@ from taxi_duration.model.extra_features import load_conditions, values_of
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, transform
 from taxi_duration.model.linear import PairVectorizer
 from taxi_duration.model.ride_predictor import RidePredictor
-from taxi_duration.training.feature_tables import fit_tables
+from taxi_duration.training.feature_tables import window_atlas, window_tables
 from taxi_duration.training.kinds import find_kind
 from taxi_duration.training.linear_models import LinearKind, pair_matrix
 from taxi_duration.training.point import fit_point
-from taxi_duration.training.tree_models import recency_weight, window_atlas
 
 PUBLIC_MONTHS = ("green", "2021-01", "2021-02")  # what the public figures were measured on
 CALIBRATION_BINS = 10
@@ -58,8 +57,8 @@ def ride_features(kind: str, trips: pd.DataFrame, ride: pd.DataFrame) -> pd.Data
         rows = {name: pair_matrix(vectorizer, rides).toarray()[0] for name, rides in both.items()}
         table = pd.DataFrame(rows, index=names)
         return table[(table != 0).any(axis=1)].rename_axis("feature")
-    weight, atlas = recency_weight(past.pickup_at), window_atlas(past.pickup_at)
-    tables = fit_tables(past, trips["duration"].to_numpy(), weight, atlas)
+    window = Window.from_frame(trips)
+    tables = window_tables(window, atlas=window_atlas(window))
     rows = {name: transform(rides, tables, True)[0] for name, rides in both.items()}
     table = pd.DataFrame(rows, index=list(DISTANCE_FEATURES))
     table.loc[DISTANCE_FEATURES[len(FEATURES) :], "no distance"] = np.nan  # these trees have none

@@ -141,9 +141,12 @@ class MonthPart:
                 yield _trips(batch)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Window:
-    """Parts in time order. It may be read any number of times, and gives the same each time."""
+    """Parts in time order. It may be read any number of times, and gives the same each time.
+
+    A window is equal to itself alone: what is made of it can be kept as long as it is held.
+    """
 
     parts: tuple[Part, ...]
 

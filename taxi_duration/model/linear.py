@@ -34,14 +34,32 @@ class PairVectorizer:
 
     @classmethod
     def fit(cls, rides: Rides) -> PairVectorizer:
-        """Learn the pairs and their mean distance."""
+        """Learn the pairs and their mean distance from rides."""
         codes = pair_code(rides.PULocationID, rides.DOLocationID)
-        seen = np.unique(codes)
+        seen, place = np.unique(codes, return_inverse=True)
+        miles = rides.trip_distance.astype("float64")
+        believable = (miles > 0) & (miles <= MAX_TRIP_MILES)  # NaN compares false
+        place, miles = place[believable], miles[believable]
+        known = np.bincount(place, minlength=len(seen))
+        return cls.of_pairs(seen, known, np.bincount(place, miles, len(seen)))
+
+    @classmethod
+    def of_pairs(
+        cls, seen: np.ndarray, known: np.ndarray, known_miles: np.ndarray
+    ) -> PairVectorizer:
+        """Return the same from sums over rides.
+
+        Args:
+            seen: codes of pairs, shape (p,).
+            known, known_miles: rides with a believable distance, and the sum of it, (p,) each.
+        """
         names = [f"{code // N_ZONES}_{code % N_ZONES}" for code in seen]
         order = np.argsort(np.array(names, dtype=object))
         column_of = np.full(N_ZONES**2, -1, dtype="int32")
         column_of[seen[order]] = np.arange(len(seen))
-        return cls(column_of, len(seen), _mean_miles(column_of[codes], len(seen), rides))
+        overall = known_miles.sum() / known.sum() if known.sum() else 0.0
+        mean = np.where(known > 0, known_miles / np.maximum(known, 1), overall)
+        return cls(column_of, len(seen), np.append(mean[order], overall))
 
     @property
     def feature_names(self) -> list[str]:
@@ -103,13 +121,3 @@ class RidePairs:
             miles = self._mean_miles[column]
         minutes = self._pair_minutes[column] + self._minutes_per_mile * miles + self._intercept
         return float(np.float32(minutes))
-
-
-def _mean_miles(column: np.ndarray, n_pairs: int, rides: Rides) -> np.ndarray:
-    """Mean believable distance by column, and of all trips in the last entry, miles."""
-    miles = rides.trip_distance.astype("float64")
-    believable = (miles > 0) & (miles <= MAX_TRIP_MILES)  # NaN compares false
-    count = np.bincount(column[believable], minlength=n_pairs)
-    total = np.bincount(column[believable], miles[believable], minlength=n_pairs)
-    overall = total.sum() / count.sum() if count.sum() else 0.0
-    return np.append(np.where(count > 0, total / np.maximum(count, 1), overall), overall)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from taxi_duration.errors import SettingError
 from taxi_duration.files import sha256_file, write_json
 from taxi_duration.model.atlas import ATLAS_COLUMNS, ATLAS_FILE, SOURCES_FILE
 from taxi_duration.model.features import PAIR_TABLE, FeatureTables
-from taxi_duration.training.feature_tables import fit_tables
+from taxi_duration.training.feature_tables import window_tables
 
 MANTISSA = 256  # steps of a stored number: 0.4 %, well below what a route's mean is known to
 
@@ -67,7 +68,7 @@ def make_atlas(months: dict[str, list[Month]], folder: Path) -> dict[str, Any]:
     if not prepared:
         raise SettingError("an atlas needs at least one month")
     window = Window.learnable(prepared)
-    tables = fit_tables(*window.whole())
+    tables = window_tables(window, math.inf)
     known_from = f"{max(month.raw.month for month in prepared).shift(1)}-01"
     kept = ("service", "month", "file", "sha256", "rows_read", "rows_kept")
     lineage = [{name: month.lineage()[name] for name in kept} for month in prepared]

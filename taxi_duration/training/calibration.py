@@ -7,11 +7,13 @@ import numpy as np
 from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.logs import steps_of, tell_step
-from taxi_duration.model.duration_model import count_pairs, interval_groups
+from taxi_duration.model.duration_model import interval_groups
 from taxi_duration.model.intervals import KIND_NAMES, SUPPORTS, Intervals
-from taxi_duration.training.point import fit_point
+from taxi_duration.training.kinds import find_kind
+from taxi_duration.training.window_sums import window_sums
 
-CALIBRATION_BLOCKS = 3  # of days in a row: trips of one block share its level of traffic
+# Trips that quantiles rest on, evenly spread: more leave the first three digits as they are.
+CALIBRATION_ROWS = 1_000_000
 # A hair wider than the answer says, since a month is never quite like the one before it.
 CALIBRATED_LEVELS = (0.095, 0.5, 0.905)
 # A rehearsal, which learns from two thirds of few trips, errs more on airport rides than the
@@ -21,37 +23,23 @@ BIN_ROWS = 250  # rows behind one knot: its 10 % quantile then rests on 25 trips
 MAX_BINS = 10
 
 
-def calibration_blocks(pickup_at: np.ndarray) -> np.ndarray:
-    """Return each trip's block, 0 to CALIBRATION_BLOCKS - 1: equally many days in a row.
-
-    A window of fewer days is cut into equally many trips in a row.
-
-    Args:
-        pickup_at: shape (n,), n >= CALIBRATION_BLOCKS.
-    """
-    days, place = np.unique(pickup_at.astype("datetime64[D]"), return_inverse=True)
-    if len(days) < CALIBRATION_BLOCKS:
-        place = np.argsort(np.argsort(pickup_at, kind="stable"), kind="stable")
-    return place * CALIBRATION_BLOCKS // (place.max() + 1)
-
-
 def calibrate_intervals(kind: str, window: Window, seed: int) -> tuple[Intervals, Intervals]:
     """Return intervals with and without distance, from rehearsals that left out the block."""
-    rides, duration = window.whole()
-    block = calibration_blocks(rides.pickup_at)
-    minutes = np.empty((2, len(rides)))
+    sums, fitted_as = window_sums(window), find_kind(kind)
+    rides, duration = window.evenly(CALIBRATION_ROWS)
+    block, _ = sums.groups.block_and_fold(rides, sums.groups.places(rides.pickup_at))
+    minutes = np.full((2, len(rides)), np.nan)
     support = np.empty(len(rides))
-    for k in range(CALIBRATION_BLOCKS):
-        held, rest = block == k, block != k
-        with steps_of(f"rehearsal {k + 1} of {CALIBRATION_BLOCKS}, for the intervals"):
-            tell_step(f"fit on {rest.sum():,} trips")
-            others = Window.of(rides.take(rest), duration[rest])
-            model = fit_point(kind, others, seed, rehearsal=True)
+    for k in sums.blocks:
+        held, seen = (block == k) | (k is None), sums.pair_trips(left_out=k)
+        with steps_of(f"rehearsal {(k or 0) + 1} of {len(sums.blocks)}, for the intervals"):
+            tell_step(f"fit on {seen.sum():,} trips")
+            model = fitted_as.fit(window, seed, rehearsal=True, left_out=k)
         asked = rides.take(held)
         minutes[0, held] = model.predict_minutes(asked)
         minutes[1, held] = model.predict_minutes(asked.without_distance())
-        trips = count_pairs(rides.take(rest))[asked.PULocationID, asked.DOLocationID]
-        support[held] = trips * (len(rides) / rest.sum())  # as many as the whole window has
+        trips = seen[asked.PULocationID, asked.DOLocationID]
+        support[held] = trips * (len(window) / seen.sum())  # as many as the whole window has
     group = interval_groups(rides, support)
     aided, unaided = np.clip(minutes, *TRIP_MINUTES)
     used = model.uses_distance(rides)

@@ -8,11 +8,11 @@ from taxi_duration.data.window import Window
 from taxi_duration.errors import SettingError
 from taxi_duration.logs import tell_step
 from taxi_duration.model.atlas import atlas_sources
-from taxi_duration.model.duration_model import DurationModel, PointModel, count_pairs
+from taxi_duration.model.duration_model import DurationModel, PointModel
 from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.training.calibration import calibrate_intervals
 from taxi_duration.training.kinds import find_kind
-from taxi_duration.training.tree_models import HALF_LIFE_DAYS
+from taxi_duration.training.window_sums import HALF_LIFE_DAYS, window_sums
 
 MIN_TRIPS = 100  # fewer cannot fill a calibration group
 
@@ -38,7 +38,7 @@ def fit_model(kind: str, window: Window, seed: int = 0) -> DurationModel:
     point = fitted_as.fit(window, seed)
     intervals = calibrate_intervals(kind, window, seed)
     parameters = {**fitted_as.parameters, **_known_beside(point), "seed": seed}
-    return DurationModel(kind, point, *intervals, count_pairs(window.whole().rides), parameters)
+    return DurationModel(kind, point, *intervals, window_sums(window).pair_trips(), parameters)
 
 
 def _known_beside(point: PointModel) -> dict[str, Any]:

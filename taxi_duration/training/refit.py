@@ -8,9 +8,10 @@ import numpy as np
 
 from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import TRIP_MINUTES
-from taxi_duration.model.duration_model import DurationModel, count_pairs, interval_groups
-from taxi_duration.training.calibration import fit_intervals
+from taxi_duration.model.duration_model import DurationModel, interval_groups
+from taxi_duration.training.calibration import CALIBRATION_ROWS, fit_intervals
 from taxi_duration.training.point import fit_point
+from taxi_duration.training.window_sums import window_sums
 
 
 def refit_model(
@@ -26,7 +27,7 @@ def refit_model(
         month: the trips of the month that judged.
     """
     point = fit_point(judged.kind, window, judged.parameters.get("seed", 0))
-    model = replace(judged, point=point, pair_trips=count_pairs(window.whole().rides))
+    model = replace(judged, point=point, pair_trips=window_sums(window).pair_trips())
     return with_shown_intervals(model, judged, month)
 
 
@@ -41,7 +42,7 @@ def with_shown_intervals(
     Args:
         window: rides that `judged` has not seen.
     """
-    rides, actual = window.whole()
+    rides, actual = window.evenly(CALIBRATION_ROWS)
     support = judged.pair_trips[rides.PULocationID, rides.DOLocationID]
     group = interval_groups(rides, support)
     used = judged.point.uses_distance(rides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -10,18 +11,15 @@ import numpy as np
 
 from taxi_duration.data.window import Window
 from taxi_duration.model.features import FEATURES
-from taxi_duration.training.feature_tables import out_of_fold_features
+from taxi_duration.training.day_groups import DayCounts
+from taxi_duration.training.feature_tables import fold_tables
+from taxi_duration.training.window_sums import window_sums
 
-STRAY_SHARE = 0.01  # a few trips are dated years before or after their month
+EXPECTED, HOLIDAY = (FEATURES.index(name) for name in ("expected_minutes", "holiday"))
 AHEAD_DAYS = 31  # a model is made for the month after its window
 SEASON_DAMPING = 0.7  # share of the season's step that 12 pairs of months really made
 SEASON_STEP_DAYS = 7  # between two heights of the season's curve; the first is 4 January
 SEASON_KERNEL_DAYS = 8.0
-
-
-def last_day(pickup_at: np.ndarray) -> np.datetime64:
-    days = np.sort(pickup_at.astype("datetime64[D]"))
-    return days[int((1 - STRAY_SHARE) * (len(days) - 1))]
 
 
 @cache
@@ -48,7 +46,7 @@ def season_level(days: np.ndarray) -> np.ndarray:
     return np.interp(day_of_year, knots, level, period=366)
 
 
-def season_step(pickup_at: np.ndarray) -> float:
+def season_step(days: DayCounts) -> float:
     """Return how much longer the season makes trips in the month after a window.
 
     A window that ends before the season's own data does gets 1: it could not have known.
@@ -56,13 +54,14 @@ def season_step(pickup_at: np.ndarray) -> float:
     over 12 pairs of months; the season takes a quarter of a per cent off the RMSE.)
 
     Args:
-        pickup_at: the window's trips, shape (n,), n > 0.
+        days: of the window, with trips.
     """
-    days, last = pickup_at.astype("datetime64[D]"), last_day(pickup_at)
+    last = days.last
     if last < np.datetime64(_season()["known_from"]):
         return 1.0
     ahead = season_level(last + np.arange(1, AHEAD_DAYS + 1)).mean()
-    step = ahead / season_level(days).mean() - 1.0
+    usual = np.average(season_level(days.days), weights=days.trips)
+    step = ahead / usual - 1.0
     return float(1.0 + SEASON_DAMPING * step)
 
 
@@ -73,17 +72,11 @@ def measure_season(window: Window) -> np.ndarray:
     evened out and holidays left out. Give it most of a year at least.
 
     """
-    rides, duration = window.whole()
-    rows = out_of_fold_features(rides, duration)
-    expected = rows[:, FEATURES.index("expected_minutes")].astype("float64")
-    normal = rows[:, FEATURES.index("holiday")] == 0
-    day = rides.pickup_at.astype("datetime64[D]")[normal]
-    start = day.astype("datetime64[Y]").astype("datetime64[D]")
-    day_of_year = (day - start).astype("int64")
+    day, minutes, expected = _by_day(window)
     weekday = (day.astype("int64") + 3) % 7
-    expected, minutes = expected[normal], duration[normal].astype("float64")
     by_weekday = np.bincount(weekday, minutes, 7) / np.bincount(weekday, expected, 7)
     usual = expected * by_weekday[weekday]
+    day_of_year = (day - day.astype("datetime64[Y]").astype("datetime64[D]")).astype("int64")
     knots = SEASON_STEP_DAYS // 2 + SEASON_STEP_DAYS * np.arange(366 // SEASON_STEP_DAYS)
     top, bottom = (np.bincount(day_of_year, v, 366) for v in (minutes, usual))
     apart = np.abs(knots[:, None] - np.arange(366))
@@ -92,3 +85,17 @@ def measure_season(window: Window) -> np.ndarray:
     level = ((kernel @ top) / (kernel @ bottom))[seen]
     level = np.interp(knots, knots[seen], level, period=366)
     return np.round(level / level.mean(), 3)
+
+
+def _by_day(window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return days that are no holidays, and their trips' actual and expected minutes, (d,) each."""
+    sums = window_sums(window, math.inf)
+    days = sums.days.days
+    total = np.zeros((2, len(days)))
+    normal = np.zeros(len(days), dtype=bool)
+    for batch in fold_tables(sums).batches(window):
+        place = np.searchsorted(days, batch.rides.pickup_at.astype("datetime64[D]"))
+        for row, values in enumerate((batch.minutes, batch.rows[:, EXPECTED])):
+            total[row] += np.bincount(place, values.astype("float64"), len(days))
+        normal[place] = batch.rows[:, HOLIDAY] == 0
+    return days[normal], total[0, normal], total[1, normal]

@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from taxi_duration.data.window import Window
-from taxi_duration.model.atlas import Atlas, atlas_for
 from taxi_duration.model.extra_features import load_conditions
 from taxi_duration.model.tree_model import TreeModel, with_conditions
 from taxi_duration.model.trees import TreeEnsemble
-from taxi_duration.training.feature_tables import fit_tables, out_of_fold_features
-from taxi_duration.training.season import STRAY_SHARE, last_day, season_step
+from taxi_duration.training.feature_tables import fit_tables, fold_tables, window_atlas
+from taxi_duration.training.season import season_step
+from taxi_duration.training.window_sums import window_sums
 
-HALF_LIFE_DAYS = 45.0
-MAX_AGE_DAYS = 3650
 THREADS = 2
 
 
@@ -42,51 +40,42 @@ class TreeKind:
     quicker: Mapping[str, Any]
     threads = THREADS  # that a fit keeps busy
 
-    def fit(self, window: Window, seed: int = 0, rehearsal: bool = False) -> TreeModel:
+    def fit(
+        self,
+        window: Window,
+        seed: int = 0,
+        rehearsal: bool = False,
+        left_out: int | None = None,
+    ) -> TreeModel:
         """Fit tables, both ensembles and the level of the month after.
 
         Args:
             window: past trips of 1 to 60 minutes.
             rehearsal: a quicker fit, for trips of the window itself: to calibrate intervals.
+            left_out: a block of days that is not learned from.
         """
-        rides, duration = window.whole()
-        weight, atlas = recency_weight(rides.pickup_at), window_atlas(rides.pickup_at)
+        sums, atlas = window_sums(window), window_atlas(window)
         conditions = load_conditions()
         names = () if conditions is None else conditions.names
-        rows = out_of_fold_features(rides, duration, weight, atlas)
-        whole, first = with_conditions(rows, names, rides.pickup_at)
-        known = TreeModel.uses_distance(rides)
+        batches = list(fold_tables(sums, left_out, atlas).batches(window))
+        rows, duration, weight = (
+            np.concatenate([getattr(batch, name) for batch in batches])
+            for name in ("rows", "minutes", "weight")
+        )
+        pickup_at = np.concatenate([batch.rides.pickup_at for batch in batches])
+        known = np.concatenate([TreeModel.uses_distance(batch.rides) for batch in batches])
+        del batches
+        whole, first = with_conditions(rows, names, pickup_at)
         parameters = {**self.parameters, **(self.quicker if rehearsal else {})}
-        level = 1.0 if rehearsal else season_step(rides.pickup_at)
+        level = 1.0 if rehearsal else season_step(sums.days)
 
         def trees(rows: np.ndarray, used: slice | np.ndarray) -> TreeEnsemble:
             rows = np.ascontiguousarray(rows[used])
             fitted = self.learn(rows, duration[used], weight[used], parameters, seed, THREADS)
             return _scaled(self.pack(fitted), level)
 
-        tables = fit_tables(rides, duration, weight, atlas)
+        tables = fit_tables(sums.table_sums(left_out), sums.curve, atlas)
         return TreeModel(tables, trees(whole, known), trees(first, slice(None)), names)
-
-
-def recency_weight(pickup_at: np.ndarray) -> np.ndarray:
-    """Return how much each trip counts, 1 on average, shape (n,): half for HALF_LIFE_DAYS before.
-
-    Args:
-        pickup_at: the window's trips, shape (n,), n > 0.
-    """
-    age = (last_day(pickup_at) - pickup_at.astype("datetime64[D]")).astype("int64")
-    weight = 0.5 ** (np.clip(age, 0, MAX_AGE_DAYS) / HALF_LIFE_DAYS)
-    return weight / weight.mean()
-
-
-def window_atlas(pickup_at: np.ndarray) -> Atlas | None:
-    """Return the atlas, None for a window that begins before it may be known, or unwanted.
-
-    Args:
-        pickup_at: the window's trips, shape (n,), n > 0.
-    """
-    days = np.sort(pickup_at.astype("datetime64[D]"))
-    return atlas_for(days[int(STRAY_SHARE * len(days))])
 
 
 def learn_forest(

@@ -23,9 +23,10 @@ from taxi_duration.files import write_json
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, known_distance, transform
 from taxi_duration.registry import tracking
 from taxi_duration.training.boosting import flat_settings, learn_booster, xgb_settings
-from taxi_duration.training.feature_tables import fit_tables, out_of_fold_features
-from taxi_duration.training.tree_models import THREADS, recency_weight, window_atlas
+from taxi_duration.training.feature_tables import fold_tables, window_atlas, window_tables
+from taxi_duration.training.tree_models import THREADS
 from taxi_duration.training.tree_packing import from_xgboost
+from taxi_duration.training.window_sums import window_sums
 
 log = logging.getLogger(__name__)
 
@@ -105,14 +106,16 @@ def time_folds(window: Window) -> list[Fold]:
     for share in FOLD_SHARES:
         start, end = (int(len(days) * s) for s in (share, min(share + FOLD_AHEAD, 1.0)))
         past, ahead = place < start, (place >= start) & (place < end)
-        known = recency_weight(rides.pickup_at[past]), window_atlas(rides.pickup_at)
-        tables = fit_tables(rides.take(past), duration[past], *known)
+        known = Window.of(rides.take(past), duration[past])
+        sums, atlas = window_sums(known), window_atlas(window)
+        features = list(fold_tables(sums, atlas=atlas).batches(known))
+        tables = window_tables(known, atlas=atlas)
         mean = np.full(ahead.sum(), duration[past].mean())
         folds.append(
             Fold(
-                out_of_fold_features(rides.take(past), duration[past], *known),
+                np.concatenate([batch.rows for batch in features]),
                 duration[past],
-                known[0],
+                np.concatenate([batch.weight for batch in features]),
                 transform(rides.take(ahead), tables, with_distance=True),
                 duration[ahead],
                 error_metrics(duration[ahead], mean)["rmse"],

@@ -19,11 +19,12 @@ from taxi_duration.evaluation.gate import (
     compare_models,
     gate_settings,
 )
-from taxi_duration.training import tree_models
 from taxi_duration.training.baselines import fit_baselines
 from taxi_duration.training.boosting import quicker_boosting
+from taxi_duration.training.feature_tables import FoldTables, fold_tables
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS
+from taxi_duration.training.window_sums import window_sums
 
 DAYS, PER_DAY = 28, 100
 FAST = structs.replace(gate_settings(), resamples=400)
@@ -355,9 +356,8 @@ def test_same_model_with_another_seed_is_refused_at_most_one_time_in_twenty(
     few_rounds(monkeypatch, 15)
     model = fit_model("XGB", train)
     # Features do not depend on the seed: made once, they leave only the trees to be fitted.
-    for name in ("out_of_fold_features", "fit_tables"):
-        made = getattr(tree_models, name)(*train.whole())
-        monkeypatch.setattr(tree_models, name, lambda *_, made=made: made)
+    made = [*fold_tables(window_sums(train)).batches(train)]
+    monkeypatch.setattr(FoldTables, "batches", lambda *_: made)
     lookups = fit_baselines(train)
     minutes = {name: lookup.predict_minutes(rides) for name, lookup in lookups.items()}
     answers = []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 import numpy as np
@@ -9,14 +10,19 @@ from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.files import read_json, sha256_file, write_json
-from taxi_duration.model.atlas import ATLAS_COLUMNS, ATLAS_FILE, atlas_for, atlas_sources
+from taxi_duration.model.atlas import ATLAS_COLUMNS, ATLAS_FILE, Atlas, atlas_for, atlas_sources
 from taxi_duration.model.state import from_state, to_state
 from taxi_duration.training.atlas_file import write_atlas
-from taxi_duration.training.feature_tables import fit_tables
+from taxi_duration.training.feature_tables import window_atlas, window_tables
 from taxi_duration.training.fit import fit_model
-from taxi_duration.training.tree_models import window_atlas
 
 KNOWN_FROM = np.datetime64("2021-01-01")
+
+
+def atlas_of(pickup_at: np.ndarray) -> Atlas | None:
+    """The atlas of a window of such trips."""
+    zones, miles = np.full(len(pickup_at), 74, "int16"), np.full(len(pickup_at), 2, "float32")
+    return window_atlas(Window.of(Rides(zones, zones, pickup_at, miles), 5 * miles))
 
 
 @pytest.fixture(scope="module")
@@ -39,26 +45,26 @@ def test_every_month_of_the_atlas_lies_before_the_day_it_is_known_from():
 
 def test_a_window_reaching_back_before_the_atlas_is_known_goes_without():
     days = np.arange("2020-12-01", "2021-02-01", dtype="datetime64[D]").astype("datetime64[s]")
-    assert window_atlas(days) is None
-    assert window_atlas(days[days >= KNOWN_FROM]) is not None
+    assert atlas_of(days) is None
+    assert atlas_of(days[days >= KNOWN_FROM]) is not None
 
 
 def test_a_few_trips_dated_years_before_do_not_take_the_atlas_away():
     days = np.full(1000, "2021-02-15T08:00", dtype="datetime64[s]")
     days[:3] = np.datetime64("2009-01-01")
-    assert window_atlas(days) is not None
+    assert atlas_of(days) is not None
 
 
 def test_a_user_may_leave_the_atlas_out(monkeypatch):
     monkeypatch.setenv("ATLAS", "none")
-    assert window_atlas(np.full(9, "2021-02-15T08:00", dtype="datetime64[s]")) is None
+    assert atlas_of(np.full(9, "2021-02-15T08:00", dtype="datetime64[s]")) is None
 
 
 @pytest.fixture
 def another(tmp_path, monkeypatch, sample_months):
     """An atlas of January that `ATLAS` names; returns its folder."""
     trips = sample_months[0]
-    tables = fit_tables(Rides.from_frame(trips), trips["duration"].to_numpy())
+    tables = window_tables(Window.from_frame(trips), math.inf)
     write_atlas(tmp_path / "atlas é#", tables, "2021-02-01", [{"month": "2021-01"}])
     monkeypatch.setenv("ATLAS", str(tmp_path / "atlas é#"))
     return tmp_path / "atlas é#"
@@ -122,7 +128,7 @@ def test_folder_that_holds_no_atlas_is_refused_with_why(another, spoil, said):
 def test_an_unknown_choice_of_atlas_is_refused(monkeypatch):
     monkeypatch.setenv("ATLAS", "new")
     with pytest.raises(SettingError, match="allowed are auto, none"):
-        window_atlas(np.full(9, "2021-02-15T08:00", dtype="datetime64[s]"))
+        atlas_of(np.full(9, "2021-02-15T08:00", dtype="datetime64[s]"))
 
 
 def test_the_stored_atlas_has_the_digest_of_its_sources_file():
@@ -139,7 +145,7 @@ def test_usual_minutes_are_minutes(atlas):
 
 def test_a_written_atlas_names_its_months_and_digest(sample_months, tmp_path):
     trips = sample_months[0]
-    tables = fit_tables(Rides.from_frame(trips), trips["duration"].to_numpy())
+    tables = window_tables(Window.from_frame(trips), math.inf)
     months = [{"service": "green", "month": "2021-01"}]
     write_atlas(tmp_path, tables, "2021-02-01", months)
     sources = read_json(tmp_path / "atlas.json")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
@@ -10,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taxi_duration.data.trips import read_dataframe
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.atlas import atlas_for
 from taxi_duration.model.features import (
@@ -25,7 +27,9 @@ from taxi_duration.model.features import (
     known_miles,
     transform,
 )
-from taxi_duration.training.feature_tables import fit_tables, out_of_fold_features
+from taxi_duration.training import window_sums as sums_module
+from taxi_duration.training.feature_tables import fold_tables, window_tables
+from taxi_duration.training.window_sums import window_sums
 
 ALLOWED_COLUMNS = {"PULocationID", "DOLocationID", "pickup_at", "trip_distance"}
 NOT_KNOWN_BEFORE = ("fare", "tip", "toll", "total", "payment", "amount", "dropoff_at", "duration")
@@ -43,14 +47,21 @@ def month(sample_months) -> tuple[Rides, np.ndarray]:
     return Rides.from_frame(sample_months[0]), sample_months[0]["duration"].to_numpy()
 
 
+def out_of_fold_features(rides, minutes):
+    window = Window.of(rides, minutes)
+    batches = fold_tables(window_sums(window, math.inf)).batches(window)
+    return np.concatenate([batch.rows for batch in batches])
+
+
 @pytest.fixture(scope="module")
 def tables(month):
-    return fit_tables(*month)
+    return window_tables(Window.of(*month), math.inf)
 
 
 @pytest.fixture(scope="module")
 def tables_with_atlas(month):
-    return fit_tables(*month, atlas=atlas_for(np.datetime64("2021-01-01")))
+    atlas = atlas_for(np.datetime64("2021-01-01"))
+    return window_tables(Window.of(*month), math.inf, atlas)
 
 
 def one_ride(pickup, dropoff, pickup_at, miles) -> Rides:
@@ -201,7 +212,10 @@ def test_columns_known_only_afterwards_change_no_feature(sample_months):
 
 
 @pytest.mark.parametrize("at", [0, 1234, 4321])
-def test_training_features_of_a_trip_do_not_know_its_own_duration(month, at):
+def test_training_features_of_a_trip_do_not_know_its_own_duration(month, at, monkeypatch):
+    """But for the curve of minutes by miles, which all folds of a window share."""
+    curve = window_sums(Window.of(*month)).curve
+    monkeypatch.setattr(sums_module, "_minutes_of_miles", lambda _: curve)
     rides, duration = month
     changed = duration.copy()
     changed[at] = 60.0 if duration[at] < 30 else 1.0
@@ -210,8 +224,10 @@ def test_training_features_of_a_trip_do_not_know_its_own_duration(month, at):
     assert not np.array_equal(before, after)  # but others learn from it
 
 
-def test_training_features_of_a_day_do_not_know_that_day(month):
+def test_training_features_of_a_day_do_not_know_that_day(month, monkeypatch):
     rides, duration = month
+    curve = window_sums(Window.of(*month)).curve
+    monkeypatch.setattr(sums_module, "_minutes_of_miles", lambda _: curve)
     day = rides.pickup_at.astype("datetime64[D]") == np.datetime64("2021-01-13")
     changed = np.where(day, 60.0, duration)
     before, after = (out_of_fold_features(rides, minutes) for minutes in (duration, changed))
@@ -275,16 +291,16 @@ def test_pairs_seen_often_are_looked_up_near_their_own_mean(month, tables):
 
 def test_rides_without_any_distance_can_be_learned_from(month):
     rides, duration = month[0].take(np.arange(300)).without_distance(), month[1][:300]
-    rows = transform(rides, fit_tables(rides, duration), with_distance=False)
+    rows = transform(rides, window_tables(Window.of(rides, duration)), with_distance=False)
     assert np.isfinite(rows[:, FEATURES.index("expected_minutes")]).all()
 
 
-def test_a_heavier_day_counts_for_more_in_the_tables(month):
+def test_a_later_day_counts_for_more_in_the_tables(month):
     rides, duration = month
     last = rides.pickup_at.astype("datetime64[D]") >= np.datetime64("2021-01-25")
     slower = np.where(last, np.minimum(duration * 1.5, 60), duration)
-    alike = fit_tables(rides, slower)
-    recent = fit_tables(rides, slower, np.where(last, 3.0, 1.0))
+    window = Window.of(rides, slower)
+    alike, recent = window_tables(window, math.inf), window_tables(window, 7.0)
     column = PAIR_TABLE.index("minutes_pair")
     assert np.median(recent.pair[1:264, 1:264, column]) > np.median(
         alike.pair[1:264, 1:264, column]

@@ -9,10 +9,12 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import Lasso, LinearRegression, Ridge
 
 from taxi_duration.data.trips import read_dataframe
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.metrics import error_metrics
 from taxi_duration.model.linear import PairVectorizer, RidePairs
 from taxi_duration.training.linear_models import fit_linear, pair_matrix
+from taxi_duration.training.window_sums import window_sums
 
 
 def make_rides(pairs: list[tuple[int, int]], miles: list[float]) -> Rides:
@@ -97,7 +99,7 @@ def test_missing_distance_is_the_mean_of_the_pair_and_else_of_all():
 @pytest.mark.parametrize("estimator", [LinearRegression(), Lasso(alpha=0.01), Ridge()])
 def test_model_is_scikit_learns_on_the_dictvectorizer_matrix(trips, estimator):
     rides, minutes = Rides.from_frame(trips), trips["duration"].to_numpy()
-    model = fit_linear(estimator, rides, minutes)
+    model = fit_linear(estimator, window_sums(Window.of(rides, minutes)))
     vectorizer = DictVectorizer()
     matrix = vectorizer.fit_transform(course_dicts(rides))
     matrix.indices, matrix.indptr = matrix.indices.astype("int32"), matrix.indptr.astype("int32")
@@ -113,8 +115,7 @@ def test_distance_counts_as_used_when_it_was_given(fitted):
 
 
 def test_one_ride_is_answered_like_columns(trips):
-    rides = Rides.from_frame(trips)
-    model = fit_linear(Ridge(), rides, trips["duration"].to_numpy())
+    model = fit_linear(Ridge(), window_sums(Window.from_frame(trips)))
     asked = make_rides([(74, 42), (75, 166), (200, 201), (74, 42)], [0.5, 12.0, 3.0, np.nan])
     one = RidePairs(model)
     answers = [
@@ -133,7 +134,7 @@ def test_course_linear_regression_is_reproduced_on_real_months(real_months):
         for month in ("2021-01", "2021-02")
     )
     assert (len(train), len(validation)) == (73_908, 61_921)
-    model = fit_linear(LinearRegression(), Rides.from_frame(train), train["duration"].to_numpy())
+    model = fit_linear(LinearRegression(), window_sums(Window.from_frame(train)))
     predicted = model.predict_minutes(Rides.from_frame(validation))
     rmse = error_metrics(validation["duration"].to_numpy(), predicted)["rmse"]
     assert rmse == pytest.approx(7.7587, abs=0.0005)

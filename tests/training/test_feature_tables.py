@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import numpy as np
 import pytest
 
+from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.features import DISTANCE_FEATURES, PAIR_TABLE, FeatureTables
-from taxi_duration.training.feature_tables import fit_tables, out_of_fold_features
+from taxi_duration.training.feature_tables import fold_tables, window_tables
+from taxi_duration.training.window_sums import window_sums
 
 ZONES = np.array([4, 41, 74, 130, 166, 226])  # far enough apart to say little of each other
 HERE, THERE = 4, 130  # Alphabet City and Jamaica
@@ -29,6 +32,17 @@ def made_up(n: int, zones: np.ndarray = ZONES) -> Rides:
     )
 
 
+def tables_of(rides: Rides, minutes: np.ndarray) -> FeatureTables:
+    """Tables in which all trips count alike."""
+    return window_tables(Window.of(rides, minutes), math.inf)
+
+
+def out_of_fold_features(rides: Rides, minutes: np.ndarray) -> np.ndarray:
+    window = Window.of(rides, minutes)
+    batches = fold_tables(window_sums(window)).batches(window)
+    return np.concatenate([batch.rows for batch in batches])
+
+
 def hour_of(rides: Rides) -> np.ndarray:
     return rides.pickup_at.astype("datetime64[h]").astype("int64") % 24
 
@@ -40,7 +54,7 @@ def of_pair(tables: FeatureTables, name: str, pickup: int, dropoff: int) -> floa
 def test_a_slow_hour_of_the_city_is_found_and_shared_with_the_hours_beside_it():
     rides = made_up(24_000)
     minutes = np.where(hour_of(rides) == 8, 15.0, 10.0)
-    city = fit_tables(rides, minutes).city_hour[:24]  # cells of weekdays, minutes and pace
+    city = tables_of(rides, minutes).city_hour[:24]  # cells of weekdays, minutes and pace
     usual = minutes.mean()
     # 0.6 of its own trips and 0.2 of the hours' on each side
     assert city[8] == pytest.approx((0.6 * 15 + 0.4 * 10) / usual, abs=0.02)
@@ -53,7 +67,7 @@ def test_a_slow_hour_of_one_zone_is_found_at_that_end_of_the_ride_only(slow_end)
     rides = made_up(24_000)
     at = rides.PULocationID if slow_end == "pickup" else rides.DOLocationID
     minutes = np.where((at == HERE) & (hour_of(rides) == 17), 20.0, 10.0)
-    tables = fit_tables(rides, minutes)
+    tables = tables_of(rides, minutes)
     slow, other = (
         (tables.pickup_hour, tables.dropoff_hour)
         if slow_end == "pickup"
@@ -70,7 +84,7 @@ def test_the_line_of_a_pair_is_found():
     miles = rides.trip_distance.astype("float64")
     own = (rides.PULocationID == HERE) & (rides.DOLocationID == THERE)
     # 3 minutes a mile anywhere; of this pair, 4 minutes and then 1.5 a mile
-    tables = fit_tables(rides, np.where(own, 4 + 1.5 * miles, 3 * miles))
+    tables = tables_of(rides, np.where(own, 4 + 1.5 * miles, 3 * miles))
     pace = (4 + 1.5 * 5) / (3 * 5)  # of trips of 5 miles on average
     assert of_pair(tables, "pace_pair", HERE, THERE) == pytest.approx(pace, abs=0.03)
     slope = of_pair(tables, "line_slope", HERE, THERE)
@@ -88,7 +102,7 @@ def test_a_pair_nobody_went_takes_the_word_of_the_way_back():
         *(np.concatenate([getattr(some, f.name) for some in (usual, one_way)])
           for f in fields(Rides))
     )  # fmt: skip
-    tables = fit_tables(both, np.repeat([10.0, 40.0], [24_000, 400]))
+    tables = tables_of(both, np.repeat([10.0, 40.0], [24_000, 400]))
     assert of_pair(tables, "minutes_near", THERE, HERE) < 15
     assert of_pair(tables, "minutes_pair", THERE, HERE) > 35
 
@@ -96,7 +110,7 @@ def test_a_pair_nobody_went_takes_the_word_of_the_way_back():
 def test_a_way_back_that_is_quicker_stays_quicker():
     rides = made_up(24_000)
     there = (rides.PULocationID == HERE) & (rides.DOLocationID == THERE)
-    tables = fit_tables(rides, np.where(there, 40.0, 10.0))
+    tables = tables_of(rides, np.where(there, 40.0, 10.0))
     assert of_pair(tables, "minutes_pair", HERE, THERE) == pytest.approx(40, abs=1)
     assert of_pair(tables, "minutes_pair", THERE, HERE) == pytest.approx(10, abs=1)
 
@@ -108,12 +122,12 @@ def test_a_pair_seen_often_is_told_from_the_pairs_beside_it():
     own, beside = (there & (rides.PULocationID == zone) for zone in (HERE, next_door))
     miles = np.where(own, 12, np.where(beside, 4, 6)).astype("float32")
     longer = Rides(rides.PULocationID, rides.DOLocationID, rides.pickup_at, miles)
-    tables = fit_tables(longer, np.where(own, 45.0, np.where(beside, 12.0, 20.0)))
+    tables = tables_of(longer, np.where(own, 45.0, np.where(beside, 12.0, 20.0)))
     assert of_pair(tables, "minutes_pair", HERE, THERE) == pytest.approx(45, rel=0.05)
     assert of_pair(tables, "minutes_near", HERE, THERE) < 35
     assert of_pair(tables, "miles_pair", HERE, THERE) == pytest.approx(12, rel=0.05)
     assert of_pair(tables, "miles_near", HERE, THERE) < 10
-    hurried = fit_tables(rides, np.where(own, 45.0, np.where(beside, 12.0, 20.0)))
+    hurried = tables_of(rides, np.where(own, 45.0, np.where(beside, 12.0, 20.0)))
     paces = [of_pair(hurried, "pace_pair", zone, THERE) for zone in (HERE, next_door)]
     assert paces[0] / paces[1] == pytest.approx(45 / 12, rel=0.05)
 
@@ -123,7 +137,7 @@ def test_usual_miles_and_speed_of_a_pair_are_found():
     own = (rides.PULocationID == HERE) & (rides.DOLocationID == THERE)
     miles = np.where(own, np.float32(12), np.float32(3))
     longer = Rides(rides.PULocationID, rides.DOLocationID, rides.pickup_at, miles)
-    tables = fit_tables(longer, np.where(own, 30.0, 10.0))
+    tables = tables_of(longer, np.where(own, 30.0, 10.0))
     assert of_pair(tables, "miles_pair", HERE, THERE) == pytest.approx(12, rel=0.03)
     assert of_pair(tables, "speed_pair", HERE, THERE) == pytest.approx(12 / 30, rel=0.05)
     assert of_pair(tables, "root_pair", HERE, THERE) == pytest.approx(1, abs=0.02)

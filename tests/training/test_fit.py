@@ -9,7 +9,6 @@ from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.evaluation.metrics import interval_metrics
-from taxi_duration.training.calibration import CALIBRATION_BLOCKS, calibration_blocks
 from taxi_duration.training.fit import MIN_TRIPS, fit_model
 from taxi_duration.training.kinds import KINDS
 from taxi_duration.training.linear_models import pair_matrix
@@ -31,29 +30,6 @@ def test_just_enough_trips_give_a_model_that_answers(sample_months, kind, quick_
     answers = fit_model(kind, window).answer(window.whole().rides)
     for minutes in (answers.duration, answers.p10, answers.p90):
         assert np.isfinite(minutes).all()
-
-
-def test_blocks_are_days_in_a_row():
-    days = np.repeat(np.datetime64("2021-01-01") + np.arange(31), 4)
-    block = calibration_blocks(days)
-    assert sorted(set(block)) == list(range(CALIBRATION_BLOCKS))
-    assert (np.diff(block) >= 0).all()
-    assert np.bincount(block).min() >= 4 * 10
-
-
-def test_a_day_is_never_divided_between_blocks():
-    rng = np.random.default_rng(0)
-    at = np.datetime64("2021-01-01T00:00") + rng.integers(0, 30 * 1440, 2000).astype("m8[m]")
-    block = calibration_blocks(at)
-    for day in np.unique(at.astype("datetime64[D]")):
-        assert len(set(block[at.astype("datetime64[D]") == day])) == 1
-
-
-def test_a_window_of_one_day_is_divided_by_time():
-    at = np.datetime64("2021-01-01T00:00") + np.arange(90)[::-1].astype("m8[m]")
-    block = calibration_blocks(at)
-    assert np.bincount(block).tolist() == [30, 30, 30]
-    assert block[0] == CALIBRATION_BLOCKS - 1  # the latest trip is in the last block
 
 
 def test_intervals_cover_the_month_after_with_and_without_distance(fitted, sample_months):

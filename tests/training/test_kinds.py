@@ -11,12 +11,14 @@ from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.training import calibration, tree_models
 from taxi_duration.training.boosting import xgb_settings
-from taxi_duration.training.calibration import CALIBRATION_BLOCKS, calibrate_intervals
+from taxi_duration.training.calibration import calibrate_intervals
+from taxi_duration.training.day_groups import BLOCKS
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS, find_kind
 from taxi_duration.training.point import fit_point
-from taxi_duration.training.tree_models import HALF_LIFE_DAYS, TreeKind
+from taxi_duration.training.tree_models import TreeKind
 from taxi_duration.training.tree_packing import from_forest
+from taxi_duration.training.window_sums import HALF_LIFE_DAYS
 
 OWN = {
     "LR": {},
@@ -65,23 +67,21 @@ def test_a_rehearsal_is_fitted_with_the_quicker_parameters(trips):
 
 
 def test_seed_and_rehearsal_reach_every_fit(trips, monkeypatch):
-    """The model itself on all trips, then a rehearsal on what each block leaves."""
+    """The model itself on all trips, then a rehearsal that leaves out each block."""
     asked = []
 
     class Spy:
         parameters: dict = {}  # noqa: RUF012
 
-        def fit(self, window, seed=0, rehearsal=False):
-            asked.append((len(window), seed, rehearsal))
-            return find_kind("LR").fit(window)
+        def fit(self, window, seed=0, rehearsal=False, left_out=None):
+            asked.append((len(window), seed, rehearsal, left_out))
+            return find_kind("LR").fit(window, left_out=left_out)
 
     monkeypatch.setitem(KINDS, "SPY", Spy())
     window = Window.from_frame(trips)
     assert fit_model("SPY", window, seed=5).parameters == {"seed": 5}
-    sizes = np.bincount(calibration.calibration_blocks(window.whole().rides.pickup_at))
-    rest = [(len(window) - size, 5, True) for size in sizes]
-    assert asked == [(len(window), 5, False), *rest]
-    assert len(rest) == CALIBRATION_BLOCKS
+    rest = [(len(window), 5, True, block) for block in range(BLOCKS)]
+    assert asked == [(len(window), 5, False, None), *rest]
 
 
 @pytest.mark.parametrize("kind", ["RF", "XGB"])
