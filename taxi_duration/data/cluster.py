@@ -84,16 +84,14 @@ class _Connection:
     cluster: LocalCluster | None
 
 
-def map_in_order(
-    task: Callable[[T], R], items: Iterable[T], place: Callable[[T], int]
-) -> Iterator[R]:
+def map_in_order(task: Callable[[T], R], items: Iterable[tuple[T, int]]) -> Iterator[R]:
     """Yield what a task makes of each item on the cluster's workers, in the order of the items.
 
     A task whose worker dies is done again by another. Only so many are under way as the workers
     are busy with. Workers that share a data folder form a place; the others fetch for themselves.
 
     Args:
-        place: a number; the same one is sent to the same place as long as places stay the same.
+        items: each with a number; the same one goes to the same place as long as places stay so.
     Raises:
         ClusterError: nobody is there to work, a task killed its workers, or the scheduler is gone.
     """
@@ -101,12 +99,12 @@ def map_in_order(
     places = _places(client)
     waiting: deque[tuple[T, Future]] = deque()
     try:
-        for item in items:
+        for item, number in items:
             if len(waiting) >= IN_FLIGHT * max(sum(client.nthreads().values()), 1):
                 yield _result(client, *waiting.popleft())
             where: dict[str, Any] = {}
             if len(places) > 1:
-                there = places[place(item) % len(places)]
+                there = places[number % len(places)]
                 where = {"workers": there, "allow_other_workers": True}
             future = client.submit(_do, terms, task, item, pure=False, **where)
             waiting.append((item, future))

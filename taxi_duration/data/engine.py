@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from taxi_duration import environment
 from taxi_duration.data import cluster
-from taxi_duration.data.window import MonthPart, Part
+from taxi_duration.data.window import Part
 
 T = TypeVar("T")
 
@@ -26,7 +26,10 @@ def map_parts(task: Callable[[Part], T], parts: Sequence[Part]) -> Iterator[T]:
     if environment.engine() == "local":
         yield from map(task, parts)
         return
-    months = [part for part in parts if isinstance(part, MonthPart)]
-    made = cluster.map_in_order(task, months, place=MonthPart.number)
-    for part in parts:
-        yield next(made) if isinstance(part, MonthPart) else task(part)
+    numbers = [part.number() for part in parts]
+    sent = [
+        (part, number) for part, number in zip(parts, numbers, strict=True) if number is not None
+    ]
+    made = cluster.map_in_order(task, sent)
+    for part, number in zip(parts, numbers, strict=True):
+        yield task(part) if number is None else next(made)

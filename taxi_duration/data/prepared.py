@@ -201,11 +201,9 @@ def _prepare_on_cluster(
 ) -> list[PreparedMonth]:
     """As `prepare_months`; months that lie prepared on this machine are not asked for."""
     found = {month: _cached_here(service, month, rules, mode) for month in months}
-    missing = [month for month, here in found.items() if here is None]
-    task = partial(_prepare_there, service, rules, mode)
-    for month, there in zip(
-        missing, cluster.map_in_order(task, missing, place=Month.ordinal), strict=True
-    ):
+    missing = [(month, month.ordinal()) for month, here in found.items() if here is None]
+    made = cluster.map_in_order(partial(_prepare_there, service, rules, mode), missing)
+    for (month, _), there in zip(missing, made, strict=True):
         log.info("%s %s: prepared by a worker", service, month)
         found[month] = there.on_this_machine()
     return [month for month in found.values() if month is not None]

@@ -41,6 +41,10 @@ class Part(Protocol):
 
     def __len__(self) -> int: ...
 
+    def number(self) -> int | None:
+        """Which month it is, see `Month.ordinal`; None for trips that lie in this process."""
+        ...
+
     def batches(self) -> Iterator[TripBatch]:
         """Yield the trips in their order, at most BATCH_ROWS at once."""
         ...
@@ -56,6 +60,9 @@ class MemoryPart:
 
     def __len__(self) -> int:
         return len(self.rides)
+
+    def number(self) -> None:
+        """As `Part`."""
 
     def batches(self) -> Iterator[TripBatch]:
         """As `Part`."""
@@ -113,7 +120,7 @@ class MonthPart:
         return range(file.num_row_groups) if self.group is None else [self.group]
 
     def number(self) -> int:
-        """Which month it is, see `Month.ordinal`."""
+        """As `Part`."""
         return self.raw.month.ordinal() if self.raw else 0
 
     def _file(self) -> Path:

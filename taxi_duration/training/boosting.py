@@ -87,6 +87,8 @@ def boost(
 ) -> Any:
     """Return a fitted XGBoost booster; the same one whatever the size of the batches.
 
+    With `ENGINE=dask` all workers of the cluster fit it, unless there is nothing to learn from.
+
     Of the rows XGBoost keeps the bin of each value, and reads the batches four times for that.
 
     Args:
@@ -95,6 +97,12 @@ def boost(
     Raises:
         SettingError: XGBoost cannot compute where `DEVICE` says.
     """
+    if environment.engine() == "dask":
+        from taxi_duration.training.cluster_boosting import boost_on_cluster
+
+        booster = boost_on_cluster(batches, parameters, seed)
+        if booster is not None:
+            return booster
     # Threads that spin while they wait cost a busy machine two to three times the fit itself.
     # Read when the library is loaded, so before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

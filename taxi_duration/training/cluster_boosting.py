@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from taxi_duration.data.cluster import POLL_S, Terms, connected, gone
-from taxi_duration.data.window import BATCH_ROWS, MemoryPart, Window
+from taxi_duration.data.window import MemoryPart, Window
 from taxi_duration.errors import ClusterError
 from taxi_duration.logs import tell_step
-from taxi_duration.training.boosting import RowBatch
+from taxi_duration.training.boosting import Batches, RowBatch
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -31,14 +32,31 @@ T = TypeVar("T")
 SILENT_S = 40
 # What a lost worker is seen by may come before the scheduler knows of it.
 LOST_S = 10
-MakeRows = Callable[[Window], Iterator[RowBatch]]  # depends on nothing else, and can be sent
+# Makes rows of a share of what is learned from; depends on nothing else, and can be sent.
+MakeRows = Callable[[Any], Iterable[RowBatch]]
 
 
-def boost_on_cluster(make: MakeRows, window: Window, parameters: dict[str, Any], seed: int) -> Any:
-    """Return a booster fitted by all workers, each on its share of the window's trips.
+@dataclass(frozen=True)
+class WindowRows:
+    """Batches of rows that are made of a window's trips, here or where the trips are.
 
-    Of the trips, rows are made where they are learned from. A worker holds them as float32 beside
-    the bins that XGBoost makes of them.
+    Args:
+        make: of a part of the window too; can be sent to another process.
+    """
+
+    make: Callable[[Window], Iterator[RowBatch]]
+    window: Window
+
+    def __call__(self) -> Iterator[RowBatch]:
+        """As `Batches`."""
+        return self.make(self.window)
+
+
+def boost_on_cluster(batches: Batches, parameters: dict[str, Any], seed: int) -> Any:
+    """Return a booster fitted by all workers, each on its share; None when there are no rows.
+
+    Rows of a window are made where they are learned from. A worker holds its rows as float32
+    beside the bins that XGBoost makes of them.
 
     Args:
         parameters: as `boost` takes them.
@@ -48,17 +66,50 @@ def boost_on_cluster(make: MakeRows, window: Window, parameters: dict[str, Any],
     client = connected()
     workers = _workers(client.scheduler_info(n_workers=-1))
     tell_step(f"boost on {len(workers)} workers")
-    return client.sync(_boost, client, workers, make, window, parameters, seed)
+    make: MakeRows = _given
+    shares: Iterable[Any] = (cut for batch in batches() for cut in _cut(batch, len(workers)))
+    if isinstance(batches, WindowRows):
+        make, shares = batches.make, _window_shares(batches.window, len(workers))
+    return client.sync(_boost, client, workers, make, shares, parameters, seed)
 
 
 async def _boost(
-    client: Client, workers: dict[str, _Seen], make: MakeRows, window: Window,
+    client: Client, workers: dict[str, _Seen], make: MakeRows, shares: Iterable[Any],
     parameters: dict[str, Any], seed: int,
 ) -> Any:  # fmt: skip
-    rows = await _guarded(client, workers, _place_rows(client, sorted(workers), make, window))
+    rows = await _guarded(client, workers, _place_rows(client, sorted(workers), make, shares))
+    if not rows.sizes:
+        return None
     holding = {address: workers[address] for address in rows.workers}
     result = await _guarded(client, holding, _train(client, rows, parameters, seed))
     return result["booster"]
+
+
+def _window_shares(window: Window, workers: int) -> Iterator[Window]:
+    """Yield a window's trips in shares: months as they are, trips in memory cut evenly."""
+    for part in window.parts:
+        if isinstance(part, MemoryPart):
+            for rides, minutes in part.batches():
+                for rows in _slices(len(minutes), workers):
+                    yield Window.of(rides.take(rows), minutes[rows])
+        else:
+            yield Window((part,))
+
+
+def _cut(batch: RowBatch, workers: int) -> Iterator[RowBatch]:
+    for rows in _slices(len(batch.rows), workers):
+        weight = None if batch.weight is None else batch.weight[rows]
+        yield RowBatch(batch.rows[rows], batch.minutes[rows], weight)
+
+
+def _slices(rows: int, workers: int) -> Iterator[slice]:
+    """Yield a slice for each worker, about as long; fewer when there are fewer rows."""
+    edges = np.linspace(0, rows, min(workers, rows) + 1).astype("int64").tolist()
+    return (slice(*ends) for ends in pairwise(edges))
+
+
+def _given(batch: RowBatch) -> list[RowBatch]:
+    return [batch]
 
 
 @dataclass(frozen=True)
@@ -73,65 +124,45 @@ class _Rows:
 
 
 async def _place_rows(
-    client: Client, workers: Sequence[str], make: MakeRows, window: Window
+    client: Client, workers: Sequence[str], make: MakeRows, shares: Iterable[Any]
 ) -> _Rows:
-    """Have rows made on the workers, about as many on each; shares without any are left out."""
+    """Have rows made on the workers, the shares dealt out in turn; those without any left out."""
     terms = Terms.of_client()
-    tables = await client.scatter(make, broadcast=True, hash=False)
+    maker = await client.scatter(make, broadcast=True, hash=False)
     futures = []
-    for number, share in enumerate(shares(window, len(workers))):
+    for number, share in enumerate(shares):
         there = [workers[number % len(workers)]]
         sent = await client.scatter(share, workers=there, hash=False)
-        futures.append(client.submit(_make_rows, terms, tables, sent, pure=False, workers=there))
-    shapes = await client.gather([client.submit(_shape, future, pure=False) for future in futures])
-    found = await client.scheduler.who_has(keys=[future.key for future in futures])
-    kept = [(f, shape) for f, shape in zip(futures, shapes, strict=True) if shape[0]]
+        futures.append(client.submit(_make_rows, terms, maker, sent, pure=False, workers=there))
+    asked: Any = client.gather([client.submit(_shape, one, pure=False) for one in futures])
+    shapes: list[tuple[int, int, bool]] = await asked
+    found = await _scheduler(client).who_has(keys=[one.key for one in futures])
+    kept = [pair for pair in zip(futures, shapes, strict=True) if pair[1][0]]
     return _Rows(
         [future for future, _ in kept],
         [rows for _, (rows, _, _) in kept],
-        max(columns for _, (_, columns, _) in kept),
+        max((columns for _, (_, columns, _) in kept), default=0),
         any(weighted for _, (_, _, weighted) in kept),
         {address for future, _ in kept for address in found[future.key]},
     )
 
 
-def _make_rows(terms: Terms, make: MakeRows, share: Window) -> RowBatch:
+def _make_rows(terms: Terms, make: MakeRows, share: Any) -> RowBatch:
+    """Return all rows of a share as one batch; of no rows when it has none."""
     terms.hold()
-    some = [batch for batch in make(share) if len(batch.rows)]
-    if len(some) == 1:
-        return some[0]
-    if not some:
+    made = [batch for batch in make(share) if len(batch.rows)]
+    if not made:
         return RowBatch(np.empty((0, 0), "float32"), np.empty(0, "float32"), None)
-    rows, minutes, weight = (
-        None if some[0][n] is None else np.concatenate([batch[n] for batch in some])  # type: ignore[misc]
-        for n in range(3)
-    )
-    assert rows is not None and minutes is not None
-    return RowBatch(rows, minutes, weight)
+    if len(made) == 1:
+        return made[0]
+    rows, minutes, weights = zip(*made, strict=True)
+    weight = None if weights[0] is None else np.concatenate(weights)
+    return RowBatch(np.concatenate(rows), np.concatenate(minutes), weight)
 
 
 def _shape(batch: RowBatch) -> tuple[int, int, bool]:
-    return *batch.rows.shape, batch.weight is not None  # type: ignore[return-value]
-
-
-def shares(window: Window, workers: int) -> list[Window]:
-    """Return a window's trips as shares of about the same size, some for each worker; none empty.
-
-    Trips in memory are cut, months are not: a worker reads its own.
-    """
-    whole = [part for part in window.parts if not isinstance(part, MemoryPart) and len(part)]
-    held = [part for part in window.parts if isinstance(part, MemoryPart)]
-    some = [Window((part,)) for part in sorted(whole, key=len, reverse=True)]
-    rows = sum(map(len, held))
-    if not rows:
-        return some
-    trips = Window(tuple(held)).whole()
-    pieces = min(workers * -(-rows // (workers * BATCH_ROWS)), rows)
-    edges = np.linspace(0, rows, pieces + 1).astype("int64")
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
-        cut = slice(start, end)
-        some.append(Window.of(trips.rides.take(cut), trips.minutes[cut]))
-    return some
+    rows, columns = batch.rows.shape
+    return rows, columns, batch.weight is not None
 
 
 async def _train(client: Client, rows: _Rows, parameters: dict[str, Any], seed: int) -> Any:
@@ -179,6 +210,17 @@ class _Seen:
         return time.monotonic() - self.heard < SILENT_S
 
 
+def _scheduler(client: Client) -> Any:
+    """What the scheduler can be asked by.
+
+    Raises:
+        ClusterError: it is gone.
+    """
+    if client.status != "running" or client.scheduler is None:
+        raise gone(client)
+    return client.scheduler
+
+
 def _workers(info: dict[str, Any]) -> dict[str, _Seen]:
     return {
         address: _Seen(worker["local_directory"], worker["last_seen"], time.monotonic())
@@ -215,8 +257,8 @@ async def _guarded(client: Client, workers: dict[str, _Seen], work: Awaitable[T]
 
 async def _check_all_there(client: Client, workers: dict[str, _Seen]) -> None:
     try:
-        found = (await client.scheduler.identity())["workers"]
-    except (OSError, TimeoutError, AttributeError) as error:  # no connection any more
+        found = (await _scheduler(client).identity())["workers"]
+    except (OSError, TimeoutError) as error:
         raise gone(client) from error
     lost = [
         address

@@ -128,6 +128,10 @@ class Drawn:
     def __len__(self) -> int:
         return sum(len(batch.minutes) for batch in self.batches())
 
+    def number(self) -> int | None:
+        """As `Part`."""
+        return self.part.number()
+
     def batches(self) -> Iterator[TripBatch]:
         """As `Part`."""
         seen = np.zeros(len(self.share), dtype="int64")

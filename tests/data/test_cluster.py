@@ -56,12 +56,8 @@ def mortal(tmp_path, monkeypatch):
         yield made
 
 
-def at(item):
-    return item
-
-
-def mapped(task, items, place=at):
-    return list(engine.map_in_order(task, items, place))
+def mapped(task, items):
+    return list(engine.map_in_order(task, [(item, place) for place, item in enumerate(items)]))
 
 
 # --- a cluster that is named -----------------------------------------------------------------
@@ -91,9 +87,9 @@ def test_no_more_is_under_way_than_workers_are_busy_with(named, tmp_path):
     def items():
         for item in range(50):
             taken.append(item)
-            yield item
+            yield item, 0
 
-    results = engine.map_in_order(partial(clusters.note, str(tmp_path)), items(), at)
+    results = engine.map_in_order(partial(clusters.note, str(tmp_path)), items())
     assert next(results) == 0
     assert len(taken) == 1 + 2 * engine.IN_FLIGHT
     results.close()
@@ -108,12 +104,12 @@ def test_an_error_of_a_task_is_the_error_of_the_caller(named):
 def test_settings_of_the_client_hold_on_workers(named, monkeypatch):
     monkeypatch.setenv("UTC_TIMES", "local")
     monkeypatch.setenv("TLC_URL", "months")
-    found = mapped(clusters.setting_of, ["UTC_TIMES", "TLC_URL", "SAMPLE_ROWS"], place=len)
+    found = mapped(clusters.setting_of, ["UTC_TIMES", "TLC_URL", "SAMPLE_ROWS"])
     assert found == ["local", str(PROJECT / "months"), ""]
 
 
 def test_a_scheduler_that_is_gone_is_an_error_within_seconds(mortal):
-    results = engine.map_in_order(clusters.sleep, [0.0, 300.0], int)
+    results = engine.map_in_order(clusters.sleep, [(0.0, 0), (300.0, 0)])
     assert next(results) == 0.0
     clusters.kill(mortal.scheduler)
     started = time.monotonic()
@@ -132,7 +128,7 @@ def test_a_scheduler_that_came_back_is_connected_to_anew(mortal):
 
 def test_when_all_workers_are_gone_it_does_not_wait_for_ever(mortal, monkeypatch):
     monkeypatch.setattr(engine, "ALONE_S", 2)
-    results = engine.map_in_order(clusters.sleep, [0.0, 300.0], int)
+    results = engine.map_in_order(clusters.sleep, [(0.0, 0), (300.0, 0)])
     assert next(results) == 0.0
     for worker in mortal.workers:
         clusters.kill(worker)
@@ -286,7 +282,7 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
         "from taxi_duration.data import cluster\n"
         "if __name__ == '__main__':\n"
         "    print(*cluster.connected().run(clusters.where, 0).values(), flush=True)\n"
-        "    list(cluster.map_in_order(clusters.sleep, [600.0, 600.0], int))\n"
+        "    list(cluster.map_in_order(clusters.sleep, [(600.0, 0), (600.0, 0)]))\n"
     )
     (tmp_path / "program.py").write_text(program)
     with subprocess.Popen(
