@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from commands import PROJECT
 from servers import free_port
 
+from taxi_duration.data.window import Window
 from taxi_duration.errors import BadMonthError
+from taxi_duration.training.boosting import RowBatch
 
 LOOPBACK = "127.0.0.1"
 
@@ -121,3 +124,12 @@ def note(folder: str, item: int) -> int:
 def sleep(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+def rows_of(window: Window) -> Iterator[RowBatch]:
+    """Rows to learn from that depend on each trip alone."""
+    for rides, minutes in window.batches():
+        hour = rides.pickup_at.astype("datetime64[h]").astype("int64") % 24
+        columns = (rides.PULocationID, rides.DOLocationID, rides.trip_distance, hour)
+        rows = np.stack(columns, axis=1).astype("float32")
+        yield RowBatch(rows, minutes, 1 + (hour % 2).astype("float32"))

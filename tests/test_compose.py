@@ -44,6 +44,24 @@ def test_the_whole_loop_is_there(services):
     assert services["lab"]["profiles"] == ["lab"]
 
 
+def test_a_dask_cluster_is_there_for_who_asks(services):
+    cluster = {name: s for name, s in services.items() if s.get("profiles") == ["dask"]}
+    assert cluster.keys() == {"dask-scheduler", "dask-worker-1", "dask-worker-2"}
+    auto = services["auto"]
+    for service in cluster.values():  # the versions of who sends them work, its months, its source
+        assert service["image"] == auto["image"]
+        assert service["environment"].items() <= auto["environment"].items()
+        assert not service.get("ports")
+    for name in ("dask-worker-1", "dask-worker-2"):
+        _, _, address, *options = cluster[name]["command"]
+        assert address == "tcp://dask-scheduler:8786"
+        assert options[:2] == ["--nthreads", "1"]
+        assert "data:/data" in cluster[name]["volumes"]
+    assert {auto["environment"][name] for name in ("ENGINE", "DASK_SCHEDULER")} == {
+        "${ENGINE:-local}", "${DASK_SCHEDULER:-}",
+    }  # fmt: skip
+
+
 def test_no_key_is_misspelt(compose):
     assert {key for key in compose if not key.startswith("x-")} == {"name", "services", "volumes"}
     for name, service in compose["services"].items():

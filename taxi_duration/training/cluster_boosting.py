@@ -6,6 +6,7 @@ Dask and XGBoost are imported where they work.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -169,6 +171,7 @@ async def _train(client: Client, rows: _Rows, parameters: dict[str, Any], seed: 
     import dask
     import dask.array as da
     from xgboost import dask as cluster_xgboost
+    from xgboost.collective import Config
 
     parts = [dask.delayed(future) for future in rows.batches]
 
@@ -188,8 +191,17 @@ async def _train(client: Client, rows: _Rows, parameters: dict[str, Any], seed: 
         rows.batches.clear()  # the matrix holds the same arrays
         parts.clear()
         return await cluster_xgboost.train(
-            client, {**given, "seed": seed}, data, num_boost_round=parameters["rounds"]
-        )
+            client, {**given, "seed": seed}, data, num_boost_round=parameters["rounds"],
+            # A host of several networks would guess which one workers reach it by.
+            coll_cfg=Config(tracker_host_ip=await _ip_of(client)),
+        )  # fmt: skip
+
+
+async def _ip_of(client: Client) -> str:
+    """Address of the scheduler's host, where XGBoost's tracker listens."""
+    host, port = urlsplit(_scheduler(client).address).hostname, None
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return str(found[0][4][0])
 
 
 # --- the watchdog ------------------------------------------------------------------------------

@@ -1,0 +1,138 @@
+"""Boosting on a cluster learns what one process learns, and never waits for who will not come."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import clusters
+import numpy as np
+import pytest
+
+from taxi_duration.data import cluster as engine
+from taxi_duration.data.window import Window
+from taxi_duration.domain.rides import Rides
+from taxi_duration.errors import ClusterError
+from taxi_duration.training import cluster_boosting
+from taxi_duration.training.boosting import RowBatch, boost
+from taxi_duration.training.cluster_boosting import WindowRows
+from taxi_duration.training.tree_packing import from_xgboost
+
+PARAMETERS = {"rounds": 30, "eta": 0.2, "max_depth": 5, "max_bin": 64}
+ENDLESS = {**PARAMETERS, "rounds": 1_000_000}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    with clusters.cluster(tmp_path_factory.mktemp("cluster"), workers=2) as made:
+        yield made
+
+
+@pytest.fixture
+def named(kept, monkeypatch):
+    """A cluster of two workers, which a test leaves as it is."""
+    yield from use(kept, monkeypatch)
+
+
+@pytest.fixture
+def mortal(tmp_path, monkeypatch):
+    """One of which a test may kill what it likes."""
+    with clusters.cluster(tmp_path / "cluster", workers=2) as made:
+        yield from use(made, monkeypatch)
+
+
+def use(made, monkeypatch):
+    monkeypatch.setenv("ENGINE", "dask")
+    monkeypatch.setenv("DASK_SCHEDULER", made.address)
+    while len(engine.connected().nthreads()) < 2:
+        time.sleep(0.1)
+    yield made
+    engine.close()
+
+
+def trips(n: int, seed: int = 0) -> Window:
+    rng = np.random.default_rng(seed)
+    rides = Rides(
+        PULocationID=rng.integers(1, 264, n).astype("int16"),
+        DOLocationID=rng.integers(1, 264, n).astype("int16"),
+        pickup_at=np.datetime64("2021-01-01T00:00:00") + rng.integers(0, 2e6, n).astype("m8[s]"),
+        trip_distance=rng.gamma(2, 1.5, n).astype("float32"),
+    )
+    minutes = 3 + 3 * rides.trip_distance + rides.PULocationID / 50 + rng.gamma(2, 1, n)
+    return Window.of(rides, minutes.astype("float32"))
+
+
+def locally(window, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("ENGINE", "local")
+        return boost(WindowRows(clusters.rows_of, window), PARAMETERS, 0, 1)
+
+
+def error_of(booster, window) -> float:
+    batches = list(clusters.rows_of(window))
+    answers = from_xgboost(booster).predict(np.concatenate([batch.rows for batch in batches]))
+    return float(np.sqrt(np.mean((answers - np.concatenate([b.minutes for b in batches])) ** 2)))
+
+
+@pytest.mark.parametrize("form", ["window", "arrays"])
+def test_it_is_as_good_as_one_process(named, monkeypatch, form):
+    window, unseen = trips(40_000), trips(10_000, seed=1)
+    given = WindowRows(clusters.rows_of, window)
+    batches = given if form == "window" else lambda: given()
+    error = error_of(boost(batches, PARAMETERS, 0, 1), unseen)
+    assert error == pytest.approx(error_of(locally(window, monkeypatch), unseen), rel=0.005)
+    assert not engine.connected().who_has()  # nothing stays in the workers' memory
+
+
+def test_months_without_a_trip_and_fewer_rows_than_workers_are_learned_from(named, monkeypatch):
+    one, none = trips(1), trips(0)
+    window = Window((*none.parts, *one.parts, *none.parts))
+    booster = boost(WindowRows(clusters.rows_of, window), PARAMETERS, 0, 1)
+    assert error_of(booster, one) == pytest.approx(error_of(locally(window, monkeypatch), one))
+
+
+def test_no_rows_at_all_are_what_they_are_in_one_process(named, monkeypatch):
+    rows, minutes = np.empty((0, 4), "float32"), np.empty(0, "float32")
+    found = [
+        from_xgboost(boost(lambda: iter([RowBatch(rows, minutes, None)]), PARAMETERS, 0, 1))
+        for engine_is in ("dask", "local")
+        if monkeypatch.setenv("ENGINE", engine_is) is None
+    ]
+    asked = np.zeros((1, 4), "float32")
+    assert found[0].predict(asked) == found[1].predict(asked)
+
+
+def soon(action) -> None:
+    threading.Timer(3.0, action).start()
+
+
+def test_a_lost_worker_is_an_error_and_the_next_try_goes_on_without_it(mortal):
+    window = trips(2000)
+    soon(lambda: clusters.kill(mortal.workers[0]))
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match=r"boosting ended: worker tcp:\S+ was lost.*--resume"):
+        boost(WindowRows(clusters.rows_of, window), ENDLESS, 0, 1)
+    assert time.monotonic() - started < 60
+    booster = boost(WindowRows(clusters.rows_of, window), PARAMETERS, 0, 1)
+    assert error_of(booster, window) < 2
+
+
+def test_a_frozen_worker_is_lost_too(mortal, monkeypatch):
+    monkeypatch.setattr(cluster_boosting, "SILENT_S", 5)
+    soon(lambda: os.kill(mortal.workers[0].pid, signal.SIGSTOP))
+    with pytest.raises(ClusterError, match="was lost with the rows"):
+        boost(WindowRows(clusters.rows_of, trips(2000)), ENDLESS, 0, 1)
+
+
+def test_a_scheduler_that_is_gone_is_an_error(mortal):
+    soon(lambda: clusters.kill(mortal.scheduler))
+    with pytest.raises(ClusterError, match=f"{mortal.address} is gone"):
+        boost(WindowRows(clusters.rows_of, trips(2000)), ENDLESS, 0, 1)
+
+
+def test_what_xgboost_refuses_is_told_as_it_is(named, monkeypatch):
+    monkeypatch.setattr(cluster_boosting, "LOST_S", 1)
+    with pytest.raises(Exception, match="max_depth"):
+        boost(WindowRows(clusters.rows_of, trips(500)), {**PARAMETERS, "max_depth": -3}, 0, 1)
