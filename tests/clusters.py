@@ -15,7 +15,7 @@ import numpy as np
 from commands import PROJECT
 from servers import free_port
 
-from taxi_duration.data.window import Window
+from taxi_duration.data.window import Part, Window
 from taxi_duration.errors import BadMonthError
 from taxi_duration.training.boosting import RowBatch
 
@@ -133,3 +133,12 @@ def rows_of(window: Window) -> Iterator[RowBatch]:
         columns = (rides.PULocationID, rides.DOLocationID, rides.trip_distance, hour)
         rows = np.stack(columns, axis=1).astype("float32")
         yield RowBatch(rows, minutes, 1 + (hour % 2).astype("float32"))
+
+
+def trips_and_minutes(part: Part) -> tuple[int, float]:
+    batches = list(part.batches())
+    return sum(len(b.minutes) for b in batches), sum(float(b.minutes.sum()) for b in batches)
+
+
+def process_of(part: Part) -> int:
+    return os.getpid()

@@ -43,7 +43,8 @@ def fit_inputs(run: Run) -> dict[str, str]:
         "months": _digest(months),
         "extra features": conditions.sha256 if conditions else "none",
         "atlas": atlas["sha256"] if atlas else "none",
-        "boosting": f"{environment.boost_rows() or 'all'} rows on {environment.device()}",
+        "boosting": f"{environment.boost_rows() or 'all'} rows on {environment.device()}, "
+        f"engine {environment.engine()}",
         "code": code_digest(),
         "versions": _digest([{name: versions.get(name) for name in DECIDING}, _processor()]),
     }

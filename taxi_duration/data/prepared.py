@@ -114,18 +114,15 @@ class PreparedMonth:
         files = folder / f"{stem}.parquet", folder / f"{stem}.quarantine.parquet"
         return cls(raw, *files, facts.accounting, facts.faults, facts.profile)
 
-    def on_this_machine(self) -> PreparedMonth:
-        """Return the month with paths in this machine's data folder, where files may not lie yet.
-
-        One that lies where it says, as on a disk that machines share, is left as it is.
-        """
-        if self.trips_path.exists() and self.raw.path.exists():
-            return self
-        data = environment.data_dir()
-        raw = replace(self.raw, path=data / self.raw.path.parent.name / self.raw.path.name)
-        files = (_folder() / path.name for path in (self.trips_path, self.quarantine_path))
-        trips, quarantine = files
-        return replace(self, raw=raw, trips_path=trips, quarantine_path=quarantine)
+    def moved(self, there: Path, here: Path) -> PreparedMonth:
+        """Return the month as of another data folder, where its files need not lie yet."""
+        raw, trips, quarantine = (
+            here / path.relative_to(there)
+            for path in (self.raw.path, self.trips_path, self.quarantine_path)
+        )
+        return replace(
+            self, raw=replace(self.raw, path=raw), trips_path=trips, quarantine_path=quarantine
+        )
 
     def trips(self) -> pd.DataFrame:
         """Return the kept trips, columns as `read_dataframe`."""
@@ -203,15 +200,19 @@ def _prepare_on_cluster(
     found = {month: _cached_here(service, month, rules, mode) for month in months}
     missing = [(month, month.ordinal()) for month, here in found.items() if here is None]
     made = cluster.map_in_order(partial(_prepare_there, service, rules, mode), missing)
-    for (month, _), there in zip(missing, made, strict=True):
+    for month, _ in missing:
+        there, folder = next(made)
         log.info("%s %s: prepared by a worker", service, month)
-        found[month] = there.on_this_machine()
+        found[month] = there.moved(folder, environment.data_dir())
     return [month for month in found.values() if month is not None]
 
 
-def _prepare_there(service: str, rules: TripRules, mode: str, month: Month) -> PreparedMonth:
+def _prepare_there(
+    service: str, rules: TripRules, mode: str, month: Month
+) -> tuple[PreparedMonth, Path]:
+    """Return the month, and the data folder that it lies in."""
     (raw,) = fetch_months(service, [month], mode)
-    return prepare_month(raw, rules)
+    return prepare_month(raw, rules), environment.data_dir()
 
 
 def _cached_here(service: str, month: Month, rules: TripRules, mode: str) -> PreparedMonth | None:

@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from taxi_duration import environment
 from taxi_duration.data.cluster import POLL_S, Terms, connected, gone
 from taxi_duration.data.window import MemoryPart, Window
-from taxi_duration.errors import ClusterError
+from taxi_duration.errors import ClusterError, SettingError
 from taxi_duration.logs import tell_step
 from taxi_duration.training.boosting import Batches, RowBatch
 
@@ -63,8 +64,11 @@ def boost_on_cluster(batches: Batches, parameters: dict[str, Any], seed: int) ->
     Args:
         parameters: as `boost` takes them.
     Raises:
+        SettingError: `DEVICE` asks for a GPU: boosting was not tried on those of several hosts.
         ClusterError: a worker that held rows was lost, or the scheduler.
     """
+    if environment.device() != "cpu":
+        raise SettingError("DEVICE=cuda learns in one process: ENGINE=local, or DEVICE=cpu")
     client = connected()
     workers = _workers(client.scheduler_info(n_workers=-1))
     tell_step(f"boost on {len(workers)} workers")
