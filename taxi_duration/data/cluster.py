@@ -5,7 +5,6 @@ Dask is imported when it is first asked for: serving and `--help` do without it.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import socket
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taxi_duration import environment
@@ -153,9 +153,6 @@ def _close() -> None:
             ours.cluster.close(timeout=CONNECT_S)
 
 
-atexit.register(close)
-
-
 def _connect(named: str | None) -> _Connection:
     from distributed import Client
 
@@ -178,6 +175,8 @@ def _connect(named: str | None) -> _Connection:
     except BaseException:
         _end(ours)
         raise
+    # Before multiprocessing ends the workers of a local cluster, which would be started anew.
+    Finalize(None, close, exitpriority=10)
     log.info("Dask: %s workers, %s", len(client.nthreads()), named or "this machine's cores")
     return ours
 

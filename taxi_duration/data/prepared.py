@@ -37,7 +37,7 @@ from taxi_duration.data.sources import (
     SAMPLE_BANNER,
     RawMonth,
     fetch_months,
-    newest_edition,
+    month_here,
     only_looking,
     raw_here,
 )
@@ -216,7 +216,7 @@ def _prepare_there(
 
 
 def _cached_here(service: str, month: Month, rules: TripRules, mode: str) -> PreparedMonth | None:
-    raw = newest_edition(service, month) if mode == "tlc" else None
+    raw = month_here(service, month, mode)
     if raw is None or not (_folder() / f"{_stem(raw, rules)}.json").exists():
         return None
     return prepare_month(raw, rules)

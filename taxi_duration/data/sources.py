@@ -162,6 +162,19 @@ def raw_here(raw: RawMonth) -> RawMonth:
     return here
 
 
+def month_here(service: str, month: Month, mode: str) -> RawMonth | None:
+    """Return a month that lies on this machine; None when it would have to be fetched or made.
+
+    Args:
+        mode: `tlc` or `sample`.
+    Raises:
+        SourceError: as `newest_edition`.
+    """
+    if mode == "tlc":
+        return newest_edition(service, month)
+    return _sample(service, month) if _sample_path(service, month).exists() else None
+
+
 def newest_edition(service: str, month: Month) -> RawMonth | None:
     """Return the month's newest file in data/raw, None when there is none.
 
@@ -455,13 +468,17 @@ def _source_of(path: Path) -> str | None:
 
 def _sample(service: str, month: Month) -> RawMonth:
     """The month from the project's own generator, kept apart from real months."""
-    rows = environment.sample_rows()
-    # One folder for each size and each version of the generator: two runs at once never
-    # change a file under each other, and an old sample never passes for a new one.
-    kind = f"{rows or 'default'}-{sha256_file(sample.__file__)[:8]}"
-    path = environment.data_dir() / "sample" / kind / f"{service}_tripdata_{month}.parquet"
+    path, rows = _sample_path(service, month), environment.sample_rows()
     if not path.exists():
         remove_leftovers(path)
         with atomic_path(path) as part:
             sample.write_sample_month(part, service, str(month), rows)
     return RawMonth(service, month, path, sha256_file(path), "sample", None)
+
+
+def _sample_path(service: str, month: Month) -> Path:
+    rows = environment.sample_rows()
+    # One folder for each size and each version of the generator: two runs at once never
+    # change a file under each other, and an old sample never passes for a new one.
+    kind = f"{rows or 'default'}-{sha256_file(sample.__file__)[:8]}"
+    return environment.data_dir() / "sample" / kind / f"{service}_tripdata_{month}.parquet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from urllib.parse import urlsplit
 
 from taxi_duration import environment
@@ -57,8 +58,7 @@ def readers() -> dict[str, Callable[[], object]]:
         "MAX_RIDES": settings.max_rides,
         "MAX_EXPLAINED": settings.max_explained,
         "MAX_FEEDBACK": settings.max_feedback,
-        "ACCESS_LOG": lambda: _switch("ACCESS_LOG"),
-        "WAIT_FOR_MODEL": lambda: _switch("WAIT_FOR_MODEL"),
+        **{name: partial(_switch, name) for name in ("ACCESS_LOG", "WAIT_FOR_MODEL")},
     }
 
 

@@ -88,7 +88,6 @@ def boost(
     """Return a fitted XGBoost booster; the same one whatever the size of the batches.
 
     With `ENGINE=dask` all workers of the cluster fit it, unless there is nothing to learn from.
-
     Of the rows XGBoost keeps the bin of each value, and reads the batches four times for that.
 
     Args:
