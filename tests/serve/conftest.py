@@ -6,7 +6,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +23,13 @@ from serve.app import close_app
 from taxi_duration import environment
 from taxi_duration.data.window import Window
 from taxi_duration.domain.version import Version, bundle_folder
+from taxi_duration.live.deployment import deploy_champion
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 from taxi_duration.model.bundle import save_bundle
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.training.fit import fit_model
+
+Start = Callable[..., Running]
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +42,11 @@ def models() -> dict[int, DurationModel]:
 @pytest.fixture
 def registered(home, models) -> dict[int, Version]:
     """Both versions, saved as bundles in the test's home."""
+    return save_versions(models)
+
+
+def save_versions(models: dict[int, DurationModel]) -> dict[int, Version]:
+    """Save the models as bundles in the home of now."""
     key = environment.signing_key()
     return {
         number: Version.of(
@@ -96,13 +107,33 @@ def metric(client):
 
 
 @pytest.fixture
-def start(home, tmp_path) -> Iterator:
+def start(home, tmp_path) -> Iterator[Start]:
     """Start services that are stopped after the test."""
+    with starting(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def served(models, tmp_path_factory) -> Iterator[Start]:
+    """Gives the service with these settings, of one worker on version 1, started once a module.
+
+    For tests that ask it and leave it as it was; all have the module's home.
+    """
+    folder = tmp_path_factory.mktemp("served")
+    with environment.temporary(TAXI_HOME=str(folder / "home")), starting(folder) as start:
+        version = save_versions(models)[1]
+        deploy_champion(version, "first")
+        yield cache(partial(start, WORKERS="1"))
+
+
+@contextmanager
+def starting(folder: Path) -> Iterator[Start]:
+    """Start services on the home of now; their output is written into the folder."""
     running: list[Running] = []
 
     def start(*arguments: str, wait: bool = True, **settings: str) -> Running:
         port = free_port()
-        output = tmp_path / f"serve-{len(running)}.log"
+        output = folder / f"serve-{len(running)}.log"
         with output.open("w") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "serve", *arguments],
@@ -125,4 +156,5 @@ def start(home, tmp_path) -> Iterator:
     yield start
     for service in running:
         service.process.terminate()
+    for service in running:
         service.process.wait(timeout=40)

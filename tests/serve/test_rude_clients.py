@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import socket
 import threading
@@ -12,8 +13,6 @@ from contextlib import ExitStack
 import pytest
 from running import answer_of
 from service_samples import RIDE
-
-from taxi_duration.live.deployment import deploy_champion
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 BODY = json.dumps(RIDE).encode()
@@ -29,10 +28,9 @@ DRIPS = {
 
 
 @pytest.fixture
-def service(start, registered):
+def service(served):
     """One worker, so that whoever is held up is seen."""
-    deploy_champion(registered[1], "first")
-    return start(WORKERS="1", THREADS="2", MAX_BODY_MB="3")
+    return served(THREADS="2", MAX_BODY_MB="3")
 
 
 def drip(clients: list[socket.socket], stop: threading.Event) -> None:
@@ -120,9 +118,8 @@ def test_ten_thousand_idle_connections_hold_nobody_up(service):
 
 
 @pytest.mark.slow
-def test_of_too_many_connections_of_an_address_the_idle_are_ended(start, registered):
-    deploy_champion(registered[1], "first")
-    service = start(WORKERS="1", CLIENT_CONNECTIONS="20")
+def test_of_too_many_connections_of_an_address_the_idle_are_ended(served):
+    service = served(CLIENT_CONNECTIONS="20")
     clients = [service.send(sent) for sent in (b"", HEAD, HALF_A_BODY) for _ in range(20)]
     deadline = time.monotonic() + 20
     while sum(map(is_open, clients)) > 20 and time.monotonic() < deadline:
@@ -171,12 +168,19 @@ def read_answers(file, n: int) -> list[bytes]:
      HEAD + b"Content-Length: 2500000\r\n\r\n[1,"],
     ids=["half", "none", "chunk", "large"],
 )  # fmt: skip
-def test_a_body_that_stops_arriving_is_answered_with_408(start, registered, sent):
-    deploy_champion(registered[1], "first")
-    service = start(WORKERS="1", MAX_BODY_MB="3", BODY_SECONDS="1")
+def test_a_body_that_stops_arriving_is_answered_with_408(served, sent):
+    service = served(MAX_BODY_MB="3", BODY_SECONDS="1")
+    before = timeouts(service)
     status, body = answer_of(service.send(sent))
     assert (status, json.loads(body)["error"]["code"]) == (408, "timeout")
-    assert 'taxi_errors_total{code="408"} 1.0' in service.ask("/metrics", verb="GET")[1]
+    assert timeouts(service) == before + 1
+
+
+def timeouts(service) -> float:
+    """How many the service has counted."""
+    metrics = service.ask("/metrics", verb="GET")[1]
+    found = re.search(r'^taxi_errors_total\{code="408"\} (.*)$', metrics, re.M)
+    return float(found[1]) if found else 0.0
 
 
 @pytest.mark.slow
