@@ -104,7 +104,7 @@ def few_or(seeds: int, few: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("seeds", [few, pytest.param(seeds, marks=pytest.mark.long)])
 
 
-@few_or(20, 4)
+@few_or(20, 2)
 @pytest.mark.parametrize("stage", ["start_shadow", "start_ab"])
 def test_worse_challenger_is_promoted_in_at_most_one_of_20_lives(tmp_path, stage, seeds):
     """Once by a lucky shadow before the riders' stage, too: it must hold by itself."""
@@ -113,7 +113,7 @@ def test_worse_challenger_is_promoted_in_at_most_one_of_20_lives(tmp_path, stage
     assert ends["drop green-duration:2"] >= seeds - seeds // 20
 
 
-@few_or(6, 2)
+@few_or(6, 1)
 def test_better_challenger_is_promoted_and_baked(tmp_path, seeds):
     ends = Counter()
     for world, end in lives(tmp_path, seeds, lambda s: Life(400, 0.5, 0.0, s), "start_shadow"):
@@ -167,7 +167,7 @@ def test_challenger_with_a_fault_is_dropped_for_it_though_it_is_nearer(tmp_path,
         assert reason in world.decided[-1][1]
 
 
-@few_or(10, 2)
+@few_or(10, 1)
 def test_worse_champion_that_was_promoted_goes_back_while_it_bakes(tmp_path, seeds):
     """An operator's, say: the earlier version's shadow answers bring it back."""
     ends = Counter()
