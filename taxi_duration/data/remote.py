@@ -6,6 +6,7 @@ import errno
 import hashlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -102,6 +103,52 @@ def open_source(url: str) -> tuple[Any, str]:
     timeout = ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
     options = {"trust_env": True, "timeout": timeout}
     return fsspec.url_to_fs(url, client_kwargs=options, skip_instance_cache=True)
+
+
+def names_in(folders: Sequence[str]) -> list[set[str]] | None:
+    """Return the names in each folder of a source; none where there is no such folder.
+
+    None when they cannot be listed: over HTTP, or without permission.
+
+    Raises:
+        SourceUnreachableError, SourceError: as `with_retries`.
+    """
+    if folders[0].startswith("http"):
+        return None
+    return with_retries(folders[0], _list, folders)
+
+
+def _list(folders: Sequence[str]) -> list[set[str]]:
+    files, _ = open_source(folders[0])  # once: a client of S3 takes a third of a second
+    listed = []
+    for folder in folders:
+        try:
+            found = files.ls(files._strip_protocol(folder), detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            found = []
+        listed.append({Path(name.rstrip("/")).name for name in found})
+    return listed
+
+
+def present(urls: Sequence[str]) -> list[str]:
+    """Return those of a source's addresses at which it has something; all of them over HTTP.
+
+    Raises:
+        SourceUnreachableError, SourceError: as `with_retries`.
+    """
+    if urls[0].startswith("http"):
+        return list(urls)
+    return with_retries(urls[0], _present, urls) or []
+
+
+def _present(urls: Sequence[str]) -> list[str]:
+    files, _ = open_source(urls[0])
+    found = []
+    for url in urls:
+        with suppress(FileNotFoundError, PermissionError):  # 403: as in `_is_absent`
+            files.info(files._strip_protocol(url))
+            found.append(url)
+    return found
 
 
 def _ask_files(url: str) -> Stamp:

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 from taxi_duration import environment
@@ -23,7 +24,9 @@ from taxi_duration.data.remote import (
     ask_source,
     check_layout,
     folder_files,
+    names_in,
     open_source,
+    present,
     with_retries,
 )
 from taxi_duration.domain.months import Month, format_months
@@ -129,10 +132,9 @@ def fetch_month(service: str, month: Month) -> RawMonth:
     stored = newest_edition(service, month)
     if stored is not None:
         return stored
-    for suffix in _suffixes():
-        name = f"{_stem(service, month)}{suffix}"
+    for name, address in _candidates(service, month):
         path = _raw_dir() / name
-        if any(download(address, path) for address in _addresses(service, name)):
+        if download(address, path):
             return _stored(service, month, path)
     check_layout(environment.tlc_url(), LAYOUTS)
     raise MonthNotPublishedError(
@@ -241,8 +243,9 @@ def fetch_republished(newest: RawMonth) -> RawMonth | None:
     """
     if newest.url is None:
         return None
-    stem = _stem(newest.service, newest.month)
-    stamp = _ask(newest.service, f"{stem}{_suffix(newest.path)}")
+    name = f"{_stem(newest.service, newest.month)}{_suffix(newest.path)}"
+    addresses = _folders(newest.service).values()
+    stamp = next(filter(None, (_ask(name, folder + name) for folder in addresses)), None)
     if stamp is None or not _may_differ(newest, stamp):
         return None
     path = _next_edition(newest)
@@ -352,23 +355,59 @@ def _suffixes() -> tuple[str, ...]:
     return PUBLISHED if environment.tlc_url() == environment.PUBLIC_TLC_URL else SUFFIXES
 
 
-def _addresses(service: str, name: str) -> list[str]:
-    """Where the source may have a file."""
+def _folders(service: str) -> dict[str, str]:
+    """Where the source may keep months: layout -> address of the folder."""
     base = environment.tlc_url()
     layouts = LAYOUTS[:1] if base == environment.PUBLIC_TLC_URL else LAYOUTS
-    return [base + layout.format(service=service) + name for layout in layouts]
+    return {layout: base + layout.format(service=service) for layout in layouts}
 
 
-def _ask(service: str, name: str) -> Stamp | None:
-    """What the source says of a file, wherever it has it; None when it has none."""
-    stamps = (ask_source(address) for address in _addresses(service, name))
-    there = (s for s in stamps if s is not None and (s.is_folder or name.endswith(SUFFIXES[:-1])))
-    return next(there, None)
+def _candidates(service: str, month: Month) -> Iterator[tuple[str, str]]:
+    """Yield name and address of each file that the source may have for a month.
+
+    What its folders list, without their listing all forms in all places. A source that cannot be
+    listed is asked where and in which form it had the last month, as long as it still has that.
+    """
+    folders = list(_folders(service).values())
+    suffixes = _suffixes()
+    stem = _stem(service, month)
+    listed = names_in(folders)
+    if listed is not None and any(listed):
+        for suffix, (folder, there) in product(suffixes, zip(folders, listed, strict=True)):
+            if stem + suffix in there:
+                yield stem + suffix, folder + stem + suffix
+        return
+    if len(folders) > 1 and (known := _last_download(service, folders)) is not None:
+        folders, suffixes = [known[0]], tuple(dict.fromkeys((*PUBLISHED, known[1])))
+    # Some stores list nothing of what they have.
+    names = {folder + stem + suffix: stem + suffix for suffix, folder in product(suffixes, folders)}
+    for address in present(list(names)):
+        yield names[address], address
+
+
+def _last_download(service: str, folders: list[str]) -> tuple[str, str] | None:
+    """Return folder and suffix of the newest month that came from one of these folders.
+
+    None without one, or when the source has it no more: it may keep its months elsewhere by now.
+    """
+    for checksum in sorted(_raw_dir().glob(f"{service}_tripdata_*{CHECKSUM}"), reverse=True):
+        path = checksum.with_name(checksum.name.removesuffix(CHECKSUM))
+        url = _source_of(path) or ""
+        folder = next((f for f in folders if url.startswith(f) and "/" not in url[len(f) :]), None)
+        if folder is not None:
+            return (folder, _suffix(path)) if _ask(path.name, url) is not None else None
+    return None
+
+
+def _ask(name: str, address: str) -> Stamp | None:
+    """What the source says of a file; None when it has none, or has no months in this form."""
+    stamp = ask_source(address)
+    is_wanted = stamp is not None and (stamp.is_folder or name.endswith(SUFFIXES[:-1]))
+    return stamp if is_wanted else None
 
 
 def _is_at_source(service: str, month: Month) -> bool:
-    stem = _stem(service, month)
-    if any(_ask(service, stem + suffix) is not None for suffix in _suffixes()):
+    if any(_ask(*found) is not None for found in _candidates(service, month)):
         return True
     check_layout(environment.tlc_url(), LAYOUTS)
     return False

@@ -294,6 +294,72 @@ def test_month_missing_from_s3_is_not_published_yet(fake_s3, status):
         fetch_months("green", [JANUARY])
 
 
+LISTING = "/taxi?list-type=2&prefix={}&delimiter=%2F&encoding-type=url"
+LISTED = """<ListBucketResult><IsTruncated>false</IsTruncated>{}</ListBucketResult>"""
+
+
+def list_bucket(fake_s3, *keys: str) -> None:
+    """Let the endpoint list these keys of its bucket, and nothing in other folders."""
+    for prefix in ("", "trip-data%2F", "green%2F"):
+        folder = prefix.replace("%2F", "/")
+        found = [key for key in keys if key.rpartition("/")[0] == folder.rstrip("/")]
+        content = "".join(f"<Contents><Key>{k}</Key><Size>9</Size></Contents>" for k in found)
+        fake_s3.answers[LISTING.format(prefix)] = (200, LISTED.format(content).encode())
+
+
+def test_bucket_that_is_listed_is_asked_a_handful_of_times(fake_s3, month_bytes):
+    """Not for all forms in all places."""
+    list_bucket(fake_s3, f"trip-data/{NAME}")
+    fake_s3.answers[f"/taxi/trip-data/{NAME}"] = (200, month_bytes)
+    with pytest.raises(MonthNotPublishedError):
+        fetch_month("green", FEBRUARY)
+    assert len(fake_s3.asked) <= 8
+    fake_s3.asked.clear()
+    assert list(published_months("green", [JANUARY, FEBRUARY])) == [JANUARY]
+    assert len(fake_s3.asked) <= 16
+    assert fetch_month("green", JANUARY).path.read_bytes() == month_bytes
+
+
+# --- a mirror that cannot be listed -------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["trip-data/", "", "green/"])
+@pytest.mark.parametrize("suffix", [".parquet", ".zip"])
+def test_mirror_is_asked_where_and_in_which_form_it_had_the_last_month(
+    fake_tlc, month_bytes, name, suffix
+):
+    january = f"/{name}green_tripdata_2021-01{suffix}"
+    fake_tlc.answers[january] = (200, month_bytes)
+    fetch_month("green", JANUARY)
+    fake_tlc.asked.clear()
+    with pytest.raises(MonthNotPublishedError):
+        fetch_month("green", FEBRUARY)
+    assert fake_tlc.asked[0] == january  # it still has that: this place is right
+    assert {path.rpartition("/")[0] + "/" for path in fake_tlc.asked} == {f"/{name}"}
+    assert len(fake_tlc.asked) <= 5
+
+
+def test_mirror_that_moved_its_months_is_asked_everywhere(fake_tlc, month_bytes):
+    fake_tlc.put(month_bytes)
+    fetch_month("green", JANUARY)
+    fake_tlc.answers = {"/green/green_tripdata_2021-02.csv.zip": (200, month_bytes)}
+    raw = fetch_month("green", FEBRUARY)
+    assert raw.url.endswith("/green/green_tripdata_2021-02.csv.zip")
+
+
+def test_months_of_another_mirror_say_nothing_of_this_one(fake_tlc, month_bytes, monkeypatch):
+    other = FakeTlc()
+    try:
+        other.put(month_bytes)
+        monkeypatch.setenv("TLC_URL", other.url)
+        fetch_month("green", JANUARY)
+    finally:
+        other.close()
+    monkeypatch.setenv("TLC_URL", fake_tlc.url)
+    fake_tlc.answers["/green_tripdata_2021-02.txt"] = (200, month_bytes)
+    assert fetch_month("green", FEBRUARY).path.suffix == ".txt"
+
+
 # --- a folder of part files --------------------------------------------------------------
 
 
