@@ -25,9 +25,12 @@ MINUTES := 1
 MODULE := taxi_duration/live/arms.py
 TESTS := tests/serve/test_arms.py
 
+# Those that README and docs quote, the short ones first: hours together, most of them for scale.
+BENCHES := read predictor chain serve model scale
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab doctor serve image mlflow test test-long test-faults mutants \
-  test-fast lint format lock sbom plots bench-read bench-chain bench-model bench-serve bench-rude \
+  test-fast lint format lock sbom plots bench bench-read bench-chain bench-model bench-serve bench-rude \
   bench-log bench-predictor bench-test bench-scale screenshots clean \
   clean-all
 
@@ -111,6 +114,12 @@ sbom: $(STAMP) ## Write build/sbom.json: every package of the image, with its ha
 	mkdir -p build
 	$(BIN)/cyclonedx-py requirements serve/requirements.txt --pyproject pyproject.toml \
 	  --output-reproducible --output-file build/sbom.json
+
+# A busy machine is waited for, at most two minutes each; then its figures go to build/bench/.
+bench: $(STAMP) ## Every bench that README quotes, one by one, and README's tables; NAME=chain runs one
+	@$(BIN)/python benchmarks/results.py
+	for name in $(or $(NAME),$(BENCHES)); do $(MAKE) bench-$$name || exit 1; done
+	$(BIN)/python benchmarks/quotes.py --write
 
 bench-read: $(STAMP) ## Measure reading a month, against pyarrow
 	$(BIN)/python benchmarks/reading.py

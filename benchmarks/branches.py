@@ -15,6 +15,7 @@ from functools import partial
 
 import click
 import joblib
+from results import Results
 
 from taxi_duration.chain.branches import Branch, run_branches
 from taxi_duration.data.prepared import prepare_months
@@ -34,6 +35,7 @@ from taxi_duration.training.kinds import find_kind
 @click.option("--times", default=3, show_default=True, help="Of each; medians are printed.")
 def main(months: str, kinds: str, times: int) -> None:
     """Print both medians and their ratio."""
+    results = Results("branches")
     window = Window.scored(prepare_months("green", parse_months(months)))
     names = kinds.split(",")
     fits = [Branch(n, find_kind(n).threads, partial(fit_model, n, window)) for n in names]
@@ -54,7 +56,11 @@ def main(months: str, kinds: str, times: int) -> None:
     for way, seconds in taken.items():
         print(f"{way:<20} median {medians[way]:.1f} s ({', '.join(f'{s:.1f}' for s in seconds)})")
     first, second = medians.values()
+    results.add("beside each other", "to one after the other", second / first, "ratio")
+    for way, seconds in medians.items():
+        results.add(way, "seconds", seconds, "s")
     print(f"ratio {second / first:.2f} on {joblib.cpu_count()} cores; {len(digests)} set of models")
+    results.write()
 
 
 if __name__ == "__main__":

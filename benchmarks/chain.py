@@ -18,8 +18,11 @@ import time
 from pathlib import Path
 
 import click
+from results import Results
 
 PROJECT = Path(__file__).resolve().parent.parent
+CHAIN = "python pipeline.py run --fresh"  # as README names them
+PLAIN, HELP = "the plain script", "python pipeline.py --help"
 PLAIN_SCRIPT = """
 import sys
 import nbformat
@@ -54,15 +57,17 @@ def seconds_of(command: list[str], environment: dict[str, str]) -> float:
 @click.option("--model", default="LR", show_default=True)
 @click.option("--times", default=3, show_default=True, help="Runs of each; medians are printed.")
 def main(model: str, times: int) -> None:
-    """Print both medians and their ratio."""
+    """Print the medians, and their ratio to the plain script."""
+    results = Results("chain")
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "TAXI_HOME": home, "MODEL": model, "PYTHONPATH": str(PROJECT)}
         commands = {
-            "pipeline.py": [sys.executable, "pipeline.py", "run", "--fresh"],
-            "second run": [sys.executable, "pipeline.py", "run"],
-            "plain script": [sys.executable, "-c", PLAIN_SCRIPT],
+            CHAIN: [sys.executable, "pipeline.py", "run", "--fresh"],
+            "a second run": [sys.executable, "pipeline.py", "run"],
+            PLAIN: [sys.executable, "-c", PLAIN_SCRIPT],
+            HELP: [sys.executable, "pipeline.py", "--help"],
         }
-        seconds_of(commands["pipeline.py"], environment)  # fills the caches of both
+        seconds_of(commands[CHAIN], environment)  # fills the caches of both
         taken: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(times):
             for name, command in commands.items():
@@ -70,8 +75,11 @@ def main(model: str, times: int) -> None:
     medians = {name: statistics.median(values) for name, values in taken.items()}
     for name, values in taken.items():
         runs = ", ".join(f"{value:.1f}" for value in values)
-        print(f"{name:<13} MODEL={model}: median {medians[name]:.1f} s ({runs})")
-    print(f"ratio {medians['pipeline.py'] / medians['plain script']:.2f}")
+        ratio = statistics.median(a / b for a, b in zip(values, taken[PLAIN], strict=True))
+        print(f"{name:<32}MODEL={model}: median {medians[name]:.2f} s ({runs}), ratio {ratio:.2f}")
+        results.add(name, "to the plain script", ratio, "ratio")
+        results.add(name, "seconds", medians[name], "s")
+    results.write()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from results import Results
 
 from taxi_duration import environment
 from taxi_duration.data.sample import make_sample_month
@@ -68,12 +69,14 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
     parser.add_argument("--rows", type=int, default=20_000, help="of the sample month")
     arguments = parser.parse_args()
+    results = Results("predictor")
     with tempfile.TemporaryDirectory() as folder:
         month = _sample_month(Path(folder), arguments.rows)
         bundles = arguments.bundles or list(_train(month, arguments.kinds, Path(folder)))
         rides = Rides.from_frame(month)
-        _time_rides(bundles, rides)
+        _time_rides(bundles, rides, results)
         _time_cold_starts(bundles)
+    results.write()
 
 
 def _sample_month(folder: Path, rows: int):
@@ -89,7 +92,7 @@ def _train(month, kinds: Iterable[str], folder: Path) -> Iterable[Path]:
         yield folder / kind
 
 
-def _time_rides(bundles: Iterable[Path], rides: Rides) -> None:
+def _time_rides(bundles: Iterable[Path], rides: Rides, results: Results) -> None:
     questions = _questions(rides.take(np.arange(min(RIDES, len(rides)))))
     without_miles = [(*question[:3], None) for question in questions]
     _print_row(
@@ -104,6 +107,8 @@ def _time_rides(bundles: Iterable[Path], rides: Rides) -> None:
         without, _ = _microseconds(predictor.answer, without_miles)
         reasons, _ = _microseconds(predictor.explain, questions[:500])
         per_second = len(rides) / _seconds(model.answer, rides)
+        results.add(model.kind, "one ride", [median, p99], "median / p99, µs")
+        results.add(model.kind, "rows/s of a frame", per_second, "rows/s")
         _print_row(
             f"{model.kind} {_size(model)}", f"{median:.1f}", f"{p99:.1f}", f"{without:.1f}",
             f"{reasons:.0f}", f"{per_second:,.0f}", *_time_features(model, rides, questions),

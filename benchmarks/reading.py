@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 import pyarrow.parquet as pq
+from results import Results
 
 from taxi_duration.data.columns import resolve_columns
 from taxi_duration.data.sample import write_sample_month
@@ -31,12 +32,14 @@ def median_seconds(function: Callable[[], object], times: int) -> float:
     return statistics.median(taken)
 
 
-def measure(path: Path, times: int) -> str:
+def measure(path: Path, times: int, results: Results) -> str:
     """Return a line with rows, seconds of both, and their ratio."""
     columns = list(resolve_columns(pq.read_schema(path).names, path.name).values())
     rows = pq.read_metadata(path).num_rows
     plain = median_seconds(lambda: pq.read_table(path, columns=columns), times)
     ours = median_seconds(lambda: read_month(path), times)
+    results.add(f"{rows:,} rows", "to pyarrow", ours / plain, "ratio")
+    results.add(f"{rows:,} rows", "seconds", ours, "s")
     return (
         f"{path.name:<34}{rows:>10,} rows{plain:>9.3f} s pyarrow{ours:>9.3f} s ours"
         f"{ours / plain:>7.1f} ×{rows / ours / 1e6:>7.2f} M rows/s"
@@ -49,12 +52,14 @@ def measure(path: Path, times: int) -> str:
 @click.option("--times", default=5, show_default=True, help="Medians are printed.")
 def main(files: tuple[Path, ...], rows: int, times: int) -> None:
     """Print a line per file."""
+    results = Results("read")
     with tempfile.TemporaryDirectory() as folder:
         if not files:
             files = (Path(folder) / "yellow_tripdata_2019-01.parquet",)
             write_sample_month(files[0], "yellow", "2019-01", rows)
         for path in files:
-            print(measure(path, times))
+            print(measure(path, times, results))
+    results.write()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -142,9 +143,18 @@ def read_kept() -> dict[str, dict[str, Any]]:
 
 
 def _commit() -> str:
-    from taxi_duration.chain.run import git_commit
-
-    return git_commit()
+    """Commit of the code; `-dirty` when code, and not only figures, changed since."""
+    code = ("taxi_duration", "serve", "notebooks", "benchmarks/*.py", "pipeline.py")
+    try:
+        commit, changed = (
+            subprocess.run(
+                ["git", *words], cwd=PROJECT, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", *code))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return f"{commit}-dirty" if changed else commit
 
 
 def _command() -> str:
@@ -154,11 +164,14 @@ def _command() -> str:
 
 
 def main() -> None:
-    """Print a line for every kept file."""
-    for name, kept in read_kept().items():
-        took = f"{kept['seconds'] / 60:.0f} min" if kept["seconds"] else ""
-        print(f"{name:<12}{kept['date'][:10]:<12}{kept['commit'][:9]:<11}{took:>8}  "
+    """Print a line for every kept file, and how long all took."""
+    every = read_kept().values()
+    for kept in every:
+        took = f"{kept['seconds'] / 60:.1f} min" if kept["seconds"] else "unknown"
+        print(f"{kept['name']:<12}{kept['date'][:10]:<12}{kept['commit'][:9]:<11}{took:>9}  "
               f"{len(kept['figures'])} figures, {kept['command']}")  # fmt: skip
+    minutes = sum(kept["seconds"] or 0 for kept in every) / 60
+    print(f"They took {minutes:.0f} minutes, without those that nobody timed")
 
 
 if __name__ == "__main__":

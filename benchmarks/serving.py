@@ -30,12 +30,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from results import Results
+
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
 sys.path.insert(0, str(PROJECT))
 WORKERS = 2
 CONNECTIONS = 8
-QUIET_SHARE, QUIET_SECONDS = 0.04, 5  # of all cores busy, over so long: nothing else runs
+ROWS = {  # of README's table
+    "ours, XGB, log on": "ours: XGB, interval, log on",
+    "ours, a challenger in the shadow": "the same, a challenger in the shadow",
+    "empty Flask view": "an empty Flask view",
+    "course's linear app": "the course's linear app",
+    "mlflow models serve": "mlflow models serve, the same model",
+}
 PARQUET = "application/vnd.apache.parquet"
 RIDE = {"PULocationID": 74, "DOLocationID": 42, "trip_distance": 4.5}
 TICK = os.sysconf("SC_CLK_TCK")
@@ -165,7 +173,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and stop the servers
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is needed: apt-get install wrk")
-    _wait_for_quiet(options.wait)
+    results = Results("serve", wait=options.wait)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, _own_log(Path(folder)):
         work = Path(folder)
         shadow = _with_challenger(work)
@@ -174,8 +182,11 @@ def main() -> None:
             many = _measure(work, servers, options, with_many=workers == WORKERS)
             _print_servers(servers, workers)
             _print_many(many)
-        _print_spread(work, _ours(2, {}), options.starts)
+            _keep(results, servers, workers)
+            _keep_many(results, many)
+        _print_spread(work, _ours(2, {}), options.starts, results)
     _print_inside()
+    results.write()
 
 
 def _measure(
@@ -200,26 +211,32 @@ def _measure(
             server.stop()
 
 
-def _wait_for_quiet(patience: float) -> None:
-    """Wait until nothing else runs on this machine, or say that something does."""
-    until = time.monotonic() + patience
-    while True:
-        before = _busy_and_all()
-        time.sleep(QUIET_SECONDS)
-        busy, total = (b - a for a, b in zip(before, _busy_and_all(), strict=True))
-        share, load = busy / max(total, 1), os.getloadavg()[0]
-        if share < QUIET_SHARE:
-            print(f"Quiet before: {share:.1%} busy, load {load:.2f}\n")
-            return
-        if time.monotonic() > until:
-            print(f"NOT quiet before: {share:.0%} busy, load {load:.2f}; ratios say little\n")
-            return
+def _keep(results: Results, servers: list[Server], workers: int) -> None:
+    """Keep what README's table quotes, in its words."""
+    empty, median = _empty(servers), statistics.median
+    for s in servers:
+        of = ROWS[s.name]
+        ratio = median(a / b for a, b in zip(s.rates, empty.rates, strict=True))
+        if workers != WORKERS:
+            results.add(of, "with one worker", ratio, "ratio")
+            continue
+        results.add(of, "to an empty view", ratio, "ratio")
+        results.add(of, "requests/s", median(s.rates), "requests/s")
+        results.add(of, "p50 / p99, ms", [median(s.p50), median(s.p99)], "ms")
+        results.add(of, "memory a worker", s.rss_mb, "MB")
+        results.add(of, "processor time of a request", median(s.cpu_us), "µs")
+        results.add(of, "start", s.cold_seconds, "s")
 
 
-def _busy_and_all() -> tuple[int, int]:
-    """Ticks of all cores: busy, and all."""
-    ticks = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
-    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+def _keep_many(results: Results, rows: list[tuple[str, list[float], list[float]]]) -> None:
+    """Keep the ratios of many rides at once."""
+    for name, service, directly in rows:
+        rides, _, form = name.partition(" rides ")
+        form, _, shadow = form.partition(", with a ")
+        of = form if rides == "10,000" else f"{form}, {rides} rides"
+        what = "with a challenger in the shadow" if shadow else "to the model called directly"
+        ratio = statistics.median(a / b for a, b in zip(service, directly, strict=True))
+        results.add(of, what, ratio, "ratio")
 
 
 def _options() -> argparse.Namespace:
@@ -428,8 +445,12 @@ def _frame(n: int):
 # --- reports ----------------------------------------------------------------------------
 
 
+def _empty(servers: list[Server]) -> Server:
+    return next(server for server in servers if server.name == "empty Flask view")
+
+
 def _print_servers(servers: list[Server], workers: int) -> None:
-    empty = next(server for server in servers if server.name == "empty Flask view")
+    empty = _empty(servers)
     print(f"\nOne ride, {workers} workers, {CONNECTIONS} connections, medians of rounds\n")
     print(
         "| | req/s | ratio to empty | p50 ms | p99 ms "
@@ -462,7 +483,7 @@ def _print_many(rows: list[tuple[str, list[float], list[float]]]) -> None:
         print(f"| {name} | {ours:.0f} | {bare:.0f} | {ratio:.2f} |")
 
 
-def _print_spread(work: Path, server: Server, starts: int) -> None:
+def _print_spread(work: Path, server: Server, starts: int, results: Results) -> None:
     """Start two workers again and again: have the connections spread over both each time?"""
     script = _script(work, server)
     for _ in range(starts):
@@ -474,6 +495,7 @@ def _print_spread(work: Path, server: Server, starts: int) -> None:
     if starts:
         balanced = statistics.median(server.rates)
         least = min(server.rates)
+        results.add("slowest of many starts", "to the middle one", least / balanced, "ratio")
         print(
             f"\n{starts} starts, {CONNECTIONS} connections for 2 s each: median {balanced:,.0f} "
             f"requests/s, least {least:,.0f} ({least / balanced:.2f})"

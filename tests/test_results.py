@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
+import quotes
+import results
+from pages import PROJECT, pages
 
-from benchmarks import results
+by_page = pytest.mark.parametrize("page", pages()[1:], ids=lambda page: page.path.name)
 
 
 @pytest.fixture
@@ -80,3 +84,81 @@ def test_kept_files_are_listed(places, monkeypatch, capsys):
     capsys.readouterr()
     results.main()
     assert "2 figures, python benchmarks/chain.py" in capsys.readouterr().out
+
+
+# --- quoted -------------------------------------------------------------------------------------
+
+PAGE = """
+<!-- results: chain -->
+
+| | to the plain script | seconds |
+| --- | --- | --- |
+| **ours**: `run` | **1.38** | 20.1 / 1,200 s |
+| the course's | – | `0.5` |
+"""
+FIGURES = [
+    {"of": "ours: run", "what": "to the plain script", "value": 1.384, "unit": "ratio"},
+    {"of": "ours: run", "what": "seconds", "value": [20.08, 1200.4], "unit": "s"},
+]
+KEPT = {"chain": {"figures": FIGURES}}
+
+
+def problems(page: str, kept: dict) -> list[str]:
+    """What differs between a page and the files."""
+    return [text for cell in quotes.cells_of(page) if (text := quotes.problem(cell, kept))]
+
+
+def test_cells_are_the_figures_rounded_as_they_stand():
+    assert problems(PAGE, KEPT) == []
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ("**1.38**", "1.37", "ours: run, to the plain script: 1.37; benchmarks/results/chain.json "
+                             "says 1.38"),
+        ("1,200", "1,201", "ours: run, seconds: 20.1 / 1,201 s; benchmarks/results/chain.json "
+                           "says 20.1 / 1,200"),
+        (" / 1,200", "", "ours: run, seconds: 20.1 s; benchmarks/results/chain.json "
+                         "says 20.1 / 1,200"),
+        ("–", "2.5", "the course's, to the plain script: 2.5; benchmarks/results/chain.json has "
+                     "no such figure"),
+        ("results: chain", "results: dask", "ours: run, to the plain script: **1.38**; "
+                                            "benchmarks/results/dask.json has no such figure"),
+    ],
+    ids=["other", "second of two", "one of two", "not measured", "no file"],
+)  # fmt: skip
+def test_a_cell_that_differs_is_named_with_its_file(was, now, said):
+    assert problems(PAGE.replace(was, now), KEPT)[0] == said
+
+
+def test_numbers_are_written_into_the_cells_and_nothing_else_changes():
+    old = PAGE.replace("1.38", "2.21").replace("1,200", "34")
+    assert quotes.rewritten(old, KEPT) == PAGE
+    assert quotes.rewritten(PAGE, KEPT) == PAGE
+
+
+FIGURE = re.compile(r"\**[\d,.]+( ?[/–] ?[\d,.]+)*( (s|ms|µs|%|MB|GB|rows/s|M rows/s))?\**")
+
+
+def test_every_figure_in_the_tables_of_the_readme_stands_in_a_result_file():
+    kept = results.read_kept()
+    cells = list(quotes.cells_of((PROJECT / "README.md").read_text()))
+    unquoted = [c for c in cells if c.name is None and FIGURE.fullmatch(c.text)]
+    assert not unquoted, "a table of figures needs `<!-- results: NAME -->` above it"
+    assert not [text for c in cells if c.name and (text := quotes.problem(c, kept))]
+    assert sum(len(cell.numbers) for cell in cells if cell.name) > 100
+
+
+@by_page
+def test_what_other_pages_quote_stands_in_a_result_file(page):
+    kept = results.read_kept()
+    cells = [cell for cell in quotes.cells_of(page.text) if cell.name]
+    assert not [text for cell in cells if (text := quotes.problem(cell, kept))]
+
+
+def test_kept_files_are_whole_and_name_no_machine():
+    for name, kept in results.read_kept().items():
+        assert kept["name"] == name and kept["whole"]
+        assert kept["figures"] and kept["date"] and kept["commit"]
+        assert not re.search(r"/(home|root|work|tmp)/", json.dumps(kept))
