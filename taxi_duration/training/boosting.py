@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from taxi_duration import environment
+from taxi_duration.data.window import Window
 from taxi_duration.errors import SettingError
 from taxi_duration.files import scratch_folder
 from taxi_duration.logs import tell_step
@@ -38,6 +40,22 @@ class RowBatch(NamedTuple):
 
 
 Batches = Callable[[], Iterator[RowBatch]]  # the same ones whenever it is called
+
+
+@dataclass(frozen=True)
+class WindowRows:
+    """Batches of rows that are made of a window's trips, here or where the trips are.
+
+    Args:
+        make: of a part of the window too; can be sent to another process.
+    """
+
+    make: Callable[[Window], Iterator[RowBatch]]
+    window: Window
+
+    def __call__(self) -> Iterator[RowBatch]:
+        """As `Batches`."""
+        return self.make(self.window)
 
 
 @cache

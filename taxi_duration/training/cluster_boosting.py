@@ -23,7 +23,7 @@ from taxi_duration.data.cluster import POLL_S, Terms, connected, gone
 from taxi_duration.data.window import MemoryPart, Window
 from taxi_duration.errors import ClusterError, SettingError
 from taxi_duration.logs import tell_step
-from taxi_duration.training.boosting import Batches, RowBatch
+from taxi_duration.training.boosting import Batches, RowBatch, WindowRows
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -37,22 +37,6 @@ SILENT_S = 40
 LOST_S = 10
 # Makes rows of a share of what is learned from; depends on nothing else, and can be sent.
 MakeRows = Callable[[Any], Iterable[RowBatch]]
-
-
-@dataclass(frozen=True)
-class WindowRows:
-    """Batches of rows that are made of a window's trips, here or where the trips are.
-
-    Args:
-        make: of a part of the window too; can be sent to another process.
-    """
-
-    make: Callable[[Window], Iterator[RowBatch]]
-    window: Window
-
-    def __call__(self) -> Iterator[RowBatch]:
-        """As `Batches`."""
-        return self.make(self.window)
 
 
 def boost_on_cluster(batches: Batches, parameters: dict[str, Any], seed: int) -> Any:

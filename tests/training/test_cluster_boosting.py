@@ -16,8 +16,7 @@ from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import ClusterError
 from taxi_duration.training import cluster_boosting
-from taxi_duration.training.boosting import RowBatch, boost
-from taxi_duration.training.cluster_boosting import WindowRows
+from taxi_duration.training.boosting import RowBatch, WindowRows, boost
 from taxi_duration.training.tree_packing import from_xgboost
 
 PARAMETERS = {"rounds": 30, "eta": 0.2, "max_depth": 5, "max_bin": 64}
