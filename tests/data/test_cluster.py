@@ -108,6 +108,7 @@ def test_settings_of_the_client_hold_on_workers(named, monkeypatch):
     assert found == ["local", str(PROJECT / "months"), ""]
 
 
+@pytest.mark.long
 def test_a_scheduler_that_is_gone_is_an_error_within_seconds(mortal):
     results = engine.map_in_order(clusters.sleep, [(0.0, 0), (300.0, 0)])
     assert next(results) == 0.0
@@ -118,6 +119,7 @@ def test_a_scheduler_that_is_gone_is_an_error_within_seconds(mortal):
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.long
 def test_a_scheduler_that_came_back_is_connected_to_anew(mortal):
     mapped(clusters.where, [1])
     clusters.kill(mortal.scheduler)
@@ -126,6 +128,7 @@ def test_a_scheduler_that_came_back_is_connected_to_anew(mortal):
     assert mapped(clusters.where, [1])[0][0] == 1
 
 
+@pytest.mark.long
 def test_when_all_workers_are_gone_it_does_not_wait_for_ever(mortal, monkeypatch):
     monkeypatch.setattr(engine, "ALONE_S", 2)
     results = engine.map_in_order(clusters.sleep, [(0.0, 0), (300.0, 0)])
@@ -136,6 +139,7 @@ def test_when_all_workers_are_gone_it_does_not_wait_for_ever(mortal, monkeypatch
         next(results)
 
 
+@pytest.mark.long
 def test_a_task_that_kills_every_worker_is_given_up_and_named(tmp_path, monkeypatch):
     with clusters.cluster(tmp_path / "cluster", workers=4) as made:
         monkeypatch.setenv("DASK_SCHEDULER", made.address)
@@ -188,6 +192,7 @@ def talk(server):
         connection.close()
 
 
+@pytest.mark.long
 def test_a_scheduler_without_workers_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "ALONE_S", 1)
     with clusters.cluster(tmp_path / "cluster") as made:
@@ -207,7 +212,11 @@ def pretended(folder: Path, package: str, version: str) -> str:
     return f"{folder}{os.pathsep}{PROJECT / 'tests'}"
 
 
-@pytest.mark.parametrize("package", ["numpy", "xgboost-cpu", "taxi-duration"])
+@pytest.mark.parametrize(
+    "package",
+    [pytest.param("numpy", marks=pytest.mark.long), "xgboost-cpu",
+     pytest.param("taxi-duration", marks=pytest.mark.long)],
+)  # fmt: skip
 def test_another_version_on_a_worker_is_named_before_anything_starts(
     tmp_path, monkeypatch, package
 ):
@@ -229,6 +238,7 @@ def changed(folder: Path) -> str:
     return f"{folder}{os.pathsep}{PROJECT / 'tests'}"
 
 
+@pytest.mark.long
 def test_other_code_on_a_worker_is_named_before_anything_starts(tmp_path, monkeypatch):
     with clusters.cluster(tmp_path / "cluster") as made:
         monkeypatch.setenv("DASK_SCHEDULER", made.address)
@@ -237,6 +247,7 @@ def test_other_code_on_a_worker_is_named_before_anything_starts(tmp_path, monkey
             engine.connected()
 
 
+@pytest.mark.long
 def test_a_worker_with_other_code_that_comes_later_works_on_nothing(tmp_path, monkeypatch):
     with clusters.cluster(tmp_path / "cluster", workers=1) as made:
         monkeypatch.setenv("DASK_SCHEDULER", made.address)
@@ -264,6 +275,7 @@ def test_without_an_address_the_cores_of_this_machine_work():
     assert not any(map(psutil.pid_exists, processes))
 
 
+@pytest.mark.long
 def test_nothing_of_it_listens_beyond_this_machine():
     engine.connected()
     me = psutil.Process()
@@ -276,6 +288,7 @@ def test_nothing_of_it_listens_beyond_this_machine():
     assert set(listening) == {"127.0.0.1"}
 
 
+@pytest.mark.long
 def test_workers_end_with_a_process_that_is_killed(tmp_path):
     program = (
         "import clusters, sys\n"

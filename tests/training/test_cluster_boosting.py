@@ -107,6 +107,7 @@ def soon(action) -> None:
     threading.Timer(3.0, action).start()
 
 
+@pytest.mark.long
 def test_a_lost_worker_is_an_error_and_the_next_try_goes_on_without_it(mortal):
     window = trips(2000)
     soon(lambda: clusters.kill(mortal.workers[0]))
@@ -118,6 +119,7 @@ def test_a_lost_worker_is_an_error_and_the_next_try_goes_on_without_it(mortal):
     assert error_of(booster, window) < 2
 
 
+@pytest.mark.long
 def test_a_frozen_worker_is_lost_too(mortal, monkeypatch):
     monkeypatch.setattr(cluster_boosting, "SILENT_S", 5)
     soon(lambda: os.kill(mortal.workers[0].pid, signal.SIGSTOP))
@@ -125,6 +127,7 @@ def test_a_frozen_worker_is_lost_too(mortal, monkeypatch):
         boost(WindowRows(clusters.rows_of, trips(2000)), ENDLESS, 0, 1)
 
 
+@pytest.mark.long
 def test_a_scheduler_that_is_gone_is_an_error(mortal):
     soon(lambda: clusters.kill(mortal.scheduler))
     with pytest.raises(ClusterError, match=f"{mortal.address} is gone"):
