@@ -22,7 +22,7 @@ pytestmark = pytest.mark.long
 def environment(tmp_path, monkeypatch):
     monkeypatch.setenv("TAXI_HOME", str(tmp_path / "home"))
     return {
-        "ENGINE": "dask", "DATA": "sample", "SAMPLE_ROWS": "4000", "MODEL": "XGB",
+        "ENGINE": "dask", "DATA": "sample", "SAMPLE_ROWS": "8000", "MODEL": "XGB",
         "ATLAS": "none", "PYTHONUNBUFFERED": "1",
     }  # fmt: skip
 
