@@ -27,7 +27,7 @@ class KeyedSums:
         """Add sums up; at least one of them."""
         if len(some) == 1:
             return some[0]
-        keys = np.unique(np.concatenate([each.keys for each in some]))
+        keys = all_keys(some)
         dtype = min((each.values.dtype for each in some), key=lambda dtype: dtype.itemsize)
         values = np.zeros((len(keys), some[0].values.shape[1]), dtype)
         for each in some:
@@ -37,6 +37,18 @@ class KeyedSums:
     def scaled(self, factors: np.ndarray) -> KeyedSums:
         """Return sums of the columns times as many factors."""
         return KeyedSums(self.keys, self.values * factors.astype(self.values.dtype))
+
+
+def all_keys(some: Sequence[KeyedSums]) -> np.ndarray:
+    """Return the keys of some sums, each once, rising."""
+    # numpy's own `unique` hashes: ten times as long as sorting.
+    keys = np.sort(np.concatenate([each.keys for each in some]))
+    return keys[_starts(keys)]
+
+
+def _starts(keys: np.ndarray) -> np.ndarray:
+    """Return where runs of equal keys begin."""
+    return np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if len(keys) else np.arange(0)
 
 
 def order_of(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -53,7 +65,7 @@ def order_of(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def sum_runs(keys: np.ndarray, columns: Sequence[np.ndarray]) -> KeyedSums:
     """Add up columns, each of shape (n,), over runs of equal keys, sorted, shape (n,)."""
-    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if len(keys) else np.arange(0)
+    starts = _starts(keys)
     values = np.empty((len(starts), len(columns)))
     if len(keys):
         for place, column in enumerate(columns):

@@ -19,7 +19,7 @@ from taxi_duration.training import day_groups
 from taxi_duration.training.curve_fitting import fit_curve
 from taxi_duration.training.day_groups import BLOCKS, BY_ROW, DayCounts, DayGroups
 from taxi_duration.training.kept_sums import kept_days, kept_first, kept_second
-from taxi_duration.training.keyed_sums import KeyedSums
+from taxi_duration.training.keyed_sums import KeyedSums, all_keys
 from taxi_duration.training.part_sums import (
     CELL_SUMS,
     PAIR_SUMS,
@@ -91,7 +91,7 @@ class WindowSums:
             sums.placed(blocks, weight) for sums, blocks, weight in
             zip(map_parts(task, parts), self._blocks, self._weights, strict=True)
         ))  # fmt: skip
-        self.seen = np.unique(np.concatenate([sums.keys for sums in first.pairs]))
+        self.seen = all_keys(first.pairs)
         self._pairs = np.zeros((len(first.pairs), len(self.seen), len(PAIR_SUMS)))
         for own, sums in zip(self._pairs, first.pairs, strict=True):
             own[np.searchsorted(self.seen, sums.keys)] = sums.values
@@ -191,7 +191,7 @@ class WindowSums:
             for sums, blocks, weight in
             zip(map_parts(task, self._parts), self._blocks, self._weights, strict=True)
         ))  # fmt: skip
-        keys = np.unique(np.concatenate([sums.keys for sums in self._cells]))
+        keys = all_keys(self._cells)
         places, usual_places = (
             [np.searchsorted(keys, sums.keys).astype("int32") for sums in some]
             for some in (self._cells, usual)
