@@ -23,28 +23,43 @@ cdef extern from *:
 
     typedef struct { uint16_t at, left, column; int8_t cut; uint8_t leaves; } Split;
 
+    /* A tree of `BinnedTrees.places`. */
+    typedef struct { int32_t root, split, n_top, n_inner, n_splits, leaf, piece; } Place;
+
     /* Add a tree's leaf values to out (SIDE,). A row's byte in the mask of a node is -1 while it
-       is at the node, else 0. A leaf's number is how many leaves lie to the left of it. The
-       first n_inner splits have a split below them, the others have not. */
-    WIDE static void add_binned(const Split *split, int n_inner, int n_splits,
+       is at the node, else 0. A piece's number is how many pieces of the tree lie to the left of
+       it, a leaf's is how many leaves of its piece do. Splits come in the order of their kinds:
+       above the pieces, with a split below them, with none. */
+    WIDE static void add_binned(const Place *tree, const Split *split, const int32_t *pieces,
                                 const float *values, const int8_t *bins, int8_t *masks,
                                 float *out) {
-        const Split *inner = split + n_inner, *end = split + n_splits;
-        uint8_t leaf[SIDE];
-        Bytes number = {0};
+        const Split *top = split + tree->n_top, *inner = top + tree->n_inner;
+        const Split *end = inner + tree->n_splits;
+        uint8_t leaf[SIDE], piece[SIDE];
+        Bytes number = {0}, in = {0};
         BYTES(masks, 0) = ~number;
+        for (; split < top; split++) {
+            Bytes here = BYTES(masks, split->at);
+            Bytes left = here & (BYTES(bins, split->column) < split->cut);
+            BYTES(masks, split->left) = left;
+            BYTES(masks, split->left + SIDE) = here ^ left;
+            in += (here ^ left) & (int8_t)split->leaves;
+        }
         for (; split < inner; split++) {
             Bytes here = BYTES(masks, split->at);
             Bytes left = here & (BYTES(bins, split->column) < split->cut);
-            Bytes right = here ^ left;
             BYTES(masks, split->left) = left;
-            BYTES(masks, split->left + SIDE) = right;
-            number += right & (int8_t)split->leaves;
+            BYTES(masks, split->left + SIDE) = here ^ left;
+            number += (here ^ left) & (int8_t)split->leaves;
         }
         for (; split < end; split++)
             number -= BYTES(masks, split->at) & (BYTES(bins, split->column) >= split->cut);
         BYTES(leaf, 0) = number;
-        for (int j = 0; j < SIDE; j++) out[j] += values[leaf[j]];
+        BYTES(piece, 0) = in;
+        if (tree->n_top)
+            for (int j = 0; j < SIDE; j++) out[j] += values[pieces[piece[j]] + leaf[j]];
+        else
+            for (int j = 0; j < SIDE; j++) out[j] += values[leaf[j]];
     }
 
     /* Write how many of a feature's cuts are not above x, in SIDE bytes each: NaN is above all
@@ -63,9 +78,11 @@ cdef extern from *:
     """
     ctypedef struct Split:
         pass
+    ctypedef struct Place:
+        int32_t root, split, leaf, piece
     enum:
         SIDE
-    void add_binned(const Split*, int, int, const float*, const int8_t*, int8_t*, float*) noexcept nogil
+    void add_binned(const Place*, const Split*, const int32_t*, const float*, const int8_t*, int8_t*, float*) noexcept nogil
     void bin_column(const float*, const float*, Py_ssize_t, int, int8_t*) noexcept nogil
 
 
@@ -168,11 +185,12 @@ def sum_binned(const Node[::1] nodes, trees, const float[:, ::1] rows, float[::1
     cdef const uint8_t[::1] splits = trees.splits.view("uint8")
     cdef const float[::1] values = trees.values
     cdef const int32_t[:, ::1] places = trees.places
+    cdef const int32_t[::1] pieces = trees.pieces
     cdef int8_t[::1] bins = np.empty(2 * SIDE * cuts.shape[0], "int8")
-    cdef int8_t[::1] masks = np.empty(2 * trees.MAX_LEAVES * SIDE, "int8")
+    cdef int8_t[::1] masks = np.empty(trees.MAX_MASKS * SIDE, "int8")
     cdef Py_ssize_t start = 0, j, t, n = rows.shape[0], k = rows.shape[1]
     cdef const Split* split = <const Split*>&splits[0]
-    cdef const int32_t* place
+    cdef const Place* place
     cdef float[SIDE] sums
     cdef int size
     with nogil:
@@ -183,11 +201,11 @@ def sum_binned(const Node[::1] nodes, trees, const float[:, ::1] rows, float[::1
             for j in range(size):
                 sums[j] = out[start + j]
             for t in range(places.shape[0]):
-                place = &places[t, 0]
-                if place[0] >= 0:
-                    _add_tree(&nodes[0], place[0], &rows[start, 0], size, k, sums)
+                place = <const Place*>&places[t, 0]
+                if place.root >= 0:
+                    _add_tree(&nodes[0], place.root, &rows[start, 0], size, k, sums)
                 else:
-                    add_binned(split + place[1], place[2], place[3], &values[place[4]], &bins[0], &masks[0], sums)
+                    add_binned(place, split + place.split, &pieces[place.piece], &values[place.leaf], &bins[0], &masks[0], sums)
             for j in range(size):
                 out[start + j] = sums[j]
             start += size

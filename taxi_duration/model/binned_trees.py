@@ -9,7 +9,7 @@ another way, and its value is added in the same order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,11 +19,14 @@ MIN_ROWS = 2048  # fewer are walked: making the bytes' trees costs as much as so
 COLUMN_BYTES = 2 * SIDE  # of a feature, see `bin_trees`
 
 # A split of a tree: where its mask and its left child's lie (the right one's is the next), and
-# its feature's bytes; rows go left whose byte is below `cut`; the leaves below its left child.
+# its feature's bytes; rows go left whose byte is below `cut`; the leaves of its piece that lie
+# below its left child, or the pieces where it is above them.
 SPLIT = np.dtype(
     [("at", "<u2"), ("left", "<u2"), ("column", "<u2"), ("cut", "i1"), ("leaves", "u1")]
 )
 LEAF = -1
+PIECE_LEAVES = 256  # what a byte numbers: a larger tree is made of pieces
+PLACE = ("root", "split", "n_top", "n_inner", "n_splits", "leaf", "piece")
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,21 @@ class BinnedTrees:
 
     Args:
         cuts: where each of k features is split, rising, float32 of shape (k, 255), NaN behind.
-        splits: of all trees, dtype SPLIT; in a tree those with a split below them come first,
-            parents before children.
+        splits: of all trees, dtype SPLIT; in a tree first those above its pieces, then those with
+            a split below them, parents before children, then the others.
         values: of all leaves, from left to right in each tree, float32.
-        places: of each tree, int32 of shape (t, 5): its root where it is too large for bytes and
-            is walked, else -1; its first split; how many have a split below them; how many there
-            are; its first leaf.
+        pieces: first leaf in its tree of each piece of all trees, from left to right, int32.
+        places: PLACE of each tree, int32 of shape (t, 7): its root where it is too large for
+            bytes and is walked, else -1; its first split; how many there are of each kind; its
+            first leaf and its first piece.
     """
 
-    MAX_LEAVES: ClassVar[int] = 256  # of a tree: what a byte numbers
+    MAX_MASKS: ClassVar[int] = 2**16 // SIDE  # of a tree: their places fit 16 bits
 
     cuts: np.ndarray
     splits: np.ndarray
     values: np.ndarray
+    pieces: np.ndarray
     places: np.ndarray
 
 
@@ -58,48 +63,92 @@ def bin_trees(nodes: np.ndarray, roots: np.ndarray) -> BinnedTrees | None:
     cuts = _cuts(nodes[inner])
     if cuts is None:
         return None
-    tree, leaves, first_leaf = _leaves(nodes["left"], roots)
-    split, left, of_tree = nodes[inner], nodes["left"][inner], tree[inner]
+    shape = _shape(nodes["left"], roots)
+    split, left, tree = nodes[inner], nodes["left"][inner], shape.tree[inner]
+    is_top = shape.pieces[inner] > 1
     has_split = (nodes["left"][left] != LEAF) | (nodes["left"][left + 1] != LEAF)
-    order = np.lexsort((inner, ~has_split, of_tree))
+    kind = np.where(is_top, 0, np.where(has_split, 1, 2))
+    order = np.lexsort((inner, kind, tree))
     # A mask for the root, and two for each split's children, in the order of the splits.
-    rank = np.arange(len(inner)) - np.searchsorted(of_tree[order], of_tree[order])
+    rank = np.arange(len(inner)) - np.searchsorted(tree[order], tree[order])
     mask = np.zeros(len(nodes), dtype="int64")
     mask[left[order]], mask[left[order] + 1] = 2 * rank + 1, 2 * rank + 2
     packed = np.empty(len(inner), dtype=SPLIT)
     packed["at"], packed["left"] = mask[inner] * SIDE % 2**16, mask[left] * SIDE % 2**16
     # A feature's first bytes put NaN above all cuts, its second ones below.
     packed["column"] = split["feature"] * COLUMN_BYTES + split["default_left"] * SIDE
-    packed["cut"], packed["leaves"] = _cut_of(split, cuts) - 128, leaves[left] % 256
-    n_trees = len(roots)
-    counts = [np.bincount(of_tree[some], minlength=n_trees) for some in (has_split, slice(None))]
-    is_large = leaves[roots] > BinnedTrees.MAX_LEAVES
-    places = [np.where(is_large, roots, -1), np.cumsum(counts[1]) - counts[1], *counts]
-    values = np.empty(int(leaves[roots].sum()), dtype="float32")
+    packed["cut"] = _cut_of(split, cuts) - 128
+    packed["leaves"] = np.where(is_top, shape.pieces[left], shape.leaves[left]) % 256
     is_leaf = nodes["left"] == LEAF
-    values[first_leaf[is_leaf]] = nodes["value"][is_leaf]
-    places.append(first_leaf[roots])
-    return BinnedTrees(cuts, packed[order], values, np.column_stack(places).astype("int32"))
+    values = np.empty(np.count_nonzero(is_leaf), dtype="float32")
+    values[shape.first_leaf[is_leaf]] = nodes["value"][is_leaf]
+    counts = [np.bincount(tree[kind == k], minlength=len(roots)) for k in range(3)]
+    places = _places(roots, counts, shape)
+    return BinnedTrees(cuts, packed[order], values, _pieces(roots, shape), places)
 
 
-def _leaves(left: np.ndarray, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each node's tree, how many leaves lie below it, and the position of the first."""
+class Shape(NamedTuple):
+    """Of each node: its tree, the leaves and pieces below it, and the positions of the first."""
+
+    tree: np.ndarray
+    leaves: np.ndarray
+    pieces: np.ndarray
+    first_leaf: np.ndarray
+    first_piece: np.ndarray
+
+
+def _places(roots: np.ndarray, counts: list[np.ndarray], shape: Shape) -> np.ndarray:
+    """Args: counts: splits of each kind in each tree."""
+    splits = np.sum(counts, axis=0)
+    masks = 2 * (counts[0] + counts[1]) + 1
+    is_large = (masks > BinnedTrees.MAX_MASKS) | (shape.pieces[roots] > 256)
+    columns = [
+        np.where(is_large, roots, -1), np.cumsum(splits) - splits, *counts,
+        shape.first_leaf[roots], shape.first_piece[roots],
+    ]  # fmt: skip
+    return np.column_stack(columns).astype("int32")
+
+
+def _pieces(roots: np.ndarray, shape: Shape) -> np.ndarray:
+    """Return the first leaf in its tree of each piece."""
+    # Of all nodes that are the first of a piece the highest one is its root: it has most leaves.
+    whole = np.flatnonzero(shape.pieces == 1)
+    whole = whole[np.argsort(shape.leaves[whole], kind="stable")]
+    first = np.zeros(int(shape.pieces[roots].sum()), dtype="int32")
+    first[shape.first_piece[whole]] = (
+        shape.first_leaf[whole] - shape.first_leaf[roots[shape.tree[whole]]]
+    )
+    return first
+
+
+def _shape(left: np.ndarray, roots: np.ndarray) -> Shape:
     levels, tree = [roots], np.empty(len(left), dtype="int64")
     tree[roots] = np.arange(len(roots))
     while len(inner := levels[-1][left[levels[-1]] != LEAF]):
         child = left[inner]
         tree[child] = tree[child + 1] = tree[inner]
         levels.append(np.concatenate([child, child + 1]))
-    leaves, first = np.ones(len(left), dtype="int64"), np.zeros(len(left), dtype="int64")
-    for level in reversed(levels):
-        inner = level[left[level] != LEAF]
+    inners = [level[left[level] != LEAF] for level in levels]
+    leaves, pieces = np.ones((2, len(left)), dtype="int64")
+    for inner in reversed(inners):
         leaves[inner] = leaves[left[inner]] + leaves[left[inner] + 1]
-    first[roots] = np.cumsum(leaves[roots]) - leaves[roots]
-    for level in levels:
-        inner = level[left[level] != LEAF]
-        first[left[inner]] = first[inner]
-        first[left[inner] + 1] = first[inner] + leaves[left[inner]]
-    return tree, leaves, first
+        both = pieces[left[inner]] + pieces[left[inner] + 1]
+        pieces[inner] = np.where(leaves[inner] > PIECE_LEAVES, both, 1)
+    return Shape(tree, leaves, pieces, _firsts(leaves, left, roots, inners),
+                 _firsts(pieces, left, roots, inners))  # fmt: skip
+
+
+def _firsts(
+    counts: np.ndarray, left: np.ndarray, roots: np.ndarray, inners: list[np.ndarray]
+) -> np.ndarray:
+    """Return the position, among all, of the first of what is counted below each node."""
+    first = np.zeros(len(left), dtype="int64")
+    first[roots] = np.cumsum(counts[roots]) - counts[roots]
+    for inner in inners:
+        # Within a piece nothing lies to the left: all of its nodes have the piece's own number.
+        step = np.where(counts[inner] > 1, counts[left[inner]], 0)
+        first[left[inner]], first[left[inner] + 1] = first[inner], first[inner] + step
+    return first
 
 
 def _cuts(splits: np.ndarray) -> np.ndarray | None:

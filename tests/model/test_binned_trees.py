@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from taxi_duration.model import trees
-from taxi_duration.model.binned_trees import LEAF, MAX_CUTS, MIN_ROWS, SIDE, BinnedTrees, bin_trees
+from taxi_duration.model.binned_trees import (
+    LEAF,
+    MAX_CUTS,
+    MIN_ROWS,
+    PIECE_LEAVES,
+    PLACE,
+    SIDE,
+    bin_trees,
+)
 from taxi_duration.model.trees import NODE, TreeEnsemble
 
 needs_walker = pytest.mark.skipif(trees._walker is None, reason="the walker is not compiled")
@@ -51,14 +59,15 @@ CUTS = np.linspace(-2, 2, MAX_CUTS, dtype="float32")
 @pytest.mark.parametrize("n", [1, SIDE - 1, SIDE, 20 * SIDE + 5])
 @pytest.mark.parametrize(
     "sizes",
-    [[0], [0, 0, 1], [1, 2, 3, 40], [255, 7, 255], [256, 3, 400]],
-    ids=["a leaf", "leaves", "small", "as large as a byte", "larger than a byte"],
+    [[0], [0, 0, 1], [1, 2, 3, 40], [255, 7, 255], [256, 3, 400, 257, 900], [3, 3000, 20]],
+    ids=["a leaf", "leaves", "small", "as large as a byte", "in pieces", "too large"],
 )
 def test_sums_are_those_of_the_walk(sizes, n):
     ensemble = grow(sizes, CUTS)
     binned = bin_trees(ensemble.nodes, ensemble.roots)
-    walked = [splits + 1 > BinnedTrees.MAX_LEAVES for splits in sizes]
-    assert (binned.places[:, 0] >= 0).tolist() == walked
+    assert (binned.places[:, PLACE.index("root")] >= 0).tolist() == [n == 3000 for n in sizes]
+    in_pieces = binned.places[:, PLACE.index("n_top")] > 0
+    assert in_pieces.tolist() == [n + 1 > PIECE_LEAVES for n in sizes]
     compare(ensemble, binned, rows_about(CUTS, n))
 
 
