@@ -26,12 +26,12 @@ MODULE := taxi_duration/live/arms.py
 TESTS := tests/serve/test_arms.py
 
 # Those that README and docs quote, the short ones first: hours together, most of them for scale.
-BENCHES := read predictor chain serve model scale
+BENCHES := read predictor chain serve score model scale
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab doctor serve image mlflow test test-long test-faults mutants \
   test-fast lint format lock sbom plots bench bench-read bench-chain bench-model bench-serve bench-rude \
-  bench-log bench-predictor bench-test bench-scale screenshots clean \
+  bench-log bench-predictor bench-test bench-scale bench-score screenshots clean \
   clean-all
 
 help: ## Print this help
@@ -149,6 +149,9 @@ bench-test: $(STAMP) ## Simulate the sequential test of a challenger: false verd
 
 plots: ## Copy the newest run's plots into docs/
 	mkdir -p docs && cd "$$(ls -dt runs/*/plots | head -n 1)" && cp leaderboard.png residuals.png "$(CURDIR)/docs/"
+
+bench-score: $(STAMP) ## Measure scoring of months from Parquet to Parquet, against frames
+	$(BIN)/python benchmarks/score.py
 
 bench-scale: $(STAMP) ## Measure what a row costs at 1 to 100 million rows; writes docs/scale.md
 	$(BIN)/python benchmarks/scale.py
