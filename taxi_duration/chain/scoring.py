@@ -76,9 +76,7 @@ def score_months(
     if others := other_versions(card["libraries"]):
         log.warning("%s: %s", version.ref, others)
     prepared = prepare_months(service, months)
-    path = Path(out) if out else _default_path(service, format_months(months), version)
-    if to:  # a name of its own: an answered file that lies here is not touched
-        path = path.with_name(f"{hashlib.sha256(to.encode()).hexdigest()[:16]}-{path.name}")
+    path = Path(out) if out else _default_path(service, format_months(months), version, to)
     groups = [group for month in prepared for group in MonthPart.of(month, True).groups()]
     sums = write_answered(model, groups, _about(version, prepared), path)
     clean = answer_figures(sums[1]) if any(m.suspects for m in prepared) and sums[1].any() else None
@@ -130,6 +128,8 @@ def _default_reference(service: str) -> str:
     return f"{name}:{'champion' if served else 'latest'}"
 
 
-def _default_path(service: str, months: str, version: Version) -> Path:
+def _default_path(service: str, months: str, version: Version, to: str | None) -> Path:
     stem = f"{service}_{months.replace(':', '_')}-by-{version.name}-{version.number}"
+    if to:  # a name of its own: an answered file that lies here is not touched
+        stem = f"{hashlib.sha256(to.encode()).hexdigest()[:16]}-{stem}"
     return environment.data_dir() / "scored" / f"{stem}.parquet"
