@@ -46,7 +46,7 @@ class LivePage:
         self._answering = answering
         self._now = now
         self._lock = threading.Lock()
-        self._kept: tuple[float, dict[str, Any]] = (float("-inf"), {})
+        self._kept: tuple[float, float, dict[str, Any]] = (0.0, float("-inf"), {})
 
     def content(self) -> dict[str, Any]:
         """Return the content as JSON types; `trouble` says what could not be read."""
@@ -82,13 +82,14 @@ class LivePage:
 
     def _log(self) -> dict[str, Any]:
         with self._lock:
-            asked_again, content = self._kept
+            ended, asked_again, content = self._kept
             began = self._now()
-            if began >= asked_again:
+            # A clock that was set back would keep the content until it is as late as before.
+            if not ended <= began < asked_again:
                 content = self._ask_log()
                 ended = self._now()
                 rest = max(KEPT_SECONDS, KEPT_TIMES * (ended - began))
-                self._kept = (ended + rest, content)
+                self._kept = (ended, ended + rest, content)
             return content
 
     def _ask_log(self) -> dict[str, Any]:

@@ -214,6 +214,16 @@ def test_a_large_log_is_asked_the_less_the_longer_it_takes(home, app, monkeypatc
         assert len(asked) == times
 
 
+def test_a_clock_that_is_set_holds_no_page_up(home, app, monkeypatch):
+    log, clock, asked = app.extensions["taxi"].log, [0.0], []
+    monkeypatch.setattr(log, "summary", lambda since: asked.append(since) or [])
+    page = live_page.LivePage(app.extensions["taxi"], lambda: clock[0])
+    for now, times in ((0.0, 1), (-86_400.0, 2), (-86_399.0, 2), (86_400.0, 3), (0.0, 4)):
+        clock[0] = now
+        page.content()
+        assert len(asked) == times
+
+
 DRIFT = Drift("hour", "psi", 0.06, "", "alarm", 0.015, 0.05)
 HEALTH = Health("live log", "green-duration:1", 40, 12, pd.DataFrame(), [DRIFT],
                 [Reason("drift", "alarm", DRIFT.text)], {"scored": 12, "too_fast": 3})  # fmt: skip
