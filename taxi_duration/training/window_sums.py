@@ -72,13 +72,15 @@ class WindowSums:
     """The sums of a window.
 
     Args:
-        parts: of the window, with trips.
+        parts: of the window, some of them with trips.
         half_life: days; infinite for trips that count alike.
     """
 
     def __init__(self, parts: tuple[Part, ...], half_life: float) -> None:
-        self._parts, self.half_life = parts, half_life
         days = list(map_parts(kept_days, parts))
+        held = [number for number, each in enumerate(days) if len(each)]  # a month may have none
+        parts, days = tuple(parts[k] for k in held), [days[k] for k in held]
+        self._parts, self.half_life = parts, half_life
         self.days = reduce(add, days)
         groups = [DayGroups.of(each) for each in days]
         self._blocks = blocks_of_parts(groups)

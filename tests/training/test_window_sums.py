@@ -220,6 +220,16 @@ def test_parts_and_batches_add_up_to_the_whole(monkeypatch):
     assert window_sums(parts).blocks == [0, 1, 2]
 
 
+def test_a_part_without_trips_changes_nothing():
+    """Such as a month of which every row has a proven fault."""
+    window = made_up(600)
+    (part,) = window.parts
+    empty = MemoryPart(part.rides.take(slice(0)), part.minutes[:0])
+    for parts in ((empty, part), (part, empty)):
+        found = window_tables(Window(parts))
+        np.testing.assert_array_equal(found.pair, window_tables(window).pair)
+
+
 def test_many_sums_by_cell_are_kept_in_half_the_space(monkeypatch):
     exact = window_tables(made_up(900))
     monkeypatch.setattr(part_sums, "EXACT_SUMS", 0)
