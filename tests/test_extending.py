@@ -41,7 +41,9 @@ def test_another_linear_model_takes_one_line(trips, monkeypatch):
     name = added(monkeypatch, ELASTIC)
     rides, duration = Rides.from_frame(trips), trips["duration"].to_numpy()
     model = fit_model(name, Window.from_frame(trips))
-    assert (model.kind, model.parameters) == ("ELASTIC", {"alpha": 0.0003, "seed": 0})
+    told = {name: model.parameters[name] for name in ("alpha", "seed", "rows_tables")}
+    assert (model.kind, told) == ("ELASTIC", {"alpha": 0.0003, "seed": 0, "rows_tables": 600})
+    assert "rows_trees" not in model.parameters
     assert np.abs(model.answer(rides).duration - duration).mean() < 3
 
 

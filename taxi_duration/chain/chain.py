@@ -26,6 +26,7 @@ from taxi_duration.files import read_json, sha256_file
 from taxi_duration.logs import log_to_file
 from taxi_duration.registry import tracking
 from taxi_duration.timestamps import iso_now
+from taxi_duration.training.kinds import check_kinds
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) ->
     """
     log_to_file(run.folder / "run.log")
     settings = run.settings
+    check_kinds(settings.kinds)
     say(
         f"run {run.run_id}: {settings.service}, train {settings.train_data}, "
         f"validate {settings.val_data}, model {settings.model}"

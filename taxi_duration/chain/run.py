@@ -21,6 +21,7 @@ from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.errors import NotFoundError
 from taxi_duration.files import read_json, write_json
 from taxi_duration.registry import tracking
+from taxi_duration.training.kinds import check_kinds
 
 log = logging.getLogger(__name__)
 
@@ -217,6 +218,7 @@ def open_run(run_dir: str, **settings: Any) -> Run:
     """
     folder = (environment.home() / run_dir).resolve()
     checked = check_settings(**settings)
+    check_kinds(checked.kinds)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if (folder / RUN_FILE).exists() and read_json(folder / RUN_FILE)["settings"] == (

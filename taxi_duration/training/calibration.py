@@ -49,6 +49,11 @@ def calibrate_intervals(kind: str, window: Window, seed: int) -> tuple[Intervals
     )
 
 
+def calibration_rows(window: Window) -> int:
+    """Return how many trips of a window the quantiles rest on."""
+    return -(-len(window) // max(len(window) // CALIBRATION_ROWS, 1))
+
+
 def fit_intervals(predicted: np.ndarray, actual: np.ndarray, group: np.ndarray) -> Intervals:
     """Learn the quantiles from trips that the predicting model has not seen.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from taxi_duration.data.window import Part, TripBatch, Window
 from taxi_duration.domain.rides import Rides
 
 BLOCKS = 3  # of days in a row: trips of one block share its level of traffic
@@ -114,3 +116,26 @@ def _number(rides: Rides) -> np.ndarray:
         number = (number ^ column) * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing
         number ^= number >> np.uint64(32)
     return (number >> np.uint64(8)).astype("int64")
+
+
+def other_blocks(window: Window, groups: DayGroups, left_out: int) -> Window:
+    """Return the trips of a window that are not in one of its blocks."""
+    return Window(tuple(_OtherBlocks(part, groups, left_out) for part in window.parts))
+
+
+@dataclass(frozen=True)
+class _OtherBlocks:
+    part: Part
+    groups: DayGroups
+    left_out: int
+    key = ""
+
+    def __len__(self) -> int:
+        return sum(len(batch.minutes) for batch in self.batches())
+
+    def batches(self) -> Iterator[TripBatch]:
+        """As `Part`."""
+        for rides, minutes in self.part.batches():
+            block, _ = self.groups.block_and_fold(rides, self.groups.places(rides.pickup_at))
+            kept = block != self.left_out
+            yield TripBatch(rides.take(kept), minutes[kept])

@@ -10,8 +10,9 @@ from taxi_duration.logs import tell_step
 from taxi_duration.model.atlas import atlas_sources
 from taxi_duration.model.duration_model import DurationModel, PointModel
 from taxi_duration.model.tree_model import TreeModel
-from taxi_duration.training.calibration import calibrate_intervals
+from taxi_duration.training.calibration import calibrate_intervals, calibration_rows
 from taxi_duration.training.kinds import find_kind
+from taxi_duration.training.tree_models import TreeKind
 from taxi_duration.training.window_sums import HALF_LIFE_DAYS, window_sums
 
 MIN_TRIPS = 100  # fewer cannot fill a calibration group
@@ -37,8 +38,31 @@ def fit_model(kind: str, window: Window, seed: int = 0) -> DurationModel:
     tell_step(f"fit on {len(window):,} trips")
     point = fitted_as.fit(window, seed)
     intervals = calibrate_intervals(kind, window, seed)
-    parameters = {**fitted_as.parameters, **_known_beside(point), "seed": seed}
+    rows = {
+        **learned_rows(kind, window),
+        "rows_rehearsals": rehearsal_rows(kind, window),
+        "rows_calibration": calibration_rows(window),
+    }
+    parameters = {**fitted_as.parameters, **_known_beside(point), **rows, "seed": seed}
     return DurationModel(kind, point, *intervals, window_sums(window).pair_trips(), parameters)
+
+
+def learned_rows(kind: str, window: Window) -> dict[str, int]:
+    """Return how many trips the parts of a model learn from, for the card and for MLflow."""
+    fitted_as, trips = find_kind(kind), len(window)
+    tables = {"rows_tables": trips}
+    if not isinstance(fitted_as, TreeKind):
+        return tables
+    return tables | {"rows_trees": min(trips, fitted_as.most_rows() or trips)}
+
+
+def rehearsal_rows(kind: str, window: Window) -> int:
+    """Return what each rehearsal learns from, at least: trees from these rows, others from all."""
+    fitted_as, sums = find_kind(kind), window_sums(window)
+    rest = min(int(sums.pair_trips(left_out=k).sum()) for k in sums.blocks)
+    if not isinstance(fitted_as, TreeKind):
+        return rest
+    return min(rest, fitted_as.most_rows(rehearsal=True) or rest)
 
 
 def _known_beside(point: PointModel) -> dict[str, Any]:

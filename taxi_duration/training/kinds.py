@@ -6,8 +6,11 @@ table of pairs or by trees, and both answer whatever library fitted them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from taxi_duration.errors import SettingError
-from taxi_duration.training.boosting import learn_booster, quicker_boosting, xgb_parameters
+from taxi_duration.training.boosting import boost, quicker_boosting, xgb_parameters
+from taxi_duration.training.device import check_device
 from taxi_duration.training.linear_models import LinearKind
 from taxi_duration.training.tree_models import TreeKind, learn_forest
 from taxi_duration.training.tree_packing import from_forest, from_xgboost
@@ -26,9 +29,22 @@ KINDS: dict[str, Kind] = {
         quicker={"n_estimators": 10},
     ),
     "XGB": TreeKind(
-        learn_booster, from_xgboost, xgb_parameters(), quicker_boosting(xgb_parameters())
+        boost, from_xgboost, xgb_parameters(), quicker_boosting(xgb_parameters()), by_batch=True
     ),
 }  # fmt: skip
+
+
+def check_kinds(names: Iterable[str]) -> None:
+    """Make sure that kinds can be fitted here, before anything else is done.
+
+    Raises:
+        SettingError: one is to be boosted on a GPU that is not there, or of a wrong number of rows.
+    """
+    for name in names:
+        kind = find_kind(name)
+        if isinstance(kind, TreeKind) and kind.by_batch:
+            kind.most_rows()
+            check_device()
 
 
 def find_kind(name: str) -> Kind:

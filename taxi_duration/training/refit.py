@@ -9,7 +9,8 @@ import numpy as np
 from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.model.duration_model import DurationModel, interval_groups
-from taxi_duration.training.calibration import CALIBRATION_ROWS, fit_intervals
+from taxi_duration.training.calibration import CALIBRATION_ROWS, calibration_rows, fit_intervals
+from taxi_duration.training.fit import learned_rows
 from taxi_duration.training.point import fit_point
 from taxi_duration.training.window_sums import window_sums
 
@@ -27,7 +28,11 @@ def refit_model(
         month: the trips of the month that judged.
     """
     point = fit_point(judged.kind, window, judged.parameters.get("seed", 0))
-    model = replace(judged, point=point, pair_trips=window_sums(window).pair_trips())
+    rows = {**learned_rows(judged.kind, window), "rows_calibration": calibration_rows(month)}
+    parameters = {**judged.parameters, **rows}
+    parameters.pop("rows_rehearsals", None)  # there were none
+    pair_trips = window_sums(window).pair_trips()
+    model = replace(judged, point=point, pair_trips=pair_trips, parameters=parameters)
     return with_shown_intervals(model, judged, month)
 
 

@@ -5,21 +5,37 @@ scikit-learn is imported where it fits: serving walks packed trees without them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
+from taxi_duration import environment
+from taxi_duration.data import window as windows
 from taxi_duration.data.window import Window
 from taxi_duration.model.extra_features import load_conditions
 from taxi_duration.model.tree_model import TreeModel, with_conditions
 from taxi_duration.model.trees import TreeEnsemble
-from taxi_duration.training.feature_tables import fit_tables, fold_tables, window_atlas
+from taxi_duration.training.boosting import RowBatch
+from taxi_duration.training.day_groups import other_blocks
+from taxi_duration.training.feature_tables import (
+    FeatureBatch,
+    FoldTables,
+    fit_tables,
+    fold_tables,
+    window_atlas,
+)
+from taxi_duration.training.sampling import Sample, draw_sample
 from taxi_duration.training.season import season_step
-from taxi_duration.training.window_sums import window_sums
+from taxi_duration.training.window_sums import HALF_LIFE_DAYS, window_sums
 
 THREADS = 2
+# A forest sorts rows at every node, and holds them twice: of twice as many rows it learns little.
+FOREST_ROWS = 500_000
+# Rehearsals only calibrate intervals, whose coverage is the same from a tenth of as many rows.
+REHEARSAL_ROWS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -28,17 +44,28 @@ class TreeKind:
 
     Args:
         learn: fits a library's object on rows (n, k), minutes (n,) and weights (n,), with
-            parameters, a seed and as many threads.
+            parameters, a seed and as many threads; or as `boost` does.
         pack: turns that object into our nodes.
         parameters: given to `learn`.
         quicker: those that differ in a rehearsal.
+        by_batch: it learns as `boost` does, from batches, and from BOOST_ROWS of them.
     """
 
-    learn: Callable[[np.ndarray, np.ndarray, np.ndarray, dict[str, Any], int, int], Any]
+    learn: Callable[..., Any]
     pack: Callable[[Any], TreeEnsemble]
     parameters: Mapping[str, Any]
     quicker: Mapping[str, Any]
+    by_batch: bool = False
     threads = THREADS  # that a fit keeps busy
+
+    def most_rows(self, rehearsal: bool = False) -> int | None:
+        """Return how many rows are learned from at most, None for all.
+
+        Raises:
+            SettingError: `BOOST_ROWS` is no number of rows.
+        """
+        most = environment.boost_rows() if self.by_batch else FOREST_ROWS
+        return min(most or REHEARSAL_ROWS, REHEARSAL_ROWS) if rehearsal else most
 
     def fit(
         self,
@@ -47,7 +74,7 @@ class TreeKind:
         rehearsal: bool = False,
         left_out: int | None = None,
     ) -> TreeModel:
-        """Fit tables, both ensembles and the level of the month after.
+        """Fit tables on all trips, both ensembles on a sample, and the level of the month after.
 
         Args:
             window: past trips of 1 to 60 minutes.
@@ -55,27 +82,84 @@ class TreeKind:
             left_out: a block of days that is not learned from.
         """
         sums, atlas = window_sums(window), window_atlas(window)
-        conditions = load_conditions()
-        names = () if conditions is None else conditions.names
-        batches = list(fold_tables(sums, left_out, atlas).batches(window))
-        rows, duration, weight = (
-            np.concatenate([getattr(batch, name) for batch in batches])
-            for name in ("rows", "minutes", "weight")
-        )
-        pickup_at = np.concatenate([batch.rides.pickup_at for batch in batches])
-        known = np.concatenate([TreeModel.uses_distance(batch.rides) for batch in batches])
-        del batches
-        whole, first = with_conditions(rows, names, pickup_at)
-        parameters = {**self.parameters, **(self.quicker if rehearsal else {})}
+        lesson = self.prepare(window, seed, rehearsal, left_out)
         level = 1.0 if rehearsal else season_step(sums.days)
-
-        def trees(rows: np.ndarray, used: slice | np.ndarray) -> TreeEnsemble:
-            rows = np.ascontiguousarray(rows[used])
-            fitted = self.learn(rows, duration[used], weight[used], parameters, seed, THREADS)
-            return _scaled(self.pack(fitted), level)
-
         tables = fit_tables(sums.table_sums(left_out), sums.curve, atlas)
-        return TreeModel(tables, trees(whole, known), trees(first, slice(None)), names)
+        aided, unaided = (
+            _scaled(self.learn_from(lesson, with_distance, seed, rehearsal), level)
+            for with_distance in (True, False)
+        )
+        return TreeModel(tables, aided, unaided, lesson.conditions)
+
+    def prepare(
+        self,
+        window: Window,
+        seed: int = 0,
+        rehearsal: bool = False,
+        left_out: int | None = None,
+        divisor: int = 1,
+    ) -> Lesson:
+        """Return the rows that trees learn from; arguments as `fit`.
+
+        Args:
+            divisor: of so many of these rows, one.
+        """
+        sums, conditions = window_sums(window), load_conditions()
+        learned = window if left_out is None else other_blocks(window, sums.groups, left_out)
+        most = max(min(self.most_rows(rehearsal) or len(learned), len(learned)) // divisor, 1)
+        return Lesson(
+            fold_tables(sums, left_out, window_atlas(window)),
+            draw_sample(learned, most, seed, HALF_LIFE_DAYS),
+            () if conditions is None else conditions.names,
+        )
+
+    def learn_from(
+        self, lesson: Lesson, with_distance: bool, seed: int = 0, rehearsal: bool = False
+    ) -> TreeEnsemble:
+        """Fit one ensemble; arguments as `fit`."""
+        parameters = {**self.parameters, **(self.quicker if rehearsal else {})}
+        batches = partial(lesson.batches, with_distance)
+        if not self.by_batch:
+            rows = (np.concatenate(column) for column in zip(*batches(), strict=True))
+            return self.pack(self.learn(*rows, parameters, seed, THREADS))
+        is_all = self.most_rows(rehearsal) is None
+        on_disk = is_all and len(lesson.sample.window) > environment.BOOST_ROWS
+        return self.pack(self.learn(batches, parameters, seed, THREADS, on_disk))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What trees learn from.
+
+    Args:
+        folds: what features are looked up in.
+        sample: the trips.
+        conditions: names of the hour's conditions, the last columns.
+    """
+
+    folds: FoldTables
+    sample: Sample
+    conditions: tuple[str, ...]
+
+    def batches(self, with_distance: bool) -> Iterator[RowBatch]:
+        """Yield rows that know the distance, of trips that have one, or rows that do not."""
+        for rides, minutes, rows, weight in self._features():
+            weight = weight * self.sample.factor_of(rides.pickup_at)
+            whole, first = with_conditions(rows, self.conditions, rides.pickup_at)
+            if with_distance:
+                used = TreeModel.uses_distance(rides)
+                yield RowBatch(whole[used], minutes[used], weight[used])
+            else:
+                yield RowBatch(np.ascontiguousarray(first), minutes, weight)
+
+    def _features(self) -> Iterable[FeatureBatch]:
+        """Features of the trips: those of one batch are kept, more are made anew each time."""
+        is_one = len(self.sample.window) <= windows.BATCH_ROWS
+        return self._kept if is_one else self.folds.batches(self.sample.window)
+
+    @cached_property
+    def _kept(self) -> list[FeatureBatch]:
+        return list(self.folds.batches(self.sample.window))
 
 
 def learn_forest(
