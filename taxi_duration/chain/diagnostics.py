@@ -16,8 +16,10 @@ from taxi_duration.chain.candidates import Candidate
 from taxi_duration.chain.exploration import sample_trips
 from taxi_duration.chain.run import Run
 from taxi_duration.data.window import Part, TripBatch, Window
+from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Rides
+from taxi_duration.evaluation.metrics import error_metrics
 from taxi_duration.evaluation.window_scores import score_points
 from taxi_duration.files import sha256_file
 from taxi_duration.logs import steps_of, tell_step
@@ -27,14 +29,19 @@ from taxi_duration.model.extra_features import load_conditions, values_of
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, transform
 from taxi_duration.model.linear import PairVectorizer
 from taxi_duration.model.ride_predictor import RidePredictor
+from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.training.feature_tables import window_atlas, window_tables
 from taxi_duration.training.kinds import find_kind
 from taxi_duration.training.linear_models import LinearKind, pair_matrix
 from taxi_duration.training.point import fit_point
+from taxi_duration.training.season import season_step
+from taxi_duration.training.tree_models import TreeKind
+from taxi_duration.training.window_sums import window_sums
 
 PUBLIC_MONTHS = ("green", "2021-01", "2021-02")  # what the public figures were measured on
 CALIBRATION_BINS = 10
 IMPORTANCE_RIDES = 500
+CURVE_RIDES = 200_000  # to score on: an RMSE of so many is off by a hundredth at most
 
 
 def ride_features(kind: str, trips: pd.DataFrame, ride: pd.DataFrame) -> pd.DataFrame:
@@ -193,6 +200,39 @@ def learning_curve(
     rmse = [candidate.metrics[f"{w}_distance"]["rmse"] for w in ("with", "without")]
     rows.append([len(days), len(window), *rmse, whole["fit_seconds"]])
     return pd.DataFrame(rows, columns=["days", "trips", "rmse", "rmse_no_distance", "seconds"])
+
+
+def boosting_curve(
+    candidate: Candidate, run: Run, divisors: Sequence[int] = (8, 4, 2, 1)
+) -> pd.DataFrame | None:
+    """Return what the trees with distance know from a part of their rows; tables know all trips.
+
+    With the quicker parameters of a rehearsal: the whole curve takes less than one of those that
+    calibrate the intervals. None for a kind that is not boosted.
+
+    Args:
+        divisors: of so many of the rows that the candidate learned from, one.
+    Returns:
+        `rows`, `rmse` (minutes, of CURVE_RIDES validation trips at least, or all) and `seconds`.
+    """
+    kind, point = find_kind(candidate.kind), candidate.model.point
+    if not (isinstance(kind, TreeKind) and kind.by_batch and isinstance(point, TreeModel)):
+        return None
+    window = Window.learnable(run.train_months)
+    level = season_step(window_sums(window).days)
+    rides, actual = Window.scored(run.val_months).evenly(CURVE_RIDES)
+    used = point.uses_distance(rides)
+    asked, table = point.rows(rides.take(used), with_distance=True), []
+    for divisor in divisors:
+        started = time.perf_counter()
+        lesson = kind.prepare(window, divisor=divisor)
+        with steps_of(f"boosting curve of {candidate.kind}"):
+            tell_step(f"fit on {len(lesson.sample.window):,} rows")
+            trees = kind.learn_from(lesson, with_distance=True, rehearsal=True)
+        minutes = np.clip(trees.predict(asked) * level, *TRIP_MINUTES)
+        rmse = error_metrics(actual[used], minutes)["rmse"]
+        table.append([len(lesson.sample.window), rmse, time.perf_counter() - started])
+    return pd.DataFrame(table, columns=["rows", "rmse", "seconds"])
 
 
 def compare_with_public(candidate: Candidate, run: Run) -> pd.DataFrame | None:

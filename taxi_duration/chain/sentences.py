@@ -247,6 +247,26 @@ def describe_curve(curve: pd.DataFrame) -> str:
     )
 
 
+def describe_boosting(curve: pd.DataFrame | None) -> str:
+    """Say what each doubling of the rows bought, and what the next one would at this pace.
+
+    Args:
+        curve: as `diagnostics.boosting_curve` gives it, each row twice the one before.
+    """
+    if curve is None:
+        return "This kind of model is not boosted: it learns from sums over all trips, or a forest."
+    rows, rmse = curve["rows"].to_numpy(), curve["rmse"].to_numpy()
+    gains = rmse[:-1] - rmse[1:]
+    said = ", ".join(f"{-gain:+.3f}" for gain in gains)
+    text = f"Doubling the rows up to {rows[-1]:,} changes the RMSE by {said} minutes."
+    before, last = gains[-2:]
+    if last <= 0:
+        return f"{text} The last doubling bought nothing: more rows would only cost time."
+    # Each gain is mostly a constant share of the one before.
+    ahead = last * min(last / before, 1.0) if before > 0 else last
+    return f"{text} At this pace the next one would buy about {ahead:.3f} ({ahead / rmse[-1]:.1%})."
+
+
 def describe_ranking(table: pd.DataFrame) -> str:
     """Say by how much the best model is ahead of the next and of the best lookup.
 

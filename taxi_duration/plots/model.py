@@ -182,6 +182,24 @@ def plot_importance(table: pd.DataFrame, about: str = "") -> Figure:
     return figure
 
 
+def plot_boosting_curve(table: pd.DataFrame, about: str = "") -> Figure:
+    """RMSE with distance against the rows that trees learned from.
+
+    Args:
+        table: as `diagnostics.boosting_curve` gives it.
+    """
+    figure, axes = new_figure(size=(8, 3.8), about=about)
+    axes.plot(table["rows"], table["rmse"], "o-", color=BLUE)
+    axes.set_xscale("log", base=2)
+    axes.set(
+        title="What more rows teach the trees: RMSE on the validation months",
+        xlabel="rows learned from, doubled from point to point", ylabel="RMSE, minutes",
+    )  # fmt: skip
+    axes.set_xticks(table["rows"], [f"{rows:,}" for rows in table["rows"]])
+    axes.minorticks_off()
+    return figure
+
+
 def plot_learning_curve(table: pd.DataFrame, about: str = "") -> Figure:
     """RMSE with and without distance against the days learned from.
 

@@ -133,6 +133,10 @@ class _OtherBlocks:
     def __len__(self) -> int:
         return sum(len(batch.minutes) for batch in self.batches())
 
+    def number(self) -> int | None:
+        """As `Part`."""
+        return self.part.number()
+
     def batches(self) -> Iterator[TripBatch]:
         """As `Part`."""
         for rides, minutes in self.part.batches():

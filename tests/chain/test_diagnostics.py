@@ -9,6 +9,7 @@ import pytest
 from taxi_duration.chain.candidates import train_candidate
 from taxi_duration.chain.diagnostics import (
     bin_contents,
+    boosting_curve,
     bundle_files,
     calibration_table,
     compare_with_public,
@@ -117,6 +118,27 @@ def test_every_part_of_the_bin_is_listed_with_its_size(small_run):
     assert set(saved.index) == {"model.bin", "card.json"}
     assert table["bytes"].sum() == pytest.approx(saved.loc["model.bin", "bytes"], rel=0.1)
     assert saved.loc["model.bin", "sha256"] == candidate.card["model_sha256"]
+
+
+def test_boosting_curve_doubles_the_rows_that_the_candidate_learned_from(
+    tmp_path, monkeypatch, quick_trees
+):
+    monkeypatch.setenv("DATA", "sample")
+    monkeypatch.setenv("SAMPLE_ROWS", "3000")
+    monkeypatch.setenv("BOOST_ROWS", "2000")
+    run = open_run("runs/curve", TRAIN_DATA="2022-05", VAL_DATA="2022-06", MODEL="XGB")
+    candidate = train_candidate(run, "XGB")
+    assert candidate.card["parameters"]["rows_trees"] == 2000
+    curve = boosting_curve(candidate, run)
+    assert curve["rows"].tolist() == [250, 500, 1000, 2000]
+    own = candidate.metrics["with_distance"]["rmse"]
+    assert curve["rmse"].iloc[0] > curve["rmse"].iloc[-1] > 0.8 * own
+    assert curve["rmse"].iloc[-1] == pytest.approx(own, rel=0.1)
+
+
+def test_a_model_that_is_not_boosted_has_no_boosting_curve(small_run):
+    run, candidate = small_run
+    assert boosting_curve(candidate, run) is None
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 
 from taxi_duration.chain.exploration import RideCounts
 from taxi_duration.chain.sentences import (
+    describe_boosting,
     describe_calibration,
     describe_curve,
     describe_pairs,
@@ -77,6 +78,32 @@ def test_days_that_bought_something_say_how_much():
     curve = pd.DataFrame({"days": [15, 31], "rmse": [5.5, 5.0], "rmse_no_distance": [6.0, 5.9]})
     text = describe_curve(curve)
     assert "From 15 to 31 days the RMSE changes by -0.500 minutes (-9.1%)" in text
+
+
+def boosted(*rmse: float) -> pd.DataFrame:
+    return pd.DataFrame({"rows": [250 * 2**k for k in range(len(rmse))], "rmse": rmse})
+
+
+@pytest.mark.parametrize(
+    ("rmse", "said"),
+    [
+        ((5.4, 5.2, 5.1, 5.05), "by -0.200, -0.100, -0.050 minutes. At this pace the next one "
+                                "would buy about 0.025 (0.5%)."),
+        ((5.3, 5.2, 5.0), "the next one would buy about 0.200 (4.0%)."),  # never more than the last
+        ((5.1, 5.2, 5.0), "by +0.100, -0.200 minutes. At this pace the next one would buy about "
+                          "0.200 (4.0%)."),
+        ((5.4, 5.2, 5.2), "by -0.200, -0.000 minutes. The last doubling bought nothing"),
+        ((5.4, 5.2, 5.3), "The last doubling bought nothing: more rows would only cost time."),
+    ],
+)  # fmt: skip
+def test_doublings_of_the_rows_say_what_the_next_one_buys(rmse, said):
+    text = describe_boosting(boosted(*rmse))
+    assert f"up to {250 * 2 ** (len(rmse) - 1):,}" in text
+    assert said in text
+
+
+def test_a_model_that_is_not_boosted_has_no_curve():
+    assert "is not boosted" in describe_boosting(None)
 
 
 def test_ranking_says_when_a_lookup_is_better():

@@ -61,6 +61,9 @@ FIGURES = {
     model.plot_importance: lambda _: pd.DataFrame(
         {"distance given": [3.0], "no distance": [2.0]}, index=["route"]
     ),
+    model.plot_boosting_curve: lambda _: pd.DataFrame(
+        {"rows": [500, 1000, 2000], "rmse": [5.4, 5.2, 5.1]}
+    ),
     model.plot_learning_curve: lambda _: pd.DataFrame(
         {"days": [4, 31], "rmse": [5.7, 5.0], "rmse_no_distance": [6.6, 5.9]}
     ),
