@@ -14,6 +14,7 @@ from typing import Any
 from taxi_duration.chain.candidates import RESULTS_FILE
 from taxi_duration.chain.current import Look, take_current, what_was_made
 from taxi_duration.chain.digests import keep_finished
+from taxi_duration.chain.expected_cost import expected_cost
 from taxi_duration.chain.kernels import WarmKernelManager
 from taxi_duration.chain.notebooks import NotebookError, execute
 from taxi_duration.chain.released import registered_text
@@ -129,6 +130,8 @@ def _say_months(run: Run, say: Callable[[str], None]) -> None:
     info = run.read()
     for line in info.get("health", ()):
         say(f"months     {line}")
+    if cost := expected_cost(run.settings.model, info.get("rows", 0)):
+        say(f"expected   {cost}")
     if info.get("data_source") == "sample":
         say(SAMPLE_BANNER)
 

@@ -27,7 +27,7 @@ from taxi_duration.registry import tracking
 log = logging.getLogger(__name__)
 
 
-NOTED = ("health", "checks", "model")  # what notebooks write into run.json
+NOTED = ("health", "rows", "checks", "model")  # what notebooks write into run.json
 
 
 class Look(NamedTuple):

@@ -65,9 +65,12 @@ class Run:
         return examine_months(self.train_months + self.val_months)
 
     def keep_health(self) -> pd.DataFrame:
-        """Keep the findings in run.json, for the chain to tell; return one row for each."""
+        """Keep findings and training rows in run.json to be told; return a row per finding."""
         kept = [health.as_dict() for health in self.health]
-        self.update(health=[line for health in self.health for line in health.lines])
+        self.update(
+            health=[line for health in self.health for line in health.lines],
+            rows=sum(month.accounting.rows_kept for month in self.train_months),
+        )
         rows = [{"month": h["month"], **finding} for h in kept for finding in h["findings"]]
         columns = ["month", "level", "code", "column", "vendor", "rows", "share", "text"]
         return pd.DataFrame(rows, columns=columns)

@@ -218,3 +218,4 @@ def test_findings_are_kept_for_the_chain_to_tell(faulty_run):
 def test_months_without_faults_have_one_score_alone(run):
     assert set(train_candidate(run, "LR").metrics) == {"with_distance", "without_distance"}
     assert run.keep_health().empty and run.read()["health"] == []
+    assert run.read()["rows"] == sum(month.accounting.rows_kept for month in run.train_months) > 0
