@@ -18,7 +18,7 @@ from taxi_duration.training.tree_packing import from_forest, from_xgboost
 Kind = LinearKind | TreeKind
 
 KINDS: dict[str, Kind] = {
-    "LR": LinearKind("sklearn.linear_model:LinearRegression", {}),
+    "LR": LinearKind("sklearn.linear_model:LinearRegression", {}, stops_early=True),
     # An alpha of 0.001 shrinks so many pairs away that the pair's mean beats it.
     "LASSO": LinearKind("sklearn.linear_model:Lasso", {"alpha": 0.0003}),
     # At the default tolerance one distance of 244,152 miles stops the solver far too early.
