@@ -69,14 +69,14 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def cluster(folder: Path, workers: int = 0, **env: str) -> Iterator[Cluster]:
+def cluster(folder: Path, workers: int = 0, nanny: bool = False, **env: str) -> Iterator[Cluster]:
     """Start a scheduler with so many workers."""
     made = Cluster(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         made.start_scheduler()
         for _ in range(workers):
-            made.add_worker(**env)
+            made.add_worker(nanny, **env)
         yield made
     finally:
         made.close()

@@ -35,6 +35,9 @@ T = TypeVar("T")
 SILENT_S = 40
 # What a lost worker is seen by may come before the scheduler knows of it.
 LOST_S = 10
+# All workers must have come together by then: one may be busy with a month before.
+TRACKER_S = 600
+FREE_S = 30  # for a worker to be started anew
 # Makes rows of a share of what is learned from; depends on nothing else, and can be sent.
 MakeRows = Callable[[Any], Iterable[RowBatch]]
 
@@ -71,7 +74,11 @@ async def _boost(
     if not rows.sizes:
         return None
     holding = {address: workers[address] for address in rows.workers}
-    result = await _guarded(client, holding, _train(client, rows, parameters, seed))
+    try:
+        result = await _guarded(client, holding, _train(client, rows, parameters, seed))
+    except ClusterError:
+        await _free(client, holding)
+        raise
     return result["booster"]
 
 
@@ -181,7 +188,7 @@ async def _train(client: Client, rows: _Rows, parameters: dict[str, Any], seed: 
         return await cluster_xgboost.train(
             client, {**given, "seed": seed}, data, num_boost_round=parameters["rounds"],
             # A host of several networks would guess which one workers reach it by.
-            coll_cfg=Config(tracker_host_ip=await _ip_of(client)),
+            coll_cfg=Config(tracker_host_ip=await _ip_of(client), tracker_timeout=TRACKER_S),
         )  # fmt: skip
 
 
@@ -253,6 +260,15 @@ async def _guarded(client: Client, workers: dict[str, _Seen], work: Awaitable[T]
         task.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await task
+
+
+async def _free(client: Client, workers: Iterable[str]) -> None:
+    """Start workers anew, which may wait in XGBoost for the lost one; those that have a nanny."""
+    with suppress(ClusterError, OSError, TimeoutError, ValueError):
+        found = (await _scheduler(client).identity())["workers"]
+        kept = [address for address in workers if found.get(address, {}).get("nanny")]
+        restarted: Any = client.restart_workers(kept, timeout=FREE_S, raise_for_error=False)
+        await restarted
 
 
 async def _check_all_there(client: Client, workers: dict[str, _Seen]) -> None:

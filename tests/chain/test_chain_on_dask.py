@@ -44,7 +44,7 @@ def read_until(process, words: str) -> str:
 
 
 def test_a_worker_killed_while_boosting_and_then_resumed(environment, tmp_path):
-    with clusters.cluster(tmp_path / "cluster", workers=2) as made:
+    with clusters.cluster(tmp_path / "cluster", workers=2, nanny=True) as made:
         environment["DASK_SCHEDULER"] = made.address
         process = start(environment)
         said = read_until(process, "boost on 2 workers")
@@ -54,7 +54,7 @@ def test_a_worker_killed_while_boosting_and_then_resumed(environment, tmp_path):
         assert process.returncode == 1, said
         assert re.search(r"ClusterError: boosting ended: worker tcp:\S+ was lost", said)
         run_id = re.search(r"run (\S+): green", said)[1]
-        made.add_worker()
+        made.add_worker(nanny=True)
         process = start(environment, "run", "--resume", run_id)
         said = process.communicate(timeout=600)[0]
         assert process.returncode == 0, said
