@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from importlib import resources
 from io import BufferedReader
 from pathlib import Path
@@ -370,6 +371,13 @@ def code_digest(shelves: Iterable[str] = MODEL_MAKING) -> str:
     for shelf in shelves:
         for path in sorted((package / shelf).rglob("*") if shelf else package.iterdir()):
             if path.suffix in (".py", ".pyx", ".json", ".csv", ".npz"):
-                name = path.relative_to(package).as_posix()
-                digest.update(f"{name}:{sha256_file(path)}\n".encode())
+                name, status = path.relative_to(package).as_posix(), path.stat()
+                marks = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+                digest.update(f"{name}:{_source_digest(path, marks)}\n".encode())
     return digest.hexdigest()
+
+
+@cache
+def _source_digest(path: Path, _marks: tuple[int, ...]) -> str:
+    """Return a source's SHA-256: read once, since a chain asks for the digest at every step."""
+    return sha256_file(path)

@@ -370,6 +370,18 @@ def test_digest_of_code_is_that_of_its_shelves_with_all_that_lies_in_them(tmp_pa
         (tmp_path / name).write_text("a = 1")
     assert code_digest() in before
     assert code_digest(["loop"]) != code_digest([]) != code_digest([""])
+    (tmp_path / "model" / "_walker.pyx").write_text("a = 2")  # as long as before
+    assert code_digest() not in before
+
+
+def test_sources_that_did_not_change_are_read_once(monkeypatch):
+    read = []
+    digest = files.sha256_file
+    monkeypatch.setattr(files, "sha256_file", lambda path: read.append(path) or digest(path))
+    first = code_digest()
+    read.clear()
+    assert code_digest() == first
+    assert read == []
 
 
 HOLDS = """
