@@ -279,7 +279,7 @@ def write_page(measured: Measured) -> None:
     plot = f"![Time a row and memory, by rows]({PLOT.name})"
     said = [f"- {sentence}" for sentence in sentences(measured)]
     written = "\n".join([*table(measured), "", *said, "", plot])
-    PAGE.write_text(f"{before}{MARKS[0]}\n{written}\n{MARKS[1]}{after}")
+    PAGE.write_text(f"{before}{MARKS[0]}\n\n{written}\n\n{MARKS[1]}{after}")
 
 
 def draw(measured: Measured) -> None:
@@ -341,9 +341,8 @@ def main(
         return
     kept = folder / "measured.json"
     measured: Measured = json.loads(kept.read_text()) if kept.exists() else {}
-    results = Results(
-        "scale", whole=millions == MILLIONS and not steps, wait=0 if only_write else 120
-    )
+    whole = millions == MILLIONS and not steps
+    results = None if only_write else Results("scale", whole)
     for size, step in () if only_write else wanted(millions, steps):
         if resume and "failed" not in measured.get(f"{size} {step}", {"failed": ""}):
             continue
