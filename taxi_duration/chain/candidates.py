@@ -168,10 +168,18 @@ def score_without_suspects(model: DurationModel, months: Sequence[PreparedMonth]
 
 
 def score_baselines(run: Run) -> pd.DataFrame:
-    """Return RMSE, MAE and bias (minutes) of each lookup on the validation months."""
-    lookups = fit_baselines(Window.learnable(run.train_months))
-    rows = score_points(predictors(lookups), Window.scored(run.val_months))
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+    """Return RMSE, MAE and bias (minutes) of each lookup on the validation months.
+
+    Kept in run.json: notebooks 02 and 03 both ask.
+    """
+    fingerprint = fingerprint_of(fit_inputs(run), "lookups")
+    kept = run.read().get("lookups", {})
+    if kept.get("fingerprint") != fingerprint:
+        lookups = fit_baselines(Window.learnable(run.train_months))
+        scores = score_points(predictors(lookups), Window.scored(run.val_months))
+        kept = {"fingerprint": fingerprint, "scores": scores}
+        run.update(lookups=kept)
+    return pd.DataFrame.from_dict(kept["scores"], orient="index").rename_axis("model")
 
 
 def compare_candidates(run: Run) -> pd.DataFrame:

@@ -149,6 +149,20 @@ def test_fit_that_fails_beside_others_names_its_kind(run, monkeypatch):
     assert children(run) == []
 
 
+def test_lookups_are_fitted_once_for_all_notebooks_of_a_run(run, monkeypatch):
+    fitted, fit = [], candidates.fit_baselines
+    monkeypatch.setattr(
+        candidates, "fit_baselines", lambda window: (fitted.append(1), fit(window))[1]
+    )
+    first = candidates.score_baselines(run)
+    again = candidates.score_baselines(load_run(run.run_id))
+    assert len(fitted) == 1
+    candidates.pd.testing.assert_frame_equal(again, first)
+    monkeypatch.setattr(inputs, "code_digest", lambda *_: "other code")
+    candidates.score_baselines(load_run(run.run_id))
+    assert len(fitted) == 2
+
+
 def test_ranking_holds_the_models_and_every_lookup_best_first(run):
     table = compare_candidates(run)
     assert set(table.index) == {"LR", "mean", "od_pair_mean", "od_pair_hour_median"}
