@@ -32,9 +32,9 @@ from taxi_duration.training.season import season_step
 from taxi_duration.training.window_sums import HALF_LIFE_DAYS, window_sums
 
 THREADS = 2
-# A forest sorts rows at every node, and holds them twice: of twice as many rows it learns little.
+# A forest sorts its rows at every node, and holds them twice; chosen: six green months.
 FOREST_ROWS = 500_000
-# Rehearsals only calibrate intervals, whose coverage is the same from a tenth of as many rows.
+# Rehearsals only calibrate intervals, whose coverage is the same from many fewer rows.
 REHEARSAL_ROWS = 1_000_000
 
 
