@@ -4,11 +4,13 @@ import sys
 import pytest
 
 from taxi_duration.chain import run
+from taxi_duration.chain.chain import run_chain
 from taxi_duration.chain.run import git_commit, load_run, new_run, open_run, training_minutes
 from taxi_duration.chain.run_settings import check_settings
 from taxi_duration.errors import NotFoundError, SettingError, TagError
 from taxi_duration.files import read_json, write_json
 from taxi_duration.registry import tracking
+from taxi_duration.training import device
 
 SETTINGS = {"TRAIN_DATA": "2021-01", "VAL_DATA": "2021-02", "MODEL": "LR", "SERVICE": "green"}
 
@@ -216,3 +218,17 @@ def test_figure_is_kept_and_shown_as_the_very_same_picture(home):
     assert shown.data == saved.read_bytes() and shown.data[:4] == b"\x89PNG"
     kept = run.client.list_artifacts(run.parent_run(), "plots")
     assert [file.path for file in kept] == ["plots/residuals.png"]
+
+
+@pytest.mark.parametrize(("name", "bad"), [("DEVICE", "cuda"), ("BOOST_ROWS", "most")])
+def test_what_cannot_be_boosted_here_is_told_before_anything_is_done(home, monkeypatch, name, bad):
+    """Not after minutes, by the first fit; a model that is not boosted does not care."""
+    monkeypatch.setattr(device, "build_info", lambda: {"USE_CUDA": False})
+    boosted = new_run(check_settings("2021-01", "2021-02", "best"))
+    monkeypatch.setenv(name, bad)
+    with pytest.raises(SettingError, match=name):
+        run_chain(boosted, ["01_read_data"], say=pytest.fail)
+    with pytest.raises(SettingError, match=name):
+        open_run("runs/own", TRAIN_DATA="2021-01", VAL_DATA="2021-02", MODEL="XGB")
+    assert not (home / "runs" / "own").exists()
+    open_run("runs/own", TRAIN_DATA="2021-01", VAL_DATA="2021-02", MODEL="LR")
