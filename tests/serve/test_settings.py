@@ -18,6 +18,7 @@ OTHERS = {
     "taxi_duration/registry/tracking.py": "what MLflow reads: retries, telemetry",
     "taxi_duration/chain/kernels.py": "a warm kernel takes over the environment of its run",
     "taxi_duration/chain/warm.py": "how threads of OpenMP and OpenBLAS wait, MLflow's telemetry",
+    "taxi_duration/data/cluster.py": "a worker of a cluster takes over the settings of who asks",
     "taxi_duration/training/boosting.py": "OpenMP's threads sleep while they wait",
 }
 
