@@ -37,6 +37,9 @@ SILENT_S = 40
 LOST_S = 10
 # All workers must have come together by then: one may be busy with a month before.
 TRACKER_S = 600
+# Months for each worker from which on they are dealt out whole: with fewer one might have twice as
+# many rows as another, and all wait for it.
+MONTHS_EACH = 4
 FREE_S = 30  # for a worker to be started anew
 # Makes rows of a share of what is learned from; depends on nothing else, and can be sent.
 MakeRows = Callable[[Any], Iterable[RowBatch]]
@@ -83,9 +86,11 @@ async def _boost(
 
 
 def _window_shares(window: Window, workers: int) -> Iterator[Window]:
-    """Yield a window's trips in shares: months as they are, trips in memory cut evenly."""
+    """Yield a window's trips in shares: many months as they are; a few, or trips in memory, cut."""
+    months = sum(not isinstance(part, MemoryPart) for part in window.parts)
+    is_few = months < MONTHS_EACH * workers
     for part in window.parts:
-        if isinstance(part, MemoryPart):
+        if is_few or isinstance(part, MemoryPart):
             for rides, minutes in part.batches():
                 for rows in _slices(len(minutes), workers):
                     yield Window.of(rides.take(rows), minutes[rows])

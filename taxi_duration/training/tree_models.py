@@ -18,7 +18,7 @@ from taxi_duration.data.window import Window
 from taxi_duration.model.extra_features import load_conditions
 from taxi_duration.model.tree_model import TreeModel, with_conditions
 from taxi_duration.model.trees import TreeEnsemble
-from taxi_duration.training.boosting import RowBatch
+from taxi_duration.training.boosting import Batches, RowBatch, WindowRows
 from taxi_duration.training.day_groups import other_blocks
 from taxi_duration.training.feature_tables import (
     FeatureBatch,
@@ -118,10 +118,12 @@ class TreeKind:
     ) -> TreeEnsemble:
         """Fit one ensemble; arguments as `fit`."""
         parameters = {**self.parameters, **(self.quicker if rehearsal else {})}
-        batches = partial(lesson.batches, with_distance)
+        batches: Batches = partial(lesson.batches, with_distance)
         if not self.by_batch:
             rows = (np.concatenate(column) for column in zip(*batches(), strict=True))
             return self.pack(self.learn(*rows, parameters, seed, THREADS))
+        if environment.engine() == "dask" and not lesson.conditions:  # a file of this machine
+            batches = lesson.where_trips_are(with_distance)
         is_all = self.most_rows(rehearsal) is None
         on_disk = is_all and len(lesson.sample.window) > environment.BOOST_ROWS
         return self.pack(self.learn(batches, parameters, seed, THREADS, on_disk))
@@ -152,6 +154,11 @@ class Lesson:
             else:
                 yield RowBatch(np.ascontiguousarray(first), minutes, weight)
 
+    def where_trips_are(self, with_distance: bool) -> WindowRows:
+        """Return the same rows, to be made on the workers that learn from them."""
+        without = replace(self, sample=replace(self.sample, window=Window(())))
+        return WindowRows(partial(_rows_of, without, with_distance), self.sample.window)
+
     def _features(self) -> Iterable[FeatureBatch]:
         """Features of the trips: those of one batch are kept, more are made anew each time."""
         is_one = len(self.sample.window) <= windows.BATCH_ROWS
@@ -160,6 +167,10 @@ class Lesson:
     @cached_property
     def _kept(self) -> list[FeatureBatch]:
         return list(self.folds.batches(self.sample.window))
+
+
+def _rows_of(lesson: Lesson, with_distance: bool, window: Window) -> Iterator[RowBatch]:
+    return replace(lesson, sample=replace(lesson.sample, window=window)).batches(with_distance)
 
 
 def learn_forest(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -102,6 +103,11 @@ class WindowSums:
         self.curve = _minutes_of_miles(first.miles)
         self._lock = threading.Lock()
         self._second: _Cells | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs to weigh trips and find their folds: no sums by cell."""
+        left = ("_parts", "_cells", "_second", "_lock")
+        return {name: value for name, value in vars(self).items() if name not in left}
 
     @property
     def blocks(self) -> Sequence[int | None]:
