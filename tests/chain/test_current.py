@@ -459,7 +459,7 @@ def test_record_that_is_damaged_is_passed_over(home, content):
 
 # --- the key has all that decides ------------------------------------------------------------
 
-DECIDING = {"TRAIN_DATA", "VAL_DATA", "MODEL", "SERVICE", "ATLAS", "BOOST_ROWS", "DEVICE",
+DECIDING = {"TRAIN_DATA", "VAL_DATA", "MODEL", "SERVICE", "ATLAS", "BOOST_ROWS", "DEVICE", "ENGINE",
             "EXTRA_FEATURES"}  # fmt: skip
 # Read where months are had: their digests are in the key, and a month that is refused stops a run.
 BY_THE_MONTHS = {"TLC_URL", "DATA", "DATA_DIR", "SAMPLE_ROWS", "MAX_BAD_SHARE", "NO_PROXY",
@@ -467,9 +467,9 @@ BY_THE_MONTHS = {"TLC_URL", "DATA", "DATA_DIR", "SAMPLE_ROWS", "MAX_BAD_SHARE", 
 # What was made is looked for there, and is not found elsewhere.
 BY_WHAT_IS_THERE = {"TAXI_HOME", "MODELS_DIR", "DEPLOYMENT_DIR", "MLFLOW_TRACKING_URI",
                     "MODEL_SIGNING_KEY"}  # fmt: skip
-# No notebook of the chain reads these.
-ELSEWHERE = {"LOG_URL", "LOG_ARCHIVE", "LOG_KEEP_DAYS", "LOG_MAX_MB", "AUTO_APPROVE",
-             "NOTIFY_URLS", "PUBLIC_URL", "API_KEY"}  # fmt: skip
+# No notebook of the chain reads these, or only for where it is done, not for what comes of it.
+ELSEWHERE = {"DASK_SCHEDULER", "LOG_URL", "LOG_ARCHIVE", "LOG_KEEP_DAYS", "LOG_MAX_MB",
+             "AUTO_APPROVE", "NOTIFY_URLS", "PUBLIC_URL", "API_KEY"}  # fmt: skip
 
 
 def test_every_setting_is_known_to_decide_a_notebook_or_not():
