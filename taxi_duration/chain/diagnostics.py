@@ -207,8 +207,7 @@ def boosting_curve(
 ) -> pd.DataFrame | None:
     """Return what the trees with distance know from a part of their rows; tables know all trips.
 
-    With the quicker parameters of a rehearsal: the whole curve takes less than one of those that
-    calibrate the intervals. None for a kind that is not boosted.
+    With the quicker parameters of a rehearsal. None for a kind that is not boosted.
 
     Args:
         divisors: of so many of the rows that the candidate learned from, one.
