@@ -19,6 +19,8 @@ CANNOT = {
     r"MLFLOW_TRACKING_URI=http://HOST:5000 ": "needs an MLflow server on another machine",
     r"python pipeline.py backtest ": "takes minutes; tests/loop/test_backtest.py lives less",
     r"MODELS_DIR=/srv/model ": "needs a folder outside the project",
+    r"dask (scheduler|worker) ": "needs other hosts; tests/data/test_cluster_months.py has its own",
+    r"ENGINE=dask DASK_SCHEDULER=": "needs other hosts; tests/chain/test_chain_on_dask.py has its own",
 }
 
 
