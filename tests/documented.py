@@ -20,7 +20,7 @@ CANNOT = {
     r"python pipeline.py backtest ": "takes minutes; tests/loop/test_backtest.py lives less",
     r"MODELS_DIR=/srv/model ": "needs a folder outside the project",
     r"dask (scheduler|worker) ": "needs other hosts; tests/data/test_cluster_months.py has its own",
-    r"ENGINE=dask DASK_SCHEDULER=": "needs other hosts; tests/chain/test_chain_on_dask.py has its own",
+    r"ENGINE=dask DASK_SCHEDULER=": "needs other hosts; test_chain_on_dask.py has its own",
 }
 
 
