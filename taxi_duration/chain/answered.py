@@ -203,7 +203,7 @@ def _read(piece: Path, part: MonthPart) -> Answered | None:
 
 
 def _schema(part: MonthPart, about: Mapping[str, str]) -> pa.Schema:
-    trips = part.table(COLUMNS).schema.remove_metadata()
+    trips = part.schema(COLUMNS)
     fields = {name: trips.field(name).type for name in COLUMNS}
     return pa.schema({**fields, **ANSWERS, "model": MODEL}, metadata=dict(about))
 

@@ -19,7 +19,7 @@ from taxi_duration.data.packing import Part, is_parquet, month_parts, seekable
 from taxi_duration.data.prepared import PreparedMonth
 from taxi_duration.data.sources import raw_here
 from taxi_duration.data.trips import COLUMNS
-from taxi_duration.data.window import BATCH_ROWS, Window
+from taxi_duration.data.window import MonthPart, Window, every_kth
 from taxi_duration.data.window import Part as TripPart
 from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.months import Month
@@ -104,13 +104,11 @@ def sample_trips(months: Sequence[PreparedMonth]) -> pd.DataFrame:
     Of more than SHOWN_TRIPS every k-th one: from SHOWN_TRIPS to nearly twice as many.
     """
     every, at, kept = max(count_kept(months) // SHOWN_TRIPS, 1), 0, []
-    for month in months:
-        with pq.ParquetFile(month.trips_path) as file:
-            kept.append(file.schema_arrow.empty_table().select(COLUMNS))
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
-                rows = pa.array(np.arange(-at % every, batch.num_rows, every))
-                kept.append(pa.table(batch).take(rows).select(COLUMNS))
-                at += batch.num_rows
+    for part in (MonthPart.of(month, with_suspects=True) for month in months):
+        kept.append(part.schema(COLUMNS).empty_table())  # a month may have no trips
+        for batch in part.columns(COLUMNS):
+            kept.append(pa.table(batch).take(pa.array(every_kth(every, at, batch.num_rows))))
+            at += batch.num_rows
     return pa.concat_tables(kept).to_pandas()
 
 

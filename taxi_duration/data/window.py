@@ -112,6 +112,10 @@ class MonthPart:
         with pq.ParquetFile(self._file()) as file:
             return file.read_row_groups(self._groups(file), list(columns)).select(list(columns))
 
+    def schema(self, columns: Sequence[str]) -> pa.Schema:
+        """Return the types of columns, without reading any."""
+        return pq.read_schema(self._file()).empty_table().select(list(columns)).schema
+
     def suspects(self) -> np.ndarray:
         """Return which of all kept trips have a proven fault, bool of shape (n,)."""
         return self.table([SUSPECT])[SUSPECT].to_numpy()
@@ -140,12 +144,15 @@ class MonthPart:
 
     def batches(self) -> Iterator[TripBatch]:
         """As `Part`."""
+        yield from map(_trips, self.columns([*RIDE_COLUMNS, "duration"]))
+
+    def columns(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield columns of the same trips, which batches of rides do not have all of."""
         with pq.ParquetFile(self._file()) as file:
-            columns = [*RIDE_COLUMNS, "duration", SUSPECT]
-            for batch in file.iter_batches(BATCH_ROWS, self._groups(file), columns):
+            for batch in file.iter_batches(BATCH_ROWS, self._groups(file), [*names, SUSPECT]):
                 if not self.with_suspects:
                     batch = batch.filter(pc.invert(batch[SUSPECT]))
-                yield _trips(batch)
+                yield batch.select(list(names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +207,7 @@ class Window:
         """Return every k-th trip, from `most` to nearly twice as many; all where they are fewer."""
         every, at, kept = max(len(self) // most, 1), 0, []
         for rides, minutes in self.batches():
-            rows = np.arange(-at % every, len(minutes), every)  # a copy: the batch itself may go
+            rows = every_kth(every, at, len(minutes))  # a copy: the batch itself may go
             kept.append(MemoryPart(rides.take(rows), minutes[rows]))
             at += len(minutes)
         return Window(tuple(kept)).whole()
@@ -213,6 +220,11 @@ class Window:
             for field in fields(Rides)
         )
         return TripBatch(Rides(*columns), np.concatenate([batch.minutes for batch in some]))
+
+
+def every_kth(every: int, before: int, number: int) -> np.ndarray:
+    """Return the places of every k-th of some trips, of which so many come before."""
+    return np.arange(-before % every, number, every)
 
 
 def _trips(batch: pa.RecordBatch) -> TripBatch:

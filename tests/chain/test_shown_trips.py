@@ -1,5 +1,8 @@
 """Very many trips are looked at as an even sample that says so; few are looked at whole."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,11 +22,17 @@ def months():
 def test_every_kth_trip_is_shown_across_months_and_batches(months, monkeypatch, every):
     whole = pd.concat([month.trips() for month in months], ignore_index=True)
     monkeypatch.setattr(exploration, "SHOWN_TRIPS", len(whole) // every)
-    monkeypatch.setattr(exploration, "BATCH_ROWS", 1000)
+    monkeypatch.setattr(window, "BATCH_ROWS", 1000)
     trips = exploration.sample_trips(months)
     pd.testing.assert_frame_equal(trips, whole[::every].reset_index(drop=True))
     note = f", from {len(trips):,} of {len(whole):,} trips"
     assert exploration.sample_note(trips, months) == (note if every > 1 else "")
+
+
+def test_months_that_another_machine_prepared_are_shown_too(months):
+    there = [replace(m, trips_path=Path("/there/prepared", m.trips_path.name)) for m in months]
+    shown = exploration.sample_trips(there)
+    pd.testing.assert_frame_equal(shown, exploration.sample_trips(months))
 
 
 def test_counts_are_of_all_trips_and_tables_of_a_sample_take_them(months, monkeypatch):
