@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import pandas as pd
 from taxi_duration.chain.candidates import Candidate
 from taxi_duration.chain.exploration import sample_trips
 from taxi_duration.chain.run import Run
-from taxi_duration.data.window import Part, TripBatch, Window
+from taxi_duration.data.window import Part, SomeTrips, Window
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Rides
@@ -269,22 +269,12 @@ def _unaided_minutes(point, rides: Rides) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class DaysPart:
+class DaysPart(SomeTrips):
     """A part's trips of some days, datetime64[D]."""
 
     part: Part
     days: np.ndarray
-    key: str = ""
 
-    def __len__(self) -> int:
-        return sum(len(batch.minutes) for batch in self.batches())
-
-    def number(self) -> int | None:
-        """As `Part`."""
-        return self.part.number()
-
-    def batches(self) -> Iterator[TripBatch]:
-        """As `Part`."""
-        for rides, minutes in self.part.batches():
-            rows = np.isin(rides.pickup_at.astype("datetime64[D]"), self.days)
-            yield TripBatch(rides.take(rows), minutes[rows])
+    def picker(self) -> Callable[[Rides], np.ndarray]:
+        """As `SomeTrips`."""
+        return lambda rides: np.isin(rides.pickup_at.astype("datetime64[D]"), self.days)

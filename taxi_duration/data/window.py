@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -153,6 +154,34 @@ class MonthPart:
                 if not self.with_suspects:
                     batch = batch.filter(pc.invert(batch[SUSPECT]))
                 yield batch.select(list(names))
+
+
+class SomeTrips(ABC):
+    """Those trips of a part that `picker` picks; what they are of is `part`."""
+
+    part: Part
+    key = ""  # as `Part`: nothing made of them is kept
+
+    @abstractmethod
+    def picker(self) -> Callable[[Rides], np.ndarray]:
+        """Return what picks rides in one reading: it is called with each batch, in order.
+
+        It returns bool of shape (n,).
+        """
+
+    def __len__(self) -> int:
+        return sum(len(batch.minutes) for batch in self.batches())
+
+    def number(self) -> int | None:
+        """As `Part`."""
+        return self.part.number()
+
+    def batches(self) -> Iterator[TripBatch]:
+        """As `Part`."""
+        picks = self.picker()
+        for rides, minutes in self.part.batches():
+            rows = picks(rides)
+            yield TripBatch(rides.take(rows), minutes[rows])
 
 
 @dataclass(frozen=True, eq=False)

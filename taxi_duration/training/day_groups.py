@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from taxi_duration.data.window import Part, TripBatch, Window
+from taxi_duration.data.window import Part, SomeTrips, Window
 from taxi_duration.domain.rides import Rides
 
 BLOCKS = 3  # of days in a row: trips of one block share its level of traffic
@@ -124,22 +124,16 @@ def other_blocks(window: Window, groups: DayGroups, left_out: int) -> Window:
 
 
 @dataclass(frozen=True)
-class _OtherBlocks:
+class _OtherBlocks(SomeTrips):
     part: Part
     groups: DayGroups
     left_out: int
-    key = ""
 
-    def __len__(self) -> int:
-        return sum(len(batch.minutes) for batch in self.batches())
+    def picker(self) -> Callable[[Rides], np.ndarray]:
+        """As `SomeTrips`."""
 
-    def number(self) -> int | None:
-        """As `Part`."""
-        return self.part.number()
-
-    def batches(self) -> Iterator[TripBatch]:
-        """As `Part`."""
-        for rides, minutes in self.part.batches():
+        def picks(rides: Rides) -> np.ndarray:
             block, _ = self.groups.block_and_fold(rides, self.groups.places(rides.pickup_at))
-            kept = block != self.left_out
-            yield TripBatch(rides.take(kept), minutes[kept])
+            return block != self.left_out
+
+        return picks

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 
 import numpy as np
 
 from taxi_duration.data.engine import map_parts
-from taxi_duration.data.window import RIDE_COLUMNS, MemoryPart, Part, TripBatch, Window
+from taxi_duration.data.window import MemoryPart, Part, SomeTrips, Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.linear import pair_code
 from taxi_duration.model.lookups import HOURS, N_PAIRS
@@ -75,7 +75,8 @@ def draw_sample(window: Window, most: int, seed: int, half_life: float = np.inf)
     strata, size = _added(counted)
     months, place = np.unique(_month_of(strata), return_inverse=True)
     shares = _month_shares(months, np.bincount(place, size), most, half_life)
-    take = _take(size, shares[place], most, random := np.random.default_rng(seed))
+    random = np.random.default_rng(seed)
+    take = _take(size, shares[place], most, random)
     start = random.integers(size)
     by_part = _by_part(counted, strata, size, take, start)
     drawn = [Drawn(*one, groups) for one in zip(window.parts, by_part, strict=True)]
@@ -117,39 +118,33 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Drawn(SomeTrips):
     """The drawn trips of a part."""
 
     part: Part
     share: Share
     groups: np.ndarray
-    key = ""
 
-    def __len__(self) -> int:
-        return sum(len(batch.minutes) for batch in self.batches())
-
-    def number(self) -> int | None:
-        """As `Part`."""
-        return self.part.number()
-
-    def batches(self) -> Iterator[TripBatch]:
-        """As `Part`."""
+    def picker(self) -> Callable[[Rides], np.ndarray]:
+        """As `SomeTrips`."""
         seen = np.zeros(len(self.share), dtype="int64")
-        for rides, minutes in self.part.batches():
+
+        def picks(rides: Rides) -> np.ndarray:
+            nonlocal seen
             place = np.searchsorted(self.share.stratum, _strata(rides, self.groups))
             trips = np.bincount(place, minlength=len(seen))
             order = np.argsort(place, kind="stable")
             rank = np.empty(len(rides), dtype="int64")
             rank[order] = np.arange(len(rides)) - np.repeat(np.cumsum(trips) - trips, trips)
             drawn = self.share.draws(place, seen[place] + rank)
-            seen += trips
-            yield TripBatch(rides.take(drawn), minutes[drawn])
+            seen = seen + trips
+            return drawn
+
+        return picks
 
 
 def _in_memory(part: Part) -> MemoryPart:
-    batches = list(part.batches())
-    columns = (np.concatenate([getattr(b.rides, name) for b in batches]) for name in RIDE_COLUMNS)
-    return MemoryPart(Rides(*columns), np.concatenate([batch.minutes for batch in batches]))
+    return MemoryPart(*Window((part,)).whole())
 
 
 def _pair_trips(part: Part) -> np.ndarray:
