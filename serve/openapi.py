@@ -14,12 +14,13 @@ from taxi_duration.domain.refused_values import ALLOWED
 
 COMPONENTS = (
     Ride, schema.RideAnswer, schema.Feedback, schema.FeedbackAnswer, schema.Served,
-    schema.State, schema.Profile, schema.LeaveBy, schema.ErrorBody, schema.InvocationsAnswer,
+    schema.State, schema.Profile, schema.LeaveBy, schema.Reach, schema.ErrorBody,
+    schema.InvocationsAnswer,
 )  # fmt: skip
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
 BINARY = {PARQUET_TYPES[0]: {"schema": {"type": "string", "format": "binary"}}}
-KEYED = ("/predict", "/feedback", "/invocations", "/profile", "/leave-by")
+KEYED = ("/predict", "/feedback", "/invocations", "/profile", "/leave-by", "/reach")
 INSIDE = ("/model", "/metrics", "/monitor", "/monitor/report", "/monitor/data")
 NO_KEY = {"401": "no key, or a wrong one"}
 EXAMPLE = {"PULocationID": 10, "DOLocationID": 50, "trip_distance": 40}
@@ -82,7 +83,7 @@ def _asking() -> dict[str, Any]:
 def _planning() -> dict[str, Any]:
     zones = [_zone("PULocationID"), _zone("DOLocationID")]
     day = {"type": "string", "examples": ["2021-02-15"]}
-    arrival = {"type": "string", "examples": ["2021-02-15T08:30"]}
+    moment = {"type": "string", "examples": ["2021-02-15T08:30"]}
     chance = {"type": "number", "minimum": 0.1, "maximum": 0.9}
     return {
         "/profile": _get(
@@ -90,12 +91,17 @@ def _planning() -> dict[str, Any]:
             description="The answer for a start at each of the 24 hours.",
             parameters=[*zones, _parameter("date", day, "a day; today")],
         ),
+        "/reach": _get(
+            "How far do I get?", _ref("Reach"), 400, 401, 503,
+            description="The answer for a ride from a zone to each of the 263 that are a place.",
+            parameters=[zones[0], _parameter("when", moment, ALLOWED["when"])],
+        ),
         "/leave-by": _get(
             "When must I leave?", _ref("LeaveBy"), 400, 401, 503,
             description="The latest start that arrives in time with probability p.",
             parameters=[
                 *zones,
-                _parameter("arrive", arrival, ALLOWED["arrive"], required=True),
+                _parameter("arrive", moment, ALLOWED["arrive"], required=True),
                 _parameter("p", chance, "default 0.9"),
             ],
         ),

@@ -96,6 +96,24 @@ class Profile(msgspec.Struct):
     hours: list[Hour]
 
 
+class ZoneReached(msgspec.Struct, gc=False):
+    """The answer for a ride to this zone."""
+
+    DOLocationID: int
+    duration: float
+    interval: Interval
+    support: int
+
+
+class Reach(msgspec.Struct):
+    """Every zone that is a place, 1 to 263, as reached from one of them."""
+
+    PULocationID: int
+    when: Annotated[str, Meta(description="of the start, New York local")]
+    model: str
+    zones: list[ZoneReached]
+
+
 class LeaveBy(msgspec.Struct):
     """The latest start that is in time with the asked probability."""
 

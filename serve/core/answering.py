@@ -21,7 +21,7 @@ from serve.core.deadline import Deadline, begin
 from serve.core.instruments import Instruments
 from serve.core.served_models import HOW_TO_DEPLOY, LoadedModel, ModelHolder, Serving
 from taxi_duration.domain.asked_rides import ManyRides, Ride
-from taxi_duration.domain.rides import Answer, Answers
+from taxi_duration.domain.rides import Answer, Answers, Rides
 from taxi_duration.errors import LogError
 from taxi_duration.live.arms import arm_of
 from taxi_duration.live.log_rows import (
@@ -154,6 +154,15 @@ class Answering:
             answered = [answered[i] for i in order]
         return answered
 
+    def plan(self, rides: Rides) -> Planned:
+        """Answer rides that somebody may take, as the champion would; nothing is logged.
+
+        Raises:
+            ApiError: 503, no model is in service.
+        """
+        champion = self.serving().champion
+        return Planned(champion.model.answer(rides), champion.version)
+
     # --- arms ---------------------------------------------------------------------------
 
     def _by_arm(self, serving: Serving, rides: ManyRides, ids: list[str]) -> list[_Part]:
@@ -270,6 +279,13 @@ class Limits(NamedTuple):
     rides: int
     explained: int
     feedback: int
+
+
+class Planned(NamedTuple):
+    """Answers that belong to no ride, and the version that gave them."""
+
+    answers: Answers
+    version: str
 
 
 class Beside(NamedTuple):

@@ -1,4 +1,4 @@
-"""A rider's further questions: how the day goes (/profile), and when to leave (/leave-by).
+"""A rider's further questions: how the day goes, when to leave, how far one gets.
 
 Answered by the champion, without a distance. They belong to no ride, and are not logged.
 """
@@ -11,14 +11,15 @@ import numpy as np
 from flask import Blueprint, Response, request
 
 from serve.bodies.errors import ApiError, json_response
-from serve.bodies.schema import Hour, Interval, LeaveBy, Profile
+from serve.bodies.schema import Hour, Interval, LeaveBy, Profile, Reach, ZoneReached
 from serve.core.answering import Answering
 from taxi_duration.domain.asked_rides import parse_time
-from taxi_duration.domain.limits import LONGEST_MINUTES, is_zone
+from taxi_duration.domain.limits import FIRST_ZONE, LONGEST_MINUTES, UNKNOWN_ZONE, is_zone
 from taxi_duration.domain.refused_values import ALLOWED, YEARS
 from taxi_duration.domain.rides import NEW_YORK, Answers, Rides, local_time
 from taxi_duration.model.intervals import LEVELS
 
+PLACES = np.arange(FIRST_ZONE, UNKNOWN_ZONE)  # 264 and 265 are none
 LOOK_BACK_MINUTES = int(LONGEST_MINUTES)  # no answer is longer
 
 
@@ -30,31 +31,40 @@ def planning_blueprint(answering: Answering) -> Blueprint:
     def profile() -> Response:
         pickup, dropoff = _zone("PULocationID"), _zone("DOLocationID")
         day = _date()
-        champion = answering.serving().champion
         starts = [datetime.combine(day, time(hour)) for hour in range(24)]
-        answers = champion.model.answer(_rides(pickup, dropoff, starts))
+        answers, version = answering.plan(_rides(pickup, dropoff, starts))
         hours = [
             Hour(hour, duration, Interval(*interval))
             for hour, (duration, *interval) in enumerate(_minutes(answers))
         ]
-        return json_response(Profile(pickup, dropoff, day.isoformat(), champion.version, hours))
+        return json_response(Profile(pickup, dropoff, day.isoformat(), version, hours))
 
     @blueprint.get("/leave-by")
     def leave_by() -> Response:
         pickup, dropoff = _zone("PULocationID"), _zone("DOLocationID")
         arrive, p = _arrival(), _probability()
-        champion = answering.serving().champion
         starts = [_before(arrive, ago) for ago in range(1, LOOK_BACK_MINUTES + 1)]
-        answers = champion.model.answer(_rides(pickup, dropoff, starts))
+        answers, version = answering.plan(_rides(pickup, dropoff, starts))
         minutes = _quantile(answers, p)
         in_time = minutes <= np.arange(1, LOOK_BACK_MINUTES + 1)
         at = int(np.argmax(in_time)) if in_time.any() else LOOK_BACK_MINUTES - 1
         return json_response(
             LeaveBy(
                 pickup, dropoff, arrive.isoformat(), starts[at].isoformat(), p,
-                float(minutes[at]), champion.version,
+                float(minutes[at]), version,
             )
         )  # fmt: skip
+
+    @blueprint.get("/reach")
+    def reach() -> Response:
+        pickup, start = _zone("PULocationID"), _start()
+        answers, version = answering.plan(_rides(pickup, PLACES, [start] * len(PLACES)))
+        columns = (PLACES.tolist(), _minutes(answers), answers.support.tolist())
+        zones = [
+            ZoneReached(zone, duration, Interval(*interval), support)
+            for zone, (duration, *interval), support in zip(*columns, strict=True)
+        ]
+        return json_response(Reach(pickup, start.isoformat(), version, zones))
 
     return blueprint
 
@@ -65,7 +75,7 @@ def _before(arrive: datetime, minutes: int) -> datetime:
     return local_time(moment - timedelta(minutes=minutes))
 
 
-def _rides(pickup: int, dropoff: int, starts: list[datetime]) -> Rides:
+def _rides(pickup: int, dropoff: int | np.ndarray, starts: list[datetime]) -> Rides:
     n = len(starts)
     return Rides(
         np.full(n, pickup, "int16"),
@@ -120,10 +130,18 @@ def _date() -> date:
     raise _refused("date", text, "a day such as 2021-02-15")
 
 
+def _start() -> datetime:
+    text = request.args.get("when")
+    return local_time(None) if text is None else _moment(text, "when")
+
+
 def _arrival() -> datetime:
-    text = _required("arrive")
+    return _moment(_required("arrive"), "arrive")
+
+
+def _moment(text: str, field: str) -> datetime:
     # A plus sign of an offset arrives as a space when the client did not escape it.
-    return parse_time(text.replace(" ", "+") if "T" in text else text, "arrive")
+    return parse_time(text.replace(" ", "+") if "T" in text else text, field)
 
 
 def _probability() -> float:

@@ -16,14 +16,18 @@ MAX_MILES = 1_000_000  # meters recorded 244,152; above MAX_TRIP_MILES the model
 MAX_ID = 100  # characters
 YEARS = (2000, 2100)
 
+NEW_YORK_TIME = (
+    f"an ISO date and time such as 2021-02-15T08:30 from year {YEARS[0]} to {YEARS[1]}, "
+    "New York local unless it has an offset"
+)
+NOW = "; now when missing"
 ALLOWED = {
     "PULocationID": f"a TLC taxi zone, a whole number from {FIRST_ZONE} to {LAST_ZONE}",
     "DOLocationID": f"a TLC taxi zone, a whole number from {FIRST_ZONE} to {LAST_ZONE}",
     "trip_distance": f"miles, a number from 0 to {MAX_MILES}, or null when not known",
-    "pickup_datetime": "an ISO date and time such as 2021-02-15T08:30:00 from year "
-    f"{YEARS[0]} to {YEARS[1]}, New York local unless it has an offset; now when missing",
-    "arrive": f"an ISO date and time such as 2021-02-15T08:30 from year {YEARS[0]} to "
-    f"{YEARS[1]}, New York local unless it has an offset",
+    "pickup_datetime": NEW_YORK_TIME + NOW,
+    "when": NEW_YORK_TIME + NOW,
+    "arrive": NEW_YORK_TIME,
     "ride_id": f"your own id of the ride, text or a whole number of at most {MAX_ID} characters",
     "prediction_id": f"an id that /predict gave, 1 to {MAX_ID} ASCII characters",
     "duration": f"the true minutes, a number above 0 up to {LONGEST_FEEDBACK_MINUTES}",

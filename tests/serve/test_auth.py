@@ -15,6 +15,7 @@ KEYED = [
     ("POST", "/invocations"),
     ("GET", "/profile"),
     ("GET", "/leave-by"),
+    ("GET", "/reach"),
 ]
 
 

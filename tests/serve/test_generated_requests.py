@@ -171,9 +171,11 @@ def test_any_query_is_answered_or_refused(client, examples):
 
     @bounded(examples)
     @given(
-        st.sampled_from(["/profile", "/leave-by", "/predict"]),
+        st.sampled_from(["/profile", "/leave-by", "/reach", "/predict"]),
         st.dictionaries(
-            st.sampled_from(["PULocationID", "DOLocationID", "arrive", "date", "p", "explain"]),
+            st.sampled_from(
+                ["PULocationID", "DOLocationID", "arrive", "date", "p", "explain", "when"]
+            ),
             values | st.integers(1, 265).map(str),
         ),
     )

@@ -1,4 +1,4 @@
-"""GET /profile and GET /leave-by."""
+"""GET /profile, GET /leave-by and GET /reach."""
 
 from __future__ import annotations
 
@@ -51,8 +51,44 @@ def test_being_surer_means_leaving_earlier(client):
     assert leave(client, 0.9)["leave_by"] < leave(client, 0.5)["leave_by"]
 
 
+def reach(client, **query):
+    return client.get("/reach", query_string={"PULocationID": 74, **query}).json
+
+
+def test_reach_is_what_predict_answers_to_every_zone(client):
+    found = reach(client, when="2021-02-15T08:30")
+    rides = [
+        {"PULocationID": 74, "DOLocationID": zone, "pickup_datetime": "2021-02-15T08:30"}
+        for zone in range(1, 264)
+    ]
+    answers = client.post("/predict", json=rides).json
+    assert (found["PULocationID"], found["model"]) == (74, "green-duration:1")
+    assert found["when"] == "2021-02-15T08:30:00"
+    assert found["zones"] == [
+        {"DOLocationID": ride["DOLocationID"]}
+        | {name: answer[name] for name in ("duration", "interval", "support")}
+        for ride, answer in zip(rides, answers, strict=True)
+    ]
+
+
+def test_reach_asks_for_the_hour_in_new_york(client, app, monkeypatch):
+    answering, asked = app.extensions["taxi"], []
+    plan = answering.plan
+    monkeypatch.setattr(answering, "plan", lambda rides: asked.append(rides) or plan(rides))
+    assert reach(client, when="2021-02-15T15:00+01:00")["when"] == "2021-02-15T09:00:00"
+    (rides,) = asked
+    assert set(rides.pickup_at.tolist()) == {datetime(2021, 2, 15, 9)}
+    assert set(rides.PULocationID.tolist()) == {74}
+
+
+def test_reach_is_of_now_without_a_time(client):
+    start = datetime.fromisoformat(reach(client)["when"])
+    assert abs(start - datetime.now(NEW_YORK).replace(tzinfo=None)) < timedelta(minutes=1)
+
+
 def test_nothing_asked_here_is_in_the_prediction_log(client, log):
     client.get("/profile", query_string=ZONES)
+    reach(client)
     leave(client, 0.5)
     assert log.counts()["predictions"] == 0
 
@@ -68,6 +104,12 @@ def test_nothing_asked_here_is_in_the_prediction_log(client, log):
         ("/profile", {"DOLocationID": "9" * 5000}, "DOLocationID"),
         ("/profile", {"date": "soon"}, "date"),
         ("/profile", {"date": "0001-01-01"}, "date"),
+        ("/reach", {"PULocationID": None}, "PULocationID"),
+        ("/reach", {"PULocationID": "266"}, "PULocationID"),
+        ("/reach", {"when": "soon"}, "when"),
+        ("/reach", {"when": ""}, "when"),
+        ("/reach", {"when": "1999-12-31T23:59"}, "when"),
+        ("/reach", {"when": "0001-01-01T00:00+14:00"}, "when"),
         ("/leave-by", {}, "arrive"),
         ("/leave-by", {"arrive": "noon"}, "arrive"),
         ("/leave-by", {"arrive": "1066-10-14T09:00"}, "arrive"),
