@@ -56,7 +56,7 @@ class Answered(NamedTuple):
 
     Args:
         columns: ANSWERS, shape (n,).
-        sums: `sum_answers` of all rides, and of those without a proven fault, (2, 6, 6).
+        sums: `sum_answers` of all rides, and of those without a proven fault, (2, 6, 9).
     """
 
     columns: pa.Table

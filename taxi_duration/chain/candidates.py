@@ -42,6 +42,7 @@ from taxi_duration.training.kinds import find_kind
 log = logging.getLogger(__name__)
 
 RESULTS_FILE = "leaderboard.json"
+SHOWN_SCORES = ("rmse", "mae", "bias", "coverage", "mean_width", "pinball", "crps")
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
     clean = candidate.metrics.get("without_suspects", {}).get("with_distance")
     return {
         "model": candidate.kind,
-        **{name: scores[name] for name in ("rmse", "mae", "bias", "coverage", "mean_width")},
+        **{name: scores[name] for name in SHOWN_SCORES},
         "rmse_no_distance": unaided["rmse"],
         "mae_no_distance": unaided["mae"],
         "fit_seconds": candidate.card["fit_seconds"],

@@ -28,7 +28,8 @@ from taxi_duration.registry.versions import find_bundle, list_versions
 log = logging.getLogger(__name__)
 
 
-ANSWERING = ("domain", "data", "model")  # shelves whose code decides what is answered
+# Shelves whose code decides what is answered, and what is summed of it.
+ANSWERING = ("domain", "data", "model", "evaluation")
 
 
 @dataclass(frozen=True)

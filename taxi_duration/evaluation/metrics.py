@@ -1,4 +1,6 @@
-"""How right answers are: errors in minutes, overall and by segment, and interval coverage."""
+"""How right answers are: errors in minutes, overall and by segment; coverage, width and losses of
+the quantiles.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,17 @@ import numpy as np
 
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.domain.zones import AIRPORT_ZONES, OUTER_BOROUGHS, zone_table
-from taxi_duration.model.intervals import RARE_TRIPS
+from taxi_duration.model.intervals import LEVELS, RARE_TRIPS
 
 NOMINAL_COVERAGE = 0.8
 ERROR_SUMS = ("rows", "squared", "absolute", "signed")  # of errors in minutes
-ANSWER_SUMS = (*ERROR_SUMS, "inside", "width")
+PINBALLS = ("pinball_p10", "pinball_p50", "pinball_p90")
+ANSWER_SUMS = (*ERROR_SUMS, "inside", "width", *PINBALLS)
+# CRPS is twice the integral of the pinball loss over all levels. These weights of the three levels
+# integrate every polynomial up to degree 3 exactly (interpolatory quadrature on 0 to 1; at level 0
+# and 1 no loss is known). For true quantiles of a normal or a Laplace distribution they are off by
+# 0.1 to 0.2 %; the plain mean of the three losses would be off by 9 to 11 %.
+CRPS_WEIGHTS = (50 / 96, 92 / 96, 50 / 96)
 SEGMENTS = ("airport", "manhattan_internal", "outer_to_outer", "rare_pair", "rush_hour")
 
 
@@ -41,19 +49,43 @@ def error_figures(sums: np.ndarray) -> dict[str, float]:
 
 
 def interval_metrics(actual: np.ndarray, answers: Answers) -> dict[str, float]:
-    """Return the share of trips inside P10-P90 and the mean width in minutes."""
-    inside, width = _intervals(actual, answers)
-    return {"coverage": float(inside.mean()), "mean_width": float(width.mean())}
+    """Return `coverage` (the share of trips inside P10-P90), `mean_width`, and losses, in minutes.
+
+    `pinball_p10`, `pinball_p50`, `pinball_p90` are the quantiles' losses, `pinball` is their mean,
+    `crps` the continuous ranked probability score by CRPS_WEIGHTS: the smaller, the better.
+    """
+    return _interval_figures(np.mean(_intervals(actual, answers), axis=1).tolist())
 
 
 def _errors(error: np.ndarray) -> tuple[np.ndarray, ...]:
     return error**2, np.abs(error), error
 
 
-def _intervals(actual: np.ndarray, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """Which trips lie inside P10-P90, and how wide that is, float64 of shape (n,) each."""
+def _intervals(actual: np.ndarray, answers: Answers) -> tuple[np.ndarray, ...]:
+    """Which trips lie inside P10-P90, how wide that is, PINBALLS: float64 of shape (n,) each."""
     inside = (actual >= answers.p10) & (actual <= answers.p90)
-    return inside.astype("float64"), answers.p90.astype("float64") - answers.p10
+    width = answers.p90.astype("float64") - answers.p10
+    quantiles = zip(LEVELS, (answers.p10, answers.p50, answers.p90), strict=True)
+    losses = (pinball_loss(actual, quantile, level) for level, quantile in quantiles)
+    return inside.astype("float64"), width, *losses
+
+
+def pinball_loss(actual: np.ndarray, quantile: np.ndarray, level: float) -> np.ndarray:
+    """Return the loss of a quantile of this level for each trip, minutes, float64 of shape (n,).
+
+    On average it is least for the true quantile.
+    """
+    above = actual.astype("float64") - quantile
+    return np.maximum(level * above, (level - 1) * above)
+
+
+def _interval_figures(means: list[float]) -> dict[str, float]:
+    """Name the means of `_intervals`, and what follows from them."""
+    inside, width, *losses = means
+    crps = sum(weight * loss for weight, loss in zip(CRPS_WEIGHTS, losses, strict=True))
+    named = dict(zip(PINBALLS, losses, strict=True))
+    mean = sum(losses) / len(losses)
+    return {"coverage": inside, "mean_width": width, "pinball": mean, **named, "crps": crps}
 
 
 def segment_masks(rides: Rides, support: np.ndarray) -> dict[str, np.ndarray]:
@@ -97,7 +129,7 @@ def evaluate(actual: np.ndarray, answers: Answers, rides: Rides) -> dict[str, An
 
 
 def sum_answers(actual: np.ndarray, answers: Answers, rides: Rides) -> np.ndarray:
-    """Return ANSWER_SUMS of all trips and of each of SEGMENTS, float64 of shape (6, 6).
+    """Return ANSWER_SUMS of all trips and of each of SEGMENTS, float64 of shape (6, 9).
 
     Those of batches of trips add up to those of all trips.
     """
@@ -117,8 +149,8 @@ def answer_figures(sums: np.ndarray) -> dict[str, Any]:
 
 
 def _figures(sums: np.ndarray) -> dict[str, float]:
-    inside, width = (sums[len(ERROR_SUMS) :] / sums[0]).tolist()
-    return {**error_figures(sums), "coverage": inside, "mean_width": width}
+    means = (sums[len(ERROR_SUMS) :] / sums[0]).tolist()
+    return {**error_figures(sums), **_interval_figures(means)}
 
 
 def take_answers(answers: Answers, rows: np.ndarray) -> Answers:

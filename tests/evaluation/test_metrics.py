@@ -11,14 +11,19 @@ from hypothesis import strategies as st
 
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.evaluation.metrics import (
+    CRPS_WEIGHTS,
+    answer_figures,
     error_metrics,
     evaluate,
     interval_metrics,
+    pinball_loss,
     predictions_digest,
     rush_hour,
     segment_masks,
+    sum_answers,
     take_answers,
 )
+from taxi_duration.model.intervals import LEVELS
 
 JFK, LAGUARDIA, NEWARK = 132, 138, 1
 HARLEM, MIDTOWN = 74, 161  # Manhattan
@@ -63,7 +68,68 @@ def test_bias_is_within_mae_and_mae_within_rmse(pairs):
 def test_coverage_counts_both_ends_as_inside_and_width_is_the_mean():
     answers = make_answers([10, 10, 10, 10], p10=[5, 5, 5, 5], p90=[15, 15, 15, 25])
     metrics = interval_metrics(np.array([5.0, 15.0, 4.9, 25.1]), answers)
-    assert metrics == {"coverage": 0.5, "mean_width": 12.5}
+    assert (metrics["coverage"], metrics["mean_width"]) == (0.5, 12.5)
+
+
+def test_losses_are_those_computed_by_hand():
+    """One trip is 4 above P90, 10 above P50 and 15 above P10; one 2 below P10 and so on."""
+    answers = make_answers([20, 20], p10=[15, 15], p90=[26, 26])
+    metrics = interval_metrics(np.array([30.0, 13.0]), answers)
+    low, middle, high = (0.1 * 15 + 0.9 * 2) / 2, (0.5 * 10 + 0.5 * 7) / 2, (0.9 * 4 + 0.1 * 13) / 2
+    assert metrics == pytest.approx(
+        {
+            "coverage": 0.0,
+            "mean_width": 11.0,
+            "pinball": (low + middle + high) / 3,
+            "pinball_p10": low,
+            "pinball_p50": middle,
+            "pinball_p90": high,
+            "crps": 2 * (25 * low + 46 * middle + 25 * high) / 96,
+        }
+    )
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_loss_is_least_at_the_quantile_of_its_level(level):
+    actual = np.random.default_rng(1).gamma(4.0, 4.0, 5000)
+    offered = np.linspace(1, 40, 400)
+    losses = [pinball_loss(actual, np.full(5000, q), level).mean() for q in offered]
+    assert offered[np.argmin(losses)] == pytest.approx(np.quantile(actual, level), abs=0.2)
+
+
+@pytest.mark.parametrize("power", range(4))
+def test_crps_of_losses_that_are_cubic_in_the_level_is_exact(power):
+    losses = np.array(LEVELS) ** power
+    assert losses @ CRPS_WEIGHTS == pytest.approx(2 / (power + 1))
+
+
+def test_crps_of_the_true_quantiles_of_a_normal_distribution_is_its_own():
+    actual = np.random.default_rng(2).normal(30, 4, 200_000)
+    n, (low, middle, high) = len(actual), np.quantile(actual, LEVELS)
+    answers = replace(
+        make_answers(np.full(n, middle), np.full(n, low), np.full(n, high)),
+        p50=np.full(n, middle),
+    )
+    assert interval_metrics(actual, answers)["crps"] == pytest.approx(4 / np.sqrt(np.pi), rel=0.01)
+
+
+def test_sums_of_batches_have_the_figures_of_all_trips():
+    rng = np.random.default_rng(3)
+    rides = make_rides([(JFK, HARLEM), (HARLEM, MIDTOWN)] * 50)
+    actual = rng.uniform(1, 60, 100)
+    answers = make_answers(
+        rng.uniform(1, 60, 100), rng.uniform(1, 20, 100), rng.uniform(20, 60, 100)
+    )
+    parts = [slice(0, 7), slice(7, 60), slice(60, None)]
+    sums = [sum_answers(actual[at], take_answers(answers, at), rides.take(at)) for at in parts]
+    whole = evaluate(actual, answers, rides)
+    alone = {**error_metrics(actual, answers.duration), **interval_metrics(actual, answers)}
+    added = answer_figures(sum(sums))
+    assert {name: whole[name] for name in alone} == pytest.approx(alone)
+    assert {name: added[name] for name in alone} == pytest.approx(alone)
+    assert added["segments"].keys() == whole["segments"].keys()
+    for name, figures in whole["segments"].items():
+        assert added["segments"][name] == pytest.approx(figures)
 
 
 @pytest.mark.parametrize(
