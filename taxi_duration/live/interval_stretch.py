@@ -1,0 +1,89 @@
+"""How much wider or narrower intervals must be now, from true durations of rides that have ended.
+
+Adaptive conformal prediction (Gibbs and Candès 2021) with a memory that fades: as long as more
+truths than promised lie below P10 of the answers as they were given, P10 moves away from P50, and
+back when fewer do; P90 likewise. The state is the sum over the past itself, so that every worker
+that reads the same bins stretches alike. How the settings were chosen is in docs/intervals.md.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated
+
+import numpy as np
+from msgspec import Meta, Struct
+
+from taxi_duration.files import read_settings
+from taxi_duration.live.traffic_bins import BIN_MINUTES, BINS_A_DAY, TrafficBins
+from taxi_duration.model.intervals import LEVELS
+
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class StretchSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The values of `stretch_settings.json`."""
+
+    half_life_days: Positive
+    gain: Positive
+    strength: Positive
+    lowest: Annotated[float, Meta(gt=0, le=1)]
+    highest: Annotated[float, Meta(ge=1)]
+    horizon_days: Positive
+
+
+@cache
+def stretch_settings() -> StretchSettings:
+    """Return the settings as stored with the package."""
+    return read_settings(__package__, "stretch_settings.json", StretchSettings)
+
+
+class IntervalStretch:
+    """The stretch of one model version's intervals, a pure function of its bins.
+
+    Args:
+        bins: of the version; those more than `horizon_days` before a ride do not count for it.
+    """
+
+    def __init__(self, bins: TrafficBins, settings: StretchSettings | None = None) -> None:
+        self._settings = settings or stretch_settings()
+        self._known: dict[int, tuple[float, float]] = {}
+        self._bin, place = np.unique(bins.bin, return_inverse=True)
+        columns = bins.rides, bins.below, bins.above
+        self._sums = np.array([np.bincount(place, c, len(self._bin)) for c in columns])
+
+    def at(self, at: int) -> tuple[float, float]:
+        """Return what multiplies P50 - P10 and P90 - P50, from the bins that ended before.
+
+        Args:
+            at: pickup, minute of ride time since 1970.
+        """
+        slot = at // BIN_MINUTES
+        found = self._known.get(slot)
+        if found is None:
+            found = self._known[slot] = self._stretch(slot)
+        return found
+
+    def many(self, ats: np.ndarray) -> np.ndarray:
+        """As `at` for many rides, float64 of shape (n, 2)."""
+        slots, places = np.unique(ats // BIN_MINUTES, return_inverse=True)
+        each = [self.at(int(slot) * BIN_MINUTES) for slot in slots]
+        found: np.ndarray = np.array(each).reshape(-1, 2)[places]
+        return found
+
+    def _stretch(self, slot: int) -> tuple[float, float]:
+        settings = self._settings
+        oldest = slot - round(settings.horizon_days * BINS_A_DAY)
+        start, end = np.searchsorted(self._bin, [oldest, slot]).tolist()
+        age = slot - 1 - self._bin[start:end]
+        weight = 2.0 ** (-age / (settings.half_life_days * BINS_A_DAY))
+        rides, below, above = (self._sums[:, start:end] @ weight).tolist()
+        # More truths outside than promised, as a share of all; without rides there are none.
+        low, high = (
+            (outside - LEVELS[0] * rides) / (rides + settings.strength)
+            for outside in (below, above)
+        )
+        low, high = np.clip(
+            np.exp([settings.gain * low, settings.gain * high]), settings.lowest, settings.highest
+        ).tolist()
+        return low, high
