@@ -669,16 +669,23 @@ def backtest(
 def trace(prediction_id: str) -> int:
     """Follow an answer back to the bytes it was learned from, every step vouched for.
 
+    PREDICTION_ID may also be the id of a W3C trace, or a traceparent, that a request came with: of
+    several answers in a trace the first is followed, and the others are named.
+
     Exit code 4 when something is not as it was recorded, else 5 when something is missing, else
     6 when nobody who could vouch for something can be asked, or knows.
     """
     from taxi_duration.live.prediction_log import open_log
     from taxi_duration.loop import evidence
-    from taxi_duration.loop.trace import trace_prediction
+    from taxi_duration.loop.trace import find_asked, trace_prediction
 
-    found = trace_prediction(prediction_id, open_log())
+    log = open_log()
+    prediction_id, *others = find_asked(prediction_id, log)
+    found = trace_prediction(prediction_id, log)
     rows = [list(link) for link in found.links]
     _print_table(f"Trace of {prediction_id}", ["what", "name", "status", "detail"], rows)
+    if others:
+        click.echo(f"{len(others)} more in the same trace: {', '.join(others[:20])}")
     codes = {
         evidence.CHANGED: EXIT_CHANGED, evidence.MISSING: EXIT_MISSING,
         evidence.UNKNOWN: EXIT_UNKNOWN,

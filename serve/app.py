@@ -16,7 +16,7 @@ from serve.core.answering import Answering, Limits
 from serve.core.deadline import Deadline
 from serve.core.instruments import Instruments
 from serve.core.served_models import ModelHolder
-from serve.headers import HEADERS, add_headers
+from serve.headers import HEADERS, TRACEPARENT, add_headers
 from serve.routes.docs import docs_blueprint
 from serve.routes.feedback import feedback_blueprint
 from serve.routes.health import health_blueprint
@@ -24,9 +24,14 @@ from serve.routes.invocations import invocations_blueprint, ping_blueprint
 from serve.routes.metrics import metrics_blueprint
 from serve.routes.model import model_blueprint
 from serve.routes.monitor import monitor_blueprint
+from serve.routes.open_inference import (
+    open_inference_blueprint,
+    open_inference_health_blueprint,
+)
 from serve.routes.pages import pages_blueprint
 from serve.routes.planning import planning_blueprint
 from serve.routes.predict import predict_blueprint, predict_json
+from taxi_duration.domain.trace_context import continued
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 from taxi_duration.model.duration_model import DurationModel
 
@@ -87,7 +92,10 @@ def _from_environment() -> dict[str, Any]:
 def _add_routes(app: Flask, answering: Answering, instruments: Instruments) -> None:
     """Add every endpoint; with API keys, most need one (see `auth.py`)."""
     keys, access = app.config["API_KEYS"], app.config["MONITOR_ACCESS"]
-    for make in (predict_blueprint, invocations_blueprint, planning_blueprint, feedback_blueprint):
+    for make in (
+        predict_blueprint, invocations_blueprint, open_inference_blueprint, planning_blueprint,
+        feedback_blueprint,
+    ):  # fmt: skip
         keyed = make(answering)
         require_key(keyed, keys)
         app.register_blueprint(keyed)
@@ -95,7 +103,7 @@ def _add_routes(app: Flask, answering: Answering, instruments: Instruments) -> N
     for inside in (model_blueprint(answering), monitor_blueprint(answering), metrics):
         guard_inside(inside, keys, access)
         app.register_blueprint(inside)
-    for make_open in (ping_blueprint, health_blueprint):
+    for make_open in (ping_blueprint, health_blueprint, open_inference_health_blueprint):
         app.register_blueprint(make_open(answering))
     app.register_blueprint(pages_blueprint())
     app.register_blueprint(docs_blueprint())
@@ -115,8 +123,11 @@ def close_app(app: Flask) -> None:
     answering.log.close()
 
 
-def quick_predict(app: Flask) -> Callable[[bytes], tuple[list[tuple[str, str]], bytes]]:
-    """Return a function from the JSON body of /predict to headers and body of the answer.
+def quick_predict(
+    app: Flask,
+) -> Callable[[bytes, str | None], tuple[list[tuple[str, str]], bytes]]:
+    """Return a function from the JSON body of /predict, and the value of its header traceparent,
+    to headers and body of the answer.
 
     It answers as the app does, without Flask, whose request, response and routing take longer
     than a ride. The app has to answer the errors that it raises, see `REFUSED`.
@@ -124,10 +135,11 @@ def quick_predict(app: Flask) -> Callable[[bytes], tuple[list[tuple[str, str]], 
     answering: Answering = app.extensions["taxi"]
     headers = [("Content-Type", JSON), *HEADERS.items()]
 
-    def answer(body: bytes) -> tuple[list[tuple[str, str]], bytes]:
-        content = predict_json(answering, body)
+    def answer(body: bytes, given: str | None) -> tuple[list[tuple[str, str]], bytes]:
+        trace = continued(given)
+        content = predict_json(answering, body, trace=trace)
         answering.instruments.count_request("predict.predict", 200)
-        return headers, content
+        return [*headers, (TRACEPARENT, trace)] if trace else headers, content
 
     return answer
 

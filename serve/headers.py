@@ -1,11 +1,19 @@
-"""Security headers of every answer, errors and static files included.
+"""Headers of every answer, errors and static files included: for security, and of its trace.
 
 TLS and Strict-Transport-Security are left to the proxy.
 """
 
 from __future__ import annotations
 
-from flask import Flask, Response
+from collections.abc import MutableMapping
+from typing import Any
+
+from flask import Flask, Response, request
+
+from taxi_duration.domain.trace_context import continued
+
+TRACEPARENT = "traceparent"
+_CONTINUED = "taxi.traceparent"  # key in a request's environ: ours, made once
 
 # API answers are no pages: they may not run, load or be framed.
 HEADERS = {
@@ -40,4 +48,14 @@ def add_headers(app: Flask) -> None:
         for name, value in HEADERS.items():
             if name not in headers:
                 headers.add(name, value)
+        if "HTTP_TRACEPARENT" in request.environ and (trace := traceparent(request.environ)):
+            headers[TRACEPARENT] = trace
         return response
+
+
+def traceparent(environ: MutableMapping[str, Any]) -> str | None:
+    """Return what the answer says of the request's trace; None when it has no valid one."""
+    if _CONTINUED not in environ:
+        environ[_CONTINUED] = continued(environ.get("HTTP_TRACEPARENT"))
+    trace: str | None = environ[_CONTINUED]
+    return trace

@@ -15,15 +15,32 @@ from taxi_duration.domain.refused_values import ALLOWED
 COMPONENTS = (
     Ride, schema.RideAnswer, schema.Feedback, schema.FeedbackAnswer, schema.Served,
     schema.State, schema.Profile, schema.LeaveBy, schema.Reach, schema.ErrorBody,
-    schema.InvocationsAnswer,
+    schema.InvocationsAnswer, schema.ServerMetadata, schema.ModelMetadata, schema.InferRequest,
+    schema.InferAnswer, schema.Live, schema.Ready, schema.PlainError,
 )  # fmt: skip
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
 BINARY = {PARQUET_TYPES[0]: {"schema": {"type": "string", "format": "binary"}}}
-KEYED = ("/predict", "/feedback", "/invocations", "/profile", "/leave-by", "/reach")
+MODEL, OF_VERSION = "/v2/models/{name}", "/versions/{version}"
+KEYED = (
+    "/predict",
+    "/feedback",
+    "/invocations",
+    "/profile",
+    "/leave-by",
+    "/reach",
+    "/v2",
+    *(f"{MODEL}{which}{what}" for which in ("", OF_VERSION) for what in ("", "/infer")),
+)
 INSIDE = ("/model", "/metrics", "/monitor", "/monitor/report", "/monitor/data")
+TRACE = {
+    "name": "traceparent", "in": "header", "required": False, "schema": {"type": "string"},
+    "description": "W3C Trace Context; the answer and the log continue a valid one",
+}  # fmt: skip
 NO_KEY = {"401": "no key, or a wrong one"}
 EXAMPLE = {"PULocationID": 10, "DOLocationID": 50, "trip_distance": 40}
+TENSORS = [{"name": field, "shape": [1], "datatype": "FP64" if field == "trip_distance" else
+            "INT64", "data": [value]} for field, value in EXAMPLE.items()]  # fmt: skip
 
 
 def openapi(keyed: bool) -> dict[str, Any]:
@@ -54,7 +71,9 @@ def openapi(keyed: bool) -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    return {**_asking(), **_planning(), **_scoring(), **_state(), **_for_people()}
+    return {
+        **_asking(), **_planning(), **_scoring(), **_open_inference(), **_state(), **_for_people(),
+    }  # fmt: skip
 
 
 def _asking() -> dict[str, Any]:
@@ -125,6 +144,38 @@ def _scoring() -> dict[str, Any]:
     }
 
 
+def _open_inference() -> dict[str, Any]:
+    """The Open Inference Protocol; its errors have a form of their own."""
+    name = _in_path("name", "of the registered model", "green-duration")
+    version = _in_path("version", "of a version that answers riders", "7")
+    paths = {
+        "/v2": _get("Open Inference Protocol: the server", _ref("ServerMetadata"), 401),
+        "/v2/health/live": _get("Is the process alive?", _ref("Live")),
+        "/v2/health/ready": _get("Can it answer, and log what it answers?", _ref("Ready"), 503),
+    }
+    for which, parameters in ((MODEL, [name]), (MODEL + OF_VERSION, [name, version])):
+        paths[which] = _get("Its inputs and outputs", _ref("ModelMetadata"), 401, 404, 503,
+                            parameters=parameters)  # fmt: skip
+        paths[f"{which}/ready"] = _get("Does it answer riders?", _ref("Ready"), 404, 503,
+                                       parameters=parameters)  # fmt: skip
+        paths[f"{which}/infer"] = _post(
+            "Open Inference Protocol: a tensor of n for each column of n rides",
+            "Columns are named as the fields of a ride. Tensors are JSON, or bytes behind it "
+            "(Triton's extension `binary_tensor_data`).",
+            {JSON: {"schema": _ref("InferRequest"), "example": {"inputs": TENSORS}}},
+            _ref("InferAnswer"),
+            *(400, 401, 404, 408, 413, 415, 503),
+            parameters=parameters,
+        )
+    for operation in (operation for path in paths.values() for operation in path.values()):
+        for status, response in operation["responses"].items():
+            if status != "200":
+                response["content"][JSON]["schema"] = _ref("PlainError")
+    not_ready = _response(_ref("Ready"), "not ready; /ready says why")
+    paths["/v2/health/ready"]["get"]["responses"]["503"] = not_ready
+    return paths
+
+
 def _state() -> dict[str, Any]:
     ready = {
         "200": _response(_ref("State"), "ready"),
@@ -169,6 +220,7 @@ def _responses(content: dict[str, Any], *refusals: int) -> dict[str, Any]:
     texts = {
         400: "a field is wrong; the error names it",
         401: NO_KEY["401"],
+        404: "no such model, or no such version, answers riders",
         408: "the body stopped arriving",
         413: "the body is too large or has too many elements",
         415: "a type of body that is not read",
@@ -192,8 +244,10 @@ def _post(
         "description": description,
         "requestBody": {"required": True, "content": bodies},
         "responses": _responses(answer, *refusals),
+        **more,
     }
-    return {"post": operation | more}
+    operation["parameters"] = [*more.get("parameters", ()), TRACE]
+    return {"post": operation}
 
 
 def _get(summary: str, answer: dict[str, Any], *refusals: int, **more: Any) -> dict[str, Any]:
@@ -211,6 +265,11 @@ def _text(summary: str, kind: str, refusals: dict[str, str] | None = None) -> di
 def _zone(name: str) -> dict[str, Any]:
     kind = {"type": "integer", "minimum": FIRST_ZONE, "maximum": LAST_ZONE}
     return _parameter(name, kind, ALLOWED[name], required=True)
+
+
+def _in_path(name: str, text: str, example: str) -> dict[str, Any]:
+    kind = {"type": "string", "examples": [example]}
+    return {**_parameter(name, kind, text, required=True), "in": "path"}
 
 
 def _parameter(

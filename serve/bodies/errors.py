@@ -10,7 +10,7 @@ import msgspec
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from serve.bodies.schema import Error, ErrorBody
+from serve.bodies.schema import Error, ErrorBody, PlainError
 from taxi_duration.domain.refused_values import RefusedError
 
 logger = logging.getLogger(__name__)
@@ -49,10 +49,15 @@ class ApiError(Exception):
         self.error = Error(code, text, field, msgspec.UNSET if element is None else element)
 
     def response(self) -> Response:
-        """Return the answer."""
-        response = json_response(ErrorBody(self.error), self.status)
+        """Return the answer, below /v2 in the form of the Open Inference Protocol."""
+        body = PlainError(self.error.message) if _is_v2(request.path) else ErrorBody(self.error)
+        response = json_response(body, self.status)
         response.headers.extend(self.headers)
         return response
+
+
+def _is_v2(path: str) -> bool:
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def json_response(content: Any, status: int = 200) -> Response:

@@ -5,7 +5,7 @@ What a ride may say is `Ride` in `taxi_duration/domain/asked_rides.py`.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -180,3 +180,89 @@ class InvocationsAnswer(msgspec.Struct):
     ignored: Annotated[
         list[str] | UnsetType, Meta(description="fields or columns that are not read")
     ] = UNSET
+
+
+class InferTensor(msgspec.Struct):
+    """A column of rides, for the Open Inference Protocol."""
+
+    name: Annotated[str, Meta(description="a field of a ride", examples=["PULocationID"])]
+    shape: Annotated[list[int], Meta(description="[n], n rides", examples=[[1]])]
+    datatype: Literal[
+        "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+        "FP16", "FP32", "FP64", "BYTES",
+    ]  # fmt: skip
+    data: list[Any] | UnsetType = UNSET
+    parameters: dict[str, Any] = {}
+
+
+class InferOutput(msgspec.Struct):
+    """An output that is asked for."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferRequest(msgspec.Struct):
+    """A question of the Open Inference Protocol."""
+
+    inputs: list[InferTensor]
+    id: str | UnsetType = UNSET
+    outputs: Annotated[list[InferOutput] | UnsetType, Meta(description="all when left out")] = UNSET
+    parameters: dict[str, Any] = {}
+
+
+class InferAnswer(msgspec.Struct):
+    """Its answer, a tensor of n for each output."""
+
+    model_name: str
+    outputs: list[InferTensor]
+    model_version: Annotated[
+        str | UnsetType, Meta(description="left out where two versions share the rides of a test")
+    ] = UNSET
+    id: str | UnsetType = UNSET
+    parameters: dict[str, Any] | UnsetType = UNSET
+
+
+class TensorMetadata(msgspec.Struct):
+    """What an input or an output is called, and of which kind it is."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(msgspec.Struct):
+    """A model in service, as the Open Inference Protocol tells it."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ServerMetadata(msgspec.Struct):
+    """This service, as the Open Inference Protocol tells it."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(msgspec.Struct):
+    """The process is alive."""
+
+    live: bool
+
+
+class Ready(msgspec.Struct):
+    """Whether the service, or the model of this name, can answer."""
+
+    ready: bool
+    name: str | UnsetType = UNSET
+
+
+class PlainError(msgspec.Struct):
+    """The body of every answer below /v2 that is not 200."""
+
+    error: str

@@ -82,6 +82,17 @@ class Answering:
         else:
             self.checking.call(self.log.check_writable)
 
+    def problems(self) -> list[str]:
+        """Return why rides cannot be answered, or answers not be logged; empty when all is well."""
+        problems = []
+        if self.holder.serving is None:
+            problems.append(self.holder.problem or HOW_TO_DEPLOY)
+        try:
+            self.check_log()
+        except LogError as error:
+            problems.append(f"predictions are not logged: {error}")
+        return problems
+
     def serving(self) -> Serving:
         """Return the models in service.
 
@@ -93,13 +104,16 @@ class Answering:
             raise ApiError(503, "no_model", without_folders(self.holder.problem or HOW_TO_DEPLOY))
         return serving
 
-    def one(self, ride: Ride, pickup_at: datetime, explain: bool = False) -> RideAnswer:
+    def one(
+        self, ride: Ride, pickup_at: datetime, explain: bool = False, trace: str | None = None
+    ) -> RideAnswer:
         """Answer one ride; the answer is logged when this returns.
 
         Args:
             ride: validated.
             pickup_at: New York local time.
             explain: with reasons.
+            trace: the traceparent of the answer, for the log.
         Raises:
             ApiError: 503, no model is in service.
         """
@@ -115,7 +129,7 @@ class Answering:
             loaded = serving.champion
             answer = loaded.predictor.answer(*question)
         seconds = time.perf_counter() - started
-        row = _row(ride, pickup_at, answer, loaded, prediction_id, 1000 * seconds)
+        row = _row(ride, pickup_at, answer, loaded, prediction_id, 1000 * seconds, trace)
         beside = Beside((), failures)
         if serving.shadow and not failures:
             beside = self._shadow_one(_other(serving, loaded), prediction_id, question)
@@ -126,12 +140,20 @@ class Answering:
             answered.reasons = [Reason(*one) for one in loaded.predictor.explain(*question)]
         return answered
 
-    def many(self, rides: ManyRides, explain: bool = False) -> list[RideAnswer]:
+    def many(
+        self,
+        rides: ManyRides,
+        explain: bool = False,
+        trace: str | None = None,
+        model: LoadedModel | None = None,
+    ) -> list[RideAnswer]:
         """Answer n rides, in their order; all are logged when this returns.
 
         Args:
             rides: validated.
             explain: with reasons.
+            trace: the traceparent of the answer, for the log.
+            model: of those in service, to answer all; by default each ride's arm decides.
         Raises:
             ApiError: too many rides, or no model is in service.
         """
@@ -141,8 +163,12 @@ class Answering:
         serving = self.serving()
         if not len(rides):
             return []
-        parts = self._by_arm(serving, rides, new_ids(len(rides)))
-        rows = [_as_logged(part) for part in parts]
+        ids = new_ids(len(rides))
+        if model is None:
+            parts = self._by_arm(serving, rides, ids)
+        else:
+            parts = [self._answer_part(serving, model, rides, ids, None)]
+        rows = [_as_logged(part, trace) for part in parts]
         answered = [answer for part in parts for answer in _as_answers(part, explain)]
         if not self._keep_many(rows, [self._shadow_many(serving, part) for part in parts]):
             for answer in answered:
@@ -356,7 +382,7 @@ def _failures(
 
 def _row(
     ride: Ride, pickup_at: datetime, answer: Answer, loaded: LoadedModel, prediction_id: str,
-    latency_ms: float,
+    latency_ms: float, trace: str | None,
 ) -> PredictionRow:  # fmt: skip
     duration, p10, p50, p90, support, used_distance = answer
     return PredictionRow(
@@ -377,6 +403,7 @@ def _row(
         loaded.sha256,
         loaded.arm,
         latency_ms,
+        trace,
     )
 
 
@@ -398,7 +425,7 @@ def _answer(
     )
 
 
-def _as_logged(part: _Part) -> PredictionColumns:
+def _as_logged(part: _Part, trace: str | None) -> PredictionColumns:
     """Return a part as columns for the log."""
     loaded, rides, ids = part.loaded, part.rides, part.ids
     columns, ride_ids = rides.columns, rides.ride_ids
@@ -421,6 +448,7 @@ def _as_logged(part: _Part) -> PredictionColumns:
         loaded.sha256,
         loaded.arm,
         1000 * part.seconds / len(ids),
+        trace,
     )
 
 

@@ -8,8 +8,6 @@ from serve.bodies.errors import json_response
 from serve.bodies.folders import without_folders
 from serve.bodies.schema import State
 from serve.core.answering import Answering
-from serve.core.served_models import HOW_TO_DEPLOY
-from taxi_duration.errors import LogError
 
 
 def health_blueprint(answering: Answering) -> Blueprint:
@@ -22,13 +20,7 @@ def health_blueprint(answering: Answering) -> Blueprint:
 
     @blueprint.get("/ready")
     def ready() -> Response:
-        problems = []
-        if answering.holder.serving is None:
-            problems.append(answering.holder.problem or HOW_TO_DEPLOY)
-        try:
-            answering.check_log()
-        except LogError as error:
-            problems.append(f"predictions are not logged: {error}")
+        problems = answering.problems()
         status, code = ("not ready", 503) if problems else ("ready", 200)
         # A refused deployment is reported, but the service stays ready: the old model answers.
         if answering.holder.serving is not None and answering.holder.problem:

@@ -20,6 +20,7 @@ from serve.bodies.parquet import PARQUET_TYPES, read_rides
 from serve.bodies.reading import check_count, decode_text, media_type, read_body, wrong_type
 from serve.bodies.schema import InvocationsAnswer, MlflowPrediction, RideAnswer
 from serve.core.answering import Answering
+from serve.headers import traceparent
 from taxi_duration.domain.asked_rides import (
     MAX_IGNORED,
     ManyRides,
@@ -48,7 +49,8 @@ def invocations_blueprint(answering: Answering) -> Blueprint:
             rides = _from_json(read_json(body, of_a_frame=True), most)
         else:
             raise wrong_type(kind, JSON, CSV, PARQUET_TYPES[0])
-        return _response(answering.many(rides), rides.ignored or {})
+        answers = answering.many(rides, trace=traceparent(request.environ))
+        return _response(answers, rides.ignored or {})
 
     return blueprint
 

@@ -12,6 +12,7 @@ from serve.bodies.reading import media_type, read_body, wrong_type
 from serve.bodies.ride_body import parse_rides
 from serve.bodies.schema import RideAnswer
 from serve.core.answering import Answering
+from serve.headers import traceparent
 from taxi_duration.domain.asked_rides import CheckedRide, ManyRides
 
 _encode = msgspec.json.Encoder().encode
@@ -28,10 +29,12 @@ def predict_blueprint(answering: Answering) -> Blueprint:
         if kind != JSON or "HTTP_CONTENT_ENCODING" in request.environ:
             kind = media_type(request)
         if kind == JSON or JSON_TYPES.fullmatch(kind):
-            content = predict_json(answering, read_body(request), _wants_reasons())
+            trace = traceparent(request.environ)
+            content = predict_json(answering, read_body(request), _wants_reasons(), trace)
         elif kind in PARQUET_TYPES:
             rides = read_rides(read_body(request), answering.limits.rides)
-            content = _encode(_answers(answering, rides, _wants_reasons()))
+            trace = traceparent(request.environ)
+            content = _encode(_answers(answering, rides, _wants_reasons(), trace))
         else:
             raise wrong_type(kind, JSON, PARQUET_TYPES[0])
         return Response(content, content_type=JSON)
@@ -39,21 +42,23 @@ def predict_blueprint(answering: Answering) -> Blueprint:
     return blueprint
 
 
-def predict_json(answering: Answering, body: bytes, explain: bool = False) -> bytes:
+def predict_json(
+    answering: Answering, body: bytes, explain: bool = False, trace: str | None = None
+) -> bytes:
     """Return the answer to a JSON body, as JSON; an ApiError says what is wrong with it."""
-    return _encode(_answers(answering, parse_rides(body, answering.limits.rides), explain))
+    return _encode(_answers(answering, parse_rides(body, answering.limits.rides), explain, trace))
 
 
 def _answers(
-    answering: Answering, rides: CheckedRide | ManyRides, explain: bool
+    answering: Answering, rides: CheckedRide | ManyRides, explain: bool, trace: str | None
 ) -> RideAnswer | list[RideAnswer]:
     if not isinstance(rides, ManyRides):
         ride, pickup_at, ignored = rides
-        answer = answering.one(ride, pickup_at, explain)
+        answer = answering.one(ride, pickup_at, explain, trace)
         if ignored:
             answer.ignored = ignored
         return answer
-    answers = answering.many(rides, explain)
+    answers = answering.many(rides, explain, trace)
     for i, ignored in (rides.ignored or {}).items() if answers else ():
         if ignored:
             answers[i].ignored = ignored

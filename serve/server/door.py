@@ -15,6 +15,7 @@ from flask import Flask
 
 from serve.app import REFUSED, quick_predict
 from serve.bodies.errors import JSON, ApiError
+from serve.headers import TRACEPARENT
 from serve.server.intake import Body, Intake
 from serve.server.spread import Spread
 from serve.server.wsgi import Headers, call, environ_of
@@ -25,11 +26,12 @@ access = logging.getLogger("serve.access")
 # A body of /predict up to this size, one or a few rides, is answered at once: handing it to another
 # thread takes longer than the answer.
 QUICK_BYTES = 2_000
-QUICK_PATHS = ("/health", "/ping")  # never wait
+QUICK_PATHS = ("/health", "/ping", "/v2/health/live")  # never wait
 # Requests of a worker that may wait for a thread; half as many of one address. At a second per
 # long array on two threads the last of them waits half a minute.
 WAITING = 64
-READY_THREADS, READY_WAITING = 2, 16  # /ready asks the log's store; long arrays do not delay it
+READY_PATHS = ("/ready", "/v2/health/ready")  # ask the log's store; long arrays do not delay them
+READY_THREADS, READY_WAITING = 2, 16
 
 
 class Door:
@@ -80,7 +82,7 @@ class Door:
         elif path in QUICK_PATHS:
             self._ask_app(visit, body)
         else:
-            lane = self._ready if path == "/ready" else self._work
+            lane = self._ready if path in READY_PATHS else self._work
             address = visit.client.rpartition(":")[0]
             self.served.add(visit.client)
             if not lane.take(address, partial(self._ask_app, visit, body)):
@@ -91,7 +93,7 @@ class Door:
         error = None
         if self._answer_ride is not None:
             try:
-                self._end(visit, 200, *self._answer_ride(body))
+                self._end(visit, 200, *self._answer_ride(body, _trace(visit.scope.headers)))
                 return
             except Exception as found:
                 error = found  # answered by the application's error handlers
@@ -186,6 +188,11 @@ def _is_few_rides(scope: Any, body: Body) -> bool:
         and "content-encoding" not in scope.headers
         and not scope.query_string  # may ask for reasons, which take longer
     )
+
+
+def _trace(headers: Any) -> str | None:
+    """Return the header traceparent, as WSGI has it: several joined."""
+    return ",".join(headers.get_all(TRACEPARENT)) if TRACEPARENT in headers else None
 
 
 def _log(visit: Visit, status: int, size: int) -> None:

@@ -33,12 +33,12 @@ LATENCY_DIGITS = 3  # significant; it is never shown with more
 OUR_ID = re.compile(r"[0-9a-f]{32}")
 MOST_ROWS = 1 << 20  # in a row group: a part has one
 
-_TEXT = ("ride_id", "model", "model_sha256", "arm", "verdict", "more")
+_TEXT = ("ride_id", "model", "model_sha256", "arm", "traceparent", "verdict", "more")
 _KINDS = {"PULocationID": "int16", "DOLocationID": "int16", "support": "int64",
           "used_distance": "bool"}  # fmt: skip
 # Numbers that hardly repeat: split by byte they compress best.
 _SPLIT = ("asked_at", "received_at", *MINUTES, *(f"shadow_{name}" for name in MINUTES))
-_UNLIKE = ("prediction_id", "pickup_at", *_SPLIT)
+_UNLIKE = ("prediction_id", "pickup_at", "traceparent", *_SPLIT)
 
 
 def write_rides(path: Path, rides: Sequence[Ride]) -> None:
@@ -171,7 +171,8 @@ def _read(column: Any) -> list[Any]:
 
 
 def _whole(row: dict[str, Any]) -> Ride:
-    """Return the ride of a row of the file."""
+    """Return the ride of a row of the file; columns that are younger than it are None."""
+    row = {**dict.fromkeys(RIDE), **row}
     more = msgspec.json.decode(row.pop("more", None) or "{}")
     shadow = {name: row.pop(f"shadow_{name}", None) for name in SHADOW}
     firsts = [{"prediction_id": row["prediction_id"], **shadow}] if shadow["model"] else []

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, inspect, select
 
+from taxi_duration.domain.trace_context import trace_id_of
 from taxi_duration.errors import LogError
 from taxi_duration.live.log_rows import LastTimes, PredictionRow, ShadowRow
 from taxi_duration.live.log_tables import (
@@ -69,6 +70,15 @@ class ArchiveReader:
                 if ride["prediction_id"] in some:
                     _merge(found, ride)
         return {ride["prediction_id"]: ride for ride in settled(connection, list(found.values()))}
+
+    def in_trace(self, connection: Connection, trace_id: str) -> dict[str, Ride]:
+        """Return the archived rides that were asked in a trace, by id."""
+        return {
+            ride["prediction_id"]: ride
+            for part in parts_of(connection)
+            for ride in self.read(part)
+            if trace_id_of(ride["traceparent"] or "") == trace_id
+        }
 
     def answered(
         self,

@@ -13,7 +13,8 @@ class PredictionRow(msgspec.Struct):
 
     `asked_at` is unix seconds (UTC), `pickup_at` ISO text in New York local time,
     `trip_distance` miles, `duration` and the quantiles minutes, `support` past trips,
-    `model` is `name:version` and `arm` champion or challenger.
+    `model` is `name:version` and `arm` champion or challenger, `traceparent` what the answer
+    said of the request's trace.
     """
 
     prediction_id: str
@@ -33,6 +34,7 @@ class PredictionRow(msgspec.Struct):
     model_sha256: str
     arm: str
     latency_ms: float | None = None
+    traceparent: str | None = None
 
 
 class _Columns(msgspec.Struct):
@@ -77,6 +79,7 @@ class PredictionColumns(_Columns):
     model_sha256: str
     arm: str
     latency_ms: float | None = None
+    traceparent: str | None = None
 
 
 class ShadowRow(msgspec.Struct):

@@ -34,7 +34,7 @@ from taxi_duration.live.log_tables import (
     predictions,
 )
 
-VERSION = 2  # 1: every log from before there was a number
+VERSION = 3  # 1: every log from before there was a number
 LOCK_KEY = 0x7A11_0001  # PostgreSQL's advisory lock of a migration
 SUMMED_SECONDS = 8 * 86_400.0  # rides of an older log that get sums: the pages show a week
 SUMS = (hourly_rides, hourly_truths)

@@ -314,6 +314,17 @@ class LogStore:
             archived = self._archive().find(connection, missing)
         return found + [as_answered(ride) for ride in archived.values()]
 
+    def find_trace(self, trace_id: str) -> list[str]:
+        from taxi_duration.live.archive_reading import order_of
+        from taxi_duration.live.log_tables import predictions
+
+        query = predictions.select().where(predictions.c.traceparent.like(f"__-{trace_id}-%"))
+        with self._begin() as connection:
+            found = map(dict, connection.execute(query).mappings())
+            rows = {row["prediction_id"]: row for row in found}
+            rows |= self._archive().in_trace(connection, trace_id)
+        return [row["prediction_id"] for row in sorted(rows.values(), key=order_of)]
+
     def answered(
         self,
         since: float | None,

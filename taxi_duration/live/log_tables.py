@@ -66,6 +66,7 @@ predictions = Table(
     Column("model_sha256", Text, nullable=False),
     Column("arm", Text, nullable=False),
     Column("latency_ms", Double),
+    Column("traceparent", Text),  # W3C Trace Context, of requests that came with one
     Index("predictions_asked_at", "asked_at"),
 )
 shadow_answers = Table(

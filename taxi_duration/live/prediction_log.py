@@ -167,6 +167,17 @@ class PredictionLog:
         self.drain()
         return self._store.find_many(prediction_ids)
 
+    def find_trace(self, trace_id: str) -> list[str]:
+        """Return the ids of the predictions that were asked in a trace, in the order asked.
+
+        Looks at every ride, archived ones too: for operators, not for each request.
+
+        Args:
+            trace_id: 32 hex digits of W3C Trace Context.
+        """
+        self.drain()
+        return self._store.find_trace(trace_id)
+
     def answered(
         self,
         since: float | None = None,

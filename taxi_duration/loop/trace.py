@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from taxi_duration.domain.trace_context import trace_id_of
 from taxi_duration.errors import NotFoundError
 from taxi_duration.live.prediction_log import PredictionLog
 from taxi_duration.loop.evidence import CHANGED, MISSING, UNKNOWN, VERIFIED, Link, collect
@@ -34,6 +35,23 @@ class Trace:
     def of_status(self, status: str) -> list[str]:
         """Return the names of the links that are so."""
         return [f"{link.kind} {link.name}" for link in self.links if link.status == status]
+
+
+def find_asked(word: str, prediction_log: PredictionLog) -> list[str]:
+    """Return the ids of the predictions that a word means: its own, or those of its trace.
+
+    Args:
+        word: a prediction id, a trace id or a traceparent (W3C Trace Context).
+    Raises:
+        NotFoundError: the log has no such prediction.
+    """
+    if prediction_log.find(word) is not None:
+        return [word]
+    trace_id = trace_id_of(word)
+    found = prediction_log.find_trace(trace_id) if trace_id else []
+    if not found:
+        raise NotFoundError(f"neither a prediction nor a trace {word} is in the log")
+    return found
 
 
 def trace_prediction(prediction_id: str, prediction_log: PredictionLog) -> Trace:

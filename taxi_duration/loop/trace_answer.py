@@ -62,6 +62,8 @@ def _prediction_link(row: dict[str, Any]) -> Link:
         f"{asked}{miles}: {row['duration']:.2f} min ({row['p10']:.2f} to {row['p90']:.2f}), "
         f"{row['support']} past trips, by {row['arm']} {row['model']}"
     )
+    if row["traceparent"] is not None:
+        detail += f", in trace {row['traceparent']}"
     status, made = RECORDED, ID.fullmatch(row["prediction_id"])
     if made and abs(int(made[1], 16) / 1000 - row["asked_at"]) > ANSWER_SECONDS:
         status, detail = CHANGED, f"its id was made at another time than the row says; {detail}"

@@ -41,6 +41,7 @@ def rides(n: int = DAYS * A_DAY):
             support=1000 * i, used_distance=bool(i % 4),
             model_sha256=CHAMPION if i % 2 else CHALLENGER,
             arm="challenger" if i % 5 == 0 else "champion", latency_ms=None if i == 9 else 0.25,
+            traceparent=None if i % 6 else f"00-{i % 4:032x}-{1 + i:016x}-01",
         )
         for i in range(n)
     ]  # fmt: skip

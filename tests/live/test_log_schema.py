@@ -30,6 +30,7 @@ OLDER = {
     "no arm": [*FIRST_RELEASE, "ALTER TABLE predictions DROP COLUMN arm"],
     "no support": [*FIRST_RELEASE, "ALTER TABLE predictions DROP COLUMN support"],
     "no distance used": [*FIRST_RELEASE, "ALTER TABLE predictions DROP COLUMN used_distance"],
+    "no traceparent": ["ALTER TABLE predictions DROP COLUMN traceparent"],
     "no shadow": [*FIRST_RELEASE, "DROP TABLE shadow_answers"],
     "number alone": ["DROP TABLE log_schema"],
     "sums lost": ["DROP TABLE hourly_truths"],

@@ -721,3 +721,24 @@ def test_version_no_longer_deployed_is_traced_all_the_same(files, trace):
     deployment["champion"] = {**deployment["champion"], "version": 2}
     write_json(files / "deployment" / "deployment.json", {**deployment, "challenger": None})
     assert trace().status == "verified"
+
+
+GIVEN = "4bf92f3577b34da6a3ce929d0e0e4736"  # a trace id
+
+
+def test_command_finds_an_answer_by_the_trace_of_its_request(world, whole, monkeypatch, capsys):
+    told = f"00-{GIVEN}-00f067aa0ba902b7-01"
+    forge_row(whole, "predictions", "traceparent", told)
+    _, first, second = world
+    for word in (GIVEN, told):
+        assert run_here(monkeypatch, "trace", word) == 0
+        shown = capsys.readouterr().out
+        assert f"Trace of {first}" in shown
+        assert f"2 more in the same trace: {second}, " in shown
+    assert run_here(monkeypatch, "trace", GIVEN.replace("4b", "5b")) == 1
+
+
+def test_the_trace_of_its_request_is_shown_with_an_answer(files, trace):
+    assert "trace" not in about(trace(), "prediction").detail
+    forge_row(files, "predictions", "traceparent", "00-…")
+    assert about(trace(), "prediction").detail.endswith(", in trace 00-…")
