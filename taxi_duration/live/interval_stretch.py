@@ -16,8 +16,8 @@ from msgspec import Meta, Struct
 
 from taxi_duration.files import read_settings
 from taxi_duration.live.traffic_bins import BIN_MINUTES, BINS_A_DAY, TrafficBins
-from taxi_duration.model.intervals import LEVELS
 
+PROMISED = 0.1  # share of truths below P10, and of truths above P90
 Positive = Annotated[float, Meta(gt=0)]
 
 
@@ -80,8 +80,7 @@ class IntervalStretch:
         rides, below, above = (self._sums[:, start:end] @ weight).tolist()
         # More truths outside than promised, as a share of all; without rides there are none.
         low, high = (
-            (outside - LEVELS[0] * rides) / (rides + settings.strength)
-            for outside in (below, above)
+            (outside - PROMISED * rides) / (rides + settings.strength) for outside in (below, above)
         )
         low, high = np.clip(
             np.exp([settings.gain * low, settings.gain * high]), settings.lowest, settings.highest
