@@ -103,6 +103,8 @@ format: $(STAMP) ## Mend what lint can mend
 lock: $(STAMP) ## Resolve the dependencies again; every Python and platform must have wheels
 	$(COMPILE) pyproject.toml --group dev --group lab --group bench --output-file requirements.txt
 	$(COMPILE) --group serve --constraints requirements.txt --output-file serve/requirements.txt
+	$(COMPILE) pyproject.toml --group lab --group tune --constraints requirements.txt \
+	  --output-file ops/requirements.txt
 	$(COMPILE) --group serve-build --constraints requirements.txt \
 	  --output-file serve/requirements-build.txt
 	for lock in requirements.txt serve/requirements.txt; do for python in $(PYTHONS); do \

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROJECT = Path(__file__).resolve().parent.parent
-LOCKS = ("requirements.txt", "serve/requirements.txt", "serve/requirements-build.txt")
+LOCKS = (
+    "requirements.txt", "serve/requirements.txt", "serve/requirements-build.txt",
+    "ops/requirements.txt",
+)  # fmt: skip
 ENTRY = re.compile(r"([a-z0-9][a-z0-9._-]*)==([^\s;]+)(?: ; (.+?))?((?: --hash=sha256:\w+)*)")
 
 
