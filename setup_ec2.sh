@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up an Ubuntu machine (EC2 or any other): Docker Engine with the compose plugin, Miniforge
+# Sets up an Ubuntu or Debian machine (EC2 or any other): Docker Engine with the compose plugin, Miniforge
 # with environment.yml, and JupyterLab as a service that listens on this machine alone.
 #
 #   ./setup_ec2.sh --dry-run    says what it would do and changes nothing
@@ -12,8 +12,8 @@ MINIFORGE_VERSION=25.3.0-3
 MINIFORGE_SHA256_x86_64=1b57f8cb991982063f79b56176881093abb1dc76d73fda32102afde60585b5a1
 MINIFORGE_SHA256_aarch64=ac89f17b0eec4e98d38a53d1ae688e0f22c77d8ea5b5f008c2455e90ef095339
 MINIFORGE_URL=https://github.com/conda-forge/miniforge/releases/download
-DOCKER_URL=https://download.docker.com/linux/ubuntu
-DOCKER_KEY=9DC858229FC7DD38854AE2D88D81803C0EBFCD88 # of Docker's repository, by its own docs
+DOCKER_URL=https://download.docker.com/linux # /ubuntu or /debian
+DOCKER_KEY=9DC858229FC7DD38854AE2D88D81803C0EBFCD88 # of both, by Docker's own docs
 BASE_PACKAGES=(ca-certificates curl gnupg git make gcc libc6-dev)
 DOCKER_PACKAGES=(docker-ce docker-ce-cli containerd.io docker-buildx-plugin docker-compose-plugin)
 ENV_NAME=taxi-duration
@@ -92,8 +92,8 @@ check_machine() {
   # shellcheck source=/dev/null
   . "$root/etc/os-release"
   case "$ID $VERSION_ID" in
-    "ubuntu 22.04" | "ubuntu 24.04") ;;
-    *) fail "this is $ID $VERSION_ID; Ubuntu 22.04 and 24.04 are known" ;;
+    "ubuntu 22.04" | "ubuntu 24.04" | "debian 12" | "debian 13") ;;
+    *) fail "this is $ID $VERSION_ID; Ubuntu 22.04 and 24.04, Debian 12 and 13 are known" ;;
   esac
   machine=$(uname -m)
   case "$machine" in
@@ -101,12 +101,12 @@ check_machine() {
     aarch64) debian_arch=arm64 miniforge_sha256=$MINIFORGE_SHA256_aarch64 ;;
     *) fail "this is a $machine; x86_64 and aarch64 (arm64) are known" ;;
   esac
-  codename=$VERSION_CODENAME
+  codename=$VERSION_CODENAME docker_url=$DOCKER_URL/$ID
   user=${SUDO_USER:-$(id -un)}
   home=$(getent passwd "$user" | cut -d: -f6)
   [ -n "$home" ] || fail "the user $user has no home directory"
   miniforge=$home/miniforge3
-  say "Ubuntu $VERSION_ID on $machine, for the user $user"
+  say "$ID $VERSION_ID on $machine, for the user $user"
 }
 
 install_docker() {
@@ -115,12 +115,12 @@ install_docker() {
   if [ -s "$root$keyring" ]; then
     say "$keyring is there"
   else
-    run curl -fsSL --proto =https --retry 3 -o "$key" "$DOCKER_URL/gpg"
+    run curl -fsSL --proto =https --retry 3 -o "$key" "$docker_url/gpg"
     $dry_run || check_key "$key"
     as_root install -D -m 0644 "$key" "$root$keyring"
   fi
   write_file /etc/apt/sources.list.d/docker.list 0644 <<TEXT
-deb [arch=$debian_arch signed-by=$keyring] $DOCKER_URL $codename stable
+deb [arch=$debian_arch signed-by=$keyring] $docker_url $codename stable
 TEXT
   install_packages "${DOCKER_PACKAGES[@]}"
   as_root systemctl enable --now docker.service
@@ -135,7 +135,7 @@ TEXT
 # A repository's key decides what root installs: it must be the known one.
 check_key() {
   gpg --batch --with-colons --show-keys "$1" 2>/dev/null | grep -q "^fpr:.*:$DOCKER_KEY:" ||
-    fail "the key from $DOCKER_URL is not $DOCKER_KEY; nothing was installed with it"
+    fail "the key from $docker_url is not $DOCKER_KEY; nothing was installed with it"
 }
 
 install_miniforge() {

@@ -43,7 +43,7 @@ CONDA = f"""#!/bin/bash
 mkdir -p "$bin" && printf '#!/bin/bash\\necho "pip $*" >>"$CALLS"\\n' >"$bin/pip"
 chmod +x "$bin/pip"
 """
-RELEASE = 'ID=ubuntu\nVERSION_ID="{version}"\nVERSION_CODENAME={codename}\n'
+RELEASE = 'ID={name}\nVERSION_ID="{version}"\nVERSION_CODENAME={codename}\n'
 
 
 class Sandbox:
@@ -56,7 +56,7 @@ class Sandbox:
         self.calls_file = folder / "calls"
         (self.state / "groups").write_text("someone\n")
         (self.state / "packages").touch()
-        self.be_ubuntu("24.04", "noble")
+        self.be("ubuntu", "24.04", "noble")
         for name, body in STUBS.items():
             path = folder / "bin" / name
             path.write_text(f"#!/bin/bash\n{body}\n")
@@ -66,9 +66,9 @@ class Sandbox:
         self.conda.chmod(0o755)
         self.path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
-    def be_ubuntu(self, version: str, codename: str) -> None:
+    def be(self, name: str, version: str, codename: str) -> None:
         """Be another release."""
-        content = RELEASE.format(version=version, codename=codename)
+        content = RELEASE.format(name=name, version=version, codename=codename)
         (self.root / "etc" / "os-release").write_text(content)
 
     def run(
@@ -168,29 +168,41 @@ def test_a_repository_with_another_key_is_not_used(sandbox):
 
 
 @pytest.mark.parametrize(
-    ("version", "codename", "machine", "arch"),
+    ("name", "version", "codename", "machine", "arch"),
     [
-        ("22.04", "jammy", "x86_64", "amd64"),
-        ("22.04", "jammy", "aarch64", "arm64"),
-        ("24.04", "noble", "aarch64", "arm64"),
+        ("ubuntu", "22.04", "jammy", "x86_64", "amd64"),
+        ("ubuntu", "22.04", "jammy", "aarch64", "arm64"),
+        ("ubuntu", "24.04", "noble", "aarch64", "arm64"),
+        ("debian", "12", "bookworm", "x86_64", "amd64"),
+        ("debian", "13", "trixie", "aarch64", "arm64"),
     ],
 )
-def test_docker_comes_for_the_release_and_the_processor(sandbox, version, codename, machine, arch):
-    sandbox.be_ubuntu(version, codename)
+def test_docker_comes_for_the_release_and_the_processor(
+    sandbox, name, version, codename, machine, arch
+):
+    sandbox.be(name, version, codename)
     done = sandbox.run(MACHINE=machine)
     assert done.returncode == 0, done.stderr
     source = (sandbox.root / "etc/apt/sources.list.d/docker.list").read_text()
     assert f"arch={arch} signed-by=/etc/apt/keyrings/docker.asc" in source
-    assert f"{codename} stable" in source
+    address = f"https://download.docker.com/linux/{name}"
+    assert f" {address} {codename} stable" in source
+    assert any(f"{address}/gpg" in call for call in sandbox.calls)
     assert any(f"Linux-{machine}.sh" in call for call in sandbox.calls)
 
 
 @pytest.mark.parametrize(
-    ("release", "machine", "said"),
-    [("20.04", "x86_64", "this is ubuntu 20.04"), ("24.04", "riscv64", "this is a riscv64")],
+    ("name", "release", "machine", "said"),
+    [
+        ("ubuntu", "20.04", "x86_64", "this is ubuntu 20.04"),
+        ("ubuntu", "24.04", "riscv64", "this is a riscv64"),
+        ("debian", "11", "x86_64", "this is debian 11"),
+        ("debian", "24.04", "x86_64", "this is debian 24.04"),
+        ("fedora", "12", "x86_64", "this is fedora 12"),
+    ],
 )
-def test_another_machine_is_refused_before_anything_is_done(sandbox, release, machine, said):
-    sandbox.be_ubuntu(release, "other")
+def test_another_machine_is_refused_before_anything_is_done(sandbox, name, release, machine, said):
+    sandbox.be(name, release, "other")
     done = sandbox.run(MACHINE=machine)
     assert done.returncode == 1
     assert said in done.stderr
