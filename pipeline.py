@@ -315,6 +315,28 @@ def pull(reference: str, to: Path | None) -> None:
     click.echo(f"{what} {'was pulled into' if is_new else 'is up to date in'} {folder}")
 
 
+@cli.command("model-card")
+@click.argument("reference", metavar="REFERENCE")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="File; printed when left out."
+)
+def model_card(reference: str, out: Path | None) -> None:
+    """Write a version's model card as Hugging Face reads it, made from its card.json.
+
+    REFERENCE is NAME:VERSION, NAME:ALIAS or NAME@sha256:…
+    """
+    from taxi_duration.model.bundle import load_card
+    from taxi_duration.registry import tracking
+    from taxi_duration.registry.model_card import as_model_card
+    from taxi_duration.registry.versions import find_bundle
+
+    text = as_model_card(load_card(find_bundle(tracking.connect(), reference)))
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
 @cli.command()
 @click.argument("reference", metavar="NAME:VERSION")
 @click.option("--reason", default="promoted by hand", show_default=True, help="For the history.")
