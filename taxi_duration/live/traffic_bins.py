@@ -17,9 +17,11 @@ BIN_MINUTES = 10
 BINS_A_DAY = 24 * 60 // BIN_MINUTES
 # By pickup zone; the last holds Newark airport and TLC's two zones that lie nowhere.
 AREAS = ("Bronx", "Brooklyn", "Manhattan", "Queens", "Staten Island", "elsewhere")
-# Of ln(true / answered): a ride that took half or twice as long as answered says no more.
-# One false truth moves a sum by no more than that.
-CLIP = 0.7
+# Of ln(true / answered): beyond CLIP a ride says less and less, from NOTHING on nothing at all. No
+# traffic makes one ride take 2.7 times as long, false truths do: with a fifth of them three times
+# the real minutes, the level cost 19 to 23 % of the error where rides were clipped at 0.7, and
+# still saved 0.4 % with these bounds; they cost 0.1 % where all truths are real.
+CLIP, NOTHING = 0.5, 1.0
 SUMS = (
     *("rides", "log_sum", "off_without", "off_with"),
     *("below", "above", "below_base", "above_base"),
@@ -33,7 +35,7 @@ class TrafficBins(NamedTuple):
         bin: number of the ten minutes in which the rides ended, ride time since 1970.
         area: of their pickup zones, place in AREAS.
         rides: true durations that count.
-        log_sum: of ln(true / answered without traffic), each clipped to ±CLIP.
+        log_sum: of ln(true / answered without traffic), each as `clipped_logs`.
         off_without, off_with: absolute errors in minutes of the answers without and with traffic.
         below, above: rides below p10 and above p90 of the answer as given.
         below_base, above_base: the same of the interval without traffic and without stretch.
@@ -77,6 +79,11 @@ def end_bin(pickup_at: np.ndarray, minutes: np.ndarray) -> np.ndarray:
 
 
 def clipped_logs(truth: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """Return what each ride says of the traffic: ln(true / answered without it), clipped."""
-    said: np.ndarray = np.clip(np.log(truth / base), -CLIP, CLIP)
+    """Return what each ride says of the traffic: ln(true / answered without it), within ±CLIP.
+
+    It falls to 0 from CLIP to NOTHING: what is far off is no traffic.
+    """
+    log = np.log(truth / base)
+    beyond = CLIP * (NOTHING - np.abs(log)) / (NOTHING - CLIP)
+    said: np.ndarray = np.sign(log) * np.clip(np.minimum(np.abs(log), beyond), 0, None)
     return said

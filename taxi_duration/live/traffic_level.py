@@ -1,7 +1,7 @@
 """The traffic of this hour: a factor for answers, from the true durations of rides that have ended.
 
 The level is the mean of ln(true / answered) of the last rides, at several half-lives: the slowest
-is drawn to 0, each faster one to the slower one, as strongly as few rides stand behind it. Areas
+is drawn to 0, each faster one to the slower one, the more the fewer rides stand behind it. Areas
 deviate from the city in the same way. How the settings were chosen, and what the level buys, is in
 docs/traffic.md.
 """
@@ -20,11 +20,13 @@ from taxi_duration.live.traffic_bins import AREAS, BIN_MINUTES, BINS_A_DAY, Traf
 Positive = Annotated[float, Meta(gt=0)]
 # Weights of a bin grow by 2 ** (horizon / half-life): floats end at 2 ** 1023.
 MOST_DOUBLINGS = 1000.0
+FEW = 1e-12  # rides or minutes that have faded away; keeps 0 / 0 at 0
 
 
 class TrafficSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The values of `traffic_settings.json`."""
 
+    centre: float
     half_lives_hours: list[Positive]
     strengths: list[Positive]
     area_half_life_hours: Positive
@@ -33,6 +35,7 @@ class TrafficSettings(Struct, frozen=True, forbid_unknown_fields=True):
     proof_strength: Positive
     proof_lag_minutes: Positive
     worst_loss: Positive
+    loss_strength: Positive
     lowest: Annotated[float, Meta(gt=0, le=1)]
     highest: Annotated[float, Meta(ge=1)]
     horizon_days: Positive
@@ -89,7 +92,8 @@ class TrafficLevel:
         last = int(bins.bin.max())
         self._first = max(int(bins.bin.min()), last - round(settings.horizon_days * BINS_A_DAY))
         self._length = last + 1 - self._first
-        rides, logs = self._dense(bins, bins.rides), self._dense(bins, bins.log_sum)
+        rides = self._dense(bins, bins.rides)
+        logs = self._dense(bins, bins.log_sum) - settings.centre * rides
         both = np.stack([rides.sum(axis=1), logs.sum(axis=1)], axis=1)
         self._city = [_faded(both, hours) for hours in settings.half_lives_hours]
         self._areas = _faded(np.hstack([rides, logs]), settings.area_half_life_hours)
@@ -128,7 +132,7 @@ class TrafficLevel:
             city = city + (logs - city * rides) / (rides + strength)
         found = self._before(self._areas, slots, settings.area_half_life_hours)
         rides, logs = found[:, : len(AREAS)], found[:, len(AREAS) :]
-        of_all = logs.sum(axis=1) / np.maximum(rides.sum(axis=1), 1e-12)
+        of_all = logs.sum(axis=1) / np.maximum(rides.sum(axis=1), FEW)
         deviation = (logs - of_all[:, None] * rides) / (rides + settings.area_strength)
         levels: np.ndarray = city[:, None] + deviation
         return levels
@@ -144,7 +148,7 @@ class TrafficLevel:
         product, square, without, with_it = proof.T
         strength = settings.proof_strength
         slope = (product + strength) / (square + strength)
-        loss = (with_it - without) / np.maximum(without, 1e-12)
+        loss = (with_it - without) / (without + settings.loss_strength)
         trust: np.ndarray = np.clip(slope, 0, 1) * np.clip(1 - loss / settings.worst_loss, 0, 1)
         return trust
 

@@ -5,10 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from taxi_duration.live.traffic_bins import AREAS, BIN_MINUTES, SUMS, TrafficBins, end_bin
+from taxi_duration.live.traffic_bins import (
+    AREAS,
+    BIN_MINUTES,
+    SUMS,
+    TrafficBins,
+    clipped_logs,
+    end_bin,
+)
 from taxi_duration.live.traffic_level import TrafficLevel, traffic_settings
 
 START = 2_680_000  # a bin of December 2020
+CENTRE = traffic_settings().centre
 MANHATTAN, QUEENS = AREAS.index("Manhattan"), AREAS.index("Queens")
 
 
@@ -34,16 +42,16 @@ def test_no_feedback_has_no_effect():
 
 
 def test_a_planted_level_is_found_again_in_each_area():
-    planted = np.full((288, len(AREAS)), np.log(1.2))
-    planted[:, QUEENS] = np.log(0.9)
-    bins = bins_of(planted)
+    planted = np.full((288, len(AREAS)), np.log(1.2) + CENTRE)
+    planted[:, QUEENS] = np.log(0.9) + CENTRE
+    bins = bins_of(planted, rides=200.0)
     level = TrafficLevel(bins)
     assert level.factor(MANHATTAN, after(bins)) == pytest.approx(1.2, abs=0.02)
     assert level.factor(QUEENS, after(bins)) == pytest.approx(0.9, abs=0.02)
 
 
 def test_a_bin_counts_only_once_it_has_ended():
-    quiet = np.zeros((144, len(AREAS)))
+    quiet = np.full((144, len(AREAS)), CENTRE)
     loud = quiet.copy()
     loud[-1] = 0.5
     bins = bins_of(loud)
@@ -81,13 +89,13 @@ def test_the_order_of_bins_and_their_parts_do_not_matter():
 
 @pytest.mark.parametrize(("said", "bound"), [(-0.7, "lowest"), (0.7, "highest")])
 def test_the_factor_is_bounded(said, bound):
-    bins = bins_of(np.full((288, len(AREAS)), said))
+    bins = bins_of(np.full((288, len(AREAS)), said), rides=1e4)
     assert TrafficLevel(bins).factor(MANHATTAN, after(bins)) == getattr(traffic_settings(), bound)
 
 
 def test_noise_is_not_followed():
     """Each bin says something that the next does not: nothing to learn."""
-    loud = np.where(np.arange(2000)[:, None] // 3 % 2, 0.3, -0.3) * np.ones(len(AREAS))
+    loud = np.where(np.arange(2000)[:, None] // 3 % 2, 0.3, -0.3) * np.ones(len(AREAS)) + CENTRE
     bins = bins_of(loud)
     at = after(bins) - BIN_MINUTES * np.arange(300)
     factors = TrafficLevel(bins).factors(np.full(300, MANHATTAN), at)
@@ -97,7 +105,7 @@ def test_noise_is_not_followed():
 def test_a_level_that_makes_answers_worse_is_not_applied():
     planted = np.full((288, len(AREAS)), np.log(1.2))
     bins = bins_of(planted)
-    worse = bins._replace(off_with=bins.off_with * 1.01)
+    worse = bins._replace(off_with=bins.off_with * 1.02)
     assert TrafficLevel(worse).factor(MANHATTAN, after(bins)) == 1.0
 
 
@@ -106,3 +114,12 @@ def test_a_ride_is_in_the_bin_in_which_it_ended():
     midnight = int(pickup[0].astype("int64")) // 600
     ended = end_bin(pickup, np.array([9.99, 4.5]))
     assert (ended - midnight).tolist() == [0, 1]
+
+
+def test_a_ride_says_less_the_further_off_it_is():
+    ratio = np.exp([0.0, 0.3, 0.5, 0.75, 1.0, 2.0])
+    said = [0.0, 0.3, 0.5, 0.25, 0.0, 0.0]
+    np.testing.assert_allclose(clipped_logs(10 * ratio, np.full(6, 10.0)), said, atol=1e-12)
+    np.testing.assert_allclose(
+        clipped_logs(10 / ratio, np.full(6, 10.0)), np.negative(said), atol=1e-12
+    )

@@ -1,0 +1,113 @@
+"""Replays the live traffic on rides of the past: each ride knows only truths that had been told.
+
+The service builds its level anew every half minute; here it is built every hour, with the rides
+that end within the hour and are told at once: a level never looks at bins that end after the
+pickup. Only the proof learns of the factors given within the hour when it is over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from taxi_duration.domain.limits import TRIP_MINUTES
+from taxi_duration.live.traffic_bins import (
+    BIN_MINUTES,
+    BINS_A_DAY,
+    TrafficBins,
+    clipped_logs,
+    end_bin,
+    minute_of,
+)
+from taxi_duration.live.traffic_level import TrafficLevel, TrafficSettings, traffic_settings
+
+BLOCK = 60 // BIN_MINUTES  # bins answered with one level
+
+
+class AnsweredRides(NamedTuple):
+    """Rides with what one version answered to them, each of shape (n,), in order of pickup.
+
+    Args:
+        pickup_at: datetime64, New York's clock.
+        area: of the pickup zone, see `live.traffic_bins`.
+        truth: true durations, minutes; those that no score counts are never told.
+        base: answered minutes without traffic.
+        told_at: minute of ride time since 1970 at which the truth is told, inf if never; None
+            when each is told as the ride ends.
+    """
+
+    pickup_at: np.ndarray
+    area: np.ndarray
+    truth: np.ndarray
+    base: np.ndarray
+    told_at: np.ndarray | None = None
+
+
+class _Told(NamedTuple):
+    """What was or will be told, one place a ride, shape (n,); bins are of ten minutes."""
+
+    ended: np.ndarray
+    told: np.ndarray
+    area: np.ndarray
+    log: np.ndarray
+    without: np.ndarray
+    with_it: np.ndarray
+
+
+@dataclass
+class TrafficReplay:
+    """The level of one version as time goes on."""
+
+    settings: TrafficSettings = field(default_factory=traffic_settings)
+    _told: _Told = field(default_factory=lambda: _Told(*(np.zeros(0) for _ in _Told._fields)))
+
+    def factors(self, rides: AnsweredRides) -> np.ndarray:
+        """Return the factor given to each ride, shape (n,); what they tell is kept for later ones.
+
+        Args:
+            rides: not before those of the call before.
+        """
+        at = minute_of(rides.pickup_at)
+        block = at // BIN_MINUTES // BLOCK
+        edges = np.searchsorted(block, np.unique(block), side="left")
+        given = np.ones(len(at))
+        for start, end in zip(edges, [*edges[1:], len(at)], strict=True):
+            some = AnsweredRides(*(None if c is None else c[start:end] for c in rides))
+            counts = self._tell(some)
+            level = self._level(int(block[start]) * BLOCK)
+            given[start:end] = level.factors(some.area, at[start:end])
+            error = np.abs(some.truth - some.base * given[start:end])[counts]
+            self._told.with_it[len(self._told.ended) - len(error) :] = error
+        return given
+
+    def _level(self, start: int) -> TrafficLevel:
+        """Return the level of the hour from a bin on."""
+        told = self._told
+        at_once = (told.told == told.ended) & (told.ended < start + BLOCK)
+        known = (told.told < start) | at_once
+        known &= told.ended >= start - self.settings.horizon_days * BINS_A_DAY
+        ended, _, area, log, without, with_it = (column[known] for column in told)
+        one, none = np.ones(len(log)), np.zeros(len(log))
+        ints = ended.astype("int64"), area.astype("int64")
+        bins = TrafficBins(*ints, one, log, without, with_it, none, none, none, none)
+        return TrafficLevel(bins, self.settings)
+
+    def _tell(self, rides: AnsweredRides) -> np.ndarray:
+        """Add rides, as if answered without traffic; return which count, shape (n,)."""
+        ended = end_bin(rides.pickup_at, np.where(np.isfinite(rides.truth), rides.truth, 0))
+        told = ended if rides.told_at is None else np.maximum(ended, rides.told_at // BIN_MINUTES)
+        counts: np.ndarray = (rides.truth >= TRIP_MINUTES[0]) & (rides.truth <= TRIP_MINUTES[1])
+        counts &= np.isfinite(told)
+        truth, base = rides.truth[counts], rides.base[counts]
+        error = np.abs(truth - base)
+        new = _Told(
+            ended[counts], told[counts], rides.area[counts], clipped_logs(truth, base), error, error
+        )
+        before = self._told
+        # What is too old for any level is forgotten.
+        kept = before.ended >= ended.min() - 2 * self.settings.horizon_days * BINS_A_DAY
+        pairs = zip((column[kept] for column in before), new, strict=True)
+        self._told = _Told(*(np.concatenate(pair) for pair in pairs))
+        return counts
