@@ -198,6 +198,12 @@ def _for_people() -> dict[str, Any]:
         "/docs": _text("This document to read", "text/html"),
         "/": _text("The page for riders", "text/html"),
         "/zones": _get("The taxi zones", {"type": "array", "items": {"type": "object"}}),
+        "/zones/shapes": _get(
+            "Their outlines",
+            {"type": "object"},
+            description="`borders`: a corner, then steps, in units of 0.0001 degrees of longitude "
+            "and latitude; `zones`: outlines by zone, as numbers of borders, ~i backwards.",
+        ),
         "/monitor": _text("The page for operators", "text/html", NO_KEY),
         "/monitor/report": _text("The monitor's last whole report", "text/html", missing),
         "/monitor/data": _get("What the page for operators shows", {"type": "object"}, 401),

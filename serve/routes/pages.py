@@ -1,4 +1,4 @@
-"""GET / for riders: a page that loads nothing from other hosts, and /zones, which it shows.
+"""GET / for riders: a page that loads nothing from other hosts, and the zones that it shows.
 
 Pages are empty forms; scripts fill them from the API, /zones and /monitor/data.
 """
@@ -11,9 +11,10 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template
 
-from serve.bodies.errors import json_response
+from serve.bodies.errors import JSON, json_response
 from serve.headers import PAGE_HEADERS
 from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
+from taxi_duration.domain.zone_shapes import stored_shapes
 from taxi_duration.domain.zones import zone_table
 
 FIGURES = ("longitude", "latitude", "area_km2")
@@ -36,11 +37,18 @@ def pages_blueprint() -> Blueprint:
 
     @blueprint.get("/zones")
     def zones() -> Response:
-        response = json_response(list_zones())
-        response.headers["Cache-Control"] = f"public, max-age={ZONES_SECONDS}"
-        return response
+        return _kept(json_response(list_zones()))
+
+    @blueprint.get("/zones/shapes")
+    def shapes() -> Response:
+        return _kept(Response(stored_shapes(), content_type=JSON))
 
     return blueprint
+
+
+def _kept(response: Response) -> Response:
+    response.headers["Cache-Control"] = f"public, max-age={ZONES_SECONDS}"
+    return response
 
 
 @cache

@@ -57,16 +57,19 @@ def planning_blueprint(answering: Answering) -> Blueprint:
 
     @blueprint.get("/reach")
     def reach() -> Response:
-        pickup, start = _zone("PULocationID"), _start()
-        answers, version = answering.plan(_rides(pickup, PLACES, [start] * len(PLACES)))
-        columns = (PLACES.tolist(), _minutes(answers), answers.support.tolist())
-        zones = [
-            ZoneReached(zone, duration, Interval(*interval), support)
-            for zone, (duration, *interval), support in zip(*columns, strict=True)
-        ]
-        return json_response(Reach(pickup, start.isoformat(), version, zones))
+        return json_response(_reach(answering, _zone("PULocationID"), _start()))
 
     return blueprint
+
+
+def _reach(answering: Answering, pickup: int, start: datetime) -> Reach:
+    answers, version = answering.plan(_rides(pickup, PLACES, [start] * len(PLACES)))
+    columns = (PLACES.tolist(), _minutes(answers), answers.support.tolist())
+    zones = [
+        ZoneReached(zone, duration, Interval(*interval), support)
+        for zone, (duration, *interval), support in zip(*columns, strict=True)
+    ]
+    return Reach(pickup, start.isoformat(), version, zones)
 
 
 def _before(arrive: datetime, minutes: int) -> datetime:

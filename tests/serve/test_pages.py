@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import ANY
@@ -15,6 +16,7 @@ import serve
 from serve.core import live_page
 from taxi_duration import environment
 from taxi_duration.domain.findings import Drift, ErrorEstimate, Reason
+from taxi_duration.domain.zone_shapes import stored_shapes
 from taxi_duration.errors import LogError
 from taxi_duration.evaluation import sequential_test
 from taxi_duration.evaluation.health import Health
@@ -111,6 +113,17 @@ def test_zones_are_all_there_with_names_and_places(client):
 
 def test_zones_that_are_no_place_have_no_coordinates(client):
     assert client.get("/zones").json[263]["longitude"] is None
+
+
+def test_shapes_are_those_of_the_package_and_may_be_kept(client):
+    response = client.get("/zones/shapes")
+    assert response.data == stored_shapes()
+    assert response.content_type == "application/json"
+    assert response.headers["Cache-Control"] == "public, max-age=3600"
+
+
+def test_shapes_are_small_enough_for_a_phone():
+    assert len(gzip.compress(stored_shapes())) <= 70_000
 
 
 # --- /monitor/data --------------------------------------------------------------------------
