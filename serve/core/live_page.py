@@ -14,13 +14,15 @@ from prometheus_client.core import GaugeMetricFamily
 
 from serve.bodies.folders import without_folders
 from serve.core.answering import Answering
+from serve.core.headline import DAY_SECONDS, headline
 from serve.core.served_models import LoadedModel
 from taxi_duration import environment
 from taxi_duration.domain.findings import LEVEL_NUMBERS
 from taxi_duration.domain.truths import QUARANTINED
 from taxi_duration.errors import ContentError, LogError
-from taxi_duration.live.audit import read_audit
+from taxi_duration.live.audit import last_training, read_audit
 from taxi_duration.live.deployment import read_history
+from taxi_duration.live.log_rows import LastTimes
 from taxi_duration.live.verdict import Verdict, page_path, read_verdict
 from taxi_duration.timestamps import iso_of
 
@@ -55,7 +57,7 @@ class LivePage:
         decisions = _or_nothing(read_audit, problems) or []
         history = _or_nothing(read_history, problems) or []
         verdict = _or_nothing(read_verdict, problems)
-        return {
+        found = {
             "at": self._now(),
             "serving": self._serving(),
             "trouble": without_folders([problem for problem in problems if problem]),
@@ -66,7 +68,9 @@ class LivePage:
             "history": history[: -LINES - 1 : -1],
             "report": _report_time(),
             "mlflow": _mlflow_address(),
+            "training": last_training(decisions),
         }
+        return {**found, "headline": headline(found)}
 
     def _serving(self) -> dict[str, Any] | None:
         serving = self._answering.holder.serving
@@ -93,13 +97,21 @@ class LivePage:
             return content
 
     def _ask_log(self) -> dict[str, Any]:
-        log, since = self._answering.log, self._now() - WINDOW_DAYS * 86_400
+        log, now = self._answering.log, self._now()
+
+        def read() -> tuple[Any, ...]:
+            models = log.summary(now - WINDOW_DAYS * DAY_SECONDS)
+            return models, log.hours(now - DAY_SECONDS), log.last_times(), None
+
         try:
-            models, problem = self._answering.reading.call(log.summary, since), None
+            models, hours, times, problem = self._answering.reading.call(read)
         except LogError as error:
-            models, problem = [], str(error)
+            models, hours, times, problem = [], [], LastTimes(None, None), str(error)
         rows = [{**row, **_error_interval(row), **_quarantined(row)} for row in models]
-        return {"days": WINDOW_DAYS, "models": rows, "trouble": without_folders(problem)}
+        return {
+            "days": WINDOW_DAYS, "models": rows, "hours": hours, "last_ride_at": times.ride,
+            "last_feedback_at": times.feedback, "trouble": without_folders(problem),
+        }  # fmt: skip
 
 
 def _or_nothing(read: Callable[[], T], problems: list[str | None]) -> T | None:
@@ -181,7 +193,14 @@ def activity_gauges(answering: Answering) -> Iterator[GaugeMetricFamily]:
 def _facts(loaded: LoadedModel) -> dict[str, Any]:
     card = loaded.card
     names = ("model_kind", "data_source", "train_data", "created", "run_id")
-    return {"model": loaded.version, "sha256": loaded.sha256, **{n: card.get(n) for n in names}}
+    kinds = ("with_distance", "without_distance")
+    errors = [card.get("metrics", {}).get(kind, {}).get("mae") for kind in kinds]
+    return {
+        "model": loaded.version,
+        "sha256": loaded.sha256,
+        **{name: card.get(name) for name in names},
+        "validation_mae": [error for error in errors if error is not None],
+    }
 
 
 def _error_interval(row: dict[str, Any]) -> dict[str, float | None]:

@@ -32,8 +32,8 @@ export function band({ p10, p50, p90 }, duration) {
   return chart;
 }
 
-/** The day from hour to hour: `hours` as /profile gives them, `wide` in pixels. */
-export function profile(hours, asked, best, wide) {
+/** The day from hour to hour: `hours` as /profile gives them, times in hours, `wide` in pixels. */
+export function profile(hours, asked, best, now, wide) {
   const high = 240, left = 34, right = 18, top = 20, foot = 28;
   const steps = ticks(Math.max(...hours.map(({ interval }) => interval.p90)));
   const x = (hour) => left + ((wide - left - right) * hour) / 23;
@@ -59,8 +59,11 @@ export function profile(hours, asked, best, wide) {
     svg("path", { d: `${path([...over, ...under])}Z`, class: "likely" }),
     svg("path", { d: path(hours.map(({ hour, duration }) => [x(hour), y(duration)])), class: "line" }),
     svg("path", { d: `M${x(asked)} ${top}V${high - foot}`, class: "asked" }),
-    svg("circle", { cx: x(best.hour), cy: y(best.duration), r: 6, class: "best" }),
   );
+  if (now > 0 && now < 23) { // what has passed of today
+    chart.append(svg("rect", { x: left, y: top, width: x(now) - left, height: high - foot - top, class: "gone" }));
+  }
+  if (best && best.at < 1440) chart.append(svg("circle", { cx: x(best.at / 60), cy: y(best.duration), r: 6, class: "best" }));
   const half = (x(1) - x(0)) / 2;
   for (const { hour, duration, interval } of hours) {
     const says = `${hour}:00 – ${duration.toFixed(1)} min (${interval.p10.toFixed(0)} to ${interval.p90.toFixed(0)})`;
@@ -86,7 +89,7 @@ export function timeline(series, seconds, unit, label, wide) {
     );
   }
   chart.append(
-    svg("text", { x: left, y: high - 3, class: "tick" }, `${seconds / 60} min ago`),
+    svg("text", { x: left, y: high - 3, class: "tick" }, seconds < 7200 ? `${seconds / 60} min ago` : `${seconds / 3600} h ago`),
     svg("text", { x: wide - 4, y: high - 3, class: "tick end" }, "now"),
     svg("text", { x: 0, y: 10, class: "tick" }, unit),
   );

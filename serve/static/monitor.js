@@ -4,7 +4,7 @@ import { timeline } from "./charts.js";
 import { parseMetrics, quantile, total } from "./metrics.js";
 
 const METRICS_MS = 2000, DATA_MS = 3000;
-const SHOWN_SECONDS = 300, RATE_SECONDS = 60;
+const SHOWN_SECONDS = 300, RATE_SECONDS = 60, HOURS = 24;
 const ASKED = ["predict.", "invocations.", "riders.", "feedback."]; // not the pages' own requests
 const samples = []; // of /metrics, oldest first
 const heard = { metrics: null, data: null };
@@ -117,6 +117,29 @@ function showLog({ log, serving }) {
   byId("mae").textContent = fixed(own?.mean_error, 2);
 }
 
+function showHeadline({ headline: { level, text } }) {
+  byId("headline").className = `headline ${level}`;
+  byId("headline").textContent = text;
+}
+
+/** The last hours as the log's sums have them: there before anything happens on this page. */
+function showHours({ at, log, serving }) {
+  const now = Math.floor(at / 3600) * 3600, known = new Map(log.hours.map((one) => [one.at, one]));
+  const hours = Array.from({ length: HOURS }, (_, i) => now - 3600 * (HOURS - 1 - i));
+  const expected = serving?.champion.validation_mae[0];
+  const draw = (id, series, unit, label) => byId(id).replaceChildren(
+    timeline(series, 3600 * (HOURS - 1), unit, label, byId(id).clientWidth));
+  draw("rides-plot", [hours.map((t) => ({ t, v: known.get(t)?.rides ?? 0 }))], "rides", "Rides by hour over the last day");
+  draw("error-plot", [hours.map((t) => ({ t, v: known.get(t)?.mean_error ?? null })),
+    expected === undefined ? [] : [{ t: hours[0], v: expected }, { t: now, v: expected }]],
+  "minutes", "Mean error by hour over the last day");
+}
+
+function showTraining({ training }) {
+  say(byId("training"), training && `Last training: ${training.what}, ${fixed(training.minutes)} minutes of work. ` +
+    `Its gain: ${training.gain} (${clock(training.at)} UTC)`);
+}
+
 /** How many true durations do not count, and why. */
 function notScored(truths) {
   const others = Object.entries(truths).filter(([what]) => what !== "scored")
@@ -161,7 +184,8 @@ function showTest({ serving, test }) {
   byId("evidence").replaceChildren();
   if (!on || !test) return;
   byId("ab").textContent += ` Last look (${clock(test.at)} UTC): ${test.verdict} after ${test.blocks} days and ` +
-    `${test.trips.toLocaleString("en")} rides, ${test.gain_min < 0 ? "farther off" : "nearer"} by ${fixed(Math.abs(test.gain_min), 2)} minutes.`;
+    `${test.trips.toLocaleString("en")} rides, ${test.gain_min < 0 ? "farther off" : "nearer"} by ${fixed(Math.abs(test.gain_min), 2)} minutes` +
+    (test.boundary ? `; evidence ${test.e_value.toPrecision(3)} of the ${test.boundary} that decide.` : ".");
   if (test.boundary) byId("evidence").append(evidence(test.e_value, test.boundary));
 }
 
@@ -195,7 +219,7 @@ function showPast({ history, decisions, report, mlflow, serving }) {
 
 async function pollData() {
   const data = await ask("/monitor/data");
-  for (const show of [showServing, showLog, showVerdict, showTest, showPast]) show(data);
+  for (const show of [showHeadline, showServing, showHours, showLog, showVerdict, showTest, showTraining, showPast]) show(data);
 }
 
 // --- the beat -------------------------------------------------------------------------------

@@ -55,6 +55,20 @@ def audit_lines() -> list[ChainedLine]:
     return read_chain(environment.deployment_dir() / AUDIT_FILE)
 
 
+def last_training(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the `minutes` that the last training took, and what was said of its gain since.
+
+    Args:
+        lines: of the trail, oldest first.
+    """
+    for line in reversed(lines):
+        numbers = line.get("numbers")
+        if isinstance(numbers, dict) and "training_minutes" in numbers:
+            return {"minutes": numbers["training_minutes"], "what": line.get("what"),
+                    "gain": line.get("why"), "at": line.get("at")}  # fmt: skip
+    return None
+
+
 def lines_about(lines: list[ChainedLine], ref: str, sha256: str) -> list[ChainedLine]:
     """Return those lines of the trail whose key names a version, oldest first.
 

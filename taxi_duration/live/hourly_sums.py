@@ -293,6 +293,26 @@ def summarize(connection: Connection, since: float | None) -> list[dict[str, Any
     return list(found.values())
 
 
+def by_hour(connection: Connection, since: float) -> list[dict[str, Any]]:
+    """Return a dict for each hour with rides, oldest first, as `PredictionLog.hours`."""
+    off = _days_off(_truth_sums(connection, since))
+    asked, told = hourly_rides.c, hourly_truths.c
+    rides = select(
+        asked.hour, func.sum(asked.rides), func.sum(asked.timed), func.sum(asked.latency_ms)
+    ).group_by(asked.hour)
+    scored = select(told.hour, func.sum(told.rides), func.sum(told.error)).group_by(told.hour)
+    scored = scored.where(told.verdict == truths.SCORED, told.day.not_in(off))
+    found = {
+        hour: {"at": hour * HOUR_SECONDS, "rides": int(n), "scored": 0, "mean_error": None,
+               "latency_ms": milliseconds / int(timed) if timed else None}
+        for hour, n, timed, milliseconds in connection.execute(_since(rides, hourly_rides, since))
+    }  # fmt: skip
+    for hour, n, error in connection.execute(_since(scored, hourly_truths, since)):
+        if n and hour in found:  # else all were voided, or its first ride came in between
+            found[hour] |= {"scored": int(n), "mean_error": error / int(n)}
+    return [found[hour] for hour in sorted(found)]
+
+
 def _asked(connection: Connection, since: float | None) -> Sequence[Row[Any]]:
     sums, last = hourly_rides.c, func.max(hourly_rides.c.last_asked_at)
     query = (

@@ -356,6 +356,12 @@ class LogStore:
         with self._reading() as connection:
             return summarize(connection, since)
 
+    def hours(self, since: float) -> list[dict[str, Any]]:
+        from taxi_duration.live.hourly_sums import by_hour
+
+        with self._reading() as connection:
+            return by_hour(connection, since)
+
     def feedback_rate(self, since: float) -> dict[str, Any]:
         from taxi_duration.live.log_tables import feedback_rate
 

@@ -231,6 +231,19 @@ class PredictionLog:
         self.drain(wait=False)
         return self._store.summary(since)
 
+    def hours(self, since: float) -> list[dict[str, Any]]:
+        """Return a dict for each hour in which rides were asked, oldest first.
+
+        `at` (its start, unix seconds), `rides`, `latency_ms`; of its rides `scored` is the number
+        with a true duration that counts, `mean_error` their mean (absolute, minutes), None
+        without any. Versions and arms are taken together.
+
+        Args:
+            since: as of `summary`, which raises the same.
+        """
+        self.drain(wait=False)
+        return self._store.hours(since)
+
     def feedback_rate(self, since: float) -> dict[str, Any]:
         """Return since then: `rides` asked, those `with_truth`, and the truth's `last_at`."""
         self.drain()

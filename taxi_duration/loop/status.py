@@ -17,7 +17,7 @@ from taxi_duration import environment
 from taxi_duration.domain.months import format_months, parse_months
 from taxi_duration.errors import TaxiError
 from taxi_duration.evaluation.health import monitor_settings
-from taxi_duration.live.audit import read_audit
+from taxi_duration.live.audit import last_training, read_audit
 from taxi_duration.live.deployment import Deployment, read_deployment, who_serves
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.live.verdict import read_verdict
@@ -58,7 +58,7 @@ def read_status() -> dict[str, Any]:
             "feedback": ask(_feedback),
             "verdict": ask(_verdict),
             "months": ask(lambda: _months(deployment, state)),
-            "training": _training(lines),
+            "training": last_training(lines),
         }
         turn = ask(turn_on_copy)  # the last: it changes the copy
     found["test"] = _test(deployment, [*lines, *(turn.lines if turn else [])])
@@ -135,15 +135,6 @@ def _months(deployment: Deployment | None, state: State | None) -> dict[str, Any
     known = parse_months(f"{card['train_data']},{card['val_data']}")
     looked_at = state.looked_at if state else None
     return {"champion": format_months(known), "looked_at": looked_at}
-
-
-def _training(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """What the last training cost in minutes, and what was said of its gain since."""
-    for line in reversed(lines):
-        if "training_minutes" in line["numbers"]:
-            return {"minutes": line["numbers"]["training_minutes"], "what": line["what"],
-                    "gain": line["why"], "at": line["at"]}  # fmt: skip
-    return None
 
 
 def _commands(found: dict[str, Any]) -> dict[str, str]:

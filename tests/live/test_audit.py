@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from taxi_duration.live import audit
-from taxi_duration.live.audit import audit_lines, lines_about, read_audit, record
+from taxi_duration.live.audit import audit_lines, last_training, lines_about, read_audit, record
 from taxi_duration.registry import tracking
 from taxi_duration.registry.tracking import log_decision
 
@@ -54,6 +54,18 @@ def test_line_cut_by_a_crash_spoils_neither_the_trail_nor_the_next_line(home):
         file.write('{"at": "2021-03-')
     record("second", "whole")
     assert [line["what"] for line in read_audit()] == ["first", "second"]
+
+
+def test_the_last_training_is_the_newest_line_that_has_its_cost():
+    lines = [
+        {"at": "1", "what": "pass a:2", "why": "nearer", "numbers": {"training_minutes": 3.0}},
+        {"at": "2", "what": "promote a:2", "why": "proved", "numbers": {"training_minutes": 3.5}},
+        {"at": "3", "what": "wait", "why": "no news", "numbers": {}},
+        {"at": "4", "what": "odd", "why": "by hand", "numbers": None},
+    ]
+    found = {"minutes": 3.5, "what": "promote a:2", "gain": "proved", "at": "2"}
+    assert last_training(lines) == found
+    assert last_training(lines[2:]) is None
 
 
 def test_no_trail_yet_is_empty(home):

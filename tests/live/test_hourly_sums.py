@@ -88,6 +88,33 @@ def test_summary_counts_by_the_rule_of_numpy(log, hours):
         assert min(total(found)[code] for code in (*OUTSIDE, *QUARANTINED) if code != NO_TIME) > 0
 
 
+@pytest.mark.parametrize("since", [0, 2, 5])
+def test_hours_are_by_the_rule_of_numpy_too(log, since):
+    frame = mixed_rides()
+    log.add(rows_of(frame))
+    log.add_feedback(feedback_rows(frame))
+    logged = log_frame(log.answered(since=HOUR * since))
+    logged = logged.assign(verdict=judge_frame(logged), hour=logged["asked_at"] // HOUR)
+    expected = []
+    for hour, rows in logged.groupby("hour"):
+        right = rows[rows["verdict"] == SCORED]
+        error = (right["duration"] - right["true_duration"]).abs()
+        expected.append({"at": HOUR * hour, "rides": len(rows), "scored": len(right),
+                         "mean_error": mean(error), "latency_ms": pytest.approx(0.5)})  # fmt: skip
+    assert log.hours(HOUR * since) == expected
+    assert any(one["scored"] for one in expected)
+
+
+def test_an_hour_whose_truths_were_voided_has_no_error(log):
+    frame = told_rides(days=1, a_day=40)
+    log.add(rows_of(frame))
+    log.add_feedback(feedback_rows(frame))
+    assert log.hours(0.0)[0]["scored"] > 0
+    log.void_feedback(0, 4e9, "ann", "all")
+    (hour,) = log.hours(0.0)
+    assert (hour["rides"], hour["scored"], hour["mean_error"]) == (40, 0, None)
+
+
 def test_the_hour_of_the_first_moment_counts_as_a_whole(log):
     log.add(rows_of(told_rides(days=1, a_day=180)))  # three hours, a ride a minute
     assert sum(row["predictions"] for row in log.summary(HOUR + 1800)) == 120
