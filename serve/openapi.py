@@ -8,6 +8,7 @@ import msgspec
 
 from serve.bodies import schema
 from serve.bodies.parquet import PARQUET_TYPES
+from serve.openapi_examples import FROM_TO, ID, RIDE, add_examples
 from taxi_duration.domain.asked_rides import Ride
 from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
 from taxi_duration.domain.refused_values import ALLOWED
@@ -38,9 +39,8 @@ TRACE = {
     "description": "W3C Trace Context; the answer and the log continue a valid one",
 }  # fmt: skip
 NO_KEY = {"401": "no key, or a wrong one"}
-EXAMPLE = {"PULocationID": 10, "DOLocationID": 50, "trip_distance": 40}
 TENSORS = [{"name": field, "shape": [1], "datatype": "FP64" if field == "trip_distance" else
-            "INT64", "data": [value]} for field, value in EXAMPLE.items()]  # fmt: skip
+            "INT64", "data": [value]} for field, value in {**FROM_TO, "trip_distance": 5.2}.items()]  # fmt: skip
 
 
 def openapi(keyed: bool) -> dict[str, Any]:
@@ -71,12 +71,15 @@ def openapi(keyed: bool) -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    return {
+    paths = {
         **_asking(), **_planning(), **_scoring(), **_open_inference(), **_state(), **_for_people(),
     }  # fmt: skip
+    add_examples(paths)
+    return paths
 
 
 def _asking() -> dict[str, Any]:
+    told = {"prediction_id": ID, "duration": 18.5}
     explain = _parameter("explain", {"type": "boolean"}, "also give reasons in minutes")
     return {
         "/predict": _post(
@@ -84,7 +87,7 @@ def _asking() -> dict[str, Any]:
             "One ride, an array of rides, or a Parquet file of them (a row each; `ride_id` is not "
             "read from Parquet). An array answers in its order. TLC's own names are understood; "
             "other fields are named in `ignored`.",
-            {JSON: {"schema": _one_or_many("Ride"), "example": EXAMPLE}, **BINARY},
+            {JSON: {"schema": _one_or_many("Ride"), "example": RIDE}, **BINARY},
             _one_or_many("RideAnswer"),
             *(400, 401, 408, 413, 415, 422, 503),
             parameters=[explain],
@@ -92,7 +95,7 @@ def _asking() -> dict[str, Any]:
         "/feedback": _post(
             "How long did it take?",
             "True durations of predictions. Safe to repeat; the first stays.",
-            {JSON: {"schema": _one_or_many("Feedback")}},
+            {JSON: {"schema": _one_or_many("Feedback"), "example": told}},
             _ref("FeedbackAnswer"),
             *(400, 401, 408, 413, 415, 503),
         ),
@@ -103,7 +106,7 @@ def _planning() -> dict[str, Any]:
     zones = [_zone("PULocationID"), _zone("DOLocationID")]
     day = {"type": "string", "examples": ["2021-02-15"]}
     moment = {"type": "string", "examples": ["2021-02-15T08:30"]}
-    chance = {"type": "number", "minimum": 0.1, "maximum": 0.9}
+    chance = {"type": "number", "minimum": 0.1, "maximum": 0.9, "examples": [0.9]}
     return {
         "/profile": _get(
             "How does the day go?", _ref("Profile"), 400, 401, 503,
@@ -128,7 +131,7 @@ def _planning() -> dict[str, Any]:
 
 
 def _scoring() -> dict[str, Any]:
-    frame = {"schema": {"type": "object"}, "example": {"dataframe_records": [EXAMPLE]}}
+    frame = {"schema": {"type": "object"}, "example": {"dataframe_records": [RIDE]}}
     return {
         "/invocations": _post(
             "MLflow's scoring protocol",
@@ -269,7 +272,8 @@ def _text(summary: str, kind: str, refusals: dict[str, str] | None = None) -> di
 
 
 def _zone(name: str) -> dict[str, Any]:
-    kind = {"type": "integer", "minimum": FIRST_ZONE, "maximum": LAST_ZONE}
+    kind = {"type": "integer", "minimum": FIRST_ZONE, "maximum": LAST_ZONE,
+            "examples": [FROM_TO[name]]}  # fmt: skip
     return _parameter(name, kind, ALLOWED[name], required=True)
 
 

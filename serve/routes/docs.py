@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response, current_app, request
+from markupsafe import Markup, escape
 
 from serve.bodies.errors import json_response
 from serve.openapi import openapi
 from serve.routes.pages import page
+
+_CODE = re.compile(r"`([^`]+)`")
+_BOLD = re.compile(r"\*\*([^*]+)\*\*")
+_LINK = re.compile(r"\[([^\]]+)\]\((https?://[^)\s]+|[/#][^)\s]*)\)")
 
 
 def docs_blueprint() -> Blueprint:
@@ -26,6 +32,20 @@ def docs_blueprint() -> Blueprint:
 
     @blueprint.get("/docs")
     def docs() -> Response:
-        return page("docs.html", api=document())
+        return page("docs.html", api=document(), host=request.host_url.rstrip("/"))
+
+    blueprint.add_app_template_filter(markdown)
 
     return blueprint
+
+
+def markdown(text: str) -> Markup:
+    """Return the HTML of a description: code, bold words, links and paragraphs of Markdown.
+
+    Whatever else it has is text.
+    """
+    found = str(escape(text))
+    for pattern, tags in ((_CODE, r"<code>\1</code>"), (_BOLD, r"<b>\1</b>"),
+                          (_LINK, r'<a href="\2">\1</a>')):  # fmt: skip
+        found = pattern.sub(tags, found)
+    return Markup("<br><br>".join(re.split(r"\n\s*\n", found)))  # escaped above

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import re
 
+import msgspec
 import pytest
 from service_samples import make_card
+
+from serve.openapi import COMPONENTS
+from serve.routes.docs import markdown
 
 
 @pytest.fixture
@@ -45,6 +50,78 @@ def test_keys_are_described_when_they_are_needed(make_app, models):
 def test_docs_tell_every_path(client, api):
     text = client.get("/docs").text
     assert all(f"{path}</code>" in text for path in api["paths"])
+
+
+STRUCTS = {struct.__name__: struct for struct in COMPONENTS}
+
+
+def answers(api):
+    """Content of each call's good answer: path, and what OpenAPI says of it."""
+    for path, operations in api["paths"].items():
+        for operation in operations.values():
+            for kind, content in operation["responses"]["200"]["content"].items():
+                yield path, kind, content
+
+
+def test_every_call_but_pages_shows_a_sample_answer(api):
+    assert [path for path, kind, found in answers(api)
+            if "example" not in found and kind != "text/html"] == []  # fmt: skip
+
+
+def test_samples_are_what_the_schemas_say(api):
+    checked = set()
+    for path, _, content in answers(api):
+        schema = content["schema"]
+        ref = schema.get("$ref") or (schema.get("oneOf") or [{}])[0].get("$ref")
+        if ref and "example" in content:
+            struct = STRUCTS[ref.rsplit("/", 1)[1]]
+            found = msgspec.to_builtins(msgspec.convert(content["example"], struct))
+            assert found == content["example"]  # no field more
+            checked.add(path)
+    assert {"/predict", "/feedback", "/reach", "/model", "/ready"} <= checked
+
+
+def test_examples_of_requests_are_answered(client, api):
+    for path, operations in api["paths"].items():
+        for operation in operations.values():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            if body:
+                assert client.post(path, json=body["example"]).status_code == 200
+    query = {"PULocationID": 74, "DOLocationID": 138}
+    for path in ("/profile", "/leave-by", "/reach"):
+        found = {p["name"]: p["schema"]["examples"][0]
+                 for p in api["paths"][path]["get"]["parameters"]}  # fmt: skip
+        assert found.items() >= {k: v for k, v in query.items() if k in found}.items()
+        assert client.get(path, query_string=found).status_code == 200
+
+
+def test_docs_call_the_service_where_it_is(client):
+    text = client.get("/docs", base_url="http://taxi.example:1234").text
+    assert "curl -X POST http://taxi.example:1234/predict" in text
+    assert "9696" not in text
+
+
+def test_docs_show_no_raw_markdown(client):
+    text = html.unescape(re.sub(r"<pre.*?</pre>", "", client.get("/docs").text, flags=re.DOTALL))
+    assert "`" not in text
+    assert "<code>ride_id</code>" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("`a` and `b<c`", "<code>a</code> and <code>b&lt;c</code>"),
+        ("**so** it is", "<b>so</b> it is"),
+        ("see [docs](/docs)", 'see <a href="/docs">docs</a>'),
+        ("[x](javascript:alert(1))", "[x](javascript:alert(1))"),
+        ('[x](https://a.b/"on=)', '<a href="https://a.b/&#34;on=">x</a>'),
+        ("<script>", "&lt;script&gt;"),
+        ("one\n\ntwo", "one<br><br>two"),
+        ("2 * 3 * 4, a `", "2 * 3 * 4, a `"),
+    ],
+)
+def test_markdown_is_rendered_and_everything_else_is_text(text, expected):
+    assert markdown(text) == expected
 
 
 @pytest.mark.parametrize("path", ["/docs", "/", "/monitor"])
