@@ -1,14 +1,18 @@
-// The rider's page: a question, its answer, and how the day goes.
+// The rider's page: a question, its answer, how far one gets, and when to leave.
 import { ask, byId, fixed, html, keepKey, say } from "./dom.js";
 import { band, profile } from "./charts.js";
-import { ZoneMap, ZonePicker, prepare } from "./zones.js";
+import { Reach } from "./reach.js";
+import { advise, between, clock, newYork, nextDay } from "./times.js";
+import { inWords, milesOf, minutes } from "./words.js";
+import { ZonePicker, prepare } from "./zones.js";
 
 const FIELDS = ["PULocationID", "DOLocationID", "pickup_datetime", "trip_distance"];
-const NEAR_HOURS = 3; // a rider may shift a start by so much
+const SAME_FIELD = { when: "pickup_datetime", date: "pickup_datetime", arrive: "pickup_datetime" };
 const WORTH_MINUTES = 1; // less is not worth a word
 const form = byId("ride");
 const input = (field) => form.elements.namedItem(field);
-let from, to, map;
+const wantsArrival = () => form.elements.namedItem("mode").value === "arrive";
+let from, to, reach;
 let next = "from"; // what a click on the map sets
 let predictionId = null;
 let drawDay = () => {};
@@ -27,48 +31,62 @@ function clearErrors() {
   say(byId("form-error"), null);
 }
 
-/** Show a refusal beside the field that the service names. */
+/** Show a refusal in our words, beside the field that it is about. */
 function refuse(error) {
+  const field = SAME_FIELD[error.field] ?? error.field;
   if (error.status === 401) byId("key-field").hidden = false;
-  showError(error.field, error.message);
-  if (FIELDS.includes(error.field)) input(error.field).focus();
+  showError(field, inWords(error));
+  if (FIELDS.includes(field)) input(field).focus();
 }
 
 // --- the question ---------------------------------------------------------------------------
 
-/** What is asked, or null when a zone is missing; the service judges everything else. */
+const wrongZone = ({ zone, input: { value } }) =>
+  zone ? null : value.trim() ? `“${value.trim()}” is no zone; choose one from the list or on the map.`
+    : "Choose a zone from the list or on the map.";
+
+/** What can be seen to be wrong before asking: texts by field. */
+function problems() {
+  const when = input("pickup_datetime");
+  const incomplete = when.validity.badInput || (wantsArrival() && !when.value);
+  return Object.entries({
+    PULocationID: wrongZone(from),
+    DOLocationID: wrongZone(to),
+    pickup_datetime: incomplete ? "Choose a day and a time." : null,
+    trip_distance: milesOf(input("trip_distance").value) === null ? inWords({ field: "trip_distance" }) : null,
+  }).filter(([, text]) => text);
+}
+
+/** What is asked, or null when something is missing or wrong. */
 function question() {
-  const ride = {};
-  let whole = true;
-  for (const picker of [from, to]) {
-    if (picker.zone) ride[picker.input.name] = picker.zone.id;
-    else {
-      const typed = picker.input.value.trim();
-      const what = typed ? `“${typed}” is no zone; choose` : "Choose";
-      showError(picker.input.name, `${what} one from the list or on the map.`);
-      if (whole) picker.input.focus();
-      whole = false;
-    }
+  const wrong = problems();
+  for (const [field, text] of wrong) showError(field, text);
+  if (wrong.length) {
+    input(wrong[0][0]).focus();
+    return null;
   }
-  if (input("pickup_datetime").value) ride.pickup_datetime = input("pickup_datetime").value;
-  const miles = input("trip_distance").value.trim().replace(",", ".");
-  if (miles) ride.trip_distance = Number.isFinite(Number(miles)) ? Number(miles) : miles;
-  return whole ? ride : null;
+  return { PULocationID: from.zone.id, DOLocationID: to.zone.id,
+    pickup_datetime: input("pickup_datetime").value || undefined,
+    trip_distance: milesOf(input("trip_distance").value) };
 }
 
 async function submit(event) {
-  event.preventDefault();
+  event?.preventDefault();
   clearErrors();
   if (byId("key").value) keepKey(byId("key").value);
   const ride = question();
   if (!ride) return;
   form.setAttribute("aria-busy", "true");
   try {
-    // The reasons come along: asking for them later would be a second prediction in the log.
-    showAnswer(await ask("/predict?explain=true", ride), ride);
-    remember(ride);
+    if (wantsArrival()) await showLeave(ride);
+    else {
+      // The reasons come along: asking for them later would be a second prediction in the log.
+      showAnswer(await ask("/predict?explain=true", ride), ride);
+      remember(ride);
+      await showDay(ride);
+    }
     if (!byId("model").textContent) showModel(); // it may need the key that there is now
-    await showDay(ride);
+    if (byId("reach-error").textContent) showReach();
   } catch (error) {
     refuse(error);
   } finally {
@@ -86,66 +104,65 @@ function remember(ride) {
 
 function recall(zones) {
   const asked = new URLSearchParams(location.search);
+  if (asked.get("when")) input("pickup_datetime").value = asked.get("when");
+  if (asked.get("miles")) input("trip_distance").value = asked.get("miles");
   for (const [name, picker] of [["from", from], ["to", to]]) {
     const zone = zones.find(({ id }) => String(id) === asked.get(name));
     if (zone) picker.choose(zone);
   }
-  if (asked.get("when")) input("pickup_datetime").value = asked.get("when");
-  if (asked.get("miles")) input("trip_distance").value = asked.get("miles");
+}
+
+function chooseMode() {
+  const arrive = wantsArrival();
+  byId("when-label").textContent = arrive ? "Arrive by" : "Leave at";
+  byId("when-hint").textContent = arrive ? "(New York)" : "(New York; now if empty)";
+  byId("sure-field").hidden = !arrive;
+  byId("miles-field").hidden = arrive;
+  clearErrors();
 }
 
 // --- the answer -----------------------------------------------------------------------------
 
-/** Day and minute of the start in New York, whatever the browser's own time. */
-function start(ride) {
-  const given = ride.pickup_datetime;
-  const parts = given ?? new Date().toLocaleString("sv-SE", { timeZone: "America/New_York" });
-  const [day, time] = parts.split(/[T ]/);
-  const [hour, minute] = time.split(":").map(Number);
-  return { day, hour, minute };
-}
-
-const clock = (minutes) => {
-  const rest = ((Math.round(minutes) % 1440) + 1440) % 1440;
-  return `${String(Math.floor(rest / 60)).padStart(2, "0")}:${String(rest % 60).padStart(2, "0")}`;
-};
-
 function showAnswer(answer, ride) {
-  const { duration, interval, support, used_distance: used } = answer;
+  const { duration, interval } = answer;
   predictionId = answer.prediction_id;
-  const { hour, minute } = start(ride);
-  const begin = hour * 60 + minute;
+  const begin = newYork(ride.pickup_datetime).minute;
   byId("minutes").textContent = duration.toFixed(0);
   byId("arrival").textContent =
     `${from.zone.name} → ${to.zone.name}: leave ${clock(begin)}, arrive about ${clock(begin + duration)}`;
   byId("band").replaceChildren(band(interval, duration));
   byId("interval").textContent =
     `Eight of ten such rides take ${interval.p10.toFixed(0)} to ${interval.p90.toFixed(0)} minutes.`;
-  const trips = support === 0
-    ? "No past trip between these zones: the answer rests on their neighbourhood."
-    : `Like ${support.toLocaleString("en")} past trip${support === 1 ? "" : "s"} between these zones.`;
-  const miles = used ? "Your distance was used."
-    : ride.trip_distance === undefined ? "Asked without a distance."
-      : "Your distance was left out: no ride is as long or as short.";
   const unlogged = answer.logged === false ? " It could not be logged." : "";
-  byId("rests-on").textContent = `${trips} ${miles} Answered by ${answer.model} (${answer.arm}).${unlogged}`;
+  byId("rests-on").textContent = `${restsOn(answer, ride)} Answered by ${answer.model} (${answer.arm}).${unlogged}`;
   byId("why").open = false;
   byId("reasons").replaceChildren(...reasonRows(answer.reasons ?? [], duration));
   byId("true-minutes").value = "";
   byId("thanks").textContent = "";
   say(byId("duration-error"), null);
-  byId("truth").hidden = false;
+  byId("leave").hidden = true;
   byId("answer").hidden = false;
 }
 
+function restsOn({ support, used_distance: used }, ride) {
+  const trips = support === 0
+    ? `No past trip went from ${from.zone.name} to ${to.zone.name}; the answer rests on trips from and to ` +
+      "other zones of these parts, the way between the two, and the time."
+    : `Like ${support.toLocaleString("en")} past trip${support === 1 ? "" : "s"} between these zones.`;
+  const miles = used ? "Your distance was used."
+    : ride.trip_distance === undefined ? "Asked without a distance."
+      : "Your distance was left out: no ride is as long or as short.";
+  return `${trips} ${miles}`;
+}
+
 function reasonRows(reasons, duration) {
-  const signed = (minutes) => {
-    const text = Math.abs(minutes).toFixed(1);
-    return text === "0.0" ? text : `${minutes < 0 ? "−" : "+"} ${text}`;
+  const signed = (part) => {
+    const text = Math.abs(part).toFixed(1);
+    return text === "0.0" ? text : `${part < 0 ? "−" : "+"} ${text}`;
   };
-  const rows = reasons.map(({ name, minutes }, i) =>
+  const rows = reasons.map(({ name, minutes: part }, i) =>
     html("tr", {}, html("th", { scope: "row" }, name),
-      html("td", { class: "number" }, i ? signed(minutes) : minutes.toFixed(1))));
+      html("td", { class: "number" }, i ? signed(part) : part.toFixed(1))));
   const sum = html("tr", { class: "sum" }, html("th", { scope: "row" }, "answer, minutes"),
     html("td", { class: "number" }, duration.toFixed(1)));
   return [...rows, sum];
@@ -154,70 +171,103 @@ function reasonRows(reasons, duration) {
 async function tell(event) {
   event.preventDefault();
   const typed = byId("true-minutes").value.trim().replace(",", ".");
-  const minutes = typed && Number.isFinite(Number(typed)) ? Number(typed) : typed;
   say(byId("duration-error"), null);
   byId("thanks").textContent = "";
   try {
-    const told = await ask("/feedback", { prediction_id: predictionId, duration: minutes });
+    const duration = typed && Number.isFinite(Number(typed)) ? Number(typed) : typed;
+    const told = await ask("/feedback", { prediction_id: predictionId, duration });
     byId("thanks").textContent = told.duplicate.length
       ? "This ride had its true duration already; the first one stays."
       : "Thank you: the monitor counts it.";
   } catch (error) {
-    say(byId("duration-error"), error.message);
+    say(byId("duration-error"), inWords(error));
   }
 }
 
-// --- the day --------------------------------------------------------------------------------
+// --- when to leave --------------------------------------------------------------------------
+
+async function showLeave({ PULocationID, DOLocationID, pickup_datetime: arrive }) {
+  const sure = byId("sure");
+  const asked = new URLSearchParams({ PULocationID, DOLocationID, arrive, p: sure.value });
+  const found = await ask(`/leave-by?${asked}`);
+  const start = newYork(found.leave_by), late = between(start, newYork());
+  byId("leave-by").textContent = clock(start.minute);
+  const aim = `to be at ${to.zone.name} by ${clock(newYork(arrive).minute)}, ${sure.selectedOptions[0].textContent}`;
+  byId("leave-why").textContent = late >= 1
+    ? `Too late ${aim}: that start has passed. The ride takes up to ${minutes(found.minutes)}.`
+    : `${start.day === newYork(arrive).day ? "" : `On ${start.day}, `}${aim}. The ride takes up to ${minutes(found.minutes)}.`;
+  byId("leave-ask").hidden = late >= 1;
+  byId("leave-ask").onclick = () => {
+    form.elements.namedItem("mode").value = "leave";
+    input("pickup_datetime").value = found.leave_by.slice(0, 16);
+    chooseMode();
+    submit();
+  };
+  byId("answer").hidden = byId("day").hidden = true;
+  byId("leave").hidden = false;
+}
+
+async function hoursOf(ride, date) {
+  const { PULocationID, DOLocationID } = ride;
+  return (await ask(`/profile?${new URLSearchParams({ PULocationID, DOLocationID, date })}`)).hours;
+}
 
 async function showDay(ride) {
-  const { day, hour, minute } = start(ride);
-  const asked = { PULocationID: ride.PULocationID, DOLocationID: ride.DOLocationID, date: day };
-  const { hours } = await ask(`/profile?${new URLSearchParams(asked)}`);
-  const shortest = (list) => list.reduce((a, b) => (b.duration < a.duration ? b : a));
-  const near = hours.filter((one) => Math.abs(one.hour - hour) <= NEAR_HOURS);
-  const best = shortest(hours), around = shortest(near), own = hours[hour];
-  const gain = own.duration - around.duration;
-  const soon = gain < WORTH_MINUTES
-    ? `Within ${NEAR_HOURS} hours of ${clock(hour * 60 + minute)} no other start is clearly quicker.`
-    : `A start at ${clock(around.hour * 60)} instead of ${clock(hour * 60)} saves ${fixed(gain)} minutes.`;
-  const longest = Math.max(...hours.map(({ duration }) => duration));
-  byId("best").textContent = longest - best.duration < WORTH_MINUTES
-    ? "The hour makes no difference to this model."
-    : `${soon} Quickest of ${day}: ${clock(best.hour * 60)}, ${fixed(best.duration)} minutes.`;
+  const { day, minute } = newYork(ride.pickup_datetime);
+  const hours = await hoursOf(ride, day);
+  // Near midnight the next hours are tomorrow's.
+  const later = minute >= 20 * 60 && day < "2099-12-31" ? await hoursOf(ride, nextDay(day)) : [];
+  const starts = [...hours, ...later].map(({ duration }, i) => ({ at: 60 * i, duration }));
+  const now = between({ day, minute: 0 }, newYork());
+  const advice = advise(starts, minute, now);
+  byId("best").textContent = inAdvice(advice, ride.pickup_datetime ? clock(minute) : "now", day, hours);
   byId("day").hidden = false;
   drawDay = () => byId("profile").replaceChildren(
-    profile(hours, hour + minute / 60, best, byId("profile").clientWidth));
+    profile(hours, minute / 60, advice.best, now / 60, byId("profile").clientWidth));
   drawDay();
   byId("hours").replaceChildren(...hours.map((one) =>
     html("tr", {}, html("th", { scope: "row" }, clock(one.hour * 60)),
-      html("td", {}, fixed(one.duration)),
+      html("td", {}, fixed(one.duration, 0)),
       html("td", {}, `${fixed(one.interval.p10, 0)}–${fixed(one.interval.p90, 0)}`))));
+}
+
+function inAdvice({ passed, own, best }, asked, day, hours) {
+  const all = hours.map(({ duration }) => duration);
+  if (Math.max(...all) - Math.min(...all) < WORTH_MINUTES) return "The hour makes no difference to this model.";
+  if (passed) return `This start has passed. The quickest of ${day} was ${clock(best.at)}: ${minutes(best.duration)}.`;
+  const within = asked === "now" ? "the next 3 hours" : `3 hours of ${asked}`;
+  if (!best || own - best.duration < WORTH_MINUTES) return `No other start within ${within} is clearly quicker.`;
+  return `A start at ${clock(best.at)}${best.at >= 1440 ? " the next day" : ""} instead of ${asked} saves about ` +
+    `${minutes(own - best.duration)}: ${fixed(best.duration, 0)} instead of ${fixed(own, 0)}.`;
 }
 
 // --- the map and the model ------------------------------------------------------------------
 
-function picked() {
-  map?.show(from?.zone, to?.zone);
+function showReach() {
+  return reach.show(from.zone?.longitude === null ? null : from.zone, input("pickup_datetime").value);
+}
+
+function picked(picker) {
+  reach?.map.show(from?.zone, to?.zone);
+  if (reach && picker === from) showReach();
   const name = next === "from" ? "From" : "To";
   byId("map-says").replaceChildren("The next click sets ", html("b", {}, name), ".");
 }
 
-function startMap(zones) {
+function startMap(zones, shapes) {
   const clicked = (zone) => {
     const picker = next === "from" ? from : to;
     next = next === "from" ? "to" : "from";
     showError(picker.input.name, null);
     picker.choose(zone);
+    if (picker === to && from.zone) submit();
   };
-  const hovered = (zone) => (zone ? (byId("map-says").textContent = zone.label) : picked());
-  map = new ZoneMap(byId("map"), zones, clicked, hovered);
-  const buttons = document.querySelectorAll("[data-view]");
-  for (const button of buttons) {
-    button.addEventListener("click", () => {
-      map.view(button.dataset.view);
-      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
-    });
-  }
+  const timed = (when) => {
+    input("pickup_datetime").value = when;
+    showReach();
+  };
+  reach = new Reach(zones, shapes, clicked, timed);
+  input("pickup_datetime").addEventListener("change", showReach);
 }
 
 async function showModel() {
@@ -231,22 +281,24 @@ async function showModel() {
     byId("model").textContent = `Model ${champion.name}:${champion.version} (${champion.model_kind}), learned from ` +
       `${sample ? "the built-in sample" : "real TLC trips"}${months}.${trouble ? ` ${trouble}` : ""}`;
   } catch (error) {
-    if (error.status !== 401) say(byId("source"), error.message);
+    if (error.status !== 401) say(byId("source"), inWords(error));
   }
 }
 
 async function main() {
   form.addEventListener("submit", submit);
+  for (const mode of form.elements.namedItem("mode")) mode.addEventListener("change", chooseMode);
   addEventListener("resize", () => drawDay());
   byId("truth").addEventListener("submit", tell);
   showModel();
-  const zones = prepare(await ask("/zones"));
+  const [listed, shapes] = await Promise.all([ask("/zones"), ask("/zones/shapes")]);
+  const zones = prepare(listed);
   const changed = (picker) => {
     if (picker.zone) {
       showError(picker.input.name, null);
       picker.input.removeAttribute("aria-invalid");
     }
-    picked();
+    picked(picker);
   };
   from = new ZonePicker(byId("from"), zones, changed);
   to = new ZonePicker(byId("to"), zones, changed);
@@ -261,10 +313,12 @@ async function main() {
     from.choose(b);
     to.choose(a);
   });
-  startMap(zones);
+  startMap(zones, shapes);
+  chooseMode(); // a browser may keep a form's choice over a reload
   recall(zones);
+  if (from.zone && !to.zone) next = "to";
   picked();
   document.documentElement.dataset.ready = "true";
 }
 
-main().catch((error) => showError(null, error.message));
+main().catch((error) => showError(null, inWords(error)));

@@ -24,7 +24,7 @@ for (const name of ["aria-controls", "aria-describedby", "aria-labelledby", "ari
 }
 
 // Sizes: WCAG 2.2, 24 by 24 pixels at least
-for (const control of document.querySelectorAll("button, input, summary, nav a")) {
+for (const control of document.querySelectorAll("button, input, select, summary, nav a")) {
   const { width, height } = control.getBoundingClientRect();
   if (shown(control) && (width < 24 || height < 24)) wrong.push(`${control.id || control.textContent} is small`);
 }

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import requests
 
 pytest.importorskip("selenium", reason="selenium is not installed")
 
@@ -69,17 +70,6 @@ def test_the_day_is_drawn_with_its_24_hours(answered):
     assert answered.text("best")
 
 
-def test_the_map_sets_from_and_to(browser):
-    browser.open_ride()
-    for zone, field in ((132, "from"), (1, "to")):
-        x, y = browser.run(PLACE_OF_ZONE, zone)
-        picture = browser.element("map")
-        ActionChains(browser.driver).move_to_element_with_offset(picture, x, y).click().perform()
-        browser.wait(lambda field=field: browser.element(field).get_attribute("value"))
-    assert browser.element("from").get_attribute("value") == "JFK Airport, Queens"
-    assert browser.element("to").get_attribute("value") == "Newark Airport, EWR"
-
-
 def test_a_ride_can_be_asked_with_the_keyboard_alone(browser):
     browser.open_ride()
     keys = ActionChains(browser.driver)
@@ -101,21 +91,124 @@ def test_a_sample_model_is_said_to_know_nothing_of_new_york(browser):
     assert "built-in sample" in browser.wait(lambda: browser.text("source"))
 
 
-# --- errors ---------------------------------------------------------------------------------
+def test_what_an_answer_without_past_trips_rests_on_is_told(browser, address):
+    zones = requests.get(f"{address}/reach?PULocationID=74", timeout=30).json()["zones"]
+    never = next(zone["DOLocationID"] for zone in zones if zone["support"] == 0)
+    browser.open_ride(f"?from=74&to={never}")
+    browser.submit()
+    browser.wait(lambda: browser.text("minutes"))
+    assert "the answer rests on trips from and to other zones" in browser.text("rests-on")
+
+
+# --- when to leave --------------------------------------------------------------------------
+
+ADVISE = """
+const done = arguments[2];
+const starts = arguments[0].map((duration, i) => ({ at: 60 * i, duration }));
+import("/static/times.js").then(({ advise }) => done(advise(starts, ...arguments[1])));
+"""
 
 
 @pytest.mark.parametrize(
-    ("miles", "said"),
-    [("-3", "trip_distance is -3"), ("far", "trip_distance")],
+    ("quick", "asked", "now", "expected"),
+    [
+        # A quick start at 12:00 that has passed at 14:58 is not advised; 16:00 is.
+        (
+            {12: 5, 16: 9},
+            898,
+            898,
+            (False, 15, 960, 9),
+        ),
+        # More than three hours away is not near.
+        ({19: 5}, 898, 898, (False, 15, 900, 15)),
+        # Near midnight the next hours are tomorrow's.
+        ({25: 5}, 1400, 1400, (False, 15, 1500, 5)),
+        # A start that is to come may be shifted both ways, but not into the past.
+        ({9: 5, 12: 4}, 660, 600, (False, 15, 720, 4)),
+        ({9: 5}, 660, 500, (False, 15, 540, 5)),
+        ({9: 5}, 660, 541, (False, 15, 600, 15)),
+        # Of a start in the past, the quickest of its day is told, and never tomorrow's.
+        ({5: 6, 25: 5}, 600, 5000, (True, 15, 300, 6)),
+        # A minute ago is still now; between full hours lies a line.
+        ({10: 10}, 570, 572, (False, 12.5, 600, 10)),
+        # The day's last hour is over and tomorrow was not asked for.
+        ({}, 1430, 2875, (True, 15, 0, 15)),
+    ],
 )
-def test_a_bad_distance_shows_the_services_error_beside_it(browser, miles, said):
+def test_advice_is_of_starts_that_can_still_be_made(browser, quick, asked, now, expected):
+    browser.open_ride()
+    hours = [quick.get(hour, 15) for hour in range(48 if max(quick, default=0) > 23 else 24)]
+    found = browser.driver.execute_async_script(ADVISE, hours, [asked, now])
+    passed, own, at, duration = expected
+    assert found == {"passed": passed, "own": own, "best": {"at": at, "duration": duration}}
+
+
+def test_a_start_of_long_ago_is_said_to_have_passed(answered):
+    said = answered.text("best")
+    assert said.startswith("This start has passed") or "no difference" in said
+
+
+def arrive(browser, moment: str) -> None:
+    """Ask when to leave to be there by then."""
+    browser.open_ride("?from=74&to=42")
+    browser.driver.find_element(By.CSS_SELECTOR, "[name=mode][value=arrive]").click()
+    browser.run("document.getElementById('when').value = arguments[0]", moment)
+    browser.submit()
+
+
+def test_arriving_by_a_time_says_when_to_leave_and_the_ride_follows(browser):
+    arrive(browser, "2098-02-14T09:00")
+    leave = browser.wait(lambda: browser.text("leave-by"))
+    assert "08:00" <= leave < "09:00"
+    assert "by 09:00, 9 times of 10" in browser.text("leave-why")
+    assert not browser.element("miles").is_displayed()
+    browser.element("leave-ask").click()
+    browser.wait(lambda: browser.text("minutes"))
+    assert f"leave {leave}" in browser.text("arrival")
+    assert not browser.element("leave").is_displayed()
+
+
+def test_a_time_that_has_passed_is_too_late(browser):
+    arrive(browser, "2021-02-15T09:00")
+    assert browser.wait(lambda: browser.text("leave-why")).startswith("Too late")
+    assert not browser.element("leave-ask").is_displayed()
+
+
+def test_arriving_needs_a_time(browser):
+    arrive(browser, "")
+    assert browser.text("pickup_datetime-error") == "Choose a day and a time."
+    assert not browser.element("leave").is_displayed()
+
+
+# --- errors ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("miles", ["-3", "far", "2000000"])  # the last one is the service's no
+def test_a_bad_distance_is_told_beside_it_in_words_for_people(browser, miles):
     browser.open_ride("?from=74&to=42")
     browser.type("miles", miles)
     browser.submit()
-    assert said in browser.wait(lambda: browser.text("trip_distance-error"))
+    said = browser.wait(lambda: browser.text("trip_distance-error"))
+    assert said.startswith("Miles are a number such as 2.5")
+    assert "null" not in said
+    assert "trip_distance" not in said
     assert browser.element("miles").get_attribute("aria-invalid") == "true"
     assert browser.run("return document.activeElement.id") == "miles"
     assert not browser.text("form-error")
+
+
+def test_a_year_that_is_not_answered_is_told_beside_the_time(browser):
+    browser.open_ride("?from=74&to=42&when=1931-02-15T08:30")
+    browser.submit()
+    said = browser.wait(lambda: browser.text("pickup_datetime-error"))
+    assert said == "Choose a day and a time between the years 2000 and 2099."
+
+
+@pytest.mark.parametrize("typed", ["-1", "soon", ""])
+def test_a_bad_true_duration_is_told_in_words_for_people(answered, typed):
+    answered.type("true-minutes", typed, Keys.ENTER)
+    said = answered.wait(lambda: answered.text("duration-error"))
+    assert said.startswith("Minutes are a number above 0")
 
 
 def test_a_word_that_is_no_zone_is_said_beside_its_field(browser):
@@ -172,6 +265,15 @@ def test_the_monitor_says_who_serves_and_since_when(browser):
     assert "green-duration:1" in browser.wait(lambda: browser.text("serving"))
     assert "the first model" in browser.wait(lambda: browser.text("history"))
     assert browser.wait(lambda: browser.text("beat")) == "live"
+
+
+def test_the_monitor_begins_with_one_line_and_the_last_hours(answered):
+    answered.open("/monitor")
+    said = answered.wait(lambda: answered.text("headline"))
+    assert said.startswith(("No feedback yet", "Too early to tell"))
+    marks = "return document.querySelectorAll('#rides-plot .line, #rides-plot .dot').length"
+    assert answered.run(marks) > 0
+    assert "23 h ago" in answered.text("rides-plot")
 
 
 def test_the_monitor_says_when_it_is_cut_off(browser):
@@ -237,17 +339,6 @@ def test_controls_and_pictures_have_names(browser, path):
     assert nameless == []
 
 
-PLACE_OF_ZONE = """
-// Where on the map a zone's disc lies, from the middle of the map's holder, in pixels.
-const disc = document.querySelector(`#map [data-zone="${arguments[0]}"]`);
-disc.scrollIntoView({ block: "center" }); // the driver measures from the middle of what is seen
-const a = disc.getBoundingClientRect();
-const b = document.getElementById("map").getBoundingClientRect();
-const middle = (box) => [box.x + box.width / 2, box.y + box.height / 2];
-return middle(a).map((at, i) => Math.round(at - middle(b)[i]));
-"""
-
-
 # --- with keys ------------------------------------------------------------------------------
 
 
@@ -261,16 +352,19 @@ def keyed(browser, monkeypatch):
 
 
 def test_a_rider_is_asked_for_a_key_and_then_answered(keyed):
-    keyed.open_ride(ASKED)
+    keyed.open_ride()
     assert not keyed.text("source")
     assert not keyed.element("key-field").is_displayed()
-    keyed.submit()
+    keyed.open_ride(ASKED)  # the map asks how far one gets
     keyed.wait(lambda: keyed.element("key-field").is_displayed())
+    assert "wants a key" in keyed.text("reach-error")
     keyed.type("key", "first-key")
     keyed.submit()
     keyed.wait(lambda: keyed.text("minutes"))
     assert "green-duration:1" in keyed.wait(lambda: keyed.text("model"))
     assert "built-in sample" in keyed.text("source")
+    assert "other zones are within" in keyed.wait(lambda: keyed.text("reach-says"))
+    assert not keyed.text("reach-error")
 
 
 def test_an_operator_gives_the_key_as_a_password(keyed):

@@ -95,7 +95,10 @@ def test_files_outside_static_are_not_served(client):
 
 
 def test_files_of_the_pages_stay_small():
-    assert sum(path.stat().st_size for path in STATIC.iterdir()) < 60_000
+    of_the_map = [STATIC / "map.js", STATIC / "reach.js"]
+    sizes = {path: path.stat().st_size for path in STATIC.iterdir()}
+    assert sum(sizes[path] for path in of_the_map) < 25_000
+    assert sum(size for path, size in sizes.items() if path not in of_the_map) < 60_000
 
 
 # --- /zones ---------------------------------------------------------------------------------
@@ -342,6 +345,34 @@ def test_decisions_are_told_newest_first_with_the_last_test(home, data):
     found = data()
     assert [line["why"] for line in found["decisions"]] == ["no news", "not yet"]
     assert (found["test"]["e_value"], found["test"]["boundary"]) == (3.5, 20.0)
+
+
+def test_the_last_training_is_told_with_cost_and_gain(home, data):
+    assert data()["training"] is None
+    record("pass green-duration:2", "nearer by 0.31 min", {"training_minutes": 3.4})
+    record("wait", "no news")
+    found = data()["training"]
+    assert found == {"minutes": 3.4, "what": "pass green-duration:2",
+                     "gain": "nearer by 0.31 min", "at": ANY}  # fmt: skip
+
+
+def test_the_last_hours_come_from_the_log(home, client, data):
+    assert data()["log"]["hours"] == []
+    answer = client.post("/predict", json=RIDE).json
+    told = {"prediction_id": answer["prediction_id"], "duration": answer["duration"] + 2}
+    client.post("/feedback", json=told)
+    found = data()["log"]
+    (hour,) = found["hours"]
+    assert (hour["rides"], hour["scored"]) == (1, 1)
+    assert hour["mean_error"] == pytest.approx(2.0)
+    assert 0 <= found["last_ride_at"] - hour["at"] < 3600
+    assert found["last_feedback_at"] >= found["last_ride_at"]
+
+
+def test_one_line_says_how_it_is(home, client, data):
+    assert data()["headline"] == {"level": "unknown", "text": "No ride was asked for yet."}
+    client.post("/predict", json=RIDE)
+    assert data()["headline"]["text"].startswith("No feedback yet")
 
 
 def test_the_last_test_has_what_the_page_shows():
