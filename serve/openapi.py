@@ -39,8 +39,10 @@ TRACE = {
     "description": "W3C Trace Context; the answer and the log continue a valid one",
 }  # fmt: skip
 NO_KEY = {"401": "no key, or a wrong one"}
-TENSORS = [{"name": field, "shape": [1], "datatype": "FP64" if field == "trip_distance" else
-            "INT64", "data": [value]} for field, value in {**FROM_TO, "trip_distance": 5.2}.items()]  # fmt: skip
+TENSORS = [
+    {"name": field, "shape": [1], "datatype": "INT64", "data": [zone]}
+    for field, zone in FROM_TO.items()
+]
 
 
 def openapi(keyed: bool) -> dict[str, Any]:

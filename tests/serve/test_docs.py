@@ -63,6 +63,15 @@ def answers(api):
                 yield path, kind, content
 
 
+def is_part(part, whole) -> bool:
+    """Whether a value is within another, which may have more fields."""
+    if isinstance(part, dict):
+        return all(name in whole and is_part(value, whole[name]) for name, value in part.items())
+    if isinstance(part, list):
+        return len(part) == len(whole) and all(map(is_part, part, whole))
+    return part == whole
+
+
 def test_every_call_but_pages_shows_a_sample_answer(api):
     assert [path for path, kind, found in answers(api)
             if "example" not in found and kind != "text/html"] == []  # fmt: skip
@@ -76,7 +85,7 @@ def test_samples_are_what_the_schemas_say(api):
         if ref and "example" in content:
             struct = STRUCTS[ref.rsplit("/", 1)[1]]
             found = msgspec.to_builtins(msgspec.convert(content["example"], struct))
-            assert found == content["example"]  # no field more
+            assert is_part(content["example"], found)  # no field more
             checked.add(path)
     assert {"/predict", "/feedback", "/reach", "/model", "/ready"} <= checked
 
@@ -86,7 +95,8 @@ def test_examples_of_requests_are_answered(client, api):
         for operation in operations.values():
             body = operation.get("requestBody", {}).get("content", {}).get("application/json")
             if body:
-                assert client.post(path, json=body["example"]).status_code == 200
+                where = path.format(name="green-duration", version=1)
+                assert client.post(where, json=body["example"]).status_code == 200
     query = {"PULocationID": 74, "DOLocationID": 138}
     for path in ("/profile", "/leave-by", "/reach"):
         found = {p["name"]: p["schema"]["examples"][0]
@@ -98,6 +108,7 @@ def test_examples_of_requests_are_answered(client, api):
 def test_docs_call_the_service_where_it_is(client):
     text = client.get("/docs", base_url="http://taxi.example:1234").text
     assert "curl -X POST http://taxi.example:1234/predict" in text
+    assert "curl http://taxi.example:1234/v2/models/green-duration/versions/7/ready" in text
     assert "9696" not in text
 
 

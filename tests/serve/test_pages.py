@@ -357,7 +357,6 @@ def test_the_last_training_is_told_with_cost_and_gain(home, data):
 
 
 def test_the_last_hours_come_from_the_log(home, client, data):
-    assert data()["log"]["hours"] == []
     answer = client.post("/predict", json=RIDE).json
     told = {"prediction_id": answer["prediction_id"], "duration": answer["duration"] + 2}
     client.post("/feedback", json=told)
@@ -369,8 +368,13 @@ def test_the_last_hours_come_from_the_log(home, client, data):
     assert found["last_feedback_at"] >= found["last_ride_at"]
 
 
-def test_one_line_says_how_it_is(home, client, data):
-    assert data()["headline"] == {"level": "unknown", "text": "No ride was asked for yet."}
+def test_one_line_says_that_nobody_asked(home, data):
+    found = data()
+    assert found["log"]["hours"] == []
+    assert found["headline"] == {"level": "unknown", "text": "No ride was asked for yet."}
+
+
+def test_one_line_says_that_nobody_told(home, client, data):
     client.post("/predict", json=RIDE)
     assert data()["headline"]["text"].startswith("No feedback yet")
 
