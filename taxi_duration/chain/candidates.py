@@ -220,6 +220,12 @@ def rank_candidates(run: Run, candidates: Iterable[Candidate]) -> pd.DataFrame:
     return table
 
 
+def keep_longer_window(run: Run, words: str) -> None:
+    """Keep beside the ranking what a longer window would buy: `run` says it at its end."""
+    path = run.folder / RESULTS_FILE
+    write_json(path, {**read_json(path), "longer_window": words})
+
+
 def winning_candidate(run: Run) -> tuple[Candidate, bool]:
     """Return the run's best candidate, and whether it beats every lookup.
 

@@ -177,6 +177,8 @@ def _say_result(run: Run, say: Callable[[str], None], seconds: float) -> None:
             say(f"{'  without faulty rows':<22}{row['rmse_without_suspects']:>9.4f}"
                 f"{row['mae_without_suspects']:>9.4f}")  # fmt: skip
     say(f"\n{registered_text(info)}")
+    if words := results.get("longer_window"):
+        say(f"window     {words}")
     say(f"bundle     {info['model']['path']}")
     say(f"report     {run.folder / 'report.html'}")
     say(f"data       {info['data_source']}")

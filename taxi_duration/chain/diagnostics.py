@@ -6,7 +6,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,6 @@ from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.metrics import error_metrics
-from taxi_duration.evaluation.window_scores import score_points
 from taxi_duration.files import sha256_file
 from taxi_duration.logs import steps_of, tell_step
 from taxi_duration.model.duration_model import DurationModel
@@ -42,6 +41,9 @@ PUBLIC_MONTHS = ("green", "2021-01", "2021-02")  # what the public figures were 
 CALIBRATION_BINS = 10
 IMPORTANCE_RIDES = 500
 CURVE_RIDES = 200_000  # to score on: an RMSE of so many is off by a hundredth at most
+# Trips that trees of a learning curve learn from: a point costs about 30 CPU seconds, whatever the
+# window; and those of the boosting curve, whose points cost half as much a row.
+CURVE_ROWS, BOOST_CURVE_ROWS = 300_000, 1_000_000
 
 
 def ride_features(kind: str, trips: pd.DataFrame, ride: pd.DataFrame) -> pd.DataFrame:
@@ -177,8 +179,11 @@ def learning_curve(
 ) -> pd.DataFrame:
     """Return what the same kind of model knows from the last part of the window only.
 
+    Trees learn with the quicker parameters of a rehearsal, also from the whole window, and from
+    CURVE_ROWS trips at most: so the curve costs less than the model, whatever the window.
+
     Args:
-        candidate: the model of the whole window; it is the last row and not fitted again.
+        candidate: the model of the whole window; other kinds than trees are not fitted on it again.
         parts: the last 1/part of the window's days.
     Returns:
         `days`, `trips`, RMSE with and without distance (minutes) and `seconds` of each fit.
@@ -186,19 +191,20 @@ def learning_curve(
     window = Window.learnable(run.train_months)
     every = [np.unique(rides.pickup_at.astype("datetime64[D]")) for rides, _ in window.batches()]
     days = window_days(np.concatenate(every), run.settings.train_months)
+    is_quick = isinstance(find_kind(candidate.kind), TreeKind)
     rows = []
-    for part in parts:
+    for part in [*parts, *([1] if is_quick else [])]:
         last = days[-max(len(days) // part, 1) :]
         recent = Window(tuple(DaysPart(some, last) for some in window.parts))
         started = time.perf_counter()
         with steps_of(f"learning curve of {candidate.kind}"):
             tell_step(f"fit on the last {len(last)} of {len(days)} days")
-            point = fit_point(candidate.kind, recent)
+            point = fit_point(candidate.kind, recent, rehearsal=is_quick, most=CURVE_ROWS)
         seconds = time.perf_counter() - started
         rows.append([len(last), len(recent), *_both_rmse(point, run), seconds])
-    whole = candidate.card
-    rmse = [candidate.metrics[f"{w}_distance"]["rmse"] for w in ("with", "without")]
-    rows.append([len(days), len(window), *rmse, whole["fit_seconds"]])
+    if not is_quick:
+        rmse = [candidate.metrics[f"{w}_distance"]["rmse"] for w in ("with", "without")]
+        rows.append([len(days), len(window), *rmse, candidate.card["fit_seconds"]])
     return pd.DataFrame(rows, columns=["days", "trips", "rmse", "rmse_no_distance", "seconds"])
 
 
@@ -210,7 +216,8 @@ def boosting_curve(
     With the quicker parameters of a rehearsal. None for a kind that is not boosted.
 
     Args:
-        divisors: of so many of the rows that the candidate learned from, one.
+        divisors: of so many of the rows that the candidate learned from, one; of BOOST_CURVE_ROWS
+            where it learned from more.
     Returns:
         `rows`, `rmse` (minutes, of CURVE_RIDES validation trips at least, or all) and `seconds`.
     """
@@ -222,9 +229,10 @@ def boosting_curve(
     rides, actual = Window.scored(run.val_months).evenly(CURVE_RIDES)
     used = point.uses_distance(rides)
     asked, table = point.rows(rides.take(used), with_distance=True), []
+    whole = min(kind.most_rows() or len(window), len(window), BOOST_CURVE_ROWS)
     for divisor in divisors:
         started = time.perf_counter()
-        lesson = kind.prepare(window, divisor=divisor)
+        lesson = kind.prepare(window, most=whole // divisor)
         with steps_of(f"boosting curve of {candidate.kind}"):
             tell_step(f"fit on {len(lesson.sample.window):,} rows")
             trees = kind.learn_from(lesson, with_distance=True, rehearsal=True)
@@ -258,14 +266,13 @@ def public_results() -> pd.DataFrame:
 
 
 def _both_rmse(point, run: Run) -> tuple[float, float]:
-    """RMSE of point answers on the validation months with and without distance."""
-    asked = {"with": point.predict_minutes, "without": partial(_unaided_minutes, point)}
-    scores = score_points(asked, Window.scored(run.val_months))
-    return scores["with"]["rmse"], scores["without"]["rmse"]
-
-
-def _unaided_minutes(point, rides: Rides) -> np.ndarray:
-    return point.predict_minutes(rides.without_distance())
+    """RMSE of point answers with and without distance, on CURVE_RIDES trips at least, or all."""
+    rides, actual = Window.scored(run.val_months).evenly(CURVE_RIDES)
+    aided, unaided = (
+        error_metrics(actual, point.predict_minutes(asked))["rmse"]
+        for asked in (rides, rides.without_distance())
+    )
+    return aided, unaided
 
 
 @dataclass(frozen=True)

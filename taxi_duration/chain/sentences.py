@@ -247,6 +247,24 @@ def describe_curve(curve: pd.DataFrame) -> str:
     )
 
 
+def describe_longer_window(curve: pd.DataFrame) -> str:
+    """Say what twice as many days would buy, if the learning curve went on as it ends.
+
+    Args:
+        curve: as `diagnostics.learning_curve` gives it, each row about twice the one before.
+    """
+    days, said = int(curve["days"].iloc[-1]), []
+    for column, words in (("rmse", "with distance"), ("rmse_no_distance", "without")):
+        rmse = curve[column].to_numpy()
+        said.append(f"{_next_gain(rmse) / rmse[-1]:.1%} {words}")
+    if said[0].startswith("0.0%"):
+        return f"a longer TRAIN_DATA than {days} days would hardly help: the last half did not"
+    return (
+        f"twice the {days} days of TRAIN_DATA would lower the RMSE by about {', '.join(said)}, if "
+        "its curve (notebook 03) went on as it ends"
+    )
+
+
 def describe_boosting(curve: pd.DataFrame | None) -> str:
     """Say what each doubling of the rows bought, and what the next one would at this pace.
 
@@ -256,15 +274,24 @@ def describe_boosting(curve: pd.DataFrame | None) -> str:
     if curve is None:
         return "This kind of model is not boosted: it learns from sums over all trips, or a forest."
     rows, rmse = curve["rows"].to_numpy(), curve["rmse"].to_numpy()
-    gains = rmse[:-1] - rmse[1:]
-    said = ", ".join(f"{-gain:+.3f}" for gain in gains)
+    said = ", ".join(f"{-gain:+.3f}" for gain in rmse[:-1] - rmse[1:])
     text = f"Doubling the rows up to {rows[-1]:,} changes the RMSE by {said} minutes."
-    before, last = gains[-2:]
-    if last <= 0:
+    ahead = _next_gain(rmse)
+    if ahead <= 0:
         return f"{text} The last doubling bought nothing: more rows would only cost time."
-    # Each gain is mostly a constant share of the one before.
-    ahead = last * min(last / before, 1.0) if before > 0 else last
     return f"{text} At this pace the next one would buy about {ahead:.3f} ({ahead / rmse[-1]:.1%})."
+
+
+def _next_gain(rmse: np.ndarray) -> float:
+    """Return what the next doubling would buy: each gain is mostly a constant share of the last.
+
+    Args:
+        rmse: after each doubling, shape (n,), n > 2; 0 where the last one bought nothing.
+    """
+    before, last = (rmse[-3:-1] - rmse[-2:]).tolist()
+    if last <= 0:
+        return 0.0
+    return last * min(last / before, 1.0) if before > 0 else last
 
 
 def describe_ranking(table: pd.DataFrame) -> str:

@@ -43,8 +43,9 @@ class LinearKind:
         seed: int = 0,
         rehearsal: bool = False,
         left_out: int | None = None,
+        most: int | None = None,
     ) -> LinearModel:
-        """Fit; nothing is random and there is no quicker fit: `seed` and `rehearsal` do nothing.
+        """Fit on all trips: nothing is random and nothing quicker, so the rest does nothing.
 
         Args:
             left_out: a block of days that is not learned from.

@@ -73,6 +73,7 @@ class TreeKind:
         seed: int = 0,
         rehearsal: bool = False,
         left_out: int | None = None,
+        most: int | None = None,
     ) -> TreeModel:
         """Fit tables on all trips, both ensembles on a sample, and the level of the month after.
 
@@ -80,9 +81,10 @@ class TreeKind:
             window: past trips of 1 to 60 minutes.
             rehearsal: a quicker fit, for trips of the window itself: to calibrate intervals.
             left_out: a block of days that is not learned from.
+            most: trips that trees learn from, where they are to be fewer than usual.
         """
         sums, atlas = window_sums(window), window_atlas(window)
-        lesson = self.prepare(window, seed, rehearsal, left_out)
+        lesson = self.prepare(window, seed, rehearsal, left_out, most)
         level = 1.0 if rehearsal else season_step(sums.days)
         tables = fit_tables(sums.table_sums(left_out), sums.curve, atlas)
         aided, unaided = (
@@ -97,16 +99,13 @@ class TreeKind:
         seed: int = 0,
         rehearsal: bool = False,
         left_out: int | None = None,
-        divisor: int = 1,
+        most: int | None = None,
     ) -> Lesson:
-        """Return the rows that trees learn from; arguments as `fit`.
-
-        Args:
-            divisor: of so many of these rows, one.
-        """
+        """Return the rows that trees learn from; arguments as `fit`."""
         sums, conditions = window_sums(window), load_conditions()
         learned = window if left_out is None else other_blocks(window, sums.groups, left_out)
-        most = max(min(self.most_rows(rehearsal) or len(learned), len(learned)) // divisor, 1)
+        bounds = (self.most_rows(rehearsal), most, len(learned))
+        most = max(min(bound for bound in bounds if bound is not None), 1)
         return Lesson(
             fold_tables(sums, left_out, window_atlas(window)),
             draw_sample(learned, most, seed, HALF_LIFE_DAYS),

@@ -7,6 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from taxi_duration.chain import chain, notebooks
+from taxi_duration.chain.candidates import RESULTS_FILE, keep_longer_window
 from taxi_duration.chain.kernels import PrivateKernelManager
 from taxi_duration.chain.notebooks import NotebookError
 from taxi_duration.chain.run import Run, new_run
@@ -18,6 +19,7 @@ from taxi_duration.errors import (
     PipelineError,
     TrackingError,
 )
+from taxi_duration.files import write_json
 
 NAME = "02_train_validate"
 
@@ -116,3 +118,15 @@ def test_error_of_the_store_keeps_its_class_through_a_kernel(run, marked, tmp_pa
     with pytest.raises(TrackingError, match=r"^no connection$"):
         chain._execute(run, NAME, print)
     assert run.read()["notebooks"][NAME]["error"] == "TrackingError: no connection"
+
+
+def test_run_says_at_its_end_what_a_longer_window_would_buy(run):
+    row = {"model": "LR", "rmse": 7.7, "mae": 5.3, "rmse_no_distance": None, "coverage": None}
+    write_json(run.folder / RESULTS_FILE, {"winner": "LR", "table": [row]})
+    model = {"name": "green-duration", "version": 1, "path": "x", "beats_lookups": True}
+    run.update(model=model, data_source="tlc")
+    before, after = [], []
+    chain._say_result(run, before.append, 1.0)
+    keep_longer_window(run, "twice the 31 days")
+    chain._say_result(run, after.append, 1.0)
+    assert [line for line in after if line not in before] == ["window     twice the 31 days"]

@@ -11,6 +11,7 @@ from taxi_duration.chain.sentences import (
     describe_boosting,
     describe_calibration,
     describe_curve,
+    describe_longer_window,
     describe_pairs,
     describe_ranking,
     describe_reasons,
@@ -78,6 +79,19 @@ def test_days_that_bought_something_say_how_much():
     curve = pd.DataFrame({"days": [15, 31], "rmse": [5.5, 5.0], "rmse_no_distance": [6.0, 5.9]})
     text = describe_curve(curve)
     assert "From 15 to 31 days the RMSE changes by -0.500 minutes (-9.1%)" in text
+
+
+@pytest.mark.parametrize(
+    ("rmse", "without", "said"),
+    [
+        ((5.4, 5.2, 5.0), (6.4, 6.2, 6.15), "by about 4.0% with distance, 0.2% without, if"),
+        ((5.4, 5.1, 5.0), (6.4, 6.2, 6.3), "by about 0.7% with distance, 0.0% without, if"),
+        ((5.4, 5.0, 5.1), (6.4, 6.2, 6.0), "a longer TRAIN_DATA than 31 days would hardly help"),
+    ],
+)  # fmt: skip
+def test_what_a_longer_window_buys_is_read_off_the_curve(rmse, without, said):
+    curve = pd.DataFrame({"days": [7, 15, 31], "rmse": rmse, "rmse_no_distance": without})
+    assert said in describe_longer_window(curve)
 
 
 def boosted(*rmse: float) -> pd.DataFrame:
