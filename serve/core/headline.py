@@ -58,7 +58,7 @@ def _right(content: dict[str, Any]) -> tuple[str, str]:
         return "unknown", f"{champion['model']} was asked for no ride yet."
     row = log["models"][asked.index((champion["model"], "champion"))]
     if row["scored"] < FEW_SCORED:
-        return "unknown", f"Too early to tell: {row['scored']} true durations that count so far."
+        return "unknown", f"Too early to tell: true durations that count so far: {row['scored']}."
     return _compared(row, champion["validation_mae"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from typing import Any
@@ -35,8 +36,14 @@ def docs_blueprint() -> Blueprint:
         return page("docs.html", api=document(), host=request.host_url.rstrip("/"))
 
     blueprint.add_app_template_filter(markdown)
+    blueprint.add_app_template_filter(as_json)
 
     return blueprint
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """Return JSON whose fields stay in their order, unlike those of Jinja's `tojson`."""
+    return json.dumps(value, indent=indent, ensure_ascii=False)
 
 
 def markdown(text: str) -> Markup:

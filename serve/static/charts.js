@@ -73,8 +73,12 @@ export function profile(hours, asked, best, now, wide) {
   return chart;
 }
 
-/** Lines over the last minutes; `series` are arrays of {t, v}, t in seconds, v null for a gap. */
-export function timeline(series, seconds, unit, label, wide) {
+/**
+ * Lines over the last minutes; `series` are arrays of {t, v}, t in seconds, v null for a gap.
+ *
+ * With `every`, seconds, the first series is drawn as bars, each so long up to its t.
+ */
+export function timeline(series, seconds, unit, label, wide, every = null) {
   const high = 150, left = 40, top = 20, foot = 20;
   const values = series.flat().map(({ v }) => v).filter((v) => v !== null);
   const steps = ticks(Math.max(...values, 0) || 1);
@@ -94,6 +98,11 @@ export function timeline(series, seconds, unit, label, wide) {
     svg("text", { x: 0, y: 10, class: "tick" }, unit),
   );
   series.forEach((points, i) => {
+    if (every && i === 0) {
+      chart.append(...points.filter(({ v }) => v).map(({ t, v }) => svg("rect", { x: x(t - 0.9 * every), y: y(v),
+        width: x(t) - x(t - 0.8 * every), height: y(0) - y(v), class: "bar" })));
+      return;
+    }
     let run = [];
     const flush = () => {
       if (run.length > 1) chart.append(svg("path", { d: path(run), class: `line line-${i}` }));

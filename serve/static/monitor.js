@@ -124,14 +124,14 @@ function showHeadline({ headline: { level, text } }) {
 
 /** The last hours as the log's sums have them: there before anything happens on this page. */
 function showHours({ at, log, serving }) {
-  const now = Math.floor(at / 3600) * 3600, known = new Map(log.hours.map((one) => [one.at, one]));
-  const hours = Array.from({ length: HOURS }, (_, i) => now - 3600 * (HOURS - 1 - i));
+  const now = Math.ceil(at / 3600) * 3600, known = new Map(log.hours.map((one) => [one.at + 3600, one]));
+  const hours = Array.from({ length: HOURS }, (_, i) => now - 3600 * (HOURS - 1 - i)); // their ends
   const expected = serving?.champion.validation_mae[0];
   const draw = (id, series, unit, label) => byId(id).replaceChildren(
-    timeline(series, 3600 * (HOURS - 1), unit, label, byId(id).clientWidth));
+    timeline(series, 3600 * HOURS, unit, label, byId(id).clientWidth, 3600));
   draw("rides-plot", [hours.map((t) => ({ t, v: known.get(t)?.rides ?? 0 }))], "rides", "Rides by hour over the last day");
   draw("error-plot", [hours.map((t) => ({ t, v: known.get(t)?.mean_error ?? null })),
-    expected === undefined ? [] : [{ t: hours[0], v: expected }, { t: now, v: expected }]],
+    expected === undefined ? [] : [{ t: hours[0] - 3600, v: expected }, { t: now, v: expected }]],
   "minutes", "Mean error by hour over the last day");
 }
 

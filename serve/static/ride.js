@@ -144,7 +144,7 @@ function showAnswer(answer, ride) {
   byId("answer").hidden = false;
 }
 
-function restsOn({ support, used_distance: used }, ride) {
+function restsOn({ support, used_distance: used, traffic = 1 }, ride) {
   const trips = support === 0
     ? `No past trip went from ${from.zone.name} to ${to.zone.name}; the answer rests on trips from and to ` +
       "other zones of these parts, the way between the two, and the time."
@@ -152,7 +152,9 @@ function restsOn({ support, used_distance: used }, ride) {
   const miles = used ? "Your distance was used."
     : ride.trip_distance === undefined ? "Asked without a distance."
       : "Your distance was left out: no ride is as long or as short.";
-  return `${trips} ${miles}`;
+  const share = Math.round(100 * Math.abs(traffic - 1));
+  const now = share ? ` The traffic of this hour makes it ${share} % ${traffic > 1 ? "longer" : "shorter"}.` : "";
+  return `${trips} ${miles}${now}`;
 }
 
 function reasonRows(reasons, duration) {

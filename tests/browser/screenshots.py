@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from service import running_service
 from taxi_duration import environment
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.domain.months import Month, parse_months
+from taxi_duration.domain.rides import local_time
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import TaxiError
 from taxi_duration.live.deployment import deploy_champion, read_deployment, set_challenger
@@ -31,7 +33,7 @@ from taxi_duration.model.bundle import load_card
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 RIDES = 4_000
 DAYS = 9  # enough to measure drift
-QUESTION = "?from=74&to=138&when=2021-02-15T08:30&miles=5.2"
+FROM, TO, HOUR, MILES = 74, 138, "08:30", 5.2
 LOOKS = {"": (1200, 900, False), "-dark": (1200, 900, True), "-phone": (390, 844, False)}
 TRAFFIC_SECONDS = 24
 
@@ -56,6 +58,7 @@ def main() -> int:
             with open_browser(address, Path(folder) / "profile") as browser:
                 for suffix, (width, height, dark) in LOOKS.items():
                     browser.size(width, height, dark)
+                    take_reach(browser, DOCS / f"reach{suffix}.png")
                     take_ride(browser, DOCS / f"page{suffix}.png")
                     take_monitor(browser, address, trips, DOCS / f"monitor{suffix}.png")
     return 0
@@ -114,9 +117,23 @@ def judge() -> None:
         print(f"no verdict to show: {error}", file=sys.stderr)
 
 
+def next_monday() -> str:
+    """Its morning in New York: a start that can still be advised on."""
+    today = local_time(None).date()
+    return f"{today + timedelta(days=7 - today.weekday())}T{HOUR}"
+
+
+def take_reach(browser: Browser, path: Path) -> None:
+    """How far one gets from a zone."""
+    browser.open_ride(f"?from={FROM}&when={next_monday()}")
+    browser.wait(lambda: browser.text("reach-says"))
+    browser.picture(path)
+    print(path.name)
+
+
 def take_ride(browser: Browser, path: Path) -> None:
     """A ride with its reasons."""
-    browser.open_ride(QUESTION)
+    browser.open_ride(f"?from={FROM}&to={TO}&when={next_monday()}&miles={MILES}")
     browser.submit()
     browser.wait(lambda: browser.element("day").is_displayed())
     browser.run("document.getElementById('why').open = true")

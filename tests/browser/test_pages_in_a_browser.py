@@ -271,9 +271,9 @@ def test_the_monitor_begins_with_one_line_and_the_last_hours(answered):
     answered.open("/monitor")
     said = answered.wait(lambda: answered.text("headline"))
     assert said.startswith(("No feedback yet", "Too early to tell"))
-    marks = "return document.querySelectorAll('#rides-plot .line, #rides-plot .dot').length"
+    marks = "return document.querySelectorAll('#rides-plot .bar').length"
     assert answered.run(marks) > 0
-    assert "23 h ago" in answered.text("rides-plot")
+    assert "24 h ago" in answered.text("rides-plot")
 
 
 def test_the_monitor_says_when_it_is_cut_off(browser):

@@ -108,6 +108,7 @@ def test_examples_of_requests_are_answered(client, api):
 def test_docs_call_the_service_where_it_is(client):
     text = client.get("/docs", base_url="http://taxi.example:1234").text
     assert "curl -X POST http://taxi.example:1234/predict" in text
+    assert '-d \'{"PULocationID": 74, "DOLocationID": 138, ' in html.unescape(text)
     assert "curl http://taxi.example:1234/v2/models/green-duration/versions/7/ready" in text
     assert "9696" not in text
 

@@ -119,7 +119,7 @@ def test_a_verdict_on_another_version_says_nothing_of_this_one():
 @pytest.mark.parametrize(
     ("models", "text"),
     [
-        ([row(scored=29)], "Too early to tell: 29 true durations"),
+        ([row(scored=29)], "Too early to tell: true durations that count so far: 29."),
         ([row(arm="challenger")], "was asked for no ride yet"),
         ([row(model="green-duration:2")], "was asked for no ride yet"),
         ([], "was asked for no ride yet"),
