@@ -21,6 +21,7 @@ from msgspec.json import encode
 from taxi_duration import environment
 from taxi_duration.data.window import Window
 from taxi_duration.files import code_digest, sha256_file, write_bytes
+from taxi_duration.live import traffic_level
 from taxi_duration.loop.settings import AutoSettings
 from taxi_duration.loop.simulated_world import Fit, SimulatedWorld
 from taxi_duration.model.atlas import atlas_sources
@@ -86,7 +87,8 @@ def backtest_key(digests: Iterable[str], settings: AutoSettings, *choices: objec
     """Return what names a backtest: months' digests, settings, other choices, and the code."""
     loop = sorted(Path(__file__).parent.glob("*.py"))
     parts = [*digests, encode(settings).decode(), *map(str, choices), code_digest()]
-    parts += [sha256_file(path) for path in loop]
+    traffic = sorted(Path(traffic_level.__file__).parent.glob("traffic_*"))
+    parts += [sha256_file(path) for path in (*loop, *traffic)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

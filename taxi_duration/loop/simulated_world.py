@@ -31,8 +31,10 @@ from taxi_duration.evaluation.health import (
 from taxi_duration.evaluation.window_scores import score_model
 from taxi_duration.live.arms import arm_of
 from taxi_duration.live.deployment import Deployment
+from taxi_duration.live.traffic_bins import zone_areas
 from taxi_duration.loop.monitor import DAY_SECONDS, answer_trips, make_sample, serving
 from taxi_duration.loop.settings import AutoSettings
+from taxi_duration.loop.traffic_replay import AnsweredRides, TrafficReplay, given_minutes
 from taxi_duration.loop.turn import take_turn
 from taxi_duration.loop.world import Republished, World
 from taxi_duration.model.duration_model import DurationModel
@@ -41,7 +43,8 @@ from taxi_duration.training.baselines import fit_baselines
 Fit = Callable[[str, Window], DurationModel]
 Measure = Callable[[DurationModel, DurationModel, Window], DurationModel]
 KEPT_ANSWERS = 6  # whole months of answers in memory, about 10 MB each
-STATE = ("time", "serving_since", "log_days", "decisions", "alarms", "worst_level")
+STATE = ("time", "serving_since", "log_days", "decisions", "alarms", "worst_level", "traffic")
+Errors = tuple[np.ndarray, np.ndarray]  # without live traffic and with it, each of shape (rides,)
 
 
 @dataclass(frozen=True)
@@ -93,13 +96,17 @@ class SimulatedWorld(World):
     decisions: list[tuple[Any, str, str]] = field(default_factory=list)
     alarms: list[tuple[Any, str, str]] = field(default_factory=list)
     worst_level: Level = "ok"
+    traffic: dict[str, TrafficReplay] = field(default_factory=dict)
     answers: dict[tuple[int, Month], pd.DataFrame] = field(default_factory=dict)
 
-    def live_month(self, month: Month) -> np.ndarray:
+    def live_month(self, month: Month) -> Errors:
         """Answer a month day by day, with a turn of the loop each night.
 
+        The loop judges answers without live traffic. With it, they know the truths of rides that
+        had ended before.
+
         Returns:
-            Errors (answered - actual, minutes) of the scored rides, shape (rides,).
+            Errors (answered - actual, minutes) of the scored rides.
         """
         self.worst_level = "ok"
         day = self.rides[month]["pickup_at"].to_numpy().astype("datetime64[D]")
@@ -110,15 +117,17 @@ class SimulatedWorld(World):
             rows = (day == today) | ((today == start) & (day < start))
             rows |= (today == end - 1) & (day >= end)
             errors.append(self._live_day(month, rows, today))
-        return np.concatenate(errors)
+        without, with_traffic = (np.concatenate(part) for part in zip(*errors, strict=True))
+        return without, with_traffic
 
     def errors_of(self, fitted: Fitted, month: Month) -> np.ndarray:
         """Errors (minutes) of a version that answers a whole month, as `live_month`."""
         return _scored_errors(self._answered(fitted.version, month))
 
-    def _live_day(self, month: Month, rows: np.ndarray, today: np.datetime64) -> np.ndarray:
+    def _live_day(self, month: Month, rows: np.ndarray, today: np.datetime64) -> Errors:
         before = serving()
         frame = self._answer(before, month, rows, _seconds(today))
+        in_traffic = frame.assign(duration=self._in_traffic(frame))
         if len(frame):
             self.log_days = [*self.log_days[-self.settings.max_test_days :], frame]
         self.time = _seconds(today + 1)
@@ -127,7 +136,28 @@ class SimulatedWorld(World):
                 self.decisions.append((today, line["what"], line["why"]))
         if serving().champion != before.champion:
             self.serving_since = self.time
-        return _scored_errors(frame)
+        return _scored_errors(frame), _scored_errors(in_traffic)
+
+    def _in_traffic(self, frame: pd.DataFrame) -> np.ndarray:
+        """A day's answers with live traffic, minutes, shape (n,).
+
+        Each version's level knows what rides said of its own answers, also of those in the shadow.
+        """
+        given: np.ndarray = frame["duration"].to_numpy("float64").copy()
+        digests = pd.concat([frame["model_sha256"], frame["shadow_model_sha256"]]).dropna()
+        for sha256 in digests.unique():
+            own = (frame["model_sha256"] == sha256).to_numpy()
+            rows = frame[own | (frame["shadow_model_sha256"] == sha256)].sort_values("pickup_at")
+            theirs = rows["model_sha256"] == sha256
+            base = rows["duration"].where(theirs, rows["shadow_duration"]).to_numpy("float64")
+            rides = AnsweredRides(
+                rows["pickup_at"].to_numpy(), zone_areas()[rows["PULocationID"]],
+                rows["true_duration"].to_numpy("float64"), base,
+            )  # fmt: skip
+            factors = self.traffic.setdefault(sha256, TrafficReplay()).factors(rides)
+            answers = pd.Series(given_minutes(base, factors), rows.index)
+            given[own] = answers[frame.index[own]]
+        return given
 
     def _answer(
         self, deployment: Deployment, month: Month, rows: np.ndarray, asked_at: float

@@ -1,8 +1,8 @@
 """Replays the live traffic on rides of the past: each ride knows only truths that had been told.
 
-The service builds its level anew every half minute; here it is built every hour, with the rides
-that end within the hour and are told at once: a level never looks at bins that end after the
-pickup. Only the proof learns of the factors given within the hour when it is over.
+The service builds its level anew every half minute; here it is built every hour or so, with the
+rides that end within that time and are told at once: a level never looks at bins that end after
+the pickup. Only the proof learns of the factors that were given when the time is over.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from taxi_duration.live.traffic_bins import (
 )
 from taxi_duration.live.traffic_level import TrafficLevel, TrafficSettings, traffic_settings
 
-BLOCK = 60 // BIN_MINUTES  # bins answered with one level
-
 
 class AnsweredRides(NamedTuple):
     """Rides with what one version answered to them, each of shape (n,), in order of pickup.
@@ -44,6 +42,12 @@ class AnsweredRides(NamedTuple):
     base: np.ndarray
     told_at: np.ndarray | None = None
 
+    def part(self, start: int, end: int) -> AnsweredRides:
+        """Return the rides from one place to before another."""
+        told_at = None if self.told_at is None else self.told_at[start:end]
+        pickup_at, area, truth, base = (column[start:end] for column in self[:4])
+        return AnsweredRides(pickup_at, area, truth, base, told_at)
+
 
 class _Told(NamedTuple):
     """What was or will be told, one place a ride, shape (n,); bins are of ten minutes."""
@@ -58,9 +62,14 @@ class _Told(NamedTuple):
 
 @dataclass
 class TrafficReplay:
-    """The level of one version as time goes on."""
+    """The level of one version as time goes on.
+
+    Args:
+        hours: answered with one level, a part of the day.
+    """
 
     settings: TrafficSettings = field(default_factory=traffic_settings)
+    hours: int = 1
     _told: _Told = field(default_factory=lambda: _Told(*(np.zeros(0) for _ in _Told._fields)))
 
     def factors(self, rides: AnsweredRides) -> np.ndarray:
@@ -70,22 +79,23 @@ class TrafficReplay:
             rides: not before those of the call before.
         """
         at = minute_of(rides.pickup_at)
-        block = at // BIN_MINUTES // BLOCK
+        block = at // (60 * self.hours)
         edges = np.searchsorted(block, np.unique(block), side="left")
         given = np.ones(len(at))
         for start, end in zip(edges, [*edges[1:], len(at)], strict=True):
-            some = AnsweredRides(*(None if c is None else c[start:end] for c in rides))
+            some = rides.part(start, end)
             counts = self._tell(some)
-            level = self._level(int(block[start]) * BLOCK)
+            level = self._level(int(block[start]))
             given[start:end] = level.factors(some.area, at[start:end])
-            error = np.abs(some.truth - some.base * given[start:end])[counts]
+            error = np.abs(some.truth - given_minutes(some.base, given[start:end]))[counts]
             self._told.with_it[len(self._told.ended) - len(error) :] = error
         return given
 
-    def _level(self, start: int) -> TrafficLevel:
-        """Return the level of the hour from a bin on."""
+    def _level(self, block: int) -> TrafficLevel:
+        """Return the level of the hours with a number since 1970."""
+        start, end = (at * 60 * self.hours // BIN_MINUTES for at in (block, block + 1))
         told = self._told
-        at_once = (told.told == told.ended) & (told.ended < start + BLOCK)
+        at_once = (told.told == told.ended) & (told.ended < end)
         known = (told.told < start) | at_once
         known &= told.ended >= start - self.settings.horizon_days * BINS_A_DAY
         ended, _, area, log, without, with_it = (column[known] for column in told)
@@ -97,7 +107,9 @@ class TrafficReplay:
     def _tell(self, rides: AnsweredRides) -> np.ndarray:
         """Add rides, as if answered without traffic; return which count, shape (n,)."""
         ended = end_bin(rides.pickup_at, np.where(np.isfinite(rides.truth), rides.truth, 0))
-        told = ended if rides.told_at is None else np.maximum(ended, rides.told_at // BIN_MINUTES)
+        told = ended.astype("float64")
+        if rides.told_at is not None:
+            told = np.maximum(told, np.floor(rides.told_at / BIN_MINUTES))
         counts: np.ndarray = (rides.truth >= TRIP_MINUTES[0]) & (rides.truth <= TRIP_MINUTES[1])
         counts &= np.isfinite(told)
         truth, base = rides.truth[counts], rides.base[counts]
@@ -111,3 +123,11 @@ class TrafficReplay:
         pairs = zip((column[kept] for column in before), new, strict=True)
         self._told = _Told(*(np.concatenate(pair) for pair in pairs))
         return counts
+
+
+def given_minutes(base: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """Return answers with traffic, shape (n,): no factor carries one out of a trip's limits."""
+    shortest, longest = TRIP_MINUTES
+    low, high = np.minimum(base, shortest), np.maximum(base, longest)
+    given: np.ndarray = np.clip(base * factor, low, high)
+    return given

@@ -16,18 +16,21 @@ if TYPE_CHECKING:
 
     from taxi_duration.loop.backtest import Backtest
 
+STYLES = {
+    "frozen": ("frozen", GREY, "o"), "monthly": ("monthly", ORANGE, "s"),
+    "auto": ("auto", BLUE, "D"), "auto_traffic": ("auto with live traffic", GREEN, "^"),
+}  # fmt: skip
 ALARM_NAME_DAYS = pd.Timedelta(days=9)
 
 
 def plot_backtest(result: Backtest, about: str = "") -> Figure:
-    """Error by month for the three strategies, with auto's decisions and the alarms marked."""
+    """Error by month for each strategy, with auto's decisions and the alarms marked."""
     table = result.table
     at = np.array([np.datetime64(str(month)) for month in table.index], dtype="datetime64[D]") + 14
     figure, axes = new_figure(size=(12, 5), about=about)
-    styles = {"frozen": (GREY, "o"), "monthly": (ORANGE, "s"), "auto": (BLUE, "D")}
-    for name, (color, marker) in styles.items():
-        axes.plot(at, table[f"{name}_mae"], color=color, marker=marker, label=name, lw=2)
-    errors = table[[f"{name}_mae" for name in styles]]
+    for name, (label, color, marker) in STYLES.items():
+        axes.plot(at, table[f"{name}_mae"], color=color, marker=marker, label=label, lw=2)
+    errors = table[[f"{name}_mae" for name in STYLES]]
     top, bottom = float(errors.max(axis=None)), 0.8 * float(errors.min(axis=None))
     acts = ("promote", "refuse", "drop", "roll back")
     kept = result.decisions[result.decisions["what"].str.startswith(acts)]

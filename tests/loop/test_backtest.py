@@ -111,6 +111,13 @@ def test_auto_ends_nearer_than_the_frozen_model(lived):
     assert last["auto_mae"] < 0.95 * last["frozen_mae"]
 
 
+def test_live_traffic_is_nearer_from_the_change_on_while_auto_has_not_learned_of_it(lived):
+    table = lived[0].table
+    gain = 1 - table["auto_traffic_mae"] / table["auto_mae"]
+    assert gain["2021-03"] > -0.01
+    assert gain["2021-04"] > 0.1
+
+
 def test_every_trip_of_a_month_is_answered_once(lived):
     result, _ = lived
     assert (result.table["rows"] > 1200).all()
