@@ -49,7 +49,7 @@ export class CityMap {
     this.byId = new Map(zones.map((zone) => [zone.id, zone]));
     this.clicked = clicked;
     this.says = (zone) => zone.label;
-    this.root = svg("svg", { role: "listbox", tabindex: 0, "aria-describedby": "map-keys",
+    this.root = svg("svg", { role: "listbox", tabindex: 0, "aria-multiselectable": "true", "aria-describedby": "map-keys",
       "aria-label": "Map of the taxi zones of New York City" });
     this.paths = new Map();
     this.name = html("div", { class: "zone-name", "aria-hidden": "true", hidden: "" });
@@ -60,7 +60,7 @@ export class CityMap {
   }
 
   draw({ shapes, borders }) {
-    const group = svg("g", {});
+    const group = svg("g", { role: "presentation" }), hidden = { "aria-hidden": "true" };
     for (const [id, d] of shapes) {
       const zone = this.byId.get(id);
       const twin = [...this.paths.values()].find((other) => other.getAttribute("d") === d);
@@ -72,16 +72,16 @@ export class CityMap {
     }
     const names = BOROUGHS.map(([name, ...at]) => {
       const [x, y] = place(...at);
-      return svg("text", { x, y, class: "borough", "aria-hidden": "true" }, name);
+      return svg("text", { x, y, class: "borough", ...hidden }, name);
     });
-    this.line = svg("path", { class: "route" });
+    this.line = svg("path", { class: "route", ...hidden });
     this.marks = ["A", "B"].map((letter) =>
-      svg("g", { class: `mark mark-${letter}`, "aria-hidden": "true" }, svg("circle", { r: 1 }), svg("text", {}, letter)));
+      svg("g", { class: `mark mark-${letter}`, ...hidden }, svg("circle", { r: 1 }), svg("text", {}, letter)));
     this.borders = borders;
     const boroughs = ({ owners }) => new Set(owners.map((id) => this.byId.get(id).borough)).size;
-    this.reached = svg("path", { class: "border reached" });
-    this.root.append(group, svg("path", { d: this.lines((one) => boroughs(one) === 1), class: "border" }),
-      svg("path", { d: this.lines((one) => boroughs(one) > 1), class: "border between" }), this.reached,
+    this.reached = svg("path", { class: "border reached", ...hidden });
+    this.root.append(group, svg("path", { d: this.lines((one) => boroughs(one) === 1), class: "border", ...hidden }),
+      svg("path", { d: this.lines((one) => boroughs(one) > 1), class: "border between", ...hidden }), this.reached,
       ...names, this.line, ...this.marks);
   }
 

@@ -8,10 +8,15 @@ import { ZonePicker, prepare } from "./zones.js";
 
 const FIELDS = ["PULocationID", "DOLocationID", "pickup_datetime", "trip_distance"];
 const SAME_FIELD = { when: "pickup_datetime", date: "pickup_datetime", arrive: "pickup_datetime" };
+// What an answer without a past trip of its pair of zones rests on, by the kind of model.
+const BY_PLACE = "trips from and to these zones and those around them, the way between the two, and the time";
+const BY_MEAN = "the mean of all trips, and on a distance if one was given";
+const OTHERS = { XGB: BY_PLACE, RF: BY_PLACE, LR: BY_MEAN, LASSO: BY_MEAN, RIDGE: BY_MEAN };
 const WORTH_MINUTES = 1; // less is not worth a word
 const form = byId("ride");
 const input = (field) => form.elements.namedItem(field);
 const wantsArrival = () => form.elements.namedItem("mode").value === "arrive";
+const kinds = new Map(); // of the models that serve, by name:version
 let from, to, reach;
 let next = "from"; // what a click on the map sets
 let predictionId = null;
@@ -144,10 +149,9 @@ function showAnswer(answer, ride) {
   byId("answer").hidden = false;
 }
 
-function restsOn({ support, used_distance: used, traffic = 1 }, ride) {
+function restsOn({ model, support, used_distance: used, traffic = 1 }, ride) {
   const trips = support === 0
-    ? `No past trip went from ${from.zone.name} to ${to.zone.name}; the answer rests on trips from and to ` +
-      "other zones of these parts, the way between the two, and the time."
+    ? `No past trip went from ${from.zone.name} to ${to.zone.name}; the answer rests on ${OTHERS[kinds.get(model)] ?? "other trips of the city"}.`
     : `Like ${support.toLocaleString("en")} past trip${support === 1 ? "" : "s"} between these zones.`;
   const miles = used ? "Your distance was used."
     : ride.trip_distance === undefined ? "Asked without a distance."
@@ -274,7 +278,8 @@ function startMap(zones, shapes) {
 
 async function showModel() {
   try {
-    const { champion, trouble } = await ask("/model");
+    const { champion, challenger, trouble } = await ask("/model");
+    for (const card of [champion, challenger]) if (card) kinds.set(`${card.name}:${card.version}`, card.model_kind);
     const sample = champion.data_source === "sample";
     say(byId("source"), sample
       ? "This model learned from the built-in sample, not from real trips: it says nothing about New York."

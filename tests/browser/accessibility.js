@@ -23,6 +23,23 @@ for (const name of ["aria-controls", "aria-describedby", "aria-labelledby", "ari
   }
 }
 
+// Fields have labels, errors are said, lists of choices hold nothing but choices
+for (const field of document.querySelectorAll("input, select")) {
+  if (!field.labels?.length && !field.ariaLabel) wrong.push(`${field.id || field.name} has no label`);
+}
+for (const list of document.querySelectorAll("[role=listbox]")) {
+  const options = [...list.querySelectorAll("[role=option]")];
+  const chosen = options.filter((option) => option.ariaSelected === "true").length;
+  if (chosen > 1 && list.ariaMultiSelectable !== "true") wrong.push(`${list.id} has ${chosen} chosen at once`);
+  if (options.some((option) => !(option.ariaLabel ?? option.textContent).trim())) wrong.push("a choice without a name");
+}
+for (const picture of document.querySelectorAll("svg")) {
+  if (!picture.closest("[aria-hidden]") && !picture.ariaLabel) wrong.push("a picture without words");
+}
+for (const error of document.querySelectorAll(".error")) {
+  if (!error.role && !document.querySelector(`[aria-describedby~="${error.id}"]`)) wrong.push(`${error.id} is said of nothing`);
+}
+
 // Sizes: WCAG 2.2, 24 by 24 pixels at least
 for (const control of document.querySelectorAll("button, input, select, summary, nav a")) {
   const { width, height } = control.getBoundingClientRect();
