@@ -66,7 +66,7 @@ export function profile(hours, asked, best, now, wide) {
   if (best && best.at < 1440) chart.append(svg("circle", { cx: x(best.at / 60), cy: y(best.duration), r: 6, class: "best" }));
   const half = (x(1) - x(0)) / 2;
   for (const { hour, duration, interval } of hours) {
-    const says = `${hour}:00 – ${duration.toFixed(1)} min (${interval.p10.toFixed(0)} to ${interval.p90.toFixed(0)})`;
+    const says = `${hour}:00 – ${duration.toFixed(0)} min (${interval.p10.toFixed(0)} to ${interval.p90.toFixed(0)})`;
     const area = { x: x(hour) - half, y: top, width: 2 * half, height: high - foot - top, class: "hit" };
     chart.append(svg("rect", area, svg("title", {}, says)));
   }

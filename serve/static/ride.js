@@ -99,6 +99,13 @@ async function submit(event) {
   }
 }
 
+/** Ask for a start at a time, whatever the form asked for before. */
+function startAt(when) {
+  input("pickup_datetime").value = when;
+  form.elements.namedItem("mode").value = "leave";
+  chooseMode();
+}
+
 /** Keep the question in the address, so that it can be sent to somebody. */
 function remember(ride) {
   const values = { from: ride.PULocationID, to: ride.DOLocationID,
@@ -124,6 +131,7 @@ function chooseMode() {
   byId("sure-field").hidden = !arrive;
   byId("miles-field").hidden = arrive;
   clearErrors();
+  showReach();
 }
 
 // --- the answer -----------------------------------------------------------------------------
@@ -204,9 +212,7 @@ async function showLeave({ PULocationID, DOLocationID, pickup_datetime: arrive }
     : `${start.day === newYork(arrive).day ? "" : `On ${start.day}, `}${aim}. The ride takes up to ${minutes(found.minutes)}.`;
   byId("leave-ask").hidden = late >= 1;
   byId("leave-ask").onclick = () => {
-    form.elements.namedItem("mode").value = "leave";
-    input("pickup_datetime").value = found.leave_by.slice(0, 16);
-    chooseMode();
+    startAt(found.leave_by.slice(0, 16));
     submit();
   };
   byId("answer").hidden = byId("day").hidden = true;
@@ -250,7 +256,8 @@ function inAdvice({ passed, own, best }, asked, day, hours) {
 // --- the map and the model ------------------------------------------------------------------
 
 function showReach() {
-  return reach.show(from.zone?.longitude === null ? null : from.zone, input("pickup_datetime").value);
+  const start = wantsArrival() ? "" : input("pickup_datetime").value;
+  return reach.show(from.zone?.longitude === null ? null : from.zone, start);
 }
 
 function picked(picker) {
@@ -268,11 +275,7 @@ function startMap(zones, shapes) {
     picker.choose(zone);
     if (picker === to && from.zone) submit();
   };
-  const timed = (when) => {
-    input("pickup_datetime").value = when;
-    showReach();
-  };
-  reach = new Reach(zones, shapes, clicked, timed);
+  reach = new Reach(zones, shapes, clicked, startAt);
   input("pickup_datetime").addEventListener("change", showReach);
 }
 

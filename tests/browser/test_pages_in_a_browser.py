@@ -167,9 +167,11 @@ def test_arriving_by_a_time_says_when_to_leave_and_the_ride_follows(browser):
     assert "08:00" <= leave < "09:00"
     assert "by 09:00, 9 times of 10" in browser.text("leave-why")
     assert not browser.element("miles").is_displayed()
+    assert browser.text("hour-says").startswith("now")  # the map is of starts, not of arrivals
     browser.element("leave-ask").click()
     browser.wait(lambda: browser.text("minutes"))
     assert f"leave {leave}" in browser.text("arrival")
+    assert browser.wait(lambda: browser.text("hour-says") == f"at {leave}")
     assert not browser.element("leave").is_displayed()
 
 
