@@ -40,7 +40,7 @@ class RideAnswer(msgspec.Struct, gc=False):
     model: Annotated[str, Meta(description="name:version", examples=["green-duration:7"])]
     arm: Annotated[str, Meta(description="champion or challenger")]
     prediction_id: Annotated[str, Meta(description="give it back with the true duration")]
-    used_distance: Annotated[bool, Meta(description="false when none, or no possible one, came")]
+    used_distance: Annotated[bool, Meta(description="false when none, or an impossible one, came")]
     ride_id: str | int | UnsetType = UNSET
     reasons: list[Reason] | UnsetType = UNSET
     logged: Annotated[
@@ -49,6 +49,13 @@ class RideAnswer(msgspec.Struct, gc=False):
     ignored: Annotated[
         list[str] | UnsetType,
         Meta(description="fields that are not read; of a Parquet file, in the first answer"),
+    ] = UNSET
+    impossible_distance: Annotated[
+        bool | UnsetType,
+        Meta(
+            description="true when a distance came that no ride between these zones can have: "
+            "the answer is the one without a distance"
+        ),
     ] = UNSET
 
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from serve.bodies.errors import ApiError
 from serve.bodies.folders import without_folders
@@ -422,7 +422,13 @@ def _answer(
         UNSET if ride.ride_id is None else ride.ride_id,
         UNSET,
         UNSET if logged else False,
+        impossible_distance=_is_impossible(ride.trip_distance, used_distance),
     )
+
+
+def _is_impossible(miles: float | None, used: bool) -> bool | UnsetType:
+    """True for a distance that was given and could not be used, else not in the answer."""
+    return UNSET if used or miles is None else True
 
 
 def _as_logged(part: _Part, trace: str | None) -> PredictionColumns:
@@ -457,7 +463,7 @@ def _as_answers(part: _Part, explain: bool) -> list[RideAnswer]:
     ids, version, arm = part.ids, part.loaded.version, part.loaded.arm
     ride_ids = part.rides.ride_ids or [None] * len(ids)
     reasons = _reasons(part) if explain else [UNSET] * len(ids)
-    return [
+    answered = [
         RideAnswer(
             duration,
             Interval(p10, p50, p90),
@@ -473,6 +479,9 @@ def _as_answers(part: _Part, explain: bool) -> list[RideAnswer]:
             ids, ride_ids, reasons, *part.lists, strict=True
         )
     ]
+    for i in np.flatnonzero(~part.answers.used_distance).tolist():
+        answered[i].impossible_distance = _is_impossible(part.rides.miles[i], used=False)
+    return answered
 
 
 def _reasons(part: _Part) -> list[list[Reason]]:

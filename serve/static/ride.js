@@ -163,7 +163,7 @@ function restsOn({ model, support, used_distance: used, traffic = 1 }, ride) {
     : `Like ${support.toLocaleString("en")} past trip${support === 1 ? "" : "s"} between these zones.`;
   const miles = used ? "Your distance was used."
     : ride.trip_distance === undefined ? "Asked without a distance."
-      : "Your distance was left out: no ride is as long or as short.";
+      : "Your distance was left out: no ride between these zones is as long or as short.";
   const share = Math.round(100 * Math.abs(traffic - 1));
   const now = share ? ` The traffic of this hour makes it ${share} % ${traffic > 1 ? "longer" : "shorter"}.` : "";
   return `${trips} ${miles}${now}`;

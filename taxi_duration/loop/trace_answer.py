@@ -58,6 +58,7 @@ def answer_links(evidence: Evidence) -> Iterator[Link]:
 def _prediction_link(row: dict[str, Any]) -> Link:
     asked = f"zone {row['PULocationID']} to {row['DOLocationID']} at {row['pickup_at']}"
     miles = "" if row["trip_distance"] is None else f", {row['trip_distance']:g} miles"
+    miles += "" if row["used_distance"] or not miles else ", which no ride between them can have"
     detail = (
         f"{asked}{miles}: {row['duration']:.2f} min ({row['p10']:.2f} to {row['p90']:.2f}), "
         f"{row['support']} past trips, by {row['arm']} {row['model']}"

@@ -13,6 +13,7 @@ import numpy as np
 
 from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
+from taxi_duration.domain.pair_miles import can_be, pair_miles
 from taxi_duration.domain.rides import Answer, Rides
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.explain import Reason, explain
@@ -79,6 +80,8 @@ class _RideTreeModel:
     def __init__(self, model: TreeModel) -> None:
         self._features = RideFeatures(model.tables)
         self._conditions = model.conditions
+        # Views of what all models share; an item is a Python float.
+        self._shortest, self._longest = (miles.reshape(-1).data for miles in pair_miles())
         self._with_distance = RideTrees(model.with_distance)
         self._without_distance = RideTrees(model.without_distance)
 
@@ -86,7 +89,9 @@ class _RideTreeModel:
         self, pickup: int, dropoff: int, pickup_at: datetime, miles: float | None
     ) -> tuple[float, bool]:
         """Return minutes, and whether the distance entered them."""
-        miles = known_miles(miles)
+        miles, pair = known_miles(miles), pickup * ZONES + dropoff
+        if miles is not None and not can_be(miles, self._shortest[pair], self._longest[pair]):
+            miles = None
         trees = self._without_distance if miles is None else self._with_distance
         minutes = trees.predict(self._row(pickup, dropoff, pickup_at, miles))
         return min(max(minutes, SHORTEST_MINUTES), LONGEST_MINUTES), miles is not None

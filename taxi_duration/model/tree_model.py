@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from taxi_duration.domain.limits import TRIP_MINUTES
+from taxi_duration.domain.pair_miles import can_be, pair_miles
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.extra_features import values_of
 from taxi_duration.model.features import (
     DISTANCE_FEATURES,
     FEATURES,
     FeatureTables,
-    known_distance,
     transform,
 )
 from taxi_duration.model.trees import TreeEnsemble
@@ -26,7 +26,7 @@ class TreeModel:
     Args:
         tables: what features are looked up in.
         with_distance: trees over the features with the asked distance.
-        without_distance: trees over those without; also for distances that cannot be true.
+        without_distance: trees over those without; also for distances that cannot be their pair's.
         conditions: names of the hour's conditions, the last features of both.
         features: names of the features before them; without distance the first of these.
     """
@@ -56,9 +56,10 @@ class TreeModel:
 
     @staticmethod
     def uses_distance(rides: Rides) -> np.ndarray:
-        """True where the ride's own distance entered the answer, shape (n,)."""
-        known: np.ndarray = ~np.isnan(known_distance(rides.trip_distance))
-        return known
+        """True where the ride's own distance entered the answer, shape (n,): it can be."""
+        shortest, longest = (of[rides.PULocationID, rides.DOLocationID] for of in pair_miles())
+        used: np.ndarray = can_be(rides.trip_distance, shortest, longest)
+        return used
 
 
 def with_conditions(

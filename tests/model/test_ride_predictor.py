@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taxi_duration.data.trips import read_dataframe
+from taxi_duration.domain.pair_miles import pair_miles
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model import trees
 from taxi_duration.model.bundle import load_bundle, save_bundle
@@ -89,10 +91,22 @@ def test_answer_holds_plain_python_numbers(fitted):
     assert [type(value) for value in answer] == [float, float, float, float, int, bool]
 
 
-@pytest.mark.parametrize("miles", [0.0, -1.0, 100.1, 244_152.0, float("nan")])
+@pytest.mark.parametrize("miles", [0.0, -1.0, 33.0, 100.1, 244_152.0, float("nan")])
 def test_distance_that_cannot_be_true_is_not_used_by_trees(fitted, miles):
     predictor = RidePredictor(fitted("XGB"))
     assert predictor.answer(74, 75, MONDAY, miles) == predictor.answer(74, 75, MONDAY, None)
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_both_ways_agree_at_the_ends_of_what_a_pair_can_be(fitted, end):
+    miles = pair_miles()[end][40, 124]
+    asked = [np.nextafter(miles, np.float32(to)) for to in (0, 200)] + [miles]
+    rides = Rides.from_dicts(
+        [{"PULocationID": 40, "DOLocationID": 124, "pickup_datetime": MONDAY}] * 3
+    )
+    rides = replace(rides, trip_distance=np.array(asked, "float32"))
+    assert fitted("XGB").answer(rides).used_distance.sum() == 2
+    assert_same_answers(fitted("XGB"), rides)
 
 
 def test_predictor_without_the_compiled_walker_answers_the_same(fitted, monkeypatch):
