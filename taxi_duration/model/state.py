@@ -284,14 +284,25 @@ def _check_features(names: tuple[str, ...]) -> None:
 
 
 def _trees(part: _Part, n_features: int) -> TreeEnsemble:
-    trees = TreeEnsemble(
-        part.array("nodes", "node", None), part.array("roots", "int32", None), part.number("base")
-    )
+    trees = _ensemble(part)
     try:
         trees.check(n_features)
     except ValueError as error:
         raise ValueError(f"{part.where}: {error}") from error
     return trees
+
+
+def _ensemble(part: _Part, depth: int = 1) -> TreeEnsemble:
+    bounded = part["bounded"]
+    if bounded is not None and not depth:
+        raise ValueError(f"{part.where} has bounded trees, and is one")
+    return TreeEnsemble(
+        part.array("nodes", "node", None),
+        part.array("roots", "int32", None),
+        part.number("base"),
+        None if bounded is None else _ensemble(part.part("bounded", TreeEnsemble), depth - 1),
+        part.number("bound", 0.0),
+    )
 
 
 def _tables(part: _Part) -> FeatureTables:

@@ -51,11 +51,14 @@ class TreeEnsemble:
         nodes: all trees' nodes, dtype NODE, shape (m,).
         roots: position of each tree's root, int32, shape (t,).
         base: value every sum starts from.
+        bounded: further trees, whose own sum is kept within -bound and bound; None for none.
     """
 
     nodes: np.ndarray
     roots: np.ndarray
     base: float
+    bounded: TreeEnsemble | None = None
+    bound: float = 0.0
 
     def check(self, n_features: int) -> None:
         """Make sure that every walk ends soon, in a number, and reads only nodes and features.
@@ -89,10 +92,22 @@ class TreeEnsemble:
             raise ValueError(f"trees have a number that is not one, or above {MAX_VALUE:g} minutes")
         if _depth(left, roots) > MAX_DEPTH:
             raise ValueError(f"trees have a leaf more than {MAX_DEPTH} steps from its root")
+        if self.bounded is not None:
+            if self.bounded.bounded is not None:
+                raise ValueError("bounded trees have bounded trees themselves")
+            self.bounded.check(n_features)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return float32 sums, shape (n,), for float32 features of shape (n, k)."""
         features = np.ascontiguousarray(features, dtype="float32")
+        out = self._sum(features)
+        if self.bounded is not None:
+            bound = np.float32(self.bound)
+            out += np.clip(self.bounded._sum(features), -bound, bound)
+        return out + np.float32(self.base)
+
+    def _sum(self, features: np.ndarray) -> np.ndarray:
+        """Return the sums of the trees' leaves alone."""
         out = np.zeros(len(features), dtype="float32")
         if _walker is None:
             say_slower()
@@ -101,7 +116,7 @@ class TreeEnsemble:
                 out[start : start + BLOCK_ROWS] = self._walk_numpy(block)
         else:
             self._walk_compiled(features, out)
-        return out + np.float32(self.base)
+        return out
 
     def contributions(self, features: np.ndarray) -> tuple[np.ndarray, float]:
         """Return what each feature added to each of n answers, and the value they started from.
@@ -115,6 +130,18 @@ class TreeEnsemble:
             float64 of shape (n, k), and the ensemble's mean answer.
         """
         rows = np.ascontiguousarray(features, dtype="float32")
+        out, start = self._steps(rows)
+        if self.bounded is not None:
+            more, mean = self.bounded._steps(rows)
+            total = more.sum(axis=1)
+            kept = np.clip(total + mean, -self.bound, self.bound) - mean
+            # What is cut off a sum is cut off each of its parts, in proportion.
+            out += more * np.divide(kept, total, out=np.ones_like(total), where=total != 0)[:, None]
+            start += mean
+        return out, start + self.base
+
+    def _steps(self, rows: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the same of the trees alone."""
         out = np.zeros(rows.shape)
         if _walker is None:
             for start in range(0, len(rows), BLOCK_ROWS):
@@ -122,8 +149,7 @@ class TreeEnsemble:
                 self._contributions_numpy(rows[block], out[block])
         else:
             _walker.add_contributions(self.nodes, self.roots, rows, out)
-        start = float(self.nodes["value"][self.roots].sum(dtype="float64")) + self.base
-        return out, start
+        return out, float(self.nodes["value"][self.roots].sum(dtype="float64"))
 
     def _walk_compiled(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Add the leaf values to out; many rows are shared among the cores we may use."""
@@ -172,17 +198,27 @@ class RideTrees:
 
     def __init__(self, trees: TreeEnsemble) -> None:
         self._base = np.float32(trees.base)
-        if _walker is None:
-            say_slower()
-            self._sum_leaves: Callable[[np.ndarray], float] = lambda row: trees._walk_numpy(
-                row[None]
-            )[0]
-        else:
-            self._sum_leaves = _walker.RideWalker(trees.nodes, trees.roots).sum_leaves
+        self._sum = _sum_of_one(trees)
+        self._bounded = None if trees.bounded is None else _sum_of_one(trees.bounded)
+        self._bound = float(np.float32(trees.bound))
 
     def predict(self, row: np.ndarray) -> float:
         """Return the sum for float32 features of shape (k,)."""
-        return float(np.float32(self._sum_leaves(row)) + self._base)
+        total = np.float32(self._sum(row))
+        if self._bounded is not None:
+            total += np.float32(min(max(self._bounded(row), -self._bound), self._bound))
+        return float(total + self._base)
+
+
+def _sum_of_one(trees: TreeEnsemble) -> Callable[[np.ndarray], float]:
+    """Return what sums the leaves alone for one row of shape (k,)."""
+    if _walker is None:
+        say_slower()
+        return lambda row: trees._walk_numpy(row[None])[0]
+    sum_leaves: Callable[[np.ndarray], float] = _walker.RideWalker(
+        trees.nodes, trees.roots
+    ).sum_leaves
+    return sum_leaves
 
 
 def _depth(left: np.ndarray, roots: np.ndarray) -> int:

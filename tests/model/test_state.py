@@ -258,7 +258,7 @@ def test_trees_may_ask_for_the_hours_conditions_and_no_further(states, trees, wi
 def test_walk_that_is_too_long_is_refused(states):
     """One tree that is a chain: each inner node has a leaf and the rest of the chain."""
 
-    def chain(depth: int) -> dict[str, Any]:
+    def chain(depth: int, bounded: dict[str, Any] | None = None) -> dict[str, Any]:
         nodes = np.zeros(2 * depth + 1, NODE)
         nodes["left"] = -1
         inner = np.array([0, *range(2, 2 * depth - 1, 2)])
@@ -268,13 +268,23 @@ def test_walk_that_is_too_long_is_refused(states):
             "nodes": ["node", [len(nodes)], nodes.tobytes()],
             "roots": ["int32", [1], roots.tobytes()],
             "base": 10.0,
+            "bounded": bounded,
+            "bound": 0.5,
         }
 
     state = loads(states["XGB"])
-    put(state, TREES, chain(MAX_DEPTH))
-    from_state(state)
-    put(state, TREES, chain(MAX_DEPTH + 1))
-    with pytest.raises(ValueError, match=f"a leaf more than {MAX_DEPTH} steps from its root"):
+    for good in (chain(MAX_DEPTH), chain(MAX_DEPTH, chain(MAX_DEPTH))):
+        put(state, TREES, good)
+        from_state(state)
+    for bad in (chain(MAX_DEPTH + 1), chain(3, chain(MAX_DEPTH + 1))):
+        put(state, TREES, bad)
+        with pytest.raises(ValueError, match=f"a leaf more than {MAX_DEPTH} steps from its root"):
+            from_state(state)
+    put(state, TREES, chain(3, chain(3, chain(3))))
+    with pytest.raises(ValueError, match="has bounded trees, and is one"):
+        from_state(state)
+    put(state, TREES, {**chain(3, chain(3)), "bound": -0.5})
+    with pytest.raises(ValueError, match="bound is not within 0"):
         from_state(state)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xgboost
@@ -7,7 +9,7 @@ from sklearn.ensemble import RandomForestRegressor
 
 from taxi_duration.model import trees
 from taxi_duration.model.trees import RideTrees, TreeEnsemble
-from taxi_duration.training.tree_packing import from_forest, from_xgboost
+from taxi_duration.training.tree_packing import from_forest, from_xgboost, without_missing
 
 needs_walker = pytest.mark.skipif(trees._walker is None, reason="the walker is not compiled")
 
@@ -32,12 +34,51 @@ def booster() -> xgboost.Booster:
 @pytest.fixture(scope="module")
 def forest() -> RandomForestRegressor:
     rows, minutes = make_rows(3000)
-    return RandomForestRegressor(20, min_samples_leaf=3, random_state=0).fit(rows, minutes)
+    forest = RandomForestRegressor(20, min_samples_leaf=3, random_state=0)
+    return forest.fit(without_missing(rows), minutes)
 
 
 @pytest.fixture(scope="module")
 def packed(booster) -> TreeEnsemble:
     return from_xgboost(booster)
+
+
+@pytest.fixture(scope="module")
+def bounded(packed) -> TreeEnsemble:
+    """The first 30 trees, and the last 15 within half a minute."""
+    few, at = 30, packed.roots[30]
+    nodes = packed.nodes[at:].copy()
+    nodes["left"] = np.where(nodes["left"] >= 0, nodes["left"] - at, -1)
+    last = TreeEnsemble(nodes, packed.roots[few:] - at, 0.0)
+    return TreeEnsemble(packed.nodes[:at], packed.roots[:few], packed.base, last, 0.5)
+
+
+@pytest.mark.parametrize("compiled", [pytest.param(True, marks=needs_walker), False])
+def test_a_bounded_sum_moves_the_answer_by_no_more_than_its_bound(bounded, monkeypatch, compiled):
+    if not compiled:
+        monkeypatch.setattr(trees, "_walker", None)
+    rows, _ = make_rows(700, seed=1)
+    main, last = replace(bounded, bounded=None).predict(rows), bounded.bounded.predict(rows)
+    assert (np.abs(last) > 0.5).any() and (np.abs(last) < 0.5).any()
+    answers = bounded.predict(rows)
+    np.testing.assert_allclose(answers, main + np.clip(last, -0.5, 0.5), atol=1e-5)
+    assert [RideTrees(bounded).predict(row) for row in rows] == answers.tolist()
+
+
+def test_contributions_of_bounded_trees_add_up_to_the_answer(bounded):
+    rows, _ = make_rows(700, seed=1)
+    parts, start = bounded.contributions(rows)
+    np.testing.assert_allclose(parts.sum(axis=1) + start, bounded.predict(rows), atol=1e-4)
+
+
+def test_bounded_trees_are_checked_too(bounded):
+    bounded.check(n_features=6)
+    broken = bounded.bounded.nodes.copy()
+    broken["feature"][0] = 6
+    with pytest.raises(ValueError, match="ask for feature 6"):
+        replace(bounded, bounded=replace(bounded.bounded, nodes=broken)).check(n_features=6)
+    with pytest.raises(ValueError, match="bounded trees themselves"):
+        replace(bounded, bounded=bounded).check(n_features=6)
 
 
 # 1 row, less than a step of the walker, not a multiple of it, more than its block, two threads
@@ -50,7 +91,8 @@ def test_packed_booster_predicts_like_xgboost(booster, packed, n):
 
 def test_packed_forest_predicts_like_scikit_learn(forest):
     rows, _ = make_rows(700, seed=1)
-    np.testing.assert_allclose(from_forest(forest).predict(rows), forest.predict(rows), atol=1e-4)
+    expected = forest.predict(without_missing(rows))
+    np.testing.assert_allclose(from_forest(forest).predict(rows), expected, atol=1e-4)
 
 
 def test_values_on_a_threshold_go_the_forests_way():
