@@ -79,6 +79,8 @@ DISTANCE_FEATURES = (
     "distance_to_usual", "distance_less_usual", "minutes_by_distance",
     "minutes_by_distance_hour", "minutes_scaled", "minutes_by_line", "atlas_by_line",
 )  # fmt: skip
+# Those that the distance enters; each grows with it, whatever the pair and the time.
+RISING = frozenset(DISTANCE_FEATURES[DISTANCE_FEATURES.index("distance_miles") :])
 # Looked-up values that a formula divides by. None is 0 (see `FeatureTables`): there numpy would
 # say infinity, and Python would raise.
 DIVISORS = frozenset(re.findall(r"/ (\w+)", " ".join(FORMULAS.values())))

@@ -23,7 +23,13 @@ from taxi_duration.data.cluster import POLL_S, Terms, connected, gone
 from taxi_duration.data.window import MemoryPart, Window
 from taxi_duration.errors import ClusterError, SettingError
 from taxi_duration.logs import tell_step
-from taxi_duration.training.boosting import Batches, RowBatch, WindowRows
+from taxi_duration.training.boosting import (
+    Batches,
+    RowBatch,
+    WindowRows,
+    stages,
+    with_free_trees,
+)
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -78,11 +84,10 @@ async def _boost(
         return None
     holding = {address: workers[address] for address in rows.workers}
     try:
-        result = await _guarded(client, holding, _train(client, rows, parameters, seed))
+        return await _guarded(client, holding, _train(client, rows, parameters, seed))
     except ClusterError:
         await _free(client, holding)
         raise
-    return result["booster"]
 
 
 def _window_shares(window: Window, workers: int) -> Iterator[Window]:
@@ -182,7 +187,6 @@ async def _train(client: Client, rows: _Rows, parameters: dict[str, Any], seed: 
         ]
         return da.concatenate(chunks)
 
-    given = {name: value for name, value in parameters.items() if name != "rounds"}
     with client.as_current():
         data = await cluster_xgboost.DaskQuantileDMatrix(
             client, column(0, rows.columns), column(1),
@@ -190,11 +194,15 @@ async def _train(client: Client, rows: _Rows, parameters: dict[str, Any], seed: 
         )  # fmt: skip
         rows.batches.clear()  # the matrix holds the same arrays
         parts.clear()
-        return await cluster_xgboost.train(
-            client, {**given, "seed": seed}, data, num_boost_round=parameters["rounds"],
-            # A host of several networks would guess which one workers reach it by.
-            coll_cfg=Config(tracker_host_ip=await _ip_of(client), tracker_timeout=TRACKER_S),
-        )  # fmt: skip
+        booster = None
+        for given, rounds in stages(parameters):
+            result = await cluster_xgboost.train(
+                client, {**given, "seed": seed}, data, num_boost_round=rounds, xgb_model=booster,
+                # A host of several networks would guess which one workers reach it by.
+                coll_cfg=Config(tracker_host_ip=await _ip_of(client), tracker_timeout=TRACKER_S),
+            )  # fmt: skip
+            booster = result["booster"]
+        return with_free_trees(booster, parameters)
 
 
 async def _ip_of(client: Client) -> str:

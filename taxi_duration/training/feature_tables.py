@@ -332,7 +332,8 @@ def _pair_lines(
     variance = max(variance, SMALLEST_SPREAD * expected**2)
     mean = sx / np.maximum(n, 1e-9)  # where no trip is near, any number does
     prior = LINE_STRENGTH * variance
-    slope = (sxy - mean * sy + prior) / (sxx - mean * sx + prior)
+    # Never falling: the features made of it rise with the distance.
+    slope = np.maximum((sxy - mean * sy + prior) / (sxx - mean * sx + prior), 0.0)
     one = LINE_STRENGTH * expected
     height = mean * (sy + one) / (sx + one)
     return np.where(n > 0, height - slope * mean, 0.0), np.where(n > 0, slope, 1.0)

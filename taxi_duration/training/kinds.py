@@ -26,10 +26,11 @@ KINDS: dict[str, Kind] = {
     "RF": TreeKind(
         learn_forest, from_forest,
         {"n_estimators": 40, "min_samples_leaf": 20, "max_features": 0.4, "max_samples": 0.7},
-        quicker={"n_estimators": 10},
+        quicker={"n_estimators": 10}, rising="monotonic_cst",
     ),
     "XGB": TreeKind(
-        boost, from_xgboost, xgb_parameters(), quicker_boosting(xgb_parameters()), by_batch=True
+        boost, from_xgboost, xgb_parameters(), quicker_boosting(xgb_parameters()),
+        rising="monotone_constraints", by_batch=True,
     ),
 }  # fmt: skip
 

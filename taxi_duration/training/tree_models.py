@@ -16,6 +16,7 @@ from taxi_duration import environment
 from taxi_duration.data import window as windows
 from taxi_duration.data.window import Window
 from taxi_duration.model.extra_features import load_conditions
+from taxi_duration.model.features import DISTANCE_FEATURES, RISING
 from taxi_duration.model.tree_model import TreeModel, with_conditions
 from taxi_duration.model.trees import TreeEnsemble
 from taxi_duration.training.boosting import Batches, RowBatch, WindowRows
@@ -29,6 +30,7 @@ from taxi_duration.training.feature_tables import (
 )
 from taxi_duration.training.sampling import Sample, draw_sample
 from taxi_duration.training.season import season_step
+from taxi_duration.training.tree_packing import without_missing
 from taxi_duration.training.window_sums import HALF_LIFE_DAYS, window_sums
 
 THREADS = 2
@@ -48,6 +50,8 @@ class TreeKind:
         pack: turns that object into our nodes.
         parameters: given to `learn`.
         quicker: those that differ in a rehearsal.
+        rising: how the library calls a list of 1 for each feature with which answers may only
+            grow, 0 for others.
         by_batch: it learns as `boost` does, from batches, and from BOOST_ROWS of them.
     """
 
@@ -55,6 +59,7 @@ class TreeKind:
     pack: Callable[[Any], TreeEnsemble]
     parameters: Mapping[str, Any]
     quicker: Mapping[str, Any]
+    rising: str
     by_batch: bool = False
     threads = THREADS  # that a fit keeps busy
 
@@ -117,6 +122,8 @@ class TreeKind:
     ) -> TreeEnsemble:
         """Fit one ensemble; arguments as `fit`."""
         parameters = {**self.parameters, **(self.quicker if rehearsal else {})}
+        if with_distance:
+            parameters[self.rising] = tuple(lesson.rising())
         batches: Batches = partial(lesson.batches, with_distance)
         if not self.by_batch:
             rows = (np.concatenate(column) for column in zip(*batches(), strict=True))
@@ -153,6 +160,10 @@ class Lesson:
             else:
                 yield RowBatch(np.ascontiguousarray(first), minutes, weight)
 
+    def rising(self) -> list[int]:
+        """Return 1 for each column of rows with distance that grows with it, 0 for others."""
+        return [int(name in RISING) for name in (*DISTANCE_FEATURES, *self.conditions)]
+
     def where_trips_are(self, with_distance: bool) -> WindowRows:
         """Return the same rows, to be made on the workers that learn from them."""
         without = replace(self, sample=replace(self.sample, window=Window(())))
@@ -184,11 +195,17 @@ def learn_forest(
     from sklearn.ensemble import RandomForestRegressor
 
     forest = RandomForestRegressor(**parameters, random_state=seed, n_jobs=threads)
-    return forest.fit(rows, duration, weight)
+    return forest.fit(without_missing(rows), duration, weight)
 
 
 def _scaled(trees: TreeEnsemble, factor: float) -> TreeEnsemble:
     """Return trees whose every answer is multiplied by a factor."""
     nodes = trees.nodes.copy()
     nodes["value"] *= np.float32(factor)
-    return replace(trees, nodes=nodes, base=trees.base * factor)
+    return replace(
+        trees,
+        nodes=nodes,
+        base=trees.base * factor,
+        bounded=None if trees.bounded is None else _scaled(trees.bounded, factor),
+        bound=trees.bound * factor,
+    )

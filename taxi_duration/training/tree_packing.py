@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from taxi_duration.model.trees import NODE, TreeEnsemble
 
+# How a booster says that its last trees, so many, may fall with the distance; together by no more
+# than twice these minutes (see `boost`).
+FREE_TREES = "free_trees"
+FREE_MINUTES = 0.45
+
 
 def from_xgboost(booster: Any) -> TreeEnsemble:
     """Pack a trained regression booster (numeric splits, one output)."""
     learner = json.loads(booster.save_raw("json"))["learner"]
     base = float(learner["learner_model_param"]["base_score"].strip("[]"))
+    free = int(learner["attributes"].get(FREE_TREES, 0))
     trees = learner["gradient_booster"]["model"]["trees"]
     parts = [
         _pack(
@@ -26,11 +33,18 @@ def from_xgboost(booster: Any) -> TreeEnsemble:
         )
         for tree in trees
     ]
-    return _join(parts, base)
+    if not free:
+        return _join(parts, base)
+    return replace(
+        _join(parts[:-free], base), bounded=_join(parts[-free:], 0.0), bound=FREE_MINUTES
+    )
 
 
 def from_forest(forest: Any) -> TreeEnsemble:
-    """Pack a fitted scikit-learn RandomForestRegressor; its mean becomes a sum."""
+    """Pack a scikit-learn RandomForestRegressor fitted on `without_missing` rows.
+
+    The forest's mean becomes a sum.
+    """
     parts = []
     for estimator in forest.estimators_:
         tree = estimator.tree_
@@ -40,11 +54,19 @@ def from_forest(forest: Any) -> TreeEnsemble:
                 tree.children_right,
                 tree.feature,
                 _just_above(tree.threshold),
-                tree.missing_go_to_left,
+                np.ones(len(tree.feature)),  # what is lowest goes left
                 (tree.value[:, 0, 0] / len(forest.estimators_)).astype("float32"),
             )
         )
     return _join(parts, 0.0)
+
+
+def without_missing(rows: np.ndarray) -> np.ndarray:
+    """Return rows in which values that are not known are lower than all others.
+
+    scikit-learn's forests take no missing values where answers may only rise with a feature.
+    """
+    return np.where(np.isnan(rows), np.finfo("float32").min, rows)
 
 
 def _node_means(tree: dict[str, Any]) -> np.ndarray:

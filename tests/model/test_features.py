@@ -21,6 +21,7 @@ from taxi_duration.model.features import (
     FORMULAS,
     LOOK_UPS,
     PAIR_TABLE,
+    RISING,
     RideFeatures,
     _compile,
     known_distance,
@@ -305,3 +306,19 @@ def test_a_later_day_counts_for_more_in_the_tables(month):
     assert np.median(recent.pair[1:264, 1:264, column]) > np.median(
         alike.pair[1:264, 1:264, column]
     )
+
+
+@settings(max_examples=100, deadline=None)
+@given(zones, zones, times, st.floats(0.02, 90), st.floats(0.01, 20), st.booleans())
+def test_features_that_a_distance_enters_rise_with_it_and_others_do_not_know_it(
+    tables, tables_with_atlas, pickup, dropoff, pickup_at, miles, more, with_atlas
+):
+    tables = tables_with_atlas if with_atlas else tables
+    near, far = (
+        transform(one_ride(pickup, dropoff, pickup_at, asked), tables, with_distance=True)[0]
+        for asked in (miles, min(miles + more, 100.0))
+    )
+    rises = np.array([name in RISING for name in DISTANCE_FEATURES])
+    np.testing.assert_array_equal(near[~rises], far[~rises])
+    both = rises & ~np.isnan(near)
+    assert (far[both] >= near[both]).all()

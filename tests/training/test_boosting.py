@@ -11,10 +11,17 @@ import pytest
 from taxi_duration import environment
 from taxi_duration.errors import SettingError
 from taxi_duration.training import device
-from taxi_duration.training.boosting import RowBatch, boost, learn_booster, xgb_parameters
-from taxi_duration.training.tree_packing import from_xgboost
+from taxi_duration.training.boosting import (
+    RowBatch,
+    boost,
+    learn_booster,
+    stages,
+    xgb_parameters,
+)
+from taxi_duration.training.tree_packing import FREE_MINUTES, from_xgboost
 
-FEW = {**xgb_parameters(), "rounds": 8, "min_child_weight": 2}
+ANY = {**xgb_parameters(), "rounds": 8, "min_child_weight": 2}  # may rise and fall
+FEW = {**ANY, "monotone_constraints": (1, 0, 0, 0, 0)}
 ROWS = 3_000
 
 
@@ -42,7 +49,8 @@ def cut(whole: RowBatch, size: int):
 
 
 def nodes(booster) -> bytes:
-    return from_xgboost(booster).nodes.tobytes()
+    trees = from_xgboost(booster)
+    return trees.nodes.tobytes() + trees.bounded.nodes.tobytes()
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -158,7 +166,7 @@ def test_the_device_reaches_xgboost_and_its_trees_are_packed_as_any(
     expected = nodes(learn_booster(*learned, FEW, 0, 1))
     monkeypatch.setenv("DEVICE", "cuda")
     assert nodes(boost(cut(learned, 700)[0], FEW, 0, 1, on_disk)) == expected
-    assert gpu == [(None, "QuantileDMatrix"), ("cuda", "QuantileDMatrix")]
+    assert gpu == [(None, "QuantileDMatrix")] * 2 + [("cuda", "QuantileDMatrix")] * 2  # stages
 
 
 @pytest.mark.filterwarnings("ignore:.*Device is changed from GPU to CPU:UserWarning")
@@ -177,3 +185,19 @@ def test_a_build_without_cuda_is_refused_before_it_learns(learned, monkeypatch):
     monkeypatch.setattr(device, "build_info", lambda: {"USE_CUDA": False})
     with pytest.raises(SettingError, match="built without CUDA"):
         boost(lambda: pytest.fail("rows were asked for"), FEW, 0, 1)
+
+
+def test_trees_that_may_only_rise_come_first_and_the_others_are_bounded(learned):
+    first, then = stages(FEW)
+    assert (first[1], then[1]) == (6, 2)
+    assert first[0]["monotone_constraints"] == FEW["monotone_constraints"]
+    assert not any(then[0]["monotone_constraints"])
+    trees = from_xgboost(boost(lambda: iter([learned]), FEW, 0, 1))
+    assert (len(trees.roots), len(trees.bounded.roots), trees.bound) == (6, 2, FREE_MINUTES)
+    alone = from_xgboost(boost(lambda: iter([learned]), {**FEW, "rounds": 1}, 0, 1))
+    assert (len(alone.roots), alone.bounded) == (1, None)
+
+
+def test_without_constraints_there_is_one_stage(learned):
+    assert stages(ANY) == [({n: v for n, v in ANY.items() if n != "rounds"}, 8)]
+    assert from_xgboost(boost(lambda: iter([learned]), ANY, 0, 1)).bounded is None

@@ -53,7 +53,9 @@ def test_a_model_names_the_parameters_of_its_own_kind_and_no_other(fitted, kind)
 
 def test_a_new_tree_kind_is_a_line_and_names_its_own_parameters(trips, monkeypatch):
     few = {"n_estimators": 3, "min_samples_leaf": 7}
-    kind = TreeKind(tree_models.learn_forest, from_forest, few, quicker={"n_estimators": 1})
+    kind = TreeKind(
+        tree_models.learn_forest, from_forest, few, {"n_estimators": 1}, "monotonic_cst"
+    )
     monkeypatch.setitem(KINDS, "FEW", kind)
     model = fit_model("FEW", Window.from_frame(trips))
     told = {**few, "half_life_days": HALF_LIFE_DAYS, "extra_features": "none", "seed": 0}

@@ -7,7 +7,9 @@ import pytest
 
 from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import TRIP_MINUTES
+from taxi_duration.domain.pair_miles import pair_miles
 from taxi_duration.domain.rides import Rides
+from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.training.day_groups import DayCounts
 from taxi_duration.training.kinds import KINDS
 from taxi_duration.training.point import fit_point
@@ -47,16 +49,53 @@ def test_an_impossible_distance_is_answered_as_if_none_was_given(fitted, sample_
         )
 
 
+MILES = (0.1, 0.5, 1, 2, 3, 4, 6, 8, 12, 16, 25, 40)
+
+
+def at_distances(rides: Rides) -> Rides:
+    """Every ride at each of MILES."""
+    many = rides.take(np.repeat(np.arange(len(rides)), len(MILES)))
+    return replace(many, trip_distance=np.tile(np.array(MILES, "float32"), len(rides)))
+
+
 @pytest.mark.parametrize("kind", ["XGB", "RF"])
-def test_longer_trips_do_not_get_shorter_on_average(fitted, sample_months, kind):
-    rides, point = Rides.from_frame(sample_months[1]), fitted(kind).point
-    means = [
-        point.predict_minutes(
-            replace(rides, trip_distance=np.full(len(rides), miles, dtype="float32"))
-        ).mean()
-        for miles in (0.5, 1, 2, 4, 8, 12, 16)
-    ]
-    assert (np.diff(means) > 0).all(), means
+def test_a_longer_trip_of_the_same_pair_and_time_does_not_get_shorter(fitted, sample_months, kind):
+    rides, point = at_distances(Rides.from_frame(sample_months[1])), fitted(kind).point
+    used = point.uses_distance(rides).reshape(-1, len(MILES))
+    minutes = point.predict_minutes(rides).reshape(used.shape)
+    before = np.maximum.accumulate(np.where(used, minutes, 0.0), axis=1)
+    assert (before - minutes)[used].max() < 1e-3  # float32 sums
+    shortest, longest = (np.where(used, minutes, end) for end in (np.inf, -np.inf))
+    assert (longest.max(axis=1) > shortest.min(axis=1) + 1).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["XGB", "RF"])
+def test_rides_that_were_quicker_the_longer_they_were_do_not_teach_a_fall(trips, kind):
+    rides = Rides.from_frame(trips)
+    known = rides.take(TreeModel.uses_distance(rides))
+    quicker = np.clip(40 - 3 * known.trip_distance, *TRIP_MINUTES).astype("float32")
+    few = {"XGB": {"rounds": 8, "eta": 0.3}, "RF": {"n_estimators": 4}}[kind]
+    taught = replace(KINDS[kind], parameters={**KINDS[kind].parameters, **few})
+    point = taught.fit(Window.of(known, quicker))
+    asked = at_distances(known.take(np.arange(50)))
+    used = point.uses_distance(asked).reshape(-1, len(MILES))
+    minutes = point.predict_minutes(asked).reshape(used.shape)
+    before = np.maximum.accumulate(np.where(used, minutes, 0.0), axis=1)
+    assert (before - minutes)[used].max() < 1e-3
+
+
+def test_a_distance_below_the_nearest_points_or_far_beyond_any_detour_is_not_used(fitted):
+    point, (shortest, longest) = fitted("XGB").point, pair_miles()
+    pickup, dropoff = 40, 124
+    low, high = shortest[pickup, dropoff], longest[pickup, dropoff]
+    miles = np.array([0.1, low - 0.01, low, high, high + 0.01, 99.0], "float32")
+    rides = Rides.from_dicts([{"PULocationID": pickup, "DOLocationID": dropoff}] * len(miles))
+    asked = replace(rides, trip_distance=miles)
+    used = [False, False, True, True, False, False]
+    assert point.uses_distance(asked).tolist() == used
+    refused, none = ~np.array(used), point.predict_minutes(rides)
+    np.testing.assert_array_equal(point.predict_minutes(asked)[refused], none[refused])
+    assert (point.predict_minutes(asked)[used] != none[used]).all()
 
 
 def test_the_distance_makes_answers_better(fitted, sample_months):
