@@ -14,7 +14,7 @@ def headline(content: dict[str, Any]) -> dict[str, str]:
     """Return `level` (ok, watch, alarm or unknown) and `text` for /monitor/data's content.
 
     Args:
-        content: with `at`, `serving`, `log` and `verdict`, see `LivePage.content`.
+        content: with `at`, `serving`, `trouble`, `log` and `verdict`, see `LivePage.content`.
     """
     level, text = _working(content) or _judged(content) or _right(content)
     return {"level": level, "text": text}
@@ -27,6 +27,8 @@ def _working(content: dict[str, Any]) -> tuple[str, str] | None:
         return "alarm", "Nobody is answered: no model serves."
     if log["trouble"]:
         return "alarm", f"The prediction log cannot be read: {log['trouble']}"
+    if content["trouble"]:
+        return "watch", f"To be watched: {content['trouble'][0]}"
     if log["last_ride_at"] is None:
         return "unknown", "No ride was asked for yet."
     age = content["at"] - log["last_ride_at"]

@@ -53,7 +53,12 @@ class LivePage:
     def content(self) -> dict[str, Any]:
         """Return the content as JSON types; `trouble` says what could not be read."""
         log = self._log()
-        problems = [self._answering.holder.problem, log["trouble"]]
+        unlogged = self._answering.log_problem
+        problems = [
+            self._answering.holder.problem,
+            log["trouble"],
+            unlogged and f"answers are not logged: {unlogged}",
+        ]
         decisions = _or_nothing(read_audit, problems) or []
         history = _or_nothing(read_history, problems) or []
         verdict = _or_nothing(read_verdict, problems)

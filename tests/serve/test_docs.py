@@ -113,6 +113,13 @@ def test_docs_call_the_service_where_it_is(client):
     assert "9696" not in text
 
 
+@pytest.mark.parametrize("host", ['a"><script>x</script>', "", "a b", "[::1]:80", "é.example"])
+def test_docs_show_any_host_as_text(client, host):
+    answer = client.get("/docs", headers={"Host": host})
+    assert answer.status_code in (200, 400)
+    assert "<script>x" not in answer.text
+
+
 def test_docs_show_no_raw_markdown(client):
     text = html.unescape(re.sub(r"<pre.*?</pre>", "", client.get("/docs").text, flags=re.DOTALL))
     assert "`" not in text

@@ -18,12 +18,13 @@ def row(**changes):
     return {**usual, **changes}
 
 
-def said(*, serving=True, verdict=None, expected=(3.2, 3.9), **log):
+def said(*, serving=True, verdict=None, expected=(3.2, 3.9), troubles=(), **log):
     """The line of a service that is well but for these."""
     champion = {"model": "green-duration:1", "validation_mae": list(expected)}
     content = {
         "at": NOW,
         "serving": {"champion": champion} if serving else None,
+        "trouble": list(troubles),
         "verdict": verdict,
         "log": {"trouble": None, "models": [row()], "last_ride_at": NOW - 60,
                 "last_feedback_at": NOW - 600, **log},
@@ -72,6 +73,11 @@ def test_no_model_comes_before_everything():
 def test_a_log_that_cannot_be_read_is_an_alarm():
     assert said(trouble="disk full")[0] == "alarm"
     assert "disk full" in said(trouble="disk full")[1]
+
+
+def test_what_is_in_the_way_comes_before_what_was_found():
+    level, text = said(troubles=["a bundle was refused", "more"], verdict=verdict("alarm"))
+    assert (level, text) == ("watch", "To be watched: a bundle was refused")
 
 
 @pytest.mark.parametrize(

@@ -374,6 +374,17 @@ def test_one_line_says_that_nobody_asked(home, data):
     assert found["headline"] == {"level": "unknown", "text": "No ride was asked for yet."}
 
 
+def test_answers_that_are_not_logged_are_told(home, app, client, data, monkeypatch):
+    def full(*_):
+        raise LogError("the disk is full")
+
+    monkeypatch.setattr(app.extensions["taxi"].log, "add", full)
+    assert client.post("/predict", json=RIDE).json["logged"] is False
+    found = data()
+    assert found["trouble"] == ["answers are not logged: the disk is full"]
+    assert found["headline"]["text"] == "To be watched: answers are not logged: the disk is full"
+
+
 def test_one_line_says_that_nobody_told(home, client, data):
     client.post("/predict", json=RIDE)
     assert data()["headline"]["text"].startswith("No feedback yet")

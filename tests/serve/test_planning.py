@@ -81,6 +81,11 @@ def test_reach_asks_for_the_hour_in_new_york(client, app, monkeypatch):
     assert set(rides.PULocationID.tolist()) == {74}
 
 
+def test_nothing_is_reached_without_a_model(home, make_app):
+    answer = make_app().test_client().get("/reach", query_string={"PULocationID": 74})
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, "no_model")
+
+
 def test_reach_is_of_now_without_a_time(client):
     start = datetime.fromisoformat(reach(client)["when"])
     assert abs(start - datetime.now(NEW_YORK).replace(tzinfo=None)) < timedelta(minutes=1)
