@@ -20,7 +20,6 @@ import numpy as np
 
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.window import Window
-from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.months import parse_months
 from taxi_duration.evaluation.metrics import error_metrics
 from taxi_duration.model.tree_model import TreeModel
@@ -28,7 +27,6 @@ from taxi_duration.training import tree_models
 from taxi_duration.training.feature_tables import window_atlas, window_tables
 from taxi_duration.training.kinds import KINDS
 from taxi_duration.training.sampling import draw_sample
-from taxi_duration.training.season import season_step
 from taxi_duration.training.window_sums import window_sums
 
 DIVISORS = (16, 8, 4, 2, 1)
@@ -47,10 +45,7 @@ def main() -> None:
         prepare_months(asked.service, parse_months(tags)) for tags in (asked.train, asked.val)
     ]
     window, later = Window.learnable(months[0]), Window.scored(months[1])
-    tables, level = (
-        window_tables(window, atlas=window_atlas(window)),
-        season_step(window_sums(window).days),
-    )
+    tables = window_tables(window, atlas=window_atlas(window))
     rides, actual = later.evenly(RIDES)
     used = TreeModel.uses_distance(rides)
     lesson = kind.prepare(window)
@@ -64,9 +59,8 @@ def main() -> None:
             few = replace(lesson, sample=draw_sample(window, most, 0, half_life))
             trees = kind.learn_from(few, with_distance=True)
             seconds = time.process_time() - started
-            point = TreeModel(tables, trees, trees, lesson.conditions)
-            minutes = trees.predict(point.rows(rides.take(used), True)) * level
-            errors = error_metrics(actual[used], np.clip(minutes, *TRIP_MINUTES))
+            point = TreeModel(tables, trees, trees, lesson.conditions, level=lesson.level)
+            errors = error_metrics(actual[used], point.predict_minutes(rides.take(used)))
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             print(f"| {most:,} | {drawn} | {errors['rmse']:.4f} | {errors['mae']:.4f} | "
                   f"{seconds:.0f} | {peak:,.0f} |", flush=True)  # fmt: skip

@@ -33,9 +33,7 @@ from taxi_duration.training.feature_tables import window_atlas, window_tables
 from taxi_duration.training.kinds import find_kind
 from taxi_duration.training.linear_models import LinearKind, pair_matrix
 from taxi_duration.training.point import fit_point
-from taxi_duration.training.season import season_step
 from taxi_duration.training.tree_models import TreeKind
-from taxi_duration.training.window_sums import window_sums
 
 PUBLIC_MONTHS = ("green", "2021-01", "2021-02")  # what the public figures were measured on
 CALIBRATION_BINS = 10
@@ -225,9 +223,9 @@ def boosting_curve(
     if not (isinstance(kind, TreeKind) and kind.by_batch and isinstance(point, TreeModel)):
         return None
     window = Window.learnable(run.train_months)
-    level = season_step(window_sums(window).days)
     rides, actual = Window.scored(run.val_months).evenly(CURVE_RIDES)
     used = point.uses_distance(rides)
+    level = point.level.of(rides.pickup_at[used])
     asked, table = point.rows(rides.take(used), with_distance=True), []
     whole = min(kind.most_rows() or len(window), len(window), BOOST_CURVE_ROWS)
     for divisor in divisors:

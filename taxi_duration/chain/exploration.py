@@ -23,7 +23,8 @@ from taxi_duration.data.window import MonthPart, Window, every_kth
 from taxi_duration.data.window import Part as TripPart
 from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.months import Month
-from taxi_duration.domain.pickup_calendar import calendar_days, us_holidays
+from taxi_duration.domain.pickup_calendar import calendar_days
+from taxi_duration.domain.special_days import is_federal_holiday
 from taxi_duration.model.duration_model import count_pairs
 from taxi_duration.model.features import known_distance
 
@@ -226,7 +227,7 @@ def by_day(
     return table.assign(
         usual_trips=usual["trips"],
         usual_speed_mph=usual["speed_mph"],
-        holiday=[d.date() in us_holidays(d.year) for d in days],
+        holiday=[is_federal_holiday(d.date()) for d in days],
         far_off=off,
     ).rename_axis("day")
 

@@ -1,34 +1,20 @@
-"""What a pickup's time says: minute, hour of the week, holidays, and the cell of the week."""
+"""What a pickup's time says: minute, hour of the week, free days, and the cell of the week."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-CELLS = 72  # weekday, Saturday, Sunday or holiday: 24 hours each
+from taxi_duration.domain.special_days import FREE_DAYS, SATURDAY, SUNDAY, special_day
+
+CELLS = 72  # weekday, Saturday, Sunday or free day: 24 hours each
 STRAY_SHARE = 0.01  # a real day has more than this of a middle day's trips, in snow too
-CLOCK_COLUMNS = ("minute_of_day", "hour_of_week", "holiday")  # the week begins on Monday, 0:00
-
-
-@lru_cache(maxsize=256)
-def us_holidays(year: int) -> frozenset[date]:
-    """Return the federal holidays of a year. Source: 5 U.S.C. 6103, without shifted days off."""
-
-    def nth(month: int, weekday: int, n: int) -> date:
-        first = date(year, month, 1)
-        return first + timedelta((weekday - first.weekday()) % 7 + 7 * (n - 1))
-
-    last_of_may = date(year, 5, 31)
-    days = {date(year, 1, 1), date(year, 7, 4), date(year, 11, 11), date(year, 12, 25)}
-    days |= {nth(1, 0, 3), nth(2, 0, 3), nth(9, 0, 1), nth(10, 0, 2), nth(11, 3, 4)}
-    days.add(last_of_may - timedelta(last_of_may.weekday()))
-    if year >= 2021:  # Juneteenth became one in June 2021
-        days.add(date(year, 6, 19))
-    return frozenset(days)
+# The week begins on Monday, 0:00; the hours of a free day are those of a Sunday.
+CLOCK_COLUMNS = ("minute_of_day", "hour_of_week", "holiday")
 
 
 def read_clock(pickup_at: datetime) -> tuple[tuple[int, ...], int]:
@@ -54,16 +40,17 @@ def read_clocks(pickup_at: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarr
 
 @lru_cache(maxsize=1024)
 def _day(day: date) -> tuple[int, int, int]:
-    """Return a day's weekday (Monday is 0), whether it is a holiday (0/1), its row of cells."""
-    weekday, holiday = day.weekday(), day in us_holidays(day.year)
-    return weekday, int(holiday), 2 if holiday or weekday == 6 else 1 if weekday == 5 else 0
+    """Return a day's weekday (Monday is 0), whether it is a free day (0/1), its row of cells."""
+    free = special_day(day) in FREE_DAYS
+    weekday = SUNDAY if free else day.weekday()
+    return weekday, int(free), max(weekday - SATURDAY + 1, 0)
 
 
 def _clock(day: Any, minute: Any) -> tuple[tuple[Any, ...], Any]:
     """Put a day (see `_day`) and its minute together: numbers and columns alike."""
-    weekday, holiday, row = day
+    weekday, free, row = day
     hour = minute // 60
-    return (minute, weekday * 24 + hour, holiday), row * 24 + hour
+    return (minute, weekday * 24 + hour, free), row * 24 + hour
 
 
 def window_days(pickup_at: np.ndarray, months: Sequence[object] = ()) -> np.ndarray:

@@ -17,7 +17,7 @@ from taxi_duration.model.state import from_state, to_state
 
 MODEL_FILE = "model.bin"
 CARD_FILE = "card.json"
-FORMAT = 2  # 1 was a pickle of our classes
+FORMAT = 3  # 1 was a pickle of our classes, 2 had no level of the day
 MAX_MODEL_BYTES, MAX_CARD_BYTES = 1 << 30, 1 << 22
 # What the card says and `model.bin` too: a card of another model is found by it.
 IDENTITY = ("model_kind", "service", "created")

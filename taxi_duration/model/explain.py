@@ -6,13 +6,14 @@ coefficients. Several features mean one thing to a rider ("route"), so they are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.domain.rides import Rides
+from taxi_duration.model.day_level import DayParts
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES
 from taxi_duration.model.linear import LinearModel, pair_code
@@ -24,6 +25,8 @@ ROUTE = "route (from and to)"
 DISTANCE = "distance asked"
 TIME_OF_DAY = "time of day"
 DAY = "weekday or holiday"
+SEASON = "time of the year"
+KIND_OF_DAY = "kind of day"  # told by the day's own name
 OTHER = "conditions of the hour"
 LIMITS = f"kept within {SHORTEST_MINUTES:g} to {LONGEST_MINUTES:g} minutes"
 SMALLEST_MINUTES = 1e-4  # smaller parts are rounding, not limits
@@ -66,7 +69,10 @@ def explain(model: DurationModel, rides: Rides, minutes: np.ndarray) -> list[lis
         if isinstance(point, TreeModel):
             trees = point.with_distance if with_distance else point.without_distance
             features = point.rows(some, with_distance)
-            found = explain_trees(trees, features, minutes[rows], with_distance)
+            days, place = np.unique(some.pickup_at.astype("datetime64[D]"), return_inverse=True)
+            parts = [point.level.parts(day) for day in days.tolist()]
+            of_rides = [parts[at] for at in place.tolist()]
+            found = explain_trees(trees, features, minutes[rows], with_distance, of_rides)
         else:
             found = explain_linear(point, model.pair_trips, some, with_distance)
         for row, of_ride in zip(rows.tolist(), found, strict=True):
@@ -75,7 +81,11 @@ def explain(model: DurationModel, rides: Rides, minutes: np.ndarray) -> list[lis
 
 
 def explain_trees(
-    trees: TreeEnsemble, features: np.ndarray, minutes: np.ndarray, with_distance: bool = True
+    trees: TreeEnsemble,
+    features: np.ndarray,
+    minutes: np.ndarray,
+    with_distance: bool = True,
+    days: Sequence[DayParts] = (),
 ) -> list[list[Reason]]:
     """Return the reasons for n answers of trees; they sum to it.
 
@@ -85,6 +95,7 @@ def explain_trees(
             distance, then the hour's conditions.
         minutes: the answers after they were limited, shape (n,).
         with_distance: whether the features are those with distance.
+        days: the level of each ride's day; none where trees answer for it alone.
     """
     contributions, usual = trees.contributions(features)
     names = DISTANCE_FEATURES if with_distance else FEATURES
@@ -93,11 +104,27 @@ def explain_trees(
     parts = {name: np.zeros(len(features)) for name in of_column}
     for name, column in zip(of_column, contributions.T, strict=True):
         parts[name] += column
+    if days:
+        season, kind = np.array([[day.season, day.kind] for day in days]).T
+        on_usual_day = usual + sum(parts.values())
+        parts[SEASON] = on_usual_day * (season - 1)
+        parts[KIND_OF_DAY] = on_usual_day * season * (kind - 1)
     reasons = _largest_first(usual, parts)
+    if days:
+        reasons = [_named(*both) for both in zip(reasons, days, strict=True)]
     cuts = minutes - (usual + sum(parts.values()))
     for row in np.flatnonzero(np.abs(cuts) > SMALLEST_MINUTES).tolist():
         reasons[row].append(Reason(LIMITS, float(cuts[row])))
     return reasons
+
+
+def _named(reasons: list[Reason], day: DayParts) -> list[Reason]:
+    """Return a ride's reasons with the kind of its day by name, without one for a usual day."""
+    return [
+        Reason(day.name, reason.minutes) if reason.name == KIND_OF_DAY and day.name else reason
+        for reason in reasons
+        if reason.name != KIND_OF_DAY or (day.name and day.kind != 1)
+    ]
 
 
 def explain_linear(

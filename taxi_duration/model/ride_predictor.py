@@ -15,6 +15,7 @@ from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.domain.pair_miles import can_be, pair_miles
 from taxi_duration.domain.rides import Answer, Rides
+from taxi_duration.model.day_level import RideLevel
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.explain import Reason, explain
 from taxi_duration.model.extra_features import values_at
@@ -82,6 +83,7 @@ class _RideTreeModel:
         self._conditions = model.conditions
         # Views of what all models share; an item is a Python float.
         self._shortest, self._longest = (miles.reshape(-1).data for miles in pair_miles())
+        self._level = RideLevel(model.level)
         self._with_distance = RideTrees(model.with_distance)
         self._without_distance = RideTrees(model.without_distance)
 
@@ -93,7 +95,9 @@ class _RideTreeModel:
         if miles is not None and not can_be(miles, self._shortest[pair], self._longest[pair]):
             miles = None
         trees = self._without_distance if miles is None else self._with_distance
-        minutes = trees.predict(self._row(pickup, dropoff, pickup_at, miles))
+        usual = trees.predict(self._row(pickup, dropoff, pickup_at, miles))
+        # Both are float32 in a float: their product is exact, and rounded once, as that of arrays.
+        minutes = float(np.float32(usual * self._level.of(pickup_at.date())))
         return min(max(minutes, SHORTEST_MINUTES), LONGEST_MINUTES), miles is not None
 
     def _row(

@@ -18,8 +18,10 @@ import numpy as np
 from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.domain.pickup_calendar import CELLS
+from taxi_duration.domain.special_days import day_kinds
 from taxi_duration.model.atlas import ATLAS_COLUMNS, Atlas
 from taxi_duration.model.curves import Curve
+from taxi_duration.model.day_level import SEASON_WEEKS, DayLevel
 from taxi_duration.model.duration_model import DurationModel, PointModel
 from taxi_duration.model.extra_features import MAX_COLUMNS
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, PAIR_TABLE, FeatureTables
@@ -38,6 +40,7 @@ TYPES: dict[str, np.dtype] = {
 LARGEST = 1e9
 MEASURES = 2  # that hours change: minutes and pace
 MAX_DEPTH = 3  # of lists and dicts in the parameters
+LEVELS_OF_DAYS = (0.25, 4.0)  # a lockdown's April was 0.75 of the usual
 
 
 def to_state(model: DurationModel) -> dict[str, Any]:
@@ -270,7 +273,19 @@ def _tree_model(part: _Part) -> TreeModel:
         _trees(part.part("with_distance", TreeEnsemble), len(DISTANCE_FEATURES) + more),
         _trees(part.part("without_distance", TreeEnsemble), len(FEATURES) + more),
         conditions,
+        level=_day_level(part.part("level", DayLevel)),
     )
+
+
+def _day_level(part: _Part) -> DayLevel:
+    season = part.numbers("season", "float64", SEASON_WEEKS, low=LEVELS_OF_DAYS[0])
+    kinds = part["kinds"]
+    if type(kinds) is not dict or not day_kinds().issuperset(kinds):
+        raise ValueError(f"{part.where}.kinds are not of kinds of days that this version knows")
+    for height in (*season.tolist(), *kinds.values()):
+        if type(height) is not float or not LEVELS_OF_DAYS[0] <= height <= LEVELS_OF_DAYS[1]:
+            raise ValueError(f"{part.where} has a level that is not within {LEVELS_OF_DAYS}")
+    return DayLevel(season, kinds)
 
 
 def _check_features(names: tuple[str, ...]) -> None:

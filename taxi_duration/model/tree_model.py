@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.pair_miles import can_be, pair_miles
 from taxi_duration.domain.rides import Rides
+from taxi_duration.model.day_level import DayLevel
 from taxi_duration.model.extra_features import values_of
 from taxi_duration.model.features import (
     DISTANCE_FEATURES,
@@ -21,7 +22,7 @@ from taxi_duration.model.trees import TreeEnsemble
 
 @dataclass(frozen=True)
 class TreeModel:
-    """A fitted tree model.
+    """A fitted tree model: trees answer for a usual day, its level makes it the ride's day.
 
     Args:
         tables: what features are looked up in.
@@ -29,6 +30,7 @@ class TreeModel:
         without_distance: trees over those without; also for distances that cannot be their pair's.
         conditions: names of the hour's conditions, the last features of both.
         features: names of the features before them; without distance the first of these.
+        level: what the trees' answers are multiplied by.
     """
 
     tables: FeatureTables
@@ -36,6 +38,7 @@ class TreeModel:
     without_distance: TreeEnsemble
     conditions: tuple[str, ...] = ()
     features: tuple[str, ...] = DISTANCE_FEATURES
+    level: DayLevel = field(default_factory=DayLevel)
 
     def predict_minutes(self, rides: Rides) -> np.ndarray:
         """Return float32 minutes, shape (n,)."""
@@ -45,7 +48,7 @@ class TreeModel:
         minutes = np.empty(len(rides), dtype="float32")
         minutes[used] = self.with_distance.predict(whole[used])
         minutes[~used] = self.without_distance.predict(first[~used])
-        return np.asarray(np.clip(minutes, *TRIP_MINUTES))
+        return np.asarray(np.clip(minutes * self.level.of(rides.pickup_at), *TRIP_MINUTES))
 
     def rows(self, rides: Rides, with_distance: bool) -> np.ndarray:
         """Return what the trees of either kind see, float32 of shape (n, k)."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from taxi_duration import environment
 from taxi_duration.data.window import Part
-from taxi_duration.domain import geometry, pickup_calendar
+from taxi_duration.domain import geometry, pickup_calendar, special_days
 from taxi_duration.files import atomic_path, sha256_file
 from taxi_duration.model import curves
 from taxi_duration.model.curves import Curve
@@ -30,7 +30,7 @@ from taxi_duration.training.part_sums import PartSums, count_days, first_pass, s
 
 log = logging.getLogger(__name__)
 
-MAKING = (geometry, pickup_calendar, curves, day_groups, keyed_sums, part_sums)
+MAKING = (geometry, pickup_calendar, special_days, curves, day_groups, keyed_sums, part_sums)
 Arrays = Sequence[np.ndarray]
 
 

@@ -15,12 +15,14 @@ import numpy as np
 from taxi_duration import environment
 from taxi_duration.data import window as windows
 from taxi_duration.data.window import Window
+from taxi_duration.model.day_level import DayLevel
 from taxi_duration.model.extra_features import load_conditions
 from taxi_duration.model.features import DISTANCE_FEATURES, RISING
 from taxi_duration.model.tree_model import TreeModel, with_conditions
 from taxi_duration.model.trees import TreeEnsemble
 from taxi_duration.training.boosting import Batches, RowBatch, WindowRows
 from taxi_duration.training.day_groups import other_blocks
+from taxi_duration.training.day_levels import day_level
 from taxi_duration.training.feature_tables import (
     FeatureBatch,
     FoldTables,
@@ -29,7 +31,6 @@ from taxi_duration.training.feature_tables import (
     window_atlas,
 )
 from taxi_duration.training.sampling import Sample, draw_sample
-from taxi_duration.training.season import season_step
 from taxi_duration.training.tree_packing import without_missing
 from taxi_duration.training.window_sums import HALF_LIFE_DAYS, window_sums
 
@@ -80,7 +81,7 @@ class TreeKind:
         left_out: int | None = None,
         most: int | None = None,
     ) -> TreeModel:
-        """Fit tables on all trips, both ensembles on a sample, and the level of the month after.
+        """Fit tables on all trips and both ensembles on a sample, for days as the past shows them.
 
         Args:
             window: past trips of 1 to 60 minutes.
@@ -90,13 +91,12 @@ class TreeKind:
         """
         sums, atlas = window_sums(window), window_atlas(window)
         lesson = self.prepare(window, seed, rehearsal, left_out, most)
-        level = 1.0 if rehearsal else season_step(sums.days)
         tables = fit_tables(sums.table_sums(left_out), sums.curve, atlas)
         aided, unaided = (
-            _scaled(self.learn_from(lesson, with_distance, seed, rehearsal), level)
+            self.learn_from(lesson, with_distance, seed, rehearsal)
             for with_distance in (True, False)
         )
-        return TreeModel(tables, aided, unaided, lesson.conditions)
+        return TreeModel(tables, aided, unaided, lesson.conditions, level=lesson.level)
 
     def prepare(
         self,
@@ -115,6 +115,7 @@ class TreeKind:
             fold_tables(sums, left_out, window_atlas(window)),
             draw_sample(learned, most, seed, HALF_LIFE_DAYS),
             () if conditions is None else conditions.names,
+            day_level(sums.days.last),
         )
 
     def learn_from(
@@ -143,16 +144,19 @@ class Lesson:
         folds: what features are looked up in.
         sample: the trips.
         conditions: names of the hour's conditions, the last columns.
+        level: of days; minutes are learned as they would be on a usual day.
     """
 
     folds: FoldTables
     sample: Sample
     conditions: tuple[str, ...]
+    level: DayLevel
 
     def batches(self, with_distance: bool) -> Iterator[RowBatch]:
         """Yield rows that know the distance, of trips that have one, or rows that do not."""
         for rides, minutes, rows, weight in self._features():
             weight = weight * self.sample.factor_of(rides.pickup_at)
+            minutes = minutes / self.level.of(rides.pickup_at)
             whole, first = with_conditions(rows, self.conditions, rides.pickup_at)
             if with_distance:
                 used = TreeModel.uses_distance(rides)
@@ -196,16 +200,3 @@ def learn_forest(
 
     forest = RandomForestRegressor(**parameters, random_state=seed, n_jobs=threads)
     return forest.fit(without_missing(rows), duration, weight)
-
-
-def _scaled(trees: TreeEnsemble, factor: float) -> TreeEnsemble:
-    """Return trees whose every answer is multiplied by a factor."""
-    nodes = trees.nodes.copy()
-    nodes["value"] *= np.float32(factor)
-    return replace(
-        trees,
-        nodes=nodes,
-        base=trees.base * factor,
-        bounded=None if trees.bounded is None else _scaled(trees.bounded, factor),
-        bound=trees.bound * factor,
-    )

@@ -1,4 +1,4 @@
-"""Tunes XGBoost's settings with optuna on time-ordered folds, and measures the season.
+"""Tunes XGBoost's settings with optuna on time-ordered folds.
 
 Only for whoever wants new defaults: an ordinary run uses the settings stored beside this file.
 optuna and MLflow are imported where they are used.
@@ -156,7 +156,7 @@ def _fold_score(settings: dict[str, Any], fold: Fold) -> float:
         if len(trees.nodes) > MAX_NODES:
             return float("inf")
         predicted = trees.predict(fold.ahead[ahead, :width])
-        # The level of later days is the season's business, not the settings'.
+        # The level of later days is not the settings' business.
         actual = fold.ahead_minutes[ahead]
         predicted = predicted * (actual.sum() / predicted.sum())
         errors.append(error_metrics(actual, predicted)["rmse"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from taxi_duration.domain.pickup_calendar import (
     calendar_days,
     read_clock,
     read_clocks,
-    us_holidays,
     window_days,
 )
 from taxi_duration.domain.rides import Rides
@@ -65,26 +64,16 @@ def test_trips_of_a_usual_day_do_not_know_stray_dates(pickup_at):
 
 
 @pytest.mark.parametrize(
-    "day", [date(2021, 1, 18), date(2021, 5, 31), date(2021, 11, 25), date(2023, 7, 4)]
-)
-def test_federal_holidays_are_known(day):
-    assert day in us_holidays(day.year)
-
-
-def test_juneteenth_is_a_holiday_since_2021():
-    assert date(2021, 6, 19) in us_holidays(2021)
-    assert date(2020, 6, 19) not in us_holidays(2020)
-
-
-@pytest.mark.parametrize(
     ("pickup_at", "clock", "cell"),
     [
         ("2021-02-01T00:00:00", (0, 0, 0), 0),  # a Monday
         ("2021-02-05T08:59:59", (539, 4 * 24 + 8, 0), 8),  # a Friday; seconds are cut off
         ("2021-02-06T23:00:00", (1380, 5 * 24 + 23, 0), 24 + 23),  # a Saturday
         ("2021-02-07T01:30:00", (90, 6 * 24 + 1, 0), 48 + 1),  # a Sunday
-        ("2021-02-15T12:01:00", (721, 12, 1), 48 + 12),  # a Monday, Presidents' Day
-        ("2022-01-01T05:00:00", (300, 5 * 24 + 5, 1), 48 + 5),  # a Saturday, New Year's Day
+        ("2021-02-15T12:01:00", (721, 6 * 24 + 12, 1), 48 + 12),  # a Monday, Presidents' Day
+        ("2022-01-01T05:00:00", (300, 6 * 24 + 5, 1), 48 + 5),  # a Saturday, New Year's Day
+        ("2021-11-26T05:00:00", (300, 6 * 24 + 5, 1), 48 + 5),  # the Friday after Thanksgiving
+        ("2021-11-11T05:00:00", (300, 3 * 24 + 5, 0), 5),  # Veterans Day: a working Thursday
     ],
 )
 def test_clock_says_minute_hour_of_week_and_holiday(pickup_at, clock, cell):

@@ -10,19 +10,8 @@ from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.pair_miles import pair_miles
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.tree_model import TreeModel
-from taxi_duration.training.day_groups import DayCounts
 from taxi_duration.training.kinds import KINDS
 from taxi_duration.training.point import fit_point
-from taxi_duration.training.season import season_level, season_step
-
-
-def month_of(first: str, days: int) -> np.ndarray:
-    """Ten pickups a day, shape (10 * days,)."""
-    return np.repeat(np.datetime64(first) + np.arange(days), 10) + np.timedelta64(9, "h")
-
-
-def days_of(first: str, days: int) -> DayCounts:
-    return DayCounts.of(month_of(first, days))
 
 
 def test_answers_keep_to_the_course_rule(fitted, sample_months):
@@ -132,38 +121,3 @@ def test_a_rehearsal_is_quicker_and_learns_as_much():
     assert quicker["rounds"] < stored["rounds"] / 2
     step = [p["rounds"] * p["eta"] for p in (stored, quicker)]
     assert step[1] == pytest.approx(step[0], rel=0.02)
-
-
-def test_the_season_is_one_on_average_over_the_year():
-    days = np.datetime64("2021-01-01") + np.arange(365)
-    assert season_level(days).mean() == pytest.approx(1, abs=0.005)
-
-
-def test_the_season_has_no_jump_at_new_year():
-    days = np.array(["2021-12-31", "2022-01-01"], dtype="datetime64[D]")
-    assert np.ptp(season_level(days)) < 0.01
-
-
-def test_the_month_after_january_is_expected_slower_than_january():
-    assert 1.01 < season_step(days_of("2022-01-01", 31)) < 1.05
-
-
-def test_the_month_after_december_is_expected_quicker_than_december():
-    assert 0.9 < season_step(days_of("2021-12-01", 31)) < 0.98
-
-
-def test_a_window_of_a_whole_year_is_followed_by_its_next_month():
-    year = month_of("2021-01-01", 365)
-    ahead = season_level(np.datetime64("2022-01-01") + np.arange(31)).mean()
-    assert season_step(DayCounts.of(year)) == pytest.approx(1 + 0.7 * (ahead - 1), abs=0.005)
-
-
-def test_a_window_before_the_season_was_known_does_not_use_it():
-    assert season_step(days_of("2019-01-01", 31)) == 1.0
-
-
-def test_the_season_ignores_a_few_pickups_dated_years_away():
-    days = np.append(month_of("2022-01-01", 31), np.datetime64("2029-08-01T00", "h"))
-    assert season_step(DayCounts.of(days)) == pytest.approx(
-        season_step(DayCounts.of(days[:-1])), abs=0.001
-    )

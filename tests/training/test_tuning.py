@@ -12,7 +12,6 @@ from taxi_duration.errors import SettingError
 from taxi_duration.registry import tracking
 from taxi_duration.training import tuning
 from taxi_duration.training.boosting import xgb_settings
-from taxi_duration.training.season import measure_season, season_level
 from taxi_duration.training.tuning import (
     Fold,
     score_settings,
@@ -112,30 +111,3 @@ def test_a_study_is_kept_in_mlflow_and_its_best_settings_in_a_file(home, quick_s
 def test_a_study_of_nothing_is_refused(months, trials, minutes, tmp_path):
     with pytest.raises(SettingError, match="tuning needs"):
         tune("green", parse_months(months) if months else [], trials, minutes, tmp_path / "x")
-
-
-def year_of_trips(n: int = 30_000) -> tuple[Rides, np.ndarray]:
-    """Trips of 2022 on nine pairs whose minutes follow the stored season."""
-    rng = np.random.default_rng(0)
-    at = np.datetime64("2022-01-01T00") + rng.integers(0, 365 * 24, n).astype("m8[h]")
-    rides = Rides(
-        rng.choice([74, 75, 41], n).astype("int16"),
-        rng.choice([42, 166, 138], n).astype("int16"),
-        at.astype("datetime64[s]"),
-        np.full(n, np.nan, dtype="float32"),
-    )
-    return rides, 12 * season_level(at) * np.exp(rng.normal(0, 0.1, n))
-
-
-def test_a_season_is_found_again():
-    weeks = np.datetime64("2022-01-01") + 3 + 7 * np.arange(52)
-    level = measure_season(Window.of(*year_of_trips()))
-    np.testing.assert_allclose(level, season_level(weeks), atol=0.03)
-
-
-def test_weeks_without_trips_lie_on_a_line_between_their_neighbours():
-    rides, duration = year_of_trips()
-    seen = rides.pickup_at.astype("datetime64[M]") != np.datetime64("2022-09")
-    level = measure_season(Window.of(rides.take(seen), duration[seen]))
-    gap = level[35:39]  # 3 September to 24 September: day 245, 252, 259 and 266 of the year
-    np.testing.assert_allclose(np.diff(gap, n=2), 0, atol=0.0015)

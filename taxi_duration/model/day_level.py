@@ -1,0 +1,69 @@
+"""How long a day's trips take for the day it is: the season, and what kind of day it is.
+
+A model's trees answer for a usual day; this is the factor that makes it the day of the ride.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from taxi_duration.domain.special_days import special_day
+
+SEASON_WEEKS = 52  # heights of a season's curve, a week apart; the first is that of 4 January
+SEASON_KNOTS = 3 + 7 * np.arange(SEASON_WEEKS)  # days after 1 January
+
+
+class DayParts(NamedTuple):
+    """The factors of one day, and what kind of day it is (None for an ordinary one)."""
+
+    season: float
+    kind: float
+    name: str | None
+
+    @property
+    def level(self) -> float:
+        """Both together, as precise as float32, in which answers are."""
+        return float(np.float32(self.season * self.kind))
+
+
+@dataclass(frozen=True)
+class DayLevel:
+    """The factors of every day.
+
+    Args:
+        season: by week of the year, float64, shape (52,).
+        kinds: by kind of day (see `special_days.py`); a kind that is not there counts 1.
+    """
+
+    season: np.ndarray = field(default_factory=lambda: np.ones(SEASON_WEEKS))
+    kinds: Mapping[str, float] = field(default_factory=dict)
+
+    def parts(self, day: date) -> DayParts:
+        """Return the factors of a day."""
+        after = (day - date(day.year, 1, 1)).days
+        season = float(np.interp(after, SEASON_KNOTS, self.season, period=366))
+        name = special_day(day)
+        return DayParts(season, self.kinds.get(name, 1.0) if name else 1.0, name)
+
+    def of(self, pickup_at: np.ndarray) -> np.ndarray:
+        """Return the level of each ride's day, float32 of shape (n,).
+
+        Args:
+            pickup_at: datetime64, New York local time, shape (n,).
+        """
+        days, place = np.unique(pickup_at.astype("datetime64[D]"), return_inverse=True)
+        levels = np.array([self.parts(day).level for day in days.tolist()], dtype="float32")
+        return levels[place]
+
+
+class RideLevel:
+    """The level of one ride's day, found once a day: for rides that come one by one."""
+
+    def __init__(self, level: DayLevel) -> None:
+        self.of = lru_cache(maxsize=1024)(lambda day: level.parts(day).level)
