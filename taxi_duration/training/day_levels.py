@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from taxi_duration.domain.pickup_calendar import read_clocks
-from taxi_duration.domain.special_days import day_kinds, special_day
+from taxi_duration.domain.special_days import FREE_DAYS, day_kinds, special_day
 from taxi_duration.model.day_level import SEASON_KNOTS, DayLevel
 
 # Standard deviations of logarithms, chosen on 22 months predicted from the month before each
@@ -26,6 +26,7 @@ RIDE_SD = 0.5  # of one trip around what its route and hour say
 WEEK_SD = 0.012  # of a service's level from one week to the next
 SEASON_SD = 0.04  # of the season's first wave in a year; of the k-th a k-th
 KIND_SD = 0.06  # of a kind of day
+FREE_SD = 0.15  # of one on which most are free: the largest differences
 WEEKDAY_SD = 0.3  # of a weekday: hardly a prior at all
 WAVES = 10  # in a year: what differs from one five weeks to the next
 YEAR_DAYS = 365.2425
@@ -54,8 +55,8 @@ class History(NamedTuple):
 @cache
 def stored_history() -> History:
     """Return the days of `day_levels.csv`."""
-    with (files(__package__) / "day_levels.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    text = (files(__package__) / "day_levels.csv").read_text()
+    rows = list(csv.DictReader(text.splitlines()))
     return History(
         np.array([row["day"] for row in rows], "datetime64[D]"),
         np.array([row["service"] for row in rows]),
@@ -91,7 +92,8 @@ def _design(known: History, kinds: list[str]) -> tuple[np.ndarray, np.ndarray, n
     names = np.array([special_day(day) or "" for day in known.days.tolist()])
     weekday = read_clocks(known.days.astype("datetime64[s]"))[0][1] // 24
     parts = [(_waves(known.days), SEASON_SD / (1 + np.arange(2 * WAVES) // 2))]
-    parts += [(names[:, None] == np.array(kinds), np.full(len(kinds), KIND_SD))]
+    by_kind = [FREE_SD if kind in FREE_DAYS else KIND_SD for kind in kinds]
+    parts += [(names[:, None] == np.array(kinds), np.array(by_kind))]
     for service in np.unique(known.service):
         own = (known.service == service)[:, None]
         steps = own * _steps(known.days, known.days[own[:, 0]])
