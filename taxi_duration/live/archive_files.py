@@ -18,6 +18,7 @@ from arro3.core import Array, DataType, Table
 from arro3.io import read_parquet, write_parquet
 
 from taxi_duration.live.log_rows import PredictionRow, ShadowRow
+from taxi_duration.live.log_tables import BASE, LIVE
 
 # A ride: the columns of `predictions`; `true_duration`, `received_at` and `verdict` of its
 # feedback, None without; and for each table of `LISTS` the list of its rows.
@@ -28,10 +29,14 @@ FEEDBACK = ("true_duration", "received_at", "verdict")
 SHADOW = ShadowRow.__struct_fields__[1:]
 # Decimal places of answered minutes: 6 ms; riders see two.
 DIGITS = 4
-MINUTES = ("duration", "p10", "p50", "p90")
+GIVEN = ("duration", "p10", "p50", "p90")
+MINUTES = (*GIVEN, *BASE)
 LATENCY_DIGITS = 3  # significant; it is never shown with more
 OUR_ID = re.compile(r"[0-9a-f]{32}")
 MOST_ROWS = 1 << 20  # in a row group: a part has one
+
+# What rides have in files from before there was live traffic.
+BEFORE: dict[str, Any] = dict.fromkeys(LIVE, 1.0) | dict.fromkeys(BASE)
 
 _TEXT = ("ride_id", "model", "model_sha256", "arm", "traceparent", "verdict", "more")
 _KINDS = {"PULocationID": "int16", "DOLocationID": "int16", "support": "int64",
@@ -80,13 +85,16 @@ def read_rides(path: Path) -> list[Ride]:
 
 def kept(ride: Ride) -> Ride:
     """Return a ride rounded as the archive keeps it; equal to the one read back."""
-    short = {name: round(ride[name], DIGITS) for name in MINUTES}
     shadows = ride["shadow_answers"]
     if shadows:
-        first = shadows[0]
-        first = {**first, **{name: round(first[name], DIGITS) for name in MINUTES}}
-        shadows = [first, *shadows[1:]]
-    return {**ride, **short, "latency_ms": _short(ride["latency_ms"]), "shadow_answers": shadows}
+        shadows = [_rounded(shadows[0]), *shadows[1:]]
+    short = _short(ride["latency_ms"])
+    return {**_rounded(ride), "latency_ms": short, "shadow_answers": shadows}
+
+
+def _rounded(answer: dict[str, Any]) -> dict[str, Any]:
+    minutes = {name: answer[name] for name in MINUTES if answer[name] is not None}
+    return {**answer, **{name: round(value, DIGITS) for name, value in minutes.items()}}
 
 
 def _values(rides: Sequence[Ride]) -> dict[str, list[Any]]:
@@ -171,10 +179,10 @@ def _read(column: Any) -> list[Any]:
 
 
 def _whole(row: dict[str, Any]) -> Ride:
-    """Return the ride of a row of the file; columns that are younger than it are None."""
-    row = {**dict.fromkeys(RIDE), **row}
+    """Return the ride of a row of the file; columns that are younger than it are as `BEFORE`."""
+    row = {**dict.fromkeys(RIDE), **BEFORE, **row}
     more = msgspec.json.decode(row.pop("more", None) or "{}")
-    shadow = {name: row.pop(f"shadow_{name}", None) for name in SHADOW}
+    shadow = {name: row.pop(f"shadow_{name}", BEFORE.get(name)) for name in SHADOW}
     firsts = [{"prediction_id": row["prediction_id"], **shadow}] if shadow["model"] else []
     lists = {name: more.get(name, []) for name in LISTS}
     return {**row, **lists, "shadow_answers": firsts + lists["shadow_answers"]}

@@ -222,7 +222,7 @@ def make_sums(connection: Connection, since: float) -> None:
     """Build the sums of a log without any, for rides asked since a time (unix seconds)."""
     start = hour_of(since) * HOUR_SECONDS
     connection.execute(_counting(connection.dialect, predictions.c.asked_at >= start))
-    for call in _calls(connection, start):
+    for call in calls(connection, start):
         judged = judge_feedback(call)
         save_verdicts(connection, [row for row in judged if row["verdict"] != truths.SCORED])
         add_truths(connection, judged)
@@ -237,16 +237,14 @@ def save_verdicts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> 
             connection.execute(feedback.update().where(of_chunk).values(verdict=verdict))
 
 
-def _calls(
+def calls(
     connection: Connection, since: float, at_once: int = 5000
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the feedback in batches of whole calls, with the columns of its rides."""
     after = float("-inf")
-    names = ("prediction_id", "asked_at", "model", "arm", "pickup_at", *ZONES, "duration", "p10",
-             "p90")  # fmt: skip
-    columns = [predictions.c[name] for name in names]
+    told = (feedback.c.duration.label("true_duration"), feedback.c.received_at, feedback.c.verdict)
     query = (
-        select(*columns, feedback.c.duration.label("true_duration"), feedback.c.received_at)
+        select(predictions, *told)
         .join(feedback, feedback.c.prediction_id == predictions.c.prediction_id)
         .where(predictions.c.asked_at >= since)
         .order_by(feedback.c.received_at)

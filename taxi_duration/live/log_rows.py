@@ -8,13 +8,17 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 
-class PredictionRow(msgspec.Struct):
+# What is left out of a line of the spool is its default: so lines of older releases are read, and
+# rides without traffic cost no more than they did.
+class PredictionRow(msgspec.Struct, omit_defaults=True):
     """One answered prediction; the columns of the table `predictions`.
 
     `asked_at` is unix seconds (UTC), `pickup_at` ISO text in New York local time,
     `trip_distance` miles, `duration` and the quantiles minutes, `support` past trips,
     `model` is `name:version` and `arm` champion or challenger, `traceparent` what the answer
-    said of the request's trace.
+    said of the request's trace. `traffic` multiplied the model's
+    own answer, `stretch_low` and `stretch_high` its interval below and above p50; that answer is
+    in the `base_` columns (minutes), which are None where it was given unchanged.
     """
 
     prediction_id: str
@@ -35,9 +39,16 @@ class PredictionRow(msgspec.Struct):
     arm: str
     latency_ms: float | None = None
     traceparent: str | None = None
+    traffic: float = 1.0
+    stretch_low: float = 1.0
+    stretch_high: float = 1.0
+    base_duration: float | None = None
+    base_p10: float | None = None
+    base_p50: float | None = None
+    base_p90: float | None = None
 
 
-class _Columns(msgspec.Struct):
+class _Columns(msgspec.Struct, omit_defaults=True):
     """Many rows as columns of length n, and what they share."""
 
     def part(self, start: int, stop: int) -> Self:
@@ -80,9 +91,16 @@ class PredictionColumns(_Columns):
     arm: str
     latency_ms: float | None = None
     traceparent: str | None = None
+    traffic: list[float] | float = 1.0
+    stretch_low: list[float] | float = 1.0
+    stretch_high: list[float] | float = 1.0
+    base_duration: list[float] | None = None
+    base_p10: list[float] | None = None
+    base_p50: list[float] | None = None
+    base_p90: list[float] | None = None
 
 
-class ShadowRow(msgspec.Struct):
+class ShadowRow(msgspec.Struct, omit_defaults=True):
     """What the other version of a test would have answered; the columns of `shadow_answers`."""
 
     prediction_id: str
@@ -92,6 +110,13 @@ class ShadowRow(msgspec.Struct):
     p10: float
     p50: float
     p90: float
+    traffic: float = 1.0
+    stretch_low: float = 1.0
+    stretch_high: float = 1.0
+    base_duration: float | None = None
+    base_p10: float | None = None
+    base_p50: float | None = None
+    base_p90: float | None = None
 
 
 class ShadowColumns(_Columns):
@@ -104,6 +129,13 @@ class ShadowColumns(_Columns):
     p10: list[float]
     p50: list[float]
     p90: list[float]
+    traffic: list[float] | float = 1.0
+    stretch_low: list[float] | float = 1.0
+    stretch_high: list[float] | float = 1.0
+    base_duration: list[float] | None = None
+    base_p10: list[float] | None = None
+    base_p50: list[float] | None = None
+    base_p90: list[float] | None = None
 
 
 class FailureRow(msgspec.Struct):

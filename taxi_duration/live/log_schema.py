@@ -25,14 +25,16 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from taxi_duration.errors import LogError
-from taxi_duration.live.hourly_sums import make_sums
+from taxi_duration.live.hourly_sums import calls, make_sums
 from taxi_duration.live.log_tables import (
     hourly_rides,
     hourly_truths,
     log_schema,
     metadata,
     predictions,
+    traffic_sums,
 )
+from taxi_duration.live.traffic_sums import add_truths
 
 VERSION = 3  # 1: every log from before there was a number
 LOCK_KEY = 0x7A11_0001  # PostgreSQL's advisory lock of a migration
@@ -71,13 +73,26 @@ def migrate(engine: Engine) -> None:
         there = _columns(connection)
         for table in metadata.sorted_tables:
             _complete(connection, table, there)
-        if predictions.name in names and not names >= {table.name for table in SUMS}:
-            for table in SUMS:
-                connection.execute(table.delete())
-            newest = connection.scalar(select(func.max(predictions.c.asked_at)))
-            make_sums(connection, (newest or 0.0) - SUMMED_SECONDS)
+        if predictions.name in names:
+            _sum_up(connection, names)
         connection.execute(log_schema.delete())
         connection.execute(log_schema.insert().values(version=VERSION))
+
+
+def _sum_up(connection: Connection, names: set[str]) -> None:
+    """Make the sums that an older log lacks.
+
+    Args:
+        names: of the tables that it had.
+    """
+    since = (connection.scalar(select(func.max(predictions.c.asked_at))) or 0.0) - SUMMED_SECONDS
+    if not names >= {table.name for table in SUMS}:
+        for table in SUMS:
+            connection.execute(table.delete())
+        make_sums(connection, since)
+    if traffic_sums.name not in names:
+        for told in calls(connection, since):
+            add_truths(connection, told)
 
 
 def is_of_schema(error: DBAPIError) -> bool:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from taxi_duration.live.archive_reading import ArchiveReader
     from taxi_duration.live.log_archive import Moved
+    from taxi_duration.live.traffic_bins import TrafficBins
 
 logger = logging.getLogger(__name__)
 LOCK_SECONDS = 5.0  # how long a writer waits for another one of SQLite
@@ -385,6 +386,12 @@ class LogStore:
             here = {table.name: log_tables.count(connection, table) for table in tables}
             archived = self._archive().counts(connection)
             return {name: rows + archived[name] for name, rows in here.items()}
+
+    def traffic_bins(self, model_sha256: str, days: float, now: float) -> TrafficBins:
+        from taxi_duration.live.traffic_sums import read_bins
+
+        with self._reading() as connection:
+            return read_bins(connection, model_sha256, days, now)
 
     # --- archive ------------------------------------------------------------------------
 

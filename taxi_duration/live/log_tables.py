@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from taxi_duration.live.log_rows import LastTimes
+from taxi_duration.live.log_rows import LastTimes, ShadowRow
 
 T = TypeVar("T")
 
@@ -47,6 +47,17 @@ metadata = MetaData()
 def _minutes() -> list[Column[float]]:
     """Return the columns of an answer and its quantiles."""
     return [Column(name, Double, nullable=False) for name in ("duration", "p10", "p50", "p90")]
+
+
+# What an answer was multiplied and its interval stretched with, see `live/traffic_now.py`.
+LIVE = ("traffic", "stretch_low", "stretch_high")
+BASE = ("base_duration", "base_p10", "base_p50", "base_p90")
+
+
+def _live() -> list[Column[float]]:
+    """Return the columns of the live traffic in an answer, and of the answer without it."""
+    factors = [Column(name, Double, nullable=False, server_default="1") for name in LIVE]
+    return [*factors, *(Column(name, Double) for name in BASE)]
 
 
 predictions = Table(
@@ -67,6 +78,7 @@ predictions = Table(
     Column("arm", Text, nullable=False),
     Column("latency_ms", Double),
     Column("traceparent", Text),  # W3C Trace Context, of requests that came with one
+    *_live(),
     Index("predictions_asked_at", "asked_at"),
 )
 shadow_answers = Table(
@@ -76,6 +88,7 @@ shadow_answers = Table(
     Column("model_sha256", Text, primary_key=True),
     Column("model", Text, nullable=False),
     *_minutes(),
+    *_live(),
 )
 # A version under test that could not answer: the rider got the champion's answer.
 model_failures = Table(
@@ -136,6 +149,25 @@ hourly_truths = Table(
     Column("covered", BigInteger, nullable=False),  # within P10-P90
     Column("error", Double, nullable=False),  # sum of absolute minutes
     Column("square", Double, nullable=False),  # of their squares
+)
+# What true durations said of the traffic, by ten minutes of ride time in which rides ended, see
+# `traffic_sums`; a row's figures are described at `traffic_bins`.
+traffic_sums = Table(
+    "traffic_sums",
+    metadata,
+    Column("model_sha256", Text, primary_key=True),
+    Column("bin", Integer, primary_key=True),
+    Column("area", Integer, primary_key=True),
+    Column("rides", BigInteger, nullable=False),
+    Column("log_sum", Double, nullable=False),
+    Column("off_without", Double, nullable=False),
+    Column("off_with", Double, nullable=False),
+    Column("below", BigInteger, nullable=False),
+    Column("above", BigInteger, nullable=False),
+    Column("below_base", BigInteger, nullable=False),
+    Column("above_base", BigInteger, nullable=False),
+    Column("told_at", Double, nullable=False),  # of the last true duration, unix seconds
+    Index("traffic_sums_told_at", "told_at"),
 )
 # Files of the archive; readers look into those that stand here. See `log_archive`.
 archive_parts = Table(
@@ -413,7 +445,7 @@ def _with_shadow(wanted: ColumnElement[bool]) -> Select[Any]:
             feedback.c.received_at,
             *(
                 shadow_answers.c[name].label(f"shadow_{name}")
-                for name in ("model", "model_sha256", "duration", "p10", "p50", "p90")
+                for name in ShadowRow.__struct_fields__[1:]
             ),
         )
         .outerjoin(feedback, feedback.c.prediction_id == predictions.c.prediction_id)

@@ -35,6 +35,7 @@ from taxi_duration.live.spool import DRAIN_ROWS, SpoolWriter, spool_files
 
 if TYPE_CHECKING:
     from taxi_duration.live.log_archive import Moved
+    from taxi_duration.live.traffic_bins import TrafficBins
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +190,7 @@ class PredictionLog:
 
         Each is a dict of the columns of `predictions` and `true_duration` (minutes),
         `received_at`, `shadow_model`, `shadow_model_sha256`, `shadow_duration`, `shadow_p10`,
-        `shadow_p50`, `shadow_p90`; None where there is none.
+        `shadow_p50`, `shadow_p90` and the rest of `ShadowRow`; None where there is none.
 
         Args:
             since, until: unix seconds, since <= asked_at < until.
@@ -248,6 +249,16 @@ class PredictionLog:
         """Return since then: `rides` asked, those `with_truth`, and the truth's `last_at`."""
         self.drain()
         return self._store.feedback_rate(since)
+
+    def traffic_bins(self, model_sha256: str, days: float) -> TrafficBins:
+        """Return what true durations said of the traffic to a version, of rides ended by now.
+
+        Args:
+            days: of ride time before the newest.
+        Raises:
+            LogError: the store cannot be read, or not within `READ_SECONDS`.
+        """
+        return self._store.traffic_bins(model_sha256, days, time.time())
 
     # --- archive ------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """True durations (feedback): insert, judge, count and void, for rides in tables and archive.
 
-Each function runs within one transaction: feedback, its verdict and the hourly sums change
-together.
+Each function runs within one transaction: feedback, its verdict, the hourly sums and those of the
+traffic change together.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from taxi_duration.live import log_tables
+from taxi_duration.live import log_tables, traffic_sums
 from taxi_duration.live.archive_reading import ArchiveReader
 from taxi_duration.live.hourly_sums import add_truths, judge_feedback, save_verdicts
 from taxi_duration.live.log_rows import FeedbackResult
@@ -73,10 +73,11 @@ def void_feedback(
         rows = [{**{name: row[name] for name in kept}, **note} for row in taken]
         connection.execute(voided_feedback.insert(), rows)
     counted = [
-        {**ride, "true_duration": gone[key]["duration"], "verdict": gone[key]["verdict"]}
+        {**ride, **gone[key], "duration": ride["duration"], "true_duration": gone[key]["duration"]}
         for key, ride in _rides(connection, archive, gone, bounded=False).items()
     ]
     add_truths(connection, [*counted, *old], sign=-1)
+    traffic_sums.add_truths(connection, [*counted, *old], sign=-1)
     voided = {
         (row["prediction_id"], row["voided_at"])
         for row in log_tables.received_in(connection, voided_feedback, since, until)
@@ -119,4 +120,5 @@ def _keep(connection: Connection, rows: list[dict[str, Any]]) -> set[str]:
         rows = judge_feedback(rows)
         save_verdicts(connection, rows)
     add_truths(connection, rows)
+    traffic_sums.add_truths(connection, rows)
     return new
