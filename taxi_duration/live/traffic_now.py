@@ -1,0 +1,131 @@
+"""The live traffic in an answer: what multiplies it and stretches its interval, and how.
+
+The same arithmetic serves one ride, columns of rides, and `trace`, which does it again with the
+logged factors. Batch scoring and the registered model know no traffic.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
+from taxi_duration.domain.rides import Answer, Answers, Rides
+from taxi_duration.live.traffic_bins import AREAS, BIN_MINUTES, TrafficBins, minute_of, zone_areas
+from taxi_duration.live.traffic_level import TrafficLevel
+
+DIGITS = 4  # of factors: 0.006 minutes of the longest answer; log and answers stay short
+# Pickup times, in slots of ten minutes, of which factors are remembered: a month's.
+MOST_SLOTS = 5_000
+EPOCH, SLOT = datetime(1970, 1, 1), timedelta(minutes=BIN_MINUTES)
+AREA_OF_ZONE: list[int] = zone_areas().tolist()
+ALL_AREAS = np.arange(len(AREAS))
+
+
+class Traffic(NamedTuple):
+    """What an answer is multiplied with, and its interval stretched with below and above p50.
+
+    Numbers, or arrays of shape (n,).
+    """
+
+    factor: Any = 1.0
+    low: Any = 1.0
+    high: Any = 1.0
+
+
+NO_TRAFFIC = Traffic()
+
+
+def in_traffic(answer: Answer, traffic: Traffic) -> Answer:
+    """Return the answer to one ride as it is given."""
+    minutes = (answer.duration, answer.p10, answer.p50, answer.p90)
+    return Answer(*_given(minutes, traffic, min, max), answer.support, answer.used_distance)
+
+
+def all_in_traffic(answers: Answers, traffic: Traffic) -> Answers:
+    """Return the answers to n rides as they are given."""
+    minutes = (answers.duration, answers.p10, answers.p50, answers.p90)
+    columns = (np.asarray(column, "float64") for column in minutes)
+    given = (
+        column.astype("float32") for column in _given(columns, traffic, np.minimum, np.maximum)
+    )
+    return Answers(*given, answers.support, answers.used_distance)
+
+
+def _given(minutes: tuple[Any, ...], traffic: Traffic, least: Any, most: Any) -> list[Any]:
+    """Multiply duration, P10, P50 and P90, stretch the interval, and keep all within limits.
+
+    The limits are those of a trip, or the model's own answer where that lies beyond them: a
+    factor carries no answer out of them.
+    """
+    factor, low, high = traffic
+    duration, p10, p50, p90 = minutes
+    middle = p50 * factor
+    moved = (
+        duration * factor,
+        middle - (p50 - p10) * factor * low,
+        middle,
+        middle + (p90 - p50) * factor * high,
+    )
+    return [
+        least(most(now, least(base, SHORTEST_MINUTES)), most(base, LONGEST_MINUTES))
+        for now, base in zip(moved, minutes, strict=True)
+    ]
+
+
+class VersionTraffic:
+    """The live traffic of one model version, from its bins; for many threads.
+
+    Args:
+        bins: of the version, of rides that have ended.
+    """
+
+    def __init__(self, bins: TrafficBins) -> None:
+        self.bins = bins
+        self._level = TrafficLevel(bins)
+        self._known: dict[int, list[Traffic | None]] = {}
+
+    def at(self, zone: int, pickup_at: datetime) -> Traffic | None:
+        """Return the traffic of a ride from a zone; None when there is nothing to apply.
+
+        Args:
+            pickup_at: New York local time.
+        """
+        slot = (pickup_at - EPOCH) // SLOT
+        known = self._known.get(slot)
+        if known is None:
+            known = self._remember(slot)
+        return known[AREA_OF_ZONE[zone]]
+
+    def of(self, rides: Rides) -> Traffic | None:
+        """Return the same for n rides, arrays of shape (n,); None when it is nothing for all."""
+        traffic = self._at(zone_areas()[rides.PULocationID], minute_of(rides.pickup_at))
+        return traffic if any((part != 1.0).any() for part in traffic) else None
+
+    def levels(self, ats: np.ndarray) -> np.ndarray:
+        """Return the factor of each area, shape (n, areas).
+
+        Args:
+            ats: minutes of ride time since 1970, shape (n,).
+        """
+        areas, minutes = np.tile(ALL_AREAS, len(ats)), np.repeat(ats, len(AREAS))
+        factors: np.ndarray = self._at(areas, minutes).factor
+        return factors.reshape(len(ats), len(AREAS))
+
+    def _at(self, areas: np.ndarray, minutes: np.ndarray) -> Traffic:
+        """Return factors and stretches of rides by area and minute, each of shape (n,)."""
+        factor = np.round(self._level.factors(areas, minutes), DIGITS)
+        low = high = np.ones(len(factor))
+        return Traffic(factor, low, high)
+
+    def _remember(self, slot: int) -> list[Traffic | None]:
+        """Return the traffic of a slot in each area, and keep it."""
+        columns = self._at(ALL_AREAS, np.full(len(AREAS), slot * BIN_MINUTES))
+        found = [Traffic(*one) for one in zip(*(part.tolist() for part in columns), strict=True)]
+        known = [None if one == NO_TRAFFIC else one for one in found]
+        if len(self._known) >= MOST_SLOTS:
+            self._known = {}
+        self._known[slot] = known
+        return known
