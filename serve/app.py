@@ -49,8 +49,8 @@ def create_app(
     Args:
         config: overrides the environment's settings: `API_KEYS`, `MONITOR_ACCESS`, `MAX_RIDES`,
             `MAX_EXPLAINED`, `MAX_FEEDBACK`, `MAX_CONTENT_LENGTH` (bytes), `LOG_SECONDS`
-            (time limit of calls to the log's store), `BACKGROUND` (start threads now, not after
-            forking).
+            (time limit of calls to the log's store), `TRAFFIC` (False: off), `BACKGROUND` (start
+            threads now, not after forking).
         model: a model and its card to serve; by default deployment.json decides, and is
             watched for changes.
         log: where predictions go; by default as the environment says.
@@ -64,6 +64,7 @@ def create_app(
         instruments,
         Limits(*(app.config[name] for name in ("MAX_RIDES", "MAX_EXPLAINED", "MAX_FEEDBACK"))),
         Deadline(app.config["LOG_SECONDS"]),
+        app.config["TRAFFIC"],
     )
     app.extensions["taxi"] = answering
     add_error_handlers(app)
@@ -80,6 +81,7 @@ def _from_environment() -> dict[str, Any]:
     return {
         "API_KEYS": settings.api_keys(),
         "MONITOR_ACCESS": settings.monitor_access(),
+        "TRAFFIC": settings.traffic(),
         "MAX_CONTENT_LENGTH": settings.max_body_bytes(),
         "MAX_RIDES": settings.max_rides(),
         "MAX_EXPLAINED": settings.max_explained(),
@@ -114,12 +116,14 @@ def start_background(app: Flask) -> None:
     answering: Answering = app.extensions["taxi"]
     answering.holder.start()
     answering.log.start()
+    answering.traffic.start()
 
 
 def close_app(app: Flask) -> None:
     """Stop the threads; waiting rows are moved into the log."""
     answering: Answering = app.extensions["taxi"]
     answering.holder.close()
+    answering.traffic.close()
     answering.log.close()
 
 

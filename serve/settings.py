@@ -19,6 +19,8 @@ WORKERS = 2  # as many as a small machine has cores
 THREADS = 2
 # With keys, who may see /model, /metrics and /monitor without one; by default this machine.
 MONITOR_ACCESS = ("local", "key", "open")
+# Whether answers follow the traffic of the hour; by default, since the level proves itself.
+TRAFFIC = ("auto", "off")
 MAX_BODY_MB = 16  # MAX_RIDES rides as JSON, about 130 bytes each, and room
 # Far more than a browser or program opens. All clients of a proxy have its address, and it opens
 # one connection per concurrent request.
@@ -77,6 +79,11 @@ def api_keys() -> tuple[str, ...]:
 def monitor_access() -> str:
     """`MONITOR_ACCESS`: who sees the internal pages, if keys are set: `local`, `key` or `open`."""
     return choice("MONITOR_ACCESS", MONITOR_ACCESS)
+
+
+def traffic() -> bool:
+    """`TRAFFIC`: `auto` lets answers follow the traffic of the hour, `off` does not."""
+    return choice("TRAFFIC", TRAFFIC) == "auto"
 
 
 def max_body_bytes() -> int:

@@ -57,6 +57,9 @@ class RideAnswer(msgspec.Struct, gc=False):
             "the answer is the one without a distance"
         ),
     ] = UNSET
+    traffic: Annotated[
+        float | UnsetType, Meta(description="factor of the traffic now, while it is not 1")
+    ] = UNSET
 
 
 class Feedback(msgspec.Struct):
@@ -177,6 +180,7 @@ class MlflowPrediction(msgspec.Struct):
     p90: float
     support: int
     used_distance: bool
+    traffic: float | UnsetType = UNSET
 
 
 class InvocationsAnswer(msgspec.Struct):

@@ -19,6 +19,7 @@ from serve.bodies.reading import check_count
 from serve.bodies.schema import Interval, Reason, RideAnswer
 from serve.core.deadline import Deadline, begin
 from serve.core.instruments import Instruments
+from serve.core.live_traffic import LiveTraffic
 from serve.core.served_models import HOW_TO_DEPLOY, LoadedModel, ModelHolder, Serving
 from taxi_duration.domain.asked_rides import ManyRides, Ride
 from taxi_duration.domain.rides import Answer, Answers, Rides
@@ -32,6 +33,7 @@ from taxi_duration.live.log_rows import (
     ShadowRow,
 )
 from taxi_duration.live.prediction_log import PredictionLog
+from taxi_duration.live.traffic_now import REASON, Traffic, all_in_traffic, in_traffic
 from taxi_duration.model.explain import explain as explain_answers
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Answering:
         limits: of one request.
         deadline: for calls to the log's store by feedback. Health checks (`checking`) and pages
             (`reading`) have one each, so that an overdue call blocks only its own kind.
+        traffic: whether answers follow the traffic of the hour.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Answering:
         instruments: Instruments,
         limits: Limits,
         deadline: Deadline,
+        traffic: bool = True,
     ) -> None:
         self.holder = holder
         self.log = log
@@ -69,6 +73,7 @@ class Answering:
         self.limits = limits
         self.deadline = deadline
         self.checking, self.reading = deadline.another(), deadline.another()
+        self.traffic = LiveTraffic(log, holder, deadline.another(), traffic)
         self.log_problem: str | None = None
 
     def check_log(self) -> None:
@@ -123,14 +128,17 @@ class Answering:
         loaded, failures = _arm(serving, ride.ride_id, prediction_id), NONE
         question = (ride.PULocationID, ride.DOLocationID, pickup_at, ride.trip_distance)
         try:
-            answer = loaded.predictor.answer(*question)
+            base = loaded.predictor.answer(*question)
         except Exception as error:
             failures = self._stand_in(serving, loaded, [prediction_id], error)
             loaded = serving.champion
-            answer = loaded.predictor.answer(*question)
+            base = loaded.predictor.answer(*question)
+        answer, traffic = self._in_traffic(loaded, base, question)
         seconds = time.perf_counter() - started
         row = _row(ride, pickup_at, answer, loaded, prediction_id, 1000 * seconds, trace)
         beside = Beside((), failures)
+        if traffic is not None:
+            _note(row, traffic, base[:4])
         if serving.shadow and not failures:
             beside = self._shadow_one(_other(serving, loaded), prediction_id, question)
         logged = self._keep(row, beside)
@@ -138,6 +146,8 @@ class Answering:
         answered = _answer(ride, answer, loaded, prediction_id, logged)
         if explain:
             answered.reasons = [Reason(*one) for one in loaded.predictor.explain(*question)]
+        if traffic is not None:
+            _tell(answered, traffic.factor, base.duration)
         return answered
 
     def many(
@@ -187,7 +197,8 @@ class Answering:
             ApiError: 503, no model is in service.
         """
         champion = self.serving().champion
-        return Planned(champion.model.answer(rides), champion.version)
+        answers, _ = self._all_in_traffic(champion, champion.model.answer(rides), rides)
+        return Planned(answers, champion.version)
 
     # --- arms ---------------------------------------------------------------------------
 
@@ -220,14 +231,15 @@ class Answering:
             shadow = begin("shadow", _other(serving, loaded).model.answer, rides.columns)
         started, failures = time.perf_counter(), NONE
         try:
-            answers = loaded.model.answer(rides.columns)
+            base = loaded.model.answer(rides.columns)
         except Exception as error:
             failures = self._stand_in(serving, loaded, ids, error)
             loaded = serving.champion
-            answers = loaded.model.answer(rides.columns)
+            base = loaded.model.answer(rides.columns)
+        given = self._all_in_traffic(loaded, base, rides.columns)
         seconds = time.perf_counter() - started
-        lists = _lists(answers)
-        return _Part(loaded, rides, ids, answers, lists, positions, seconds, failures, shadow)
+        lists = _lists(given.answers)
+        return _Part(loaded, rides, ids, *given, base, lists, positions, seconds, failures, shadow)
 
     def _stand_in(
         self, serving: Serving, failed: LoadedModel, ids: list[str], error: Exception
@@ -247,12 +259,16 @@ class Answering:
         self, other: LoadedModel, prediction_id: str, question: tuple[Any, ...]
     ) -> Beside:
         try:
-            answer = other.predictor.answer(*question)
+            base = other.predictor.answer(*question)
         except Exception as error:  # a failing shadow must not cost the rider's answer
             logger.exception("the %s %s failed in the shadow", other.arm, other.version)
             return Beside((), _failures(other, [prediction_id], "shadow", error))
         other.metrics.shadow.inc()
-        return Beside((_shadow(other, prediction_id, answer),), ())
+        answer, traffic = self._in_traffic(other, base, question)
+        row = _shadow(other, prediction_id, answer)
+        if traffic is not None:
+            _note(row, traffic, base[:4])
+        return Beside((row,), ())
 
     def _shadow_many(self, serving: Serving, part: _Part) -> BesideMany:
         if not serving.shadow or part.failures:
@@ -260,15 +276,34 @@ class Answering:
         other = _other(serving, part.loaded)
         try:
             if part.shadow is None:
-                answers = other.model.answer(part.rides.columns)
+                base = other.model.answer(part.rides.columns)
             else:
-                answers = part.shadow.result()
+                base = part.shadow.result()
         except Exception as error:  # as above
             logger.exception("the %s %s failed in the shadow", other.arm, other.version)
             return BesideMany(None, _failures(other, part.ids, "shadow", error))
         other.metrics.shadow.inc(len(part.ids))
-        minutes = (getattr(answers, name).tolist() for name in ("duration", "p10", "p50", "p90"))
-        return BesideMany(ShadowColumns(part.ids, other.version, other.sha256, *minutes), ())
+        answers, traffic = self._all_in_traffic(other, base, part.rides.columns)
+        columns = ShadowColumns(part.ids, other.version, other.sha256, *_lists(answers)[:4])
+        if traffic is not None:
+            _note(columns, _as_lists(traffic), _lists(base)[:4])
+        return BesideMany(columns, ())
+
+    # --- traffic ------------------------------------------------------------------------
+
+    def _in_traffic(
+        self, loaded: LoadedModel, base: Answer, question: tuple[Any, ...]
+    ) -> tuple[Answer, Traffic | None]:
+        """Return a model's answer as it is given, and the traffic applied; None without any."""
+        level = self.traffic.of(loaded)
+        traffic = None if level is None else level.at(question[0], question[2])
+        return (base, None) if traffic is None else (in_traffic(base, traffic), traffic)
+
+    def _all_in_traffic(self, loaded: LoadedModel, base: Answers, rides: Rides) -> InTraffic:
+        """The same for many rides."""
+        level = self.traffic.of(loaded)
+        traffic = None if level is None else level.of(rides)
+        return InTraffic(base if traffic is None else all_in_traffic(base, traffic), traffic)
 
     # --- the log ------------------------------------------------------------------------
 
@@ -314,6 +349,13 @@ class Planned(NamedTuple):
     version: str
 
 
+class InTraffic(NamedTuple):
+    """Answers as they are given, and the traffic applied; None where there was none."""
+
+    answers: Answers
+    traffic: Traffic | None
+
+
 class Beside(NamedTuple):
     """What is logged beside the riders' answers during a test."""
 
@@ -331,15 +373,18 @@ class BesideMany(NamedTuple):
 class _Part(NamedTuple):
     """The rides of one request that one model answered, and how long that took.
 
-    `lists` are the answers as lists of plain numbers; `positions` the rides' indices in the
-    request, None for all; `failures` the challenger's, when the champion answered instead;
-    `shadow` the other version's answers, if they are computed on another thread.
+    `answers` are those given, `base` the model's own before `traffic`; `lists` the given ones as
+    lists of plain numbers; `positions` the rides' indices in the request, None for all;
+    `failures` the challenger's, when the champion answered instead; `shadow` the other version's
+    answers, if they are computed on another thread.
     """
 
     loaded: LoadedModel
     rides: ManyRides
     ids: list[str]
     answers: Answers
+    traffic: Traffic | None
+    base: Answers
     lists: list[list[Any]]
     positions: np.ndarray | None
     seconds: float
@@ -433,6 +478,13 @@ def _is_impossible(miles: float | None, used: bool) -> bool | UnsetType:
 
 def _as_logged(part: _Part, trace: str | None) -> PredictionColumns:
     """Return a part as columns for the log."""
+    columns = _answered_columns(part)
+    if part.traffic is not None:
+        _note(columns, _as_lists(part.traffic), _lists(part.base)[:4])
+    return columns
+
+
+def _answered_columns(part: _Part) -> PredictionColumns:
     loaded, rides, ids = part.loaded, part.rides, part.ids
     columns, ride_ids = rides.columns, rides.ride_ids
     duration, p10, p50, p90, support, used_distance = part.lists
@@ -481,12 +533,39 @@ def _as_answers(part: _Part, explain: bool) -> list[RideAnswer]:
     ]
     for i in np.flatnonzero(~part.answers.used_distance).tolist():
         answered[i].impossible_distance = _is_impossible(part.rides.miles[i], used=False)
+    if part.traffic is not None:
+        told = zip(answered, part.traffic.factor.tolist(), part.base.duration.tolist(), strict=True)
+        for answer, factor, base in told:
+            _tell(answer, factor, base)
     return answered
+
+
+def _tell(answer: RideAnswer, factor: float, base: float) -> None:
+    """Add the live traffic to an answer, and to its reasons: what it changed of the model's own."""
+    if factor == 1.0:
+        return
+    answer.traffic = factor
+    if answer.reasons is not UNSET:
+        answer.reasons.append(Reason(REASON, answer.duration - base))
+
+
+def _note(
+    row: PredictionRow | PredictionColumns | ShadowRow | ShadowColumns,
+    traffic: Traffic,
+    base: Sequence[Any],
+) -> None:
+    """Note in a row, or in columns, what the traffic made of the model's own minutes."""
+    row.traffic, row.stretch_low, row.stretch_high = traffic
+    row.base_duration, row.base_p10, row.base_p50, row.base_p90 = base
+
+
+def _as_lists(traffic: Traffic) -> Traffic:
+    return Traffic(*(part.tolist() for part in traffic))
 
 
 def _reasons(part: _Part) -> list[list[Reason]]:
     """Return the reasons of each answer of a part."""
-    found = explain_answers(part.loaded.model, part.rides.columns, part.answers.duration)
+    found = explain_answers(part.loaded.model, part.rides.columns, part.base.duration)
     return [[Reason(*one) for one in of_ride] for of_ride in found]
 
 

@@ -198,7 +198,7 @@ class ModelHolder:
         Raises:
             BundleError: the bundle is not valid.
         """
-        for one in _models(self.serving):
+        for one in served(self.serving):
             if (one.sha256, one.version) == (version.sha256, version.ref):
                 return self._in_arm(Loaded(one.model, one.card, one.predictor), arm)
         folder = folder or version.folder
@@ -220,10 +220,10 @@ class ModelHolder:
         shadow = deployment.shadow and challenger is not None
         before = self.serving
         self.serving = Serving(champion, challenger, share, shadow, deployment.is_baking)
-        names = [(m.version, m.sha256) for m in _models(self.serving)]
-        if before is None or names != [(m.version, m.sha256) for m in _models(before)]:
+        names = [(m.version, m.sha256) for m in served(self.serving)]
+        if before is None or names != [(m.version, m.sha256) for m in served(before)]:
             self._instruments.reloads.inc()
-            logger.info("serving %s", " and ".join(m.version for m in _models(self.serving)))
+            logger.info("serving %s", " and ".join(m.version for m in served(self.serving)))
 
     def _refuse(self, problem: str) -> None:
         is_new, self._problem = problem != self._problem, problem
@@ -274,6 +274,7 @@ class ModelHolder:
         return now != self._bundles_seen
 
 
-def _models(serving: Serving | None) -> list[LoadedModel]:
+def served(serving: Serving | None) -> list[LoadedModel]:
+    """Return the models in service: the champion, then the challenger if there is one."""
     models = [serving.champion, serving.challenger] if serving else []
     return [model for model in models if model is not None]

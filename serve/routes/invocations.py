@@ -70,7 +70,13 @@ def ping_blueprint(answering: Answering) -> Blueprint:
 def _response(answers: list[RideAnswer], ignored: dict[int, list[str]]) -> Response:
     predictions = [
         MlflowPrediction(
-            a.duration, a.interval.p10, a.interval.p50, a.interval.p90, a.support, a.used_distance
+            a.duration,
+            a.interval.p10,
+            a.interval.p50,
+            a.interval.p90,
+            a.support,
+            a.used_distance,
+            a.traffic,
         )
         for a in answers
     ]

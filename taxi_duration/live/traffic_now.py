@@ -13,15 +13,23 @@ import numpy as np
 
 from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.domain.rides import Answer, Answers, Rides
+from taxi_duration.live.interval_stretch import IntervalStretch, stretch_settings
 from taxi_duration.live.traffic_bins import AREAS, BIN_MINUTES, TrafficBins, minute_of, zone_areas
-from taxi_duration.live.traffic_level import TrafficLevel
+from taxi_duration.live.traffic_level import TrafficLevel, traffic_settings
 
+REASON = "traffic now"  # among the reasons of an answer
 DIGITS = 4  # of factors: 0.006 minutes of the longest answer; log and answers stay short
 # Pickup times, in slots of ten minutes, of which factors are remembered: a month's.
 MOST_SLOTS = 5_000
+HOUR = 60  # minutes
 EPOCH, SLOT = datetime(1970, 1, 1), timedelta(minutes=BIN_MINUTES)
 AREA_OF_ZONE: list[int] = zone_areas().tolist()
 ALL_AREAS = np.arange(len(AREAS))
+
+
+def horizon_days() -> float:
+    """Return how many days of bins, of ride time, say something about the newest rides."""
+    return max(traffic_settings().horizon_days, stretch_settings().horizon_days)
 
 
 class Traffic(NamedTuple):
@@ -41,17 +49,17 @@ NO_TRAFFIC = Traffic()
 def in_traffic(answer: Answer, traffic: Traffic) -> Answer:
     """Return the answer to one ride as it is given."""
     minutes = (answer.duration, answer.p10, answer.p50, answer.p90)
-    return Answer(*_given(minutes, traffic, min, max), answer.support, answer.used_distance)
+    duration, p10, p50, p90 = _given(minutes, traffic, min, max)
+    return Answer(duration, p10, p50, p90, answer.support, answer.used_distance)
 
 
 def all_in_traffic(answers: Answers, traffic: Traffic) -> Answers:
     """Return the answers to n rides as they are given."""
     minutes = (answers.duration, answers.p10, answers.p50, answers.p90)
-    columns = (np.asarray(column, "float64") for column in minutes)
-    given = (
-        column.astype("float32") for column in _given(columns, traffic, np.minimum, np.maximum)
-    )
-    return Answers(*given, answers.support, answers.used_distance)
+    columns = tuple(column.astype("float64") for column in minutes)
+    given = _given(columns, traffic, np.minimum, np.maximum)
+    duration, p10, p50, p90 = (column.astype("float32") for column in given)
+    return Answers(duration, p10, p50, p90, answers.support, answers.used_distance)
 
 
 def _given(minutes: tuple[Any, ...], traffic: Traffic, least: Any, most: Any) -> list[Any]:
@@ -84,7 +92,7 @@ class VersionTraffic:
 
     def __init__(self, bins: TrafficBins) -> None:
         self.bins = bins
-        self._level = TrafficLevel(bins)
+        self._level, self._stretch = TrafficLevel(bins), IntervalStretch(bins)
         self._known: dict[int, list[Traffic | None]] = {}
 
     def at(self, zone: int, pickup_at: datetime) -> Traffic | None:
@@ -117,8 +125,9 @@ class VersionTraffic:
     def _at(self, areas: np.ndarray, minutes: np.ndarray) -> Traffic:
         """Return factors and stretches of rides by area and minute, each of shape (n,)."""
         factor = np.round(self._level.factors(areas, minutes), DIGITS)
-        low = high = np.ones(len(factor))
-        return Traffic(factor, low, high)
+        # It moves over days: one stretch for all rides of an hour.
+        stretch = np.round(self._stretch.many(minutes // HOUR * HOUR), DIGITS)
+        return Traffic(factor, *stretch.T)
 
     def _remember(self, slot: int) -> list[Traffic | None]:
         """Return the traffic of a slot in each area, and keep it."""
