@@ -478,13 +478,13 @@ def _is_impossible(miles: float | None, used: bool) -> bool | UnsetType:
 
 def _as_logged(part: _Part, trace: str | None) -> PredictionColumns:
     """Return a part as columns for the log."""
-    columns = _answered_columns(part)
+    columns = _answered_columns(part, trace)
     if part.traffic is not None:
         _note(columns, _as_lists(part.traffic), _lists(part.base)[:4])
     return columns
 
 
-def _answered_columns(part: _Part) -> PredictionColumns:
+def _answered_columns(part: _Part, trace: str | None) -> PredictionColumns:
     loaded, rides, ids = part.loaded, part.rides, part.ids
     columns, ride_ids = rides.columns, rides.ride_ids
     duration, p10, p50, p90, support, used_distance = part.lists

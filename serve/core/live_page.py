@@ -16,6 +16,7 @@ from serve.bodies.folders import without_folders
 from serve.core.answering import Answering
 from serve.core.headline import DAY_SECONDS, headline
 from serve.core.served_models import LoadedModel
+from serve.core.traffic_figures import traffic_content
 from taxi_duration import environment
 from taxi_duration.domain.findings import LEVEL_NUMBERS
 from taxi_duration.domain.truths import QUARANTINED
@@ -67,6 +68,7 @@ class LivePage:
             "serving": self._serving(),
             "trouble": without_folders([problem for problem in problems if problem]),
             "log": log,
+            "traffic": traffic_content(self._answering, self._now()),
             "verdict": verdict,
             "test": _newest_test(decisions),
             "decisions": decisions[: -LINES - 1 : -1],

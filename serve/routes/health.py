@@ -25,6 +25,8 @@ def health_blueprint(answering: Answering) -> Blueprint:
         # A refused deployment is reported, but the service stays ready: the old model answers.
         if answering.holder.serving is not None and answering.holder.problem:
             problems.append(answering.holder.problem)
+        if answering.traffic.problem:  # as well: answers go on with the last level, which fades
+            problems.append(answering.traffic.problem)
         return json_response(State(status, _version(answering), without_folders(problems)), code)
 
     return blueprint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from flask import Blueprint, Response
@@ -11,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from serve.core.answering import Answering
 from serve.core.instruments import Instruments, gauge, model_gauges
 from serve.core.live_page import activity_gauges, verdict_gauges
+from serve.core.traffic_figures import traffic_gauges
 from taxi_duration.errors import LogError
 
 
@@ -29,6 +31,7 @@ def metrics_blueprint(answering: Answering, instruments: Instruments) -> Bluepri
         yield from _log_gauges(answering)
         yield from activity_gauges(answering)
         yield from verdict_gauges()
+        yield from traffic_gauges(answering, time.time())
 
     @blueprint.get("/metrics")
     def metrics() -> Response:

@@ -2,6 +2,7 @@
 import { ask, byId, fixed, html, say, svg } from "./dom.js";
 import { timeline } from "./charts.js";
 import { parseMetrics, quantile, total } from "./metrics.js";
+import { showTraffic } from "./traffic.js";
 
 const METRICS_MS = 2000, DATA_MS = 3000;
 const SHOWN_SECONDS = 300, RATE_SECONDS = 60, HOURS = 24;
@@ -219,7 +220,7 @@ function showPast({ history, decisions, report, mlflow, serving }) {
 
 async function pollData() {
   const data = await ask("/monitor/data");
-  for (const show of [showHeadline, showServing, showHours, showLog, showVerdict, showTest, showTraining, showPast]) show(data);
+  for (const show of [showHeadline, showServing, showHours, showLog, showVerdict, showTraffic, showTest, showTraining, showPast]) show(data);
 }
 
 // --- the beat -------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ class PredictionRow(msgspec.Struct, omit_defaults=True):
     `asked_at` is unix seconds (UTC), `pickup_at` ISO text in New York local time,
     `trip_distance` miles, `duration` and the quantiles minutes, `support` past trips,
     `model` is `name:version` and `arm` champion or challenger, `traceparent` what the answer
-    said of the request's trace. `traffic` multiplied the model's
-    own answer, `stretch_low` and `stretch_high` its interval below and above p50; that answer is
-    in the `base_` columns (minutes), which are None where it was given unchanged.
+    said of the request's trace. `traffic` multiplied the model's own answer, `stretch_low` and
+    `stretch_high` its interval below and above p50; that answer is in the `base_` columns
+    (minutes), which are None where it was given unchanged.
     """
 
     prediction_id: str

@@ -6,13 +6,13 @@ logged factors. Batch scoring and the registered model know no traffic.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
-from taxi_duration.domain.rides import Answer, Answers, Rides
+from taxi_duration.domain.rides import NEW_YORK, Answer, Answers, Rides
 from taxi_duration.live.interval_stretch import IntervalStretch, stretch_settings
 from taxi_duration.live.traffic_bins import AREAS, BIN_MINUTES, TrafficBins, minute_of, zone_areas
 from taxi_duration.live.traffic_level import TrafficLevel, traffic_settings
@@ -30,6 +30,16 @@ ALL_AREAS = np.arange(len(AREAS))
 def horizon_days() -> float:
     """Return how many days of bins, of ride time, say something about the newest rides."""
     return max(traffic_settings().horizon_days, stretch_settings().horizon_days)
+
+
+def ride_clock(at: float) -> int:
+    """Return the latest reading of New York's clock at or before unix seconds, minutes since 1970.
+
+    In the hour after the clocks were set back, it is what they would show without that.
+    """
+    moments = (datetime.fromtimestamp(at - back, UTC).astimezone(NEW_YORK) for back in (0, 3600))
+    offset = max(moment.utcoffset() or timedelta(0) for moment in moments)
+    return int((at + offset.total_seconds()) // 60)
 
 
 class Traffic(NamedTuple):

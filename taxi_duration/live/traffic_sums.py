@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, bindparam, func, select
 
 from taxi_duration.domain.limits import TRIP_MINUTES
-from taxi_duration.domain.rides import NEW_YORK
 from taxi_duration.domain.truths import SCORED
 from taxi_duration.live.log_tables import insert, rows_of, shadow_answers, traffic_sums
 from taxi_duration.live.traffic_bins import (
@@ -28,6 +26,7 @@ from taxi_duration.live.traffic_bins import (
     minute_of,
     zone_areas,
 )
+from taxi_duration.live.traffic_now import ride_clock
 
 Row = Mapping[str, Any]
 Key = tuple[str, int, int]
@@ -37,17 +36,6 @@ Key = tuple[str, int, int]
 KEPT_SECONDS = 42 * 86_400.0
 # Clocks of clients may be ahead. Until its bin has ended no answer is given by it.
 EARLY_MINUTES = BIN_MINUTES
-EPOCH = datetime(1970, 1, 1)
-
-
-def ride_clock(at: float) -> int:
-    """Return the latest reading of New York's clock at or before unix seconds, minutes since 1970.
-
-    In the hour after the clocks were set back, it is what they would show without that.
-    """
-    moments = (datetime.fromtimestamp(at - back, UTC).astimezone(NEW_YORK) for back in (0, 3600))
-    offset = max(moment.utcoffset() or timedelta(0) for moment in moments)
-    return int((at + offset.total_seconds()) // 60)
 
 
 def add_truths(connection: Connection, rows: Sequence[Row], sign: int = 1) -> None:

@@ -15,6 +15,8 @@ from taxi_duration.domain.version import Version, bundle_folder
 from taxi_duration.errors import BundleError
 from taxi_duration.files import UNCHAINED, ChainedLine
 from taxi_duration.live.deployment import HISTORY_FILE, Change
+from taxi_duration.live.log_tables import BASE, LIVE
+from taxi_duration.live.traffic_now import NO_TRAFFIC, Traffic, all_in_traffic
 from taxi_duration.loop.evidence import (
     CHANGED,
     MISSING,
@@ -192,15 +194,26 @@ def _ask_again(
         answers = model.answer(Rides.from_dicts([{**row, "pickup_datetime": row["pickup_at"]}]))
     except (ValueError, IndexError, OverflowError) as error:  # no ride that was ever answered
         return Link(kind, row["prediction_id"], CHANGED, f"no such ride can be asked: {error}")
-    again = {field: getattr(answers, field)[0] for field in names}
+    traffic = Traffic(*(row[prefix + name] for name in LIVE))
+    given = answers if traffic == NO_TRAFFIC else all_in_traffic(answers, traffic)
+    again = {field: getattr(given, field)[0] for field in names}
+    again |= {f"base_{field}": getattr(answers, field)[0] for field in MINUTES}
+    names += tuple(f for f in BASE if row[prefix + f] is not None)
     other = [f for f in names if not _same(f, again[f], row[prefix + f])]
     if not other:
-        detail = f"asked again, {ref} says the same {again['duration']:.3f} min"
+        detail = f"asked again, {ref} says the same {again['duration']:.3f} min{_said_of(traffic)}"
         return Link(kind, row["prediction_id"], VERIFIED, detail)
     told = ", ".join(f"{f} {again[f]:.6g} (logged {row[prefix + f]:.6g})" for f in other)
     # The hours' conditions may have been corrected since; the card tells that they were used.
     status = UNKNOWN if card.get("extra_features") else CHANGED
     return Link(kind, row["prediction_id"], status, f"asked again, {ref} says {told}")
+
+
+def _said_of(traffic: Traffic) -> str:
+    if traffic == NO_TRAFFIC:
+        return ""
+    stretch = f"{traffic.low:g} below and {traffic.high:g} above its middle"
+    return f", times {traffic.factor:g} for the traffic, its interval stretched by {stretch}"
 
 
 def _same(field: str, again: Any, logged: Any) -> bool:

@@ -17,6 +17,7 @@ from taxi_duration.live.log_rows import PredictionColumns, ShadowColumns, Shadow
 from taxi_duration.live.log_tables import traffic_sums as table
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.live.traffic_bins import AREAS, CLIP, SUMS
+from taxi_duration.live.traffic_now import ride_clock
 
 CHAMPION, CHALLENGER = "ab" * 32, "cd" * 32
 START = datetime(2021, 2, 1, 8, tzinfo=NEW_YORK)
@@ -253,4 +254,4 @@ def test_bins_are_those_of_one_version_that_have_ended(local):
 )
 def test_clock_of_rides_where_clocks_are_set(utc, clock):
     at = datetime.fromisoformat(utc).replace(tzinfo=UTC).timestamp()
-    assert traffic_sums.ride_clock(at) == clock_of(datetime.fromisoformat(clock))
+    assert ride_clock(at) == clock_of(datetime.fromisoformat(clock))

@@ -30,6 +30,7 @@ OTHERS = {
         ("PORT", settings.port, 9696, "8080", 8080),
         ("WORKERS", settings.workers, 2, "4", 4),
         ("THREADS", settings.threads, 2, "1", 1),
+        ("TRAFFIC", settings.traffic, True, "off", False),
         ("MAX_BODY_MB", settings.max_body_bytes, 16_000_000, "1", 1_000_000),
         ("MAX_RIDES", settings.max_rides, 100_000, "5", 5),
         ("MAX_EXPLAINED", settings.max_explained, 10_000, "5", 5),

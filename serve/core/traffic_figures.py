@@ -1,0 +1,124 @@
+"""The live traffic for people and programs: the levels, and what they bought."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from prometheus_client.core import GaugeMetricFamily
+
+from serve.bodies.folders import without_folders
+from serve.core.answering import Answering
+from serve.core.served_models import LoadedModel, served
+from taxi_duration.live.traffic_bins import AREAS, BIN_MINUTES, TrafficBins
+from taxi_duration.live.traffic_now import VersionTraffic, ride_clock
+
+DAY_MINUTES = 24 * 60
+SHOWN_MINUTES = 2 * DAY_MINUTES  # yesterday's rush beside today's
+STEP_MINUTES = 2 * BIN_MINUTES  # of the line: as fine as the page shows
+VERSION = ("version",)
+
+
+def traffic_content(answering: Answering, now: float) -> dict[str, Any]:
+    """Return what the page for operators shows, as JSON types.
+
+    `versions` has a dict for each version with a level: `areas` where rides have ended in the
+    time shown, each with its `factor` now and a `line` of factors, each `step_minutes` from
+    `since` to `until` (ride time); and the mean error of its rides `with` and `without` traffic.
+
+    Args:
+        now: unix seconds.
+    """
+    live = answering.traffic
+    return {
+        "is_on": live.is_on,
+        "trouble": without_folders(live.problem),
+        "step_minutes": STEP_MINUTES,
+        "versions": [_version(loaded, level, now) for loaded, level in _levels(answering)],
+    }
+
+
+def _levels(answering: Answering) -> Iterator[tuple[LoadedModel, VersionTraffic]]:
+    for loaded in served(answering.holder.serving):
+        level = answering.traffic.of(loaded)
+        if level is not None:
+            yield loaded, level
+
+
+def _version(loaded: LoadedModel, level: VersionTraffic, now: float) -> dict[str, Any]:
+    until, ended = _shown_until(level.bins, now), _last_ended(level.bins)
+    ats = np.arange(until - SHOWN_MINUTES, until + 1, STEP_MINUTES)
+    lines, shown = level.levels(ats), _since(level.bins, until - SHOWN_MINUTES)
+    areas = [
+        {"name": AREAS[area], "factor": float(lines[-1, area]), "line": lines[:, area].tolist()}
+        for area in sorted(set(level.bins.area[shown].tolist()))
+    ]
+    times = {"since": int(ats[0]), "until": int(ats[-1]), "last_ended": ended}
+    return {
+        "model": loaded.version, "arm": loaded.arm, "areas": areas,
+        **{name: _iso(minute) for name, minute in times.items()},
+        **_errors(level.bins, until),
+    }  # fmt: skip
+
+
+def _shown_until(bins: TrafficBins, now: float) -> int:
+    """Return the last minute to show: now, or the end of rides that were replayed."""
+    clock = ride_clock(now) // BIN_MINUTES * BIN_MINUTES
+    ended = _last_ended(bins)
+    return clock if clock - ended < SHOWN_MINUTES else ended
+
+
+def _last_ended(bins: TrafficBins) -> int:
+    """Return the minute by which the newest ride had ended."""
+    return (int(bins.bin.max()) + 1) * BIN_MINUTES
+
+
+def _since(bins: TrafficBins, minute: int) -> np.ndarray:
+    since: np.ndarray = bins.bin * BIN_MINUTES >= minute
+    return since
+
+
+def _errors(bins: TrafficBins, until: int) -> dict[str, Any]:
+    """Return the mean absolute errors (minutes) of the rides of the time shown."""
+    shown = _since(bins, until - SHOWN_MINUTES)
+    rides = float(bins.rides[shown].sum())
+    sums = {"with": bins.off_with[shown].sum(), "without": bins.off_without[shown].sum()}
+    means = {name: float(one) / rides if rides else None for name, one in sums.items()}
+    return {"rides": int(rides), **means}
+
+
+def _iso(minute: int) -> str:
+    return str(np.datetime64(minute, "m"))
+
+
+def traffic_gauges(answering: Answering, now: float) -> Iterator[GaugeMetricFamily]:
+    """Yield the levels, their errors, and how old they are; nothing where traffic is off.
+
+    Args:
+        now: unix seconds.
+    """
+    if not answering.traffic.is_on:
+        return
+    factor = GaugeMetricFamily("taxi_traffic", "Factor of a ride now.", labels=(*VERSION, "area"))
+    error = GaugeMetricFamily(
+        "taxi_traffic_error_minutes",
+        "Mean absolute error of the newest two days' rides, with and without traffic.",
+        labels=(*VERSION, "traffic"),
+    )
+    ended = GaugeMetricFamily(
+        "taxi_traffic_last_ended_age_seconds", "Since the newest ride ended.", labels=VERSION
+    )
+    clock = ride_clock(now)
+    for loaded, level in _levels(answering):
+        for area, value in zip(AREAS, level.levels(np.array([clock]))[0].tolist(), strict=True):
+            factor.add_metric([loaded.version, area], value)
+        found = _errors(level.bins, _shown_until(level.bins, now))
+        for name in ("with", "without"):
+            error.add_metric([loaded.version, name], found[name])
+        ended.add_metric([loaded.version], 60.0 * (clock - _last_ended(level.bins)))
+    yield from (factor, error, ended)
+    text = "Since all levels were read."
+    yield GaugeMetricFamily(
+        "taxi_traffic_refresh_age_seconds", text, value=answering.traffic.age_seconds
+    )
