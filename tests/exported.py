@@ -18,6 +18,7 @@ from taxi_duration.live.verdict import Verdict, write_verdict
 from taxi_duration.training.fit import fit_model
 
 RIDE = {"PULocationID": 74, "DOLocationID": 42}
+ENDED = {**RIDE, "pickup_datetime": "2021-03-01T08:30:00"}  # long before its truth is told
 VERDICT = Verdict(
     at="2021-03-02T04:05:06+00:00",
     verdict="ok",
@@ -55,13 +56,14 @@ def metrics_text(folder: Path) -> str:
         write_verdict(VERDICT)
         app = a_service(folder)
         client = app.test_client()
-        right, odd = client.post("/predict", json=[RIDE, RIDE]).json
+        right, odd = client.post("/predict", json=[ENDED, ENDED]).json
         told = [
             {"prediction_id": answer["prediction_id"], "duration": minutes}
             for answer, minutes in ((right, right["duration"]), (odd, 9999.0))
         ]
         client.post("/feedback", json=told)
         client.post("/predict", json={})
+        app.extensions["taxi"].traffic.refresh()
         text = client.get("/metrics").text
         close_app(app)
     return text

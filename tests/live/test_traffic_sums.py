@@ -16,7 +16,7 @@ from taxi_duration.live import traffic_sums
 from taxi_duration.live.log_rows import PredictionColumns, ShadowColumns, ShadowRow
 from taxi_duration.live.log_tables import traffic_sums as table
 from taxi_duration.live.prediction_log import open_log
-from taxi_duration.live.traffic_bins import AREAS, CLIP, SUMS
+from taxi_duration.live.traffic_bins import AREAS, SUMS, clipped_logs
 from taxi_duration.live.traffic_now import ride_clock
 
 CHAMPION, CHALLENGER = "ab" * 32, "cd" * 32
@@ -74,7 +74,7 @@ def expected(answers):
         ended = clock_of(datetime.fromisoformat(asked.pickup_at)) + truth
         area = {1: 5, 264: 5, 3: 0, 42: 2, 75: 2, 14: 1, 138: 3, 6: 4}[asked.PULocationID]
         part = [
-            1, max(min(np.log(truth / base["duration"]), CLIP), -CLIP),
+            1, clipped_logs(np.array(truth), np.array(base["duration"])),
             abs(truth - base["duration"]), abs(truth - answer.duration),
             truth < answer.p10, truth > answer.p90, truth < base["p10"], truth > base["p90"],
         ]  # fmt: skip
