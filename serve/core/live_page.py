@@ -53,7 +53,7 @@ class LivePage:
 
     def content(self) -> dict[str, Any]:
         """Return the content as JSON types; `trouble` says what could not be read."""
-        log = self._log()
+        log, now = self._log(), self._now()
         unlogged = self._answering.log_problem
         problems = [
             self._answering.holder.problem,
@@ -64,11 +64,11 @@ class LivePage:
         history = _or_nothing(read_history, problems) or []
         verdict = _or_nothing(read_verdict, problems)
         found = {
-            "at": self._now(),
+            "at": now,
             "serving": self._serving(),
             "trouble": without_folders([problem for problem in problems if problem]),
             "log": log,
-            "traffic": traffic_content(self._answering, self._now()),
+            "traffic": traffic_content(self._answering, now),
             "verdict": verdict,
             "test": _newest_test(decisions),
             "decisions": decisions[: -LINES - 1 : -1],
