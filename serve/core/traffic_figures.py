@@ -18,25 +18,43 @@ DAY_MINUTES = 24 * 60
 SHOWN_MINUTES = 2 * DAY_MINUTES  # yesterday's rush beside today's
 STEP_MINUTES = 2 * BIN_MINUTES  # of the line: as fine as the page shows
 VERSION = ("version",)
+NOTHING = "Answers follow no traffic yet: no true duration has come in."
+OFF = "Off (TRAFFIC=off): answers are the model's own."
 
 
 def traffic_content(answering: Answering, now: float) -> dict[str, Any]:
     """Return what the page for operators shows, as JSON types.
 
-    `versions` has a dict for each version with a level: `areas` where rides have ended in the
-    time shown, each with its `factor` now and a `line` of factors, each `step_minutes` from
-    `since` to `until` (ride time); and the mean error of its rides `with` and `without` traffic.
+    `said` is a sentence for each version, `versions` a dict for each with a level: `areas` where
+    rides have ended in the time shown, each with its `factor` now and a `line` of factors, each
+    `step_minutes` from `since` to `until` (ride time); and the mean error of its rides `with` and
+    `without` traffic.
 
     Args:
         now: unix seconds.
     """
     live = answering.traffic
+    versions = [_version(loaded, level, now) for loaded, level in _levels(answering)]
     return {
         "is_on": live.is_on,
         "trouble": without_folders(live.problem),
+        "said": " ".join(map(_said, versions)) or (NOTHING if live.is_on else OFF),
         "step_minutes": STEP_MINUTES,
-        "versions": [_version(loaded, level, now) for loaded, level in _levels(answering)],
+        "versions": versions,
     }
+
+
+def _said(version: dict[str, Any]) -> str:
+    """Return what the traffic of a version bought, in words."""
+    span = " to ".join(version[name].replace("T", " ") for name in ("since", "until"))
+    if not version["rides"]:
+        return f"{version['model']}, {span} (New York): no ride with a true duration ended."
+    with_it, without = version["with"], version["without"]
+    change = 100 * (with_it / without - 1) if without else 0.0
+    return (
+        f"{version['model']}, {span} (New York): {version['rides']:,} rides, off by "
+        f"{with_it:.2f} minutes with it and {without:.2f} without ({change:+.1f} %)."
+    )
 
 
 def _levels(answering: Answering) -> Iterator[tuple[LoadedModel, VersionTraffic]]:

@@ -276,7 +276,7 @@ def test_calls_are_read_whole_however_many_rows_are_read_at_once(log, at_once):
     log.add(rows_of(frame))
     log.add_feedback(feedback_rows(frame))
     with log._store._begin() as connection:
-        read = list(hourly_sums._calls(connection, 0.0, at_once))
+        read = list(hourly_sums.calls(connection, 0.0, at_once))
     times = [{row["received_at"] for row in part} for part in read]
     assert sum(map(len, read)) == 100
     assert sum(map(len, times)) == len(set().union(*times)) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from datetime import datetime, timedelta
@@ -317,6 +318,9 @@ def test_the_page_draws_the_level_and_what_it_bought(app, jammed):
     assert set(area["line"][: 2 * 18]) == {1.0}
     assert version["rides"] == 900
     assert 0 < version["with"] < 0.75 * version["without"]
+    assert re.fullmatch(r"green-duration:1, \S+ \S+ to \S+ \S+ \(New York\): 900 rides, off by "
+                        r"[.0-9]+ minutes with it and [.0-9]+ without \(-[.0-9]+ %\)\.",
+                        shown["said"])  # fmt: skip
 
 
 def test_metrics_have_level_gain_and_ages(app, jammed, metric):
@@ -337,5 +341,6 @@ def test_off_means_off(plain):
     assert traffic_of(plain.application)._thread is None
     assert plain.get("/monitor/data").json["traffic"] == {
         "is_on": False, "trouble": None, "step_minutes": 20, "versions": [],
+        "said": "Off (TRAFFIC=off): answers are the model's own.",
     }  # fmt: skip
     assert "taxi_traffic" not in plain.get("/metrics").text
