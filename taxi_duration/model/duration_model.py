@@ -10,7 +10,7 @@ import numpy as np
 from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.rides import Answers, Rides
-from taxi_duration.model.intervals import Intervals, kind_table, ride_groups
+from taxi_duration.model.intervals import Intervals, kind_table, ride_groups, scale_places
 from taxi_duration.model.linear import LinearModel
 from taxi_duration.model.tree_model import TreeModel
 
@@ -43,9 +43,11 @@ class DurationModel:
         support = self.pair_trips[rides.PULocationID, rides.DOLocationID]
         group = interval_groups(rides, support)
         base = np.clip(minutes, *TRIP_MINUTES)  # a linear model may answer less than nothing
+        places = scale_places(rides, used)
         quantiles = np.empty((len(rides), 3))
         for intervals, rows in ((self.with_distance, used), (self.without_distance, ~used)):
-            quantiles[rows] = intervals.quantiles(base[rows], group[rows])
+            scale = intervals.scale([place[rows] for place in places])
+            quantiles[rows] = intervals.quantiles(base[rows], group[rows], scale)
         p10, p50, p90 = quantiles.T.astype("float32")
         return Answers(minutes, p10, p50, p90, support, used)
 

@@ -55,7 +55,9 @@ class RidePredictor:
         pair = pickup * ZONES + dropoff
         intervals = self._with_distance if used else self._without_distance
         base = min(max(minutes, SHORTEST_MINUTES), LONGEST_MINUTES)
-        p10, p50, p90 = intervals.quantiles(base, self._group[pair])
+        unusable = not used and miles is not None and miles == miles  # NaN is no distance
+        scale = intervals.scale(pickup, dropoff, pickup_at, unusable)
+        p10, p50, p90 = intervals.quantiles(base, self._group[pair], scale)
         return Answer(minutes, p10, p50, p90, self._support[pair], used)
 
     def explain(

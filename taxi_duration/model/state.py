@@ -25,7 +25,15 @@ from taxi_duration.model.day_level import SEASON_WEEKS, DayLevel
 from taxi_duration.model.duration_model import DurationModel, PointModel
 from taxi_duration.model.extra_features import MAX_COLUMNS
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, PAIR_TABLE, FeatureTables
-from taxi_duration.model.intervals import KIND_NAMES, LEVELS, SUPPORTS, Intervals
+from taxi_duration.model.intervals import (
+    KIND_NAMES,
+    LEAST_SCALE,
+    LEVELS,
+    MOST_SCALE,
+    SCALES,
+    SUPPORTS,
+    Intervals,
+)
 from taxi_duration.model.linear import LinearModel, PairVectorizer
 from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.model.trees import NODE, TreeEnsemble
@@ -226,7 +234,21 @@ def _intervals(model: _Part, name: str) -> Intervals:
             raise ValueError(f"{where} has ratios that are not above zero, P10 to P90 in order")
         ratios.append(ratio)
     limit = part.number("limit", SHORTEST_MINUTES, LONGEST_MINUTES)
-    return Intervals(tuple(knots), tuple(ratios), limit)
+    return Intervals(tuple(knots), tuple(ratios), _scales(part), limit)
+
+
+def _scales(part: _Part) -> tuple[np.ndarray, ...]:
+    given = part["scales"]
+    if type(given) is not list or len(given) != len(SCALES):
+        raise ValueError(f"{part.where} has not scales of {', '.join(SCALES)}")
+    scales = []
+    for value, (name, count) in zip(given, SCALES.items(), strict=True):
+        where = f"{part.where}'s scale of {name}"
+        scale = _within(_array(value, where, "float64", (count,)), where, LEAST_SCALE)
+        if (scale > MOST_SCALE).any():
+            raise ValueError(f"{where} is above {MOST_SCALE:g}")
+        scales.append(scale)
+    return tuple(scales)
 
 
 def _rising(knots: np.ndarray, where: str) -> np.ndarray:

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from taxi_duration.data.window import Window
-from taxi_duration.domain.limits import TRIP_MINUTES
-from taxi_duration.model.duration_model import DurationModel, interval_groups
-from taxi_duration.training.calibration import CALIBRATION_ROWS, calibration_rows, fit_intervals
+from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.training.calibration import CALIBRATION_ROWS, both_intervals, calibration_rows
 from taxi_duration.training.fit import learned_rows
 from taxi_duration.training.point import fit_point
 from taxi_duration.training.window_sums import window_sums
@@ -48,15 +47,9 @@ def with_shown_intervals(
         window: rides that `judged` has not seen.
     """
     rides, actual = window.evenly(CALIBRATION_ROWS)
+    asked = rides, rides.without_distance()
+    minutes = np.array([judged.point.predict_minutes(each) for each in asked])
     support = judged.pair_trips[rides.PULocationID, rides.DOLocationID]
-    group = interval_groups(rides, support)
     used = judged.point.uses_distance(rides)
-    aided, without = (
-        np.clip(judged.point.predict_minutes(asked), *TRIP_MINUTES)
-        for asked in (rides, rides.without_distance())
-    )
-    return replace(
-        model,
-        with_distance=fit_intervals(aided[used], actual[used], group[used]),
-        without_distance=fit_intervals(without, actual, group),
-    )
+    given, without = both_intervals(rides, actual, minutes, support, used)
+    return replace(model, with_distance=given, without_distance=without)
