@@ -69,9 +69,13 @@ def test_each_side_is_stretched_by_its_own_truths():
 @pytest.mark.parametrize("rides_a_day", [3000.0, 300.0])
 @pytest.mark.parametrize("spread", [(1.5, 1.0), (1.0, 1.5), (1.4, 1.4), (0.8, 0.8)])
 def test_planted_miscoverage_is_mended_within_a_week(spread, rides_a_day):
+    truths = np.random.default_rng(2).normal(size=100_000)
+    outside = [np.mean(truths * wider > 1.2816) for wider in spread]
     held = 1 - live(spread, 35, rides_a_day).sum(axis=1)
-    assert 0.75 <= held[7:14].mean() <= 0.85
-    assert held[14:].mean() == pytest.approx(0.8, abs=0.02)
+    weeks = held.reshape(5, 7).mean(axis=1)
+    assert ((weeks[1:] > 0.75) & (weeks[1:] < 0.85)).all()
+    left = abs(held[14:].mean() - 0.8) / abs(0.8 - (1 - sum(outside)))
+    assert left < (0.2 if rides_a_day > 1000 else 0.35)
 
 
 @pytest.mark.parametrize("rides_a_day", [3000.0, 300.0])
