@@ -150,6 +150,20 @@ def test_a_first_turn_trains_and_the_next_ones_look(tmp_path):
     assert calls.read_text().splitlines() == ["pipeline.py run", "pipeline.py auto"]
 
 
+@pytest.mark.parametrize(("code", "made"), [(0, True), (3, False)])
+def test_one_turn_ends_with_its_code(tmp_path, code, made):
+    (tmp_path / "python").write_text(f'#!/bin/sh\necho "$*"\nexit {code}\n')
+    (tmp_path / "touch").write_text("#!/bin/sh\necho touched\n")
+    for stub in ("python", "touch"):
+        (tmp_path / stub).chmod(0o755)
+    done = subprocess.run(
+        ["sh", OPS / "auto.sh", "--once"], check=False, timeout=20, capture_output=True, text=True,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "DEPLOYMENT_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == code
+    assert done.stdout == "pipeline.py run\n" + "touched\n" * made
+
+
 # --- alarms and dashboard -------------------------------------------------------------------
 
 
