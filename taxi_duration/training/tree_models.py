@@ -15,7 +15,6 @@ import numpy as np
 from taxi_duration import environment
 from taxi_duration.data import window as windows
 from taxi_duration.data.window import Window
-from taxi_duration.model.day_level import DayLevel
 from taxi_duration.model.extra_features import load_conditions
 from taxi_duration.model.features import DISTANCE_FEATURES, RISING
 from taxi_duration.model.tree_model import TreeModel, with_conditions
@@ -33,6 +32,7 @@ from taxi_duration.training.feature_tables import (
 from taxi_duration.training.sampling import Sample, draw_sample
 from taxi_duration.training.tree_packing import without_missing
 from taxi_duration.training.window_sums import HALF_LIFE_DAYS, window_sums
+from taxi_duration.training.window_trend import DriftingLevel, drifting_level
 
 THREADS = 2
 # A forest sorts its rows at every node, and holds them twice; chosen: six green months.
@@ -96,7 +96,9 @@ class TreeKind:
             self.learn_from(lesson, with_distance, seed, rehearsal)
             for with_distance in (True, False)
         )
-        return TreeModel(tables, aided, unaided, lesson.conditions, level=lesson.level)
+        # A rehearsal answers for days of the window, too.
+        level = lesson.level if rehearsal else lesson.level.ahead
+        return TreeModel(tables, aided, unaided, lesson.conditions, level=level)
 
     def prepare(
         self,
@@ -111,12 +113,11 @@ class TreeKind:
         learned = window if left_out is None else other_blocks(window, sums.groups, left_out)
         bounds = (self.most_rows(rehearsal), most, len(learned))
         most = max(min(bound for bound in bounds if bound is not None), 1)
-        return Lesson(
-            fold_tables(sums, left_out, window_atlas(window)),
-            draw_sample(learned, most, seed, HALF_LIFE_DAYS),
-            () if conditions is None else conditions.names,
-            day_level(sums.days.last),
-        )
+        folds = fold_tables(sums, left_out, window_atlas(window))
+        sample = draw_sample(learned, most, seed, HALF_LIFE_DAYS)
+        level = drifting_level(folds, sample.window, day_level(sums.days.last))
+        names = () if conditions is None else conditions.names
+        return Lesson(folds, sample, names, level)
 
     def learn_from(
         self, lesson: Lesson, with_distance: bool, seed: int = 0, rehearsal: bool = False
@@ -144,13 +145,13 @@ class Lesson:
         folds: what features are looked up in.
         sample: the trips.
         conditions: names of the hour's conditions, the last columns.
-        level: of days; minutes are learned as they would be on a usual day.
+        level: of days; minutes are learned as they would be on a usual day at the window's end.
     """
 
     folds: FoldTables
     sample: Sample
     conditions: tuple[str, ...]
-    level: DayLevel
+    level: DriftingLevel
 
     def batches(self, with_distance: bool) -> Iterator[RowBatch]:
         """Yield rows that know the distance, of trips that have one, or rows that do not."""

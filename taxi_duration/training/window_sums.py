@@ -19,6 +19,7 @@ from taxi_duration.model.curves import Curve
 from taxi_duration.training import day_groups
 from taxi_duration.training.curve_fitting import fit_curve
 from taxi_duration.training.day_groups import BLOCKS, BY_ROW, DayCounts, DayGroups
+from taxi_duration.training.history import history_settings
 from taxi_duration.training.kept_sums import kept_days, kept_first, kept_second
 from taxi_duration.training.keyed_sums import KeyedSums, all_keys
 from taxi_duration.training.part_sums import (
@@ -34,7 +35,7 @@ from taxi_duration.training.part_sums import (
     recency,
 )
 
-HALF_LIFE_DAYS = 45.0  # a trip counts half for as many days before the window's last one
+HALF_LIFE_DAYS = history_settings().half_life_days
 
 # Bins of a curve; chosen: a month gives each over a thousand trips, and more bins bend no more.
 MILES_CURVE_BINS = 60
