@@ -132,6 +132,7 @@ bench-chain: $(STAMP) ## Measure the chain, a second run, and fits beside each o
 
 bench-model: $(STAMP) ## Measure every model's error and intervals on real months
 	$(BIN)/python benchmarks/model.py
+	$(BIN)/python benchmarks/windows.py
 
 bench-serve: $(STAMP) ## Measure the service, against an empty view, the course's app and MLflow
 	$(BIN)/python benchmarks/serving.py
