@@ -13,7 +13,7 @@ def test_a_planted_drift_is_found_at_every_day_but_near_the_ends():
     planted = np.linspace(0.8, 1.2, len(DAYS))
     expected = np.random.default_rng(0).uniform(5_000, 9_000, len(DAYS))
     found = smooth_trend(DAYS, planted * expected, expected)
-    middle = slice(60, -60)
+    middle = slice(45, -45)
     np.testing.assert_allclose(
         found.level[middle] / found.level[182], planted[middle] / planted[182], rtol=0.01
     )
@@ -29,7 +29,7 @@ def test_a_window_without_drift_has_none_whatever_its_days_hold():
 def test_one_day_far_off_is_no_drift():
     factor = np.where(np.arange(len(DAYS)) == 200, 2.0, 1.0)
     found = smooth_trend(DAYS, 1000 * factor, np.full(len(DAYS), 1000.0))
-    assert abs(found.level - 1).max() < 0.02
+    assert abs(found.level - 1).max() < 0.04
 
 
 def test_trips_take_the_level_of_their_day_and_strays_that_of_the_nearest():
