@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -12,12 +12,14 @@ import numpy as np
 from taxi_duration.domain.special_days import FREE_DAYS, SATURDAY, SUNDAY, special_day
 
 CELLS = 72  # weekday, Saturday, Sunday or free day: 24 hours each
+HALF_HOUR_MINUTES = 30
+HALF_HOUR = timedelta(minutes=HALF_HOUR_MINUTES)
 STRAY_SHARE = 0.01  # a real day has more than this of a middle day's trips, in snow too
 # The week begins on Monday, 0:00; the hours of a free day are those of a Sunday.
 CLOCK_COLUMNS = ("minute_of_day", "hour_of_week", "holiday")
 
 
-def read_clock(pickup_at: datetime) -> tuple[tuple[int, ...], int]:
+def read_clock(pickup_at: datetime) -> tuple[tuple[float, ...], int]:
     """Return CLOCK_COLUMNS and the cell of the week (0-71) of one ride, New York local time.
 
     Seconds are cut off: half the green records have full minutes, which tells where a record
@@ -27,7 +29,7 @@ def read_clock(pickup_at: datetime) -> tuple[tuple[int, ...], int]:
 
 
 def read_clocks(pickup_at: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """Return the same for n rides, int64 of shape (n,) each.
+    """Return the same for n rides, of shape (n,) each.
 
     Args:
         pickup_at: datetime64, New York local time, shape (n,).
@@ -36,6 +38,27 @@ def read_clocks(pickup_at: np.ndarray) -> tuple[tuple[np.ndarray, ...], np.ndarr
     known = np.array([_day(day) for day in days.tolist()], dtype="int64").reshape(-1, 3)
     minute = (pickup_at - days[inverse]).astype("timedelta64[m]").astype("int64")
     return _clock(known[inverse].T, minute)
+
+
+def near_cell(pickup_at: datetime) -> tuple[int, float]:
+    """Return the cell next in time to a ride's own, and how much it counts beside it.
+
+    That is nothing in the middle of an hour and half at its ends, in a straight line: what is
+    looked up by cell then moves from hour to hour, and day to day, without a step.
+    """
+    step = HALF_HOUR if pickup_at.minute >= HALF_HOUR_MINUTES else -HALF_HOUR
+    return read_clock(pickup_at + step)[1], _share(pickup_at.minute)
+
+
+def near_cells(pickup_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same for n rides, int64 and float64 of shape (n,)."""
+    since = pickup_at.astype("datetime64[m]").astype("int64") % (2 * HALF_HOUR_MINUTES)
+    step = np.where(since >= HALF_HOUR_MINUTES, 1, -1) * np.timedelta64(HALF_HOUR)
+    return read_clocks(pickup_at + step)[1], _share(since)
+
+
+def _share(minute: Any) -> Any:
+    return abs(minute - HALF_HOUR_MINUTES) / (2 * HALF_HOUR_MINUTES)
 
 
 @lru_cache(maxsize=1024)
@@ -50,7 +73,7 @@ def _clock(day: Any, minute: Any) -> tuple[tuple[Any, ...], Any]:
     """Put a day (see `_day`) and its minute together: numbers and columns alike."""
     weekday, free, row = day
     hour = minute // 60
-    return (minute, weekday * 24 + hour, free), row * 24 + hour
+    return (minute, weekday * 24 + minute / 60, free), row * 24 + hour
 
 
 def window_days(pickup_at: np.ndarray, months: Sequence[object] = ()) -> np.ndarray:

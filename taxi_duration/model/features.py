@@ -19,7 +19,14 @@ import numpy as np
 
 from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import MAX_TRIP_MILES
-from taxi_duration.domain.pickup_calendar import CELLS, CLOCK_COLUMNS, read_clock, read_clocks
+from taxi_duration.domain.pickup_calendar import (
+    CELLS,
+    CLOCK_COLUMNS,
+    near_cell,
+    near_cells,
+    read_clock,
+    read_clocks,
+)
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.atlas import ATLAS_COLUMNS, Atlas
 from taxi_duration.model.curves import Curve, RideCurve
@@ -161,6 +168,7 @@ class _LookUps:
     Args:
         rows_of: turns a table into its look-up, from a row's position to the row's values.
         curve: turns a curve into its look-up.
+        between: mixes two rows of a look-up, given how much of the second one.
     """
 
     def __init__(
@@ -168,7 +176,9 @@ class _LookUps:
         tables: FeatureTables,
         rows_of: Callable[[np.ndarray], Callable[[Any], Any]],
         curve: Callable[[Curve], Callable[[Any], Any]],
+        between: Callable[[Any, Any, Any], Any],
     ) -> None:
+        self._between = between
         atlas = tables.atlas
         self._atlas_pair: Callable[[Any], Any]
         self._atlas_minutes_of_miles: Callable[[Any], Any]
@@ -186,18 +196,19 @@ class _LookUps:
             self._atlas_minutes_of_miles = curve(atlas.minutes_of_miles)
 
     def features(
-        self, pickup: Any, dropoff: Any, when: tuple[Any, Any], miles: Any
+        self, pickup: Any, dropoff: Any, when: tuple[Any, Any], near: tuple[Any, Any], miles: Any
     ) -> tuple[Any, ...]:
         """Return DISTANCE_FEATURES, or FEATURES where miles is None.
 
         Args: numbers of one ride, or columns of shape (n,).
             pickup, dropoff: zones, int or int64.
             when: as `read_clock` or `read_clocks` gives it.
+            near: as `near_cell` or `near_cells` gives it.
             miles: NaN where not known.
         """
         clock, cell = when
+        cells = (cell, *near)
         pair = pickup * ZONES + dropoff
-        from_cell, to_cell = pickup * CELLS + cell, dropoff * CELLS + cell
         formulas: Callable[..., tuple[Any, ...]] = _without_distance
         distance: tuple[Any, Any, Any] | None = None
         if miles is not None:
@@ -208,12 +219,24 @@ class _LookUps:
             pickup_centre=self._centre(pickup),
             dropoff_centre=self._centre(dropoff),
             pair=self._pair(pair),
-            city=self._city(cell),
-            pickup=self._pickup(from_cell),
-            dropoff=self._dropoff(to_cell),
+            city=self._at_time(self._city, 0, cells),
+            pickup=self._at_time(self._pickup, pickup * CELLS, cells),
+            dropoff=self._at_time(self._dropoff, dropoff * CELLS, cells),
             atlas_pair=self._atlas_pair(pair),
             distance=distance,
         )
+
+    def _at_time(
+        self, look_up: Callable[[Any], Any], first: Any, cells: tuple[Any, Any, Any]
+    ) -> Any:
+        """Return the values of a place at a time, between those of two cells.
+
+        Args:
+            first: position of the place's first cell.
+            cells: its own, the one next in time, and how much of that.
+        """
+        own, other, share = cells
+        return self._between(look_up(first + own), look_up(first + other), share)
 
 
 def _beside(hours: np.ndarray, atlas_hours: np.ndarray | None) -> np.ndarray:
@@ -233,14 +256,16 @@ def transform(rides: Rides, tables: FeatureTables, with_distance: bool) -> np.nd
 
     The first 27 are the same in both.
     """
-    look_ups = _LookUps(tables, _columns_of, lambda curve: curve.at)
+    look_ups = _LookUps(tables, _columns_of, lambda curve: curve.at, _mix)
     out = np.empty((len(rides), len(DISTANCE_FEATURES if with_distance else FEATURES)), "float32")
     for start in range(0, len(rides), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
         some = rides.take(rows)
         pickup, dropoff = some.PULocationID.astype("int64"), some.DOLocationID.astype("int64")
         miles = known_distance(some.trip_distance) if with_distance else None
-        columns = look_ups.features(pickup, dropoff, read_clocks(some.pickup_at), miles)
+        columns = look_ups.features(
+            pickup, dropoff, read_clocks(some.pickup_at), near_cells(some.pickup_at), miles
+        )
         for place, column in zip(out[rows].T, columns, strict=True):
             place[:] = column
     return out
@@ -250,6 +275,10 @@ def _columns_of(table: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Return a table's look-up of n rows, as float64 columns of shape (k, n)."""
     rows = table.reshape(-1, table.shape[-1])
     return lambda at: rows.take(at, axis=0).T.astype("float64", order="C")
+
+
+def _mix(one: Any, other: Any, share: Any) -> Any:
+    return one + (other - one) * share
 
 
 def known_distance(trip_distance: np.ndarray) -> np.ndarray:
@@ -269,7 +298,7 @@ class RideFeatures:
     """The features of one ride, from the same tables without arrays: a few microseconds."""
 
     def __init__(self, tables: FeatureTables) -> None:
-        self._look_ups = _LookUps(tables, _row_of, lambda curve: RideCurve(curve).at)
+        self._look_ups = _LookUps(tables, _row_of, lambda curve: RideCurve(curve).at, _mix_rows)
 
     def row(
         self,
@@ -289,7 +318,9 @@ class RideFeatures:
         Returns:
             float32, shape (38 + k,), or (27 + k,) without distance.
         """
-        features = self._look_ups.features(pickup, dropoff, read_clock(pickup_at), miles)
+        features = self._look_ups.features(
+            pickup, dropoff, read_clock(pickup_at), near_cell(pickup_at), miles
+        )
         return np.array(features + tuple(conditions), dtype=np.float32)
 
 
@@ -299,6 +330,10 @@ def _row_of(table: np.ndarray) -> Callable[[int], tuple[float, ...]]:
     row = Struct(f"{table.shape[-1]}{table.dtype.char}")
     read, size = row.unpack_from, row.size
     return lambda at: read(memory, at * size)
+
+
+def _mix_rows(one: Sequence[float], other: Sequence[float], share: float) -> list[float]:
+    return [_mix(a, b, share) for a, b in zip(one, other, strict=True)]
 
 
 def known_miles(miles: float | None) -> float | None:

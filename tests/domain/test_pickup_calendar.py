@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from taxi_duration.domain.months import parse_months
 from taxi_duration.domain.pickup_calendar import (
     calendar_days,
+    near_cell,
+    near_cells,
     read_clock,
     read_clocks,
     window_days,
@@ -67,10 +69,14 @@ def test_trips_of_a_usual_day_do_not_know_stray_dates(pickup_at):
     ("pickup_at", "clock", "cell"),
     [
         ("2021-02-01T00:00:00", (0, 0, 0), 0),  # a Monday
-        ("2021-02-05T08:59:59", (539, 4 * 24 + 8, 0), 8),  # a Friday; seconds are cut off
+        ("2021-02-05T08:59:59", (539, 4 * 24 + 8 + 59 / 60, 0), 8),  # a Friday; seconds are cut off
         ("2021-02-06T23:00:00", (1380, 5 * 24 + 23, 0), 24 + 23),  # a Saturday
-        ("2021-02-07T01:30:00", (90, 6 * 24 + 1, 0), 48 + 1),  # a Sunday
-        ("2021-02-15T12:01:00", (721, 6 * 24 + 12, 1), 48 + 12),  # a Monday, Presidents' Day
+        ("2021-02-07T01:30:00", (90, 6 * 24 + 1.5, 0), 48 + 1),  # a Sunday
+        (
+            "2021-02-15T12:01:00",
+            (721, 6 * 24 + 12 + 1 / 60, 1),
+            48 + 12,
+        ),  # a Monday, Presidents' Day
         ("2022-01-01T05:00:00", (300, 6 * 24 + 5, 1), 48 + 5),  # a Saturday, New Year's Day
         ("2021-11-26T05:00:00", (300, 6 * 24 + 5, 1), 48 + 5),  # the Friday after Thanksgiving
         ("2021-11-11T05:00:00", (300, 3 * 24 + 5, 0), 5),  # Veterans Day: a working Thursday
@@ -89,6 +95,31 @@ def test_one_clock_is_read_as_many_are(pickup_at):
     several = np.array([pickup_at, datetime(2021, 7, 4)], dtype="datetime64[s]")
     clocks, cells = read_clocks(several)
     assert (tuple(column[0] for column in clocks), cells[0]) == read_clock(pickup_at)
+
+
+@pytest.mark.parametrize(
+    ("pickup_at", "cell", "share"),
+    [
+        ("2021-02-05T08:00:59", 7, 0.5),  # a Friday; seconds are cut off
+        ("2021-02-05T08:15:00", 7, 0.25),
+        ("2021-02-05T08:30:00", 9, 0.0),
+        ("2021-02-05T08:59:00", 9, 29 / 60),
+        ("2021-02-05T23:45:00", 24, 0.25),  # into Saturday
+        ("2021-02-06T00:15:00", 23, 0.25),  # out of Friday
+        ("2021-02-14T23:45:00", 48, 0.25),  # a Sunday, into Presidents' Day
+        ("2021-02-16T00:00:00", 48 + 23, 0.5),  # and out of it
+    ],
+)
+def test_the_next_cell_counts_the_more_the_nearer_it_is(pickup_at, cell, share):
+    assert near_cell(datetime.fromisoformat(pickup_at)) == (cell, pytest.approx(share))
+
+
+@given(st.datetimes(datetime(1970, 1, 2), datetime(2100, 1, 1)))
+@example(datetime(2021, 2, 15))
+@example(datetime(2021, 2, 15, 23, 59, 59))
+def test_the_next_cell_of_one_is_that_of_many(pickup_at):
+    cells, shares = near_cells(np.array([pickup_at, datetime(2021, 7, 4)], "datetime64[s]"))
+    assert (cells[0], shares[0]) == near_cell(pickup_at)
 
 
 def test_no_clock_at_all_gives_empty_columns():

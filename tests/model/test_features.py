@@ -322,3 +322,28 @@ def test_features_that_a_distance_enters_rise_with_it_and_others_do_not_know_it(
     np.testing.assert_array_equal(near[~rises], far[~rises])
     both = rises & ~np.isnan(near)
     assert (far[both] >= near[both]).all()
+
+
+@pytest.mark.parametrize("start", ["2021-01-08T15:30", "2021-01-08T22:30", "2021-01-10T22:30"])
+def test_what_hours_say_moves_from_minute_to_minute_without_a_step(tables_with_atlas, start):
+    """Across full hours, into a Saturday, and out of a Sunday."""
+    begin = datetime.fromisoformat(start)
+    asked = [one_ride(74, 75, begin + timedelta(minutes=m), 2.0) for m in range(181)]
+    rows = np.vstack([transform(ride, tables_with_atlas, with_distance=True) for ride in asked])
+    for name in (
+        "city_hour",
+        "pickup_hour",
+        "dropoff_hour_pace",
+        "expected_minutes",
+        "atlas_expected",
+    ):
+        values = rows[:, DISTANCE_FEATURES.index(name)]
+        steps, whole = np.abs(np.diff(values)), np.ptp(values)
+        assert 0 < steps.max() < whole / 30, name  # from one hour to the next in 60 steps
+
+
+def test_in_the_middle_of_an_hour_a_ride_has_the_hours_own_values(tables):
+    row = transform(one_ride(74, 75, datetime(2021, 1, 6, 8, 30), 2.0), tables, True)[0]
+    expected = tables.pickup_hour[74, 8]
+    assert row[DISTANCE_FEATURES.index("pickup_hour")] == expected[0]
+    assert row[DISTANCE_FEATURES.index("pickup_hour_pace")] == expected[1]
