@@ -47,10 +47,15 @@ class IntervalStretch:
 
     def __init__(self, bins: TrafficBins, settings: StretchSettings | None = None) -> None:
         self._settings = settings or stretch_settings()
+        self._horizon = round(self._settings.horizon_days * BINS_A_DAY)
         self._known: dict[int, tuple[float, float]] = {}
         self._bin, place = np.unique(bins.bin, return_inverse=True)
         columns = bins.rides, bins.below, bins.above
         self._sums = np.array([np.bincount(place, c, len(self._bin)) for c in columns])
+        # The slots for which bins say something; others, of any year, are not remembered.
+        self._slots = range(0)
+        if len(self._bin):
+            self._slots = range(int(self._bin[0]) + 1, int(self._bin[-1]) + self._horizon + 1)
 
     def at(self, at: int) -> tuple[float, float]:
         """Return what multiplies P50 - P10 and P90 - P50, from the bins that ended before.
@@ -58,7 +63,9 @@ class IntervalStretch:
         Args:
             at: pickup, minute of ride time since 1970.
         """
-        slot = at // BIN_MINUTES
+        slot = int(at) // BIN_MINUTES  # a range looks through all its numbers for one of numpy's
+        if slot not in self._slots:
+            return 1.0, 1.0
         found = self._known.get(slot)
         if found is None:
             found = self._known[slot] = self._stretch(slot)
@@ -73,8 +80,7 @@ class IntervalStretch:
 
     def _stretch(self, slot: int) -> tuple[float, float]:
         settings = self._settings
-        oldest = slot - round(settings.horizon_days * BINS_A_DAY)
-        start, end = np.searchsorted(self._bin, [oldest, slot]).tolist()
+        start, end = np.searchsorted(self._bin, [slot - self._horizon, slot]).tolist()
         age = slot - 1 - self._bin[start:end]
         weight = 2.0 ** (-age / (settings.half_life_days * BINS_A_DAY))
         rides, below, above = (self._sums[:, start:end] @ weight).tolist()
