@@ -167,6 +167,9 @@ def monitor_settings() -> MonitorSettings:
 def live_errors(answered: pd.DataFrame, beside: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return errors overall and by version, arm and segment, with 95 % intervals over days.
 
+    They are those of the models' own answers; a row `given` tells what riders got, where that was
+    another answer.
+
     Args:
         answered: rides as `log_frame`, each with its `true_duration`.
         beside: rides of all versions, to be compared by version and arm; `answered` when None.
@@ -176,6 +179,7 @@ def live_errors(answered: pd.DataFrame, beside: pd.DataFrame | None = None) -> p
     """
     rows = [
         *_error_rows(answered, _overall),
+        *_error_rows(_as_given(answered), _with_traffic),
         *_error_rows(answered if beside is None else beside, _versions_and_arms),
         *_error_rows(answered, _segments),
     ]
@@ -222,6 +226,20 @@ def expected_error(card: Mapping[str, Any], used_distance: np.ndarray) -> float:
 
 def _overall(answered: pd.DataFrame) -> Iterable[tuple[str, str, np.ndarray]]:
     yield "overall", "all", np.ones(len(answered), dtype=bool)
+
+
+def _as_given(answered: pd.DataFrame) -> pd.DataFrame:
+    """The rides with the answers that riders got; none where those are the models' own."""
+    if "given_duration" not in answered:  # of a published month
+        return answered.iloc[:0]
+    given = {name: answered[f"given_{name}"] for name in ("duration", "p10", "p90")}
+    if all(given[name].equals(answered[name].astype(given[name].dtype)) for name in given):
+        return answered.iloc[:0]
+    return answered.assign(**given)
+
+
+def _with_traffic(answered: pd.DataFrame) -> Iterable[tuple[str, str, np.ndarray]]:
+    yield "given", "with live traffic", np.ones(len(answered), dtype=bool)
 
 
 def _versions_and_arms(answered: pd.DataFrame) -> Iterable[tuple[str, str, np.ndarray]]:

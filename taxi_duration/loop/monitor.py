@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 REFERENCE_ROWS = 20_000  # of the training months; the noise of a PSI is then below 0.001
 DAY_SECONDS = 86_400
+MINUTES = ("duration", "p10", "p50", "p90")
+SHADOW_MINUTES = ("duration", "p10", "p90")  # that are read
 # No reference is needed where there are no rides.
 EMPTY = Sample(Rides.from_dicts([]))
 
@@ -57,17 +59,27 @@ EMPTY = Sample(Rides.from_dicts([]))
 def log_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return rows of the prediction log (`PredictionLog.answered`) as a frame.
 
-    `pickup_at` becomes datetime64[s]; distances and durations that are not known are NaN.
+    `pickup_at` becomes datetime64[s]; distances and durations that are not known are NaN. Answers,
+    also those in the shadow, are the models' own: no model may win or raise an alarm by the live
+    traffic, which is the same for all. What was given with it is in the `given_` columns.
     """
     frame = pd.DataFrame.from_records(list(rows))
     if frame.empty:
         return frame
-    numbers = ("trip_distance", "true_duration", "received_at",
-               "shadow_duration", "shadow_p10", "shadow_p90")  # fmt: skip
+    numbers = ("trip_distance", "true_duration", "received_at")
     return frame.assign(
         pickup_at=frame["pickup_at"].to_numpy().astype("datetime64[s]"),
         **{name: frame[name].astype("float64") for name in numbers},
-    )
+        **{f"given_{name}": frame[name] for name in MINUTES},
+        **{name: _own(frame, name, f"base_{name}") for name in MINUTES},
+        **{f"shadow_{name}": _own(frame, f"shadow_{name}", f"shadow_base_{name}")
+           for name in SHADOW_MINUTES},
+    )  # fmt: skip
+
+
+def _own(frame: pd.DataFrame, given: str, base: str) -> pd.Series[float]:
+    """A model's own answers: those without live traffic where there was any."""
+    return frame[base].astype("float64").fillna(frame[given].astype("float64"))
 
 
 def answer_trips(

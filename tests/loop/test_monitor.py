@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from cards import make_card
+from log_samples import row
+from msgspec import to_builtins
 from msgspec.structs import replace
 from truth_sets import changed, feedback_rows, log_rows, told_rides
 
@@ -32,7 +34,7 @@ from taxi_duration.evaluation.health import (
 from taxi_duration.evaluation.silence import Activity
 from taxi_duration.files import read_json
 from taxi_duration.live.deployment import deploy_champion, roll_back
-from taxi_duration.live.log_rows import PredictionRow
+from taxi_duration.live.log_rows import PredictionRow, ShadowRow
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.live.verdict import write_verdict
 from taxi_duration.loop import monitor
@@ -203,12 +205,10 @@ def test_verdict_is_json_for_the_service(home):
 
 
 def test_log_rows_become_a_frame_with_unknowns_as_nan():
-    row = {
-        "prediction_id": "p", "pickup_at": "2021-03-01T08:30:00", "trip_distance": None,
-        "true_duration": None, "received_at": None,
-        "shadow_duration": None, "shadow_p10": None, "shadow_p90": None,
-    }  # fmt: skip
-    frame = log_frame([row])
+    ride = to_builtins(row("p", pickup_at="2021-03-01T08:30:00", trip_distance=None))
+    unknown = ["true_duration", "received_at", "base_duration", "base_p10", "base_p50", "base_p90"]
+    unknown += [f"shadow_{name}" for name in ShadowRow.__struct_fields__[1:]]
+    frame = log_frame([{**ride, **dict.fromkeys(unknown)}])
     assert frame["pickup_at"][0] == pd.Timestamp("2021-03-01 08:30")
     assert frame[["trip_distance", "true_duration"]].isna().all(axis=None)
 
