@@ -31,7 +31,7 @@ BENCHES := read predictor chain serve score model scale
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab doctor serve image mlflow test test-long test-faults mutants \
   test-fast lint format lock sbom plots bench bench-read bench-chain bench-model bench-serve bench-rude \
-  bench-log bench-predictor bench-test bench-scale bench-score screenshots clean \
+  bench-log bench-predictor bench-test bench-scale bench-score bench-traffic screenshots clean \
   clean-all
 
 help: ## Print this help
@@ -155,6 +155,9 @@ plots: ## Copy the newest run's plots into docs/
 
 bench-score: $(STAMP) ## Measure scoring of months from Parquet to Parquet, against frames
 	$(BIN)/python benchmarks/score.py
+
+bench-traffic: $(STAMP) ## Replay months with the live traffic, with true and with false feedback
+	$(BIN)/python benchmarks/traffic.py
 
 bench-scale: $(STAMP) ## Measure what a row costs at 1 to 100 million rows; writes docs/scale.md
 	$(BIN)/python benchmarks/scale.py

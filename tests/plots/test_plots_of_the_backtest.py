@@ -31,6 +31,14 @@ def lived() -> Backtest:
     return Backtest(table, decisions, alarms)
 
 
+def test_each_strategy_has_its_own_line(lived):
+    for at, name in enumerate(STRATEGIES):
+        lived.table[f"{name}_mae"] += at
+    axes = plot_backtest(lived).axes[0]
+    drawn = {line.get_label(): line.get_ydata()[0] for line in axes.get_lines()[: len(STRATEGIES)]}
+    assert drawn == {"frozen": 3.0, "monthly": 4.0, "auto": 5.0, "auto with live traffic": 6.0}
+
+
 def test_decisions_that_change_something_are_marked(lived):
     texts = [text.get_text() for text in plot_backtest(lived).axes[0].texts]
     assert " promote 2" in texts and not any("wait" in text for text in texts)
