@@ -662,7 +662,8 @@ def backtest(
 ) -> None:
     """Time travel: live through months with the model frozen, retrained monthly, or by auto.
 
-    A fourth line is auto with the live traffic. A killed backtest goes on at the month it was in when the same command is given again.
+    A fourth line is auto with the live traffic. A killed backtest goes on at the month it was in
+    when the same command is given again.
     """
     from taxi_duration.domain.months import check_service, parse_months
     from taxi_duration.loop.backtest import run_backtest, summarize, write_table

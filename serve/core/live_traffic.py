@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from serve.core.deadline import Deadline
 from serve.core.served_models import LoadedModel, ModelHolder, served
-from taxi_duration.errors import LogError
+from taxi_duration.errors import ContentError, LogError
 from taxi_duration.live.prediction_log import PredictionLog
 from taxi_duration.live.traffic_now import VersionTraffic, horizon_days
+from taxi_duration.live.verdict import read_verdict
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,9 @@ STOP_SECONDS = 1.0  # to wait for the thread, which the log may block
 class LiveTraffic:
     """Keeps the level of each version in service, from `start` to `close`.
 
-    While the log cannot be read the last levels stay; they fade by the time of the rides.
+    While the log cannot be read the last levels stay; they fade by the time of the rides. While the
+    monitor finds that only some kinds of rides tell, there is no level: if only long rides do, all
+    seem to take longer.
 
     Args:
         log: has the sums.
@@ -70,8 +73,9 @@ class LiveTraffic:
     def refresh(self) -> None:
         """Read the levels of all versions in service; on an error the last ones stay."""
         models = served(self._holder.serving)
+        read = _read_nothing if _is_selective() else self._read
         try:
-            self._levels = {model.sha256: self._read(model.sha256) for model in models}
+            self._levels = {model.sha256: read(model.sha256) for model in models}
         except LogError as error:
             if self._found is None:  # once, not at each look
                 logger.warning("the live traffic is not refreshed: %s", error)
@@ -119,3 +123,16 @@ class LiveTraffic:
         except Exception as error:
             logger.exception("the live traffic could not be refreshed")
             self._found = repr(error)
+
+
+def _read_nothing(_: str) -> None:
+    """Stand for a level that is not to be used."""
+
+
+def _is_selective() -> bool:
+    """Return whether the monitor's last verdict gives the alarm that feedback is selective."""
+    try:
+        verdict = read_verdict()
+    except ContentError:  # said on the page
+        return False
+    return verdict is not None and verdict.levels().get("selection") == "alarm"

@@ -9,14 +9,17 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from service_samples import RIDE, make_card
 
 from serve.core import live_traffic
+from taxi_duration.domain.findings import Reason
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import LogError
 from taxi_duration.live.deployment import deploy_champion, set_challenger
 from taxi_duration.live.log_rows import PredictionRow
 from taxi_duration.live.traffic_now import MOST_SLOTS, NO_TRAFFIC, VersionTraffic
+from taxi_duration.live.verdict import Verdict, write_verdict
 
 EARLY = datetime(2021, 2, 15, 6)
 ASKED = {**RIDE, "pickup_datetime": "2021-02-15T09:00:00"}
@@ -344,3 +347,16 @@ def test_off_means_off(plain):
         "said": "Off (TRAFFIC=off): answers are the model's own.",
     }  # fmt: skip
     assert "taxi_traffic" not in plain.get("/metrics").text
+
+
+@pytest.mark.parametrize(("level", "follows"), [("alarm", False), ("watch", True)])
+def test_feedback_of_some_kinds_of_rides_alone_is_not_followed(jammed, app, level, follows):
+    reason = Reason("selection", level, "only long rides tell")
+    verdict = Verdict("2021-02-15T09:00:00+00:00", level, "live log", "green-duration:1", 450, 450,
+                      [reason], [], [])  # fmt: skip
+    write_verdict(verdict)
+    traffic_of(app).refresh()
+    assert ("traffic" in jammed.post("/predict", json=ASKED).json) == follows
+    write_verdict(replace(verdict, reasons=[]))
+    traffic_of(app).refresh()
+    assert "traffic" in jammed.post("/predict", json=ASKED).json
