@@ -206,7 +206,7 @@ def _figures(found: list[Found], last: list[Found]) -> dict[str, tuple[Any, str]
 
 def _said(value: Any) -> str:
     values = value if isinstance(value, list) else [value]
-    return " / ".join(f"{v:,.{3 if abs(v) < 20 else 0}f}" for v in values)
+    return " / ".join(f"{v:,.{3 if abs(v) < 20 else 1}f}" for v in values)
 
 
 def _in_words(found: Found) -> str:
