@@ -46,8 +46,14 @@ def near_cell(pickup_at: datetime) -> tuple[int, float]:
     That is nothing in the middle of an hour and half at its ends, in a straight line: what is
     looked up by cell then moves from hour to hour, and day to day, without a step.
     """
+    other, share = near_hour(pickup_at)
+    return read_clock(other)[1], share
+
+
+def near_hour(pickup_at: datetime) -> tuple[datetime, float]:
+    """Return a time in the hour next to a ride's own, and how much that hour counts beside it."""
     step = HALF_HOUR if pickup_at.minute >= HALF_HOUR_MINUTES else -HALF_HOUR
-    return read_clock(pickup_at + step)[1], _share(pickup_at.minute)
+    return pickup_at + step, _share(pickup_at.minute)
 
 
 def near_cells(pickup_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

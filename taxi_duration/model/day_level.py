@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
+from taxi_duration.domain.pickup_calendar import HALF_HOUR_MINUTES, near_hour
 from taxi_duration.domain.special_days import special_day
 
 SEASON_WEEKS = 52  # heights of a season's curve, a week apart; the first is that of 4 January
+LAST_HALF_HOUR = 24 * 60 - HALF_HOUR_MINUTES  # of a day begins at this minute
 SEASON_KNOTS = 3 + 7 * np.arange(SEASON_WEEKS)  # days after 1 January
 
 
@@ -51,19 +53,41 @@ class DayLevel:
         name = special_day(day)
         return DayParts(season, self.kinds.get(name, 1.0) if name else 1.0, name)
 
+    def at(self, pickup_at: datetime) -> DayParts:
+        """Return the factors of a time: between both days' in the half hours around midnight."""
+        own, (other, share) = self.parts(pickup_at.date()), near_hour(pickup_at)
+        if other.date() == pickup_at.date():
+            return own
+        near = self.parts(other.date())
+        season, kind = (a + (b - a) * share for a, b in zip(own[:2], near[:2], strict=True))
+        return DayParts(season, kind, own.name or near.name)
+
     def of(self, pickup_at: np.ndarray) -> np.ndarray:
-        """Return the level of each ride's day, float32 of shape (n,).
+        """Return the level of each ride's time, float32 of shape (n,).
 
         Args:
             pickup_at: datetime64, New York local time, shape (n,).
         """
         days, place = np.unique(pickup_at.astype("datetime64[D]"), return_inverse=True)
-        levels = np.array([self.parts(day).level for day in days.tolist()], dtype="float32")
-        return levels[place]
+        levels = np.array([self.parts(day).level for day in days.tolist()], dtype="float32")[place]
+        minute = (pickup_at - days[place]).astype("timedelta64[m]").astype("int64")
+        near = np.flatnonzero((minute < HALF_HOUR_MINUTES) | (minute >= LAST_HALF_HOUR))
+        times, place = np.unique(pickup_at[near].astype("datetime64[m]"), return_inverse=True)
+        near_levels = [self.at(time).level for time in times.tolist()]
+        levels[near] = np.array(near_levels, dtype="float32")[place]
+        return levels
 
 
 class RideLevel:
-    """The level of one ride's day, found once a day: for rides that come one by one."""
+    """The level of one ride's time, found once a day: for rides that come one by one."""
 
     def __init__(self, level: DayLevel) -> None:
-        self.of = lru_cache(maxsize=1024)(lambda day: level.parts(day).level)
+        self._of_day = lru_cache(maxsize=1024)(lambda day: level.parts(day).level)
+        self._at = level.at
+
+    def of(self, pickup_at: datetime) -> float:
+        """Return what `DayLevel.of` gives."""
+        minute = pickup_at.hour * 60 + pickup_at.minute
+        if HALF_HOUR_MINUTES <= minute < LAST_HALF_HOUR:
+            return self._of_day(pickup_at.date())
+        return self._at(pickup_at).level

@@ -69,8 +69,8 @@ def explain(model: DurationModel, rides: Rides, minutes: np.ndarray) -> list[lis
         if isinstance(point, TreeModel):
             trees = point.with_distance if with_distance else point.without_distance
             features = point.rows(some, with_distance)
-            days, place = np.unique(some.pickup_at.astype("datetime64[D]"), return_inverse=True)
-            parts = [point.level.parts(day) for day in days.tolist()]
+            times, place = np.unique(some.pickup_at.astype("datetime64[m]"), return_inverse=True)
+            parts = [point.level.at(time) for time in times.tolist()]
             of_rides = [parts[at] for at in place.tolist()]
             found = explain_trees(trees, features, minutes[rows], with_distance, of_rides)
         else:

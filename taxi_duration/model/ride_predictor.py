@@ -99,7 +99,7 @@ class _RideTreeModel:
         trees = self._without_distance if miles is None else self._with_distance
         usual = trees.predict(self._row(pickup, dropoff, pickup_at, miles))
         # Both are float32 in a float: their product is exact, and rounded once, as that of arrays.
-        minutes = float(np.float32(usual * self._level.of(pickup_at.date())))
+        minutes = float(np.float32(usual * self._level.of(pickup_at)))
         return min(max(minutes, SHORTEST_MINUTES), LONGEST_MINUTES), miles is not None
 
     def _row(

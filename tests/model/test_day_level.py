@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 
 import numpy as np
 import pytest
@@ -36,7 +36,29 @@ def test_days_of_many_rides_are_those_of_each():
     at = np.datetime64("2020-02-01T13:00:00") + np.arange(0, 800 * 24, 7).astype("m8[h]")
     one = RideLevel(RISING)
     assert RISING.of(at).dtype == np.float32
-    assert RISING.of(at).tolist() == [one.of(each.date()) for each in at.tolist()]
+    assert RISING.of(at).tolist() == [one.of(each) for each in at.tolist()]
+
+
+def test_level_moves_around_midnight_without_a_step():
+    at = np.datetime64("2021-11-24T23:00:00") + np.arange(121).astype("m8[m]")  # into Thanksgiving
+    levels, one = RISING.of(at), RideLevel(RISING)
+    assert levels.tolist() == [one.of(each) for each in at.tolist()]
+    assert (levels[:31] == levels[0]).all() and (levels[90:] == levels[-1]).all()
+    steps = np.diff(levels)[30:90]
+    assert (steps < 0).all() and -steps.min() < 2 * (levels[0] - levels[-1]) / 60
+    assert levels[60] == pytest.approx((levels[0] + levels[-1]) / 2, abs=1e-3)
+
+
+def test_level_around_midnight_has_the_name_of_the_special_day():
+    level = DayLevel(kinds={"Thanksgiving": 0.8, "Veterans Day": 1.5})
+    after, later, before = (
+        level.at(datetime.fromisoformat(at))
+        for at in ("2021-11-12T00:15", "2021-11-12T00:30", "2021-11-24T23:45")
+    )
+    assert (after.name, after.kind) == ("Veterans Day", pytest.approx(1 + 0.5 / 4))
+    assert (later.name, later.kind) == (None, 1.0)
+    # Between two special days, a ride's own.
+    assert (before.name, before.kind) == ("day before Thanksgiving", pytest.approx(1 - 0.2 / 4))
 
 
 def test_nothing_known_is_one_on_every_day():
