@@ -55,6 +55,9 @@ threadpool_limits(1)
 MEMORY = Path("/dev/shm")
 NEEDED_BYTES = 4_000_000_000  # the others need a gigabyte at most
 
+# Fixtures that start the service, MLflow's or a cloud's server, a browser, or a chain of commands.
+WHOLE = {"start", "served", "server", "bucket", "browser", "chained", "moved_home", "turn"}
+
 # An example that waits for its turn on a busy machine is not a failure.
 settings.register_profile("shared machine", deadline=None)
 settings.load_profile("shared machine")
@@ -76,6 +79,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what starts whole processes, stores or servers into the suite `integration`."""
+    for item in items:
+        if WHOLE & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("faults"):
+            item.add_marker(pytest.mark.integration)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A test run that left something behind has failed."""
     config = session.config
