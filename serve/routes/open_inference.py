@@ -55,6 +55,7 @@ OUTPUTS: dict[str, Output] = {
     "model": ("BYTES", lambda answer: answer.model),
     "arm": ("BYTES", lambda answer: answer.arm),
     "prediction_id": ("BYTES", lambda answer: answer.prediction_id),
+    "traffic": ("FP64", lambda answer: 1.0 if answer.traffic is UNSET else answer.traffic),
     "logged": ("BOOL", lambda answer: answer.logged is not False),
 }
 OF_A_MODEL = ("/v2/models/<name>", "/v2/models/<name>/versions/<version>")
