@@ -111,6 +111,7 @@ def _keep(results: Results, case: str, score: Score) -> None:
             results.add("holds (nominal 80 %)", what, 100 * found["coverage"], "%")
             results.add("by segment", what, [min(shares), max(shares)], "%")
             results.add("mean width, minutes", what, found["mean_width"], "minutes")
+            results.add("pinball loss / CRPS", what, [found["pinball"], found["crps"]], "minutes")
 
 
 def scores(

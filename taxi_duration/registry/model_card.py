@@ -18,6 +18,8 @@ METRICS = {
     "mae": ("mae", "MAE, minutes"),
     "bias": ("bias", "mean error, minutes"),
     "coverage": ("coverage", "share of truths within P10-P90"),
+    "pinball": ("pinball", "mean pinball loss of P10, P50, P90, minutes"),
+    "crps": ("crps", "CRPS from the three quantiles, minutes"),
 }
 ASKED = {"with_distance": "distance given", "without_distance": "no distance"}
 Card = Mapping[str, Any]
