@@ -12,11 +12,14 @@ import numpy as np
 from taxi_duration.domain.special_days import FREE_DAYS, SATURDAY, SUNDAY, special_day
 
 CELLS = 72  # weekday, Saturday, Sunday or free day: 24 hours each
-HALF_HOUR_MINUTES = 30
+HALF_HOUR_MINUTES, HALF_DAY_MINUTES = 30, 720
 HALF_HOUR = timedelta(minutes=HALF_HOUR_MINUTES)
 STRAY_SHARE = 0.01  # a real day has more than this of a middle day's trips, in snow too
 # The week begins on Monday, 0:00; the hours of a free day are those of a Sunday.
-CLOCK_COLUMNS = ("minute_of_day", "hour_of_week", "holiday")
+# The minutes of the day are two waves, from 0 at their hour to 720 twelve hours away: together they
+# tell every minute, and midnight is no step. (A minute from 0 to 1439 gave steps of up to 4.6
+# minutes at midnight on 26 of 200 pairs.)
+CLOCK_COLUMNS = ("minutes_from_10", "minutes_from_16", "hour_of_week", "holiday")
 
 
 def read_clock(pickup_at: datetime) -> tuple[tuple[float, ...], int]:
@@ -79,7 +82,13 @@ def _clock(day: Any, minute: Any) -> tuple[tuple[Any, ...], Any]:
     """Put a day (see `_day`) and its minute together: numbers and columns alike."""
     weekday, free, row = day
     hour = minute // 60
-    return (minute, weekday * 24 + minute / 60, free), row * 24 + hour
+    from_10, from_16 = (_apart(minute, 60 * clock) for clock in (10, 16))
+    return (from_10, from_16, weekday * 24 + minute / 60, free), row * 24 + hour
+
+
+def _apart(minute: Any, other: int) -> Any:
+    """Return the minutes between two times of a day, the shorter way round: 0 to 720."""
+    return abs((minute - other + HALF_DAY_MINUTES) % (2 * HALF_DAY_MINUTES) - HALF_DAY_MINUTES)
 
 
 def window_days(pickup_at: np.ndarray, months: Sequence[object] = ()) -> np.ndarray:

@@ -33,7 +33,7 @@ SMALLEST_MINUTES = 1e-4  # smaller parts are rounding, not limits
 
 # What is known without a distance and is not of time is the route's: also the usual minutes at
 # this hour, the larger part of which the route makes.
-_TIME_FEATURES = ("minute_of_day", "city_hour", "pickup_hour", "dropoff_hour",
+_TIME_FEATURES = ("minutes_from_10", "minutes_from_16", "city_hour", "pickup_hour", "dropoff_hour",
                   "pickup_hour_pace", "dropoff_hour_pace")  # fmt: skip
 _DAY_FEATURES = ("hour_of_week", "holiday")
 REASON_OF: Mapping[str, str] = {

@@ -74,7 +74,7 @@ FORMULAS: dict[str, str] = {
 }
 # The features, in the order in which trees know them.
 FEATURES = (
-    "minute_of_day", "hour_of_week", "holiday",
+    "minutes_from_10", "minutes_from_16", "hour_of_week", "holiday",
     "pickup_x_km", "pickup_y_km", "dropoff_x_km", "dropoff_y_km",
     *PAIR_COLUMNS,
     "city_hour", "pickup_hour", "dropoff_hour", "expected_minutes",
@@ -252,9 +252,9 @@ BLOCK_ROWS = 4096  # rides looked up together: their columns stay in the cache; 
 
 
 def transform(rides: Rides, tables: FeatureTables, with_distance: bool) -> np.ndarray:
-    """Return float32 features, shape (n, 38) with the asked distance or (n, 27) without.
+    """Return float32 features, shape (n, 39) with the asked distance or (n, 28) without.
 
-    The first 27 are the same in both.
+    The first 28 are the same in both.
     """
     look_ups = _LookUps(tables, _columns_of, lambda curve: curve.at, _mix)
     out = np.empty((len(rides), len(DISTANCE_FEATURES if with_distance else FEATURES)), "float32")
@@ -316,7 +316,7 @@ class RideFeatures:
             miles: as `known_miles` gives them, or NaN; None for the features without distance.
             conditions: of the hour, put last (see `extra_features.py`), k of them.
         Returns:
-            float32, shape (38 + k,), or (27 + k,) without distance.
+            float32, shape (39 + k,), or (28 + k,) without distance.
         """
         features = self._look_ups.features(
             pickup, dropoff, read_clock(pickup_at), near_cell(pickup_at), miles

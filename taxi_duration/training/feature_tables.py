@@ -94,7 +94,7 @@ class FeatureBatch(NamedTuple):
 
     Args:
         rides, minutes: of the trips, shape (n,), float32.
-        rows: DISTANCE_FEATURES, float32, shape (n, 38); the first 27 need no distance.
+        rows: DISTANCE_FEATURES, float32, shape (n, 39); the first 28 need no distance.
         weight: how much each trip counts, 1 on average over the window, shape (n,).
     """
 

@@ -40,7 +40,7 @@ class Fold:
     """One past and the days after it, as features, with and without distance.
 
     Args:
-        past, ahead: float32 rows, shapes (n, 38) and (m, 38).
+        past, ahead: float32 rows, shapes (n, 39) and (m, 39).
         past_minutes, ahead_minutes: shapes (n,) and (m,).
         past_weight: how much each row counts, shape (n,).
         mean_rmse: RMSE of the past's mean on the days ahead: what errors are measured in.

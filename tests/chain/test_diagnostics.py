@@ -102,7 +102,7 @@ def test_trees_see_every_feature_by_name_and_none_of_the_distance_without_it(tri
     ride = trips.iloc[[5]].assign(pickup_at=pd.Timestamp("2021-01-06 08:30"), trip_distance=3.5)
     table = ride_features(kind, trips, ride)
     assert list(table.index) == list(DISTANCE_FEATURES)
-    assert table.loc["minute_of_day"].tolist() == [8 * 60 + 30] * 2
+    assert table.loc["minutes_from_10"].tolist() == [90] * 2
     assert table.loc["distance_miles", "distance given"] == 3.5
     assert table.loc[list(DISTANCE_FEATURES[len(FEATURES) :]), "no distance"].isna().all()
 

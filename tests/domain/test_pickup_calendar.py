@@ -68,18 +68,16 @@ def test_trips_of_a_usual_day_do_not_know_stray_dates(pickup_at):
 @pytest.mark.parametrize(
     ("pickup_at", "clock", "cell"),
     [
-        ("2021-02-01T00:00:00", (0, 0, 0), 0),  # a Monday
-        ("2021-02-05T08:59:59", (539, 4 * 24 + 8 + 59 / 60, 0), 8),  # a Friday; seconds are cut off
-        ("2021-02-06T23:00:00", (1380, 5 * 24 + 23, 0), 24 + 23),  # a Saturday
-        ("2021-02-07T01:30:00", (90, 6 * 24 + 1.5, 0), 48 + 1),  # a Sunday
-        (
-            "2021-02-15T12:01:00",
-            (721, 6 * 24 + 12 + 1 / 60, 1),
-            48 + 12,
-        ),  # a Monday, Presidents' Day
-        ("2022-01-01T05:00:00", (300, 6 * 24 + 5, 1), 48 + 5),  # a Saturday, New Year's Day
-        ("2021-11-26T05:00:00", (300, 6 * 24 + 5, 1), 48 + 5),  # the Friday after Thanksgiving
-        ("2021-11-11T05:00:00", (300, 3 * 24 + 5, 0), 5),  # Veterans Day: a working Thursday
+        ("2021-02-01T00:00:00", (600, 480, 0, 0), 0),  # a Monday
+        # A Friday; seconds are cut off.
+        ("2021-02-05T08:59:59", (61, 421, 4 * 24 + 8 + 59 / 60, 0), 8),
+        ("2021-02-06T23:00:00", (660, 420, 5 * 24 + 23, 0), 24 + 23),  # a Saturday
+        ("2021-02-07T01:30:00", (510, 570, 6 * 24 + 1.5, 0), 48 + 1),  # a Sunday
+        # A Monday, Presidents' Day.
+        ("2021-02-15T12:01:00", (121, 239, 6 * 24 + 12 + 1 / 60, 1), 48 + 12),
+        ("2022-01-01T05:00:00", (300, 660, 6 * 24 + 5, 1), 48 + 5),  # a Saturday, New Year's Day
+        ("2021-11-26T05:00:00", (300, 660, 6 * 24 + 5, 1), 48 + 5),  # the Friday after Thanksgiving
+        ("2021-11-11T05:00:00", (300, 660, 3 * 24 + 5, 0), 5),  # Veterans Day: a working Thursday
     ],
 )
 def test_clock_says_minute_hour_of_week_and_holiday(pickup_at, clock, cell):
@@ -95,6 +93,15 @@ def test_one_clock_is_read_as_many_are(pickup_at):
     several = np.array([pickup_at, datetime(2021, 7, 4)], dtype="datetime64[s]")
     clocks, cells = read_clocks(several)
     assert (tuple(column[0] for column in clocks), cells[0]) == read_clock(pickup_at)
+
+
+def test_minutes_of_a_day_are_told_apart_and_move_in_a_circle():
+    day = np.datetime64("2021-02-03T00:00:00") + np.arange(1441).astype("m8[m]")
+    waves = np.column_stack(read_clocks(day)[0][:2])
+    assert len(np.unique(waves[:-1], axis=0)) == 1440
+    assert (np.abs(np.diff(waves, axis=0)) <= 1).all()
+    assert waves[0].tolist() == waves[-1].tolist() == [600, 480]
+    assert waves[[600, 960]].tolist() == [[0, 360], [360, 0]]
 
 
 @pytest.mark.parametrize(
@@ -124,4 +131,4 @@ def test_the_next_cell_of_one_is_that_of_many(pickup_at):
 
 def test_no_clock_at_all_gives_empty_columns():
     clocks, cells = read_clocks(np.array([], dtype="datetime64[s]"))
-    assert [column.shape for column in (*clocks, cells)] == [(0,)] * 4
+    assert [column.shape for column in (*clocks, cells)] == [(0,)] * 5

@@ -95,7 +95,7 @@ def test_model_that_reads_the_outcome_is_found(trips, lookups, monkeypatch):
 def test_feature_named_after_the_outcome_is_found(trips, lookups, monkeypatch):
     from taxi_duration.evaluation import release_checks
 
-    monkeypatch.setattr(release_checks, "DISTANCE_FEATURES", ("minute_of_day", "tip_share"))
+    monkeypatch.setattr(release_checks, "DISTANCE_FEATURES", ("hour_of_week", "tip_share"))
     assert "no_leak" in failed(GOOD, trips, lookups)
 
 

@@ -174,7 +174,7 @@ LINEAR = [
 ]  # fmt: skip
 TREE = [
     ("point.1.features", ["tide", *DISTANCE_FEATURES[1:]],
-     "missing here tide, new here minute_of_day"),
+     "missing here tide, new here minutes_from_10"),
     ("point.1.features", [*reversed(DISTANCE_FEATURES)], "was fitted on other features"),
     ("point.1.features", {}, "features is a dict, expected a list"),
     ("point.1.features", [1], "features is not a list of texts"),
@@ -204,10 +204,10 @@ TREE = [
     (f"{TREES}.nodes", at(ROOT, 2**31 - 1, "left"), "children are not where they must be"),
     (f"{TREES}.nodes", at(ROOT, 3, "left"), "not in exactly one place of one tree"),
     (f"{TREES}.nodes", lambda a: np.append(a, a[-1:]), "not in exactly one place"),  # a leaf more
-    (f"{TREES}.nodes", at(ROOT, len(DISTANCE_FEATURES), "feature"), "ask for feature 38"),
+    (f"{TREES}.nodes", at(ROOT, len(DISTANCE_FEATURES), "feature"), "ask for feature 39"),
     (f"{TREES}.nodes", at(ROOT, -1, "feature"), "ask for feature"),
     (f"{TREES}.nodes", at(-1, 32_767, "feature"), "ask for feature 32767"),  # in a leaf
-    ("point.1.without_distance.nodes", at(ROOT, 27, "feature"), "without_distance: .* feature 27"),
+    ("point.1.without_distance.nodes", at(ROOT, 28, "feature"), "without_distance: .* feature 28"),
     (f"{TREES}.nodes", at(ROOT, 2, "default_left"), "a flag that is neither 0 nor 1"),
     (f"{TREES}.nodes", at(ROOT, 1, "pad"), "a flag that is neither 0 nor 1"),
     (f"{TREES}.nodes", at(ROOT, math.nan, "threshold"), "a number that is not one"),
@@ -250,7 +250,7 @@ def test_state_without_a_part_is_refused(states, name):
         from_state(state)
 
 
-@pytest.mark.parametrize(("trees", "width"), [("with_distance", 38), ("without_distance", 27)])
+@pytest.mark.parametrize(("trees", "width"), [("with_distance", 39), ("without_distance", 28)])
 def test_trees_may_ask_for_the_hours_conditions_and_no_further(states, trees, width):
     state = loads(states["XGB"])
     put(state, "point.1.conditions", ["rain"])
