@@ -58,39 +58,46 @@ NO_TRAFFIC = Traffic()
 
 def in_traffic(answer: Answer, traffic: Traffic) -> Answer:
     """Return the answer to one ride as it is given."""
-    minutes = (answer.duration, answer.p10, answer.p50, answer.p90)
-    duration, p10, p50, p90 = _given(minutes, traffic, min, max)
-    return Answer(duration, p10, p50, p90, answer.support, answer.used_distance)
+    duration, p10, p50, p90, support, used_distance = answer
+    now, low, middle, high = _moved(traffic, duration, p10, p50, p90)
+    return Answer(
+        _kept(now, duration), _kept(low, p10), _kept(middle, p50), _kept(high, p90),
+        support, used_distance,
+    )  # fmt: skip
 
 
 def all_in_traffic(answers: Answers, traffic: Traffic) -> Answers:
     """Return the answers to n rides as they are given."""
     minutes = (answers.duration, answers.p10, answers.p50, answers.p90)
-    columns = tuple(column.astype("float64") for column in minutes)
-    given = _given(columns, traffic, np.minimum, np.maximum)
-    duration, p10, p50, p90 = (column.astype("float32") for column in given)
+    base = [column.astype("float64") for column in minutes]
+    duration, p10, p50, p90 = (
+        np.clip(now, np.minimum(own, SHORTEST_MINUTES), np.maximum(own, LONGEST_MINUTES))
+        .astype("float32")
+        for now, own in zip(_moved(traffic, *base), base, strict=True)
+    )  # fmt: skip
     return Answers(duration, p10, p50, p90, answers.support, answers.used_distance)
 
 
-def _given(minutes: tuple[Any, ...], traffic: Traffic, least: Any, most: Any) -> list[Any]:
-    """Multiply duration, P10, P50 and P90, stretch the interval, and keep all within limits.
-
-    The limits are those of a trip, or the model's own answer where that lies beyond them: a
-    factor carries no answer out of them.
-    """
+def _moved(traffic: Traffic, duration: Any, p10: Any, p50: Any, p90: Any) -> tuple[Any, ...]:
+    """Return the minutes multiplied, and the interval stretched about its middle."""
     factor, low, high = traffic
-    duration, p10, p50, p90 = minutes
     middle = p50 * factor
-    moved = (
+    return (
         duration * factor,
         middle - (p50 - p10) * factor * low,
         middle,
         middle + (p90 - p50) * factor * high,
     )
-    return [
-        least(most(now, least(base, SHORTEST_MINUTES)), most(base, LONGEST_MINUTES))
-        for now, base in zip(moved, minutes, strict=True)
-    ]
+
+
+def _kept(now: float, own: float) -> float:
+    """Keep minutes within the limits of a trip.
+
+    Where the model's `own` lie beyond them, these are the limit: a factor carries nothing out.
+    """
+    if SHORTEST_MINUTES <= now <= LONGEST_MINUTES:
+        return now
+    return min(max(now, min(own, SHORTEST_MINUTES)), max(own, LONGEST_MINUTES))
 
 
 class VersionTraffic:

@@ -151,6 +151,42 @@ def test_answer_of_a_refitted_challenger_is_verified_too(world, files, trace):
     assert not of_kind(traced_now, "notebook") and not of_kind(traced_now, "shadow")
 
 
+def put_in_traffic(home, prediction_id, factor, low, high):
+    """Make the logged answer one that was given in traffic."""
+    log = open_log()
+    row = log.find(prediction_id)
+    log.close()
+    base = {name: row[name] for name in ("duration", "p10", "p50", "p90")}
+    given = {
+        "duration": base["duration"] * factor,
+        "p10": factor * (base["p50"] - low * (base["p50"] - base["p10"])),
+        "p50": factor * base["p50"],
+        "p90": factor * (base["p50"] + high * (base["p90"] - base["p50"])),
+        "traffic": factor, "stretch_low": low, "stretch_high": high,
+    }  # fmt: skip
+    given |= {f"base_{name}": value for name, value in base.items()}
+    for field, value in given.items():
+        forge_row(home, "predictions", field, value)
+
+
+def test_an_answer_in_traffic_is_multiplied_again(world, files, trace):
+    put_in_traffic(files, world[1], 1.05, 1.1, 0.9)
+    answer = about(trace(), "answer")
+    assert answer.status == "verified"
+    assert answer.detail.endswith(
+        "times 1.05 for the traffic, its interval stretched by 1.1 below and 0.9 above its middle"
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("traffic", 1.07), ("stretch_low", 1.0), ("base_p90", 3.0)]
+)
+def test_traffic_that_was_not_applied_is_named(world, files, trace, field, value):
+    put_in_traffic(files, world[1], 1.05, 1.1, 0.9)
+    forge_row(files, "predictions", field, value)
+    assert about(trace(), "answer").status == CHANGED
+
+
 def test_months_address_and_row_accounting_are_shown(files, trace):
     detail = about(trace(), "train month").detail
     assert "; data/sample/green_tripdata_2021-01.parquet; 4,000 rows, " in detail
