@@ -559,12 +559,17 @@ def test_a_test_gets_its_own_rides_with_the_answer_of_its_other_version(log, pai
 
 
 def test_whole_shadow_answer_is_given_with_the_ride(log):
-    log.add([row("a")], [ShadowRow("a", "green-duration:2", CHALLENGER, 19.0, 11.0, 18.0, 30.0)])
+    traffic = (1.25, 1.5, 0.75, 15.0, 9.0, 14.0, 24.0)
+    minutes = (19.0, 11.0, 18.0, 30.0)
+    log.add([row("a")], [ShadowRow("a", "green-duration:2", CHALLENGER, *minutes, *traffic)])
     (found,) = log.answered(pair=(CHAMPION, CHALLENGER))
     shadow = {name: value for name, value in found.items() if name.startswith("shadow_")}
     assert shadow == {
         "shadow_model": "green-duration:2", "shadow_model_sha256": CHALLENGER,
         "shadow_duration": 19.0, "shadow_p10": 11.0, "shadow_p50": 18.0, "shadow_p90": 30.0,
+        "shadow_traffic": 1.25, "shadow_stretch_low": 1.5, "shadow_stretch_high": 0.75,
+        "shadow_base_duration": 15.0, "shadow_base_p10": 9.0, "shadow_base_p50": 14.0,
+        "shadow_base_p90": 24.0,
     }  # fmt: skip
 
 
