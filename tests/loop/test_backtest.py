@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec.structs import replace
 
 from taxi_duration import environment
 from taxi_duration.data.prepared import PreparedMonth
@@ -241,7 +242,8 @@ def test_riders_come_when_the_first_two_months_are_published(small):
     [(0, "2021-02:2021-04", "2021-05"), (2, "2021-01:2021-02", "2021-03")],
 )
 def test_monthly_knows_what_is_published_when_the_month_begins(delay, window, judge):
-    made = SimpleNamespace(delay_months=delay, settings=auto_settings(), make_version=lambda *a: a)
+    settings = replace(auto_settings(), window_months=3)
+    made = SimpleNamespace(delay_months=delay, settings=settings, make_version=lambda *a: a)
     months = [*MONTHS[:5], Month(2021, 6)]
     assert backtest._monthly(made, months, Month(2021, 6)) == (
         parse_months(window), parse_months(judge)[0],
