@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from log_samples import row
+from msgspec import to_builtins
 from sqlalchemy import select
 
 from taxi_duration.errors import LogError
@@ -30,6 +31,14 @@ def ride_id(i: int) -> str:
     return f"{int(1000 * (START + i * 8640)):012x}{i:020x}"
 
 
+def in_traffic(i: int):
+    """Columns of an answer in traffic."""
+    return {
+        "traffic": 1.1 + i / 1000, "stretch_low": 1.2 - i / 1000, "stretch_high": 0.9,
+        "base_duration": 11.25 + i, "base_p10": 9.5 + i, "base_p50": 11.1, "base_p90": 14.25 + i,
+    }  # fmt: skip
+
+
 def rides(n: int = DAYS * A_DAY):
     """Rides every 144 minutes, unequal in every column."""
     return [
@@ -41,6 +50,7 @@ def rides(n: int = DAYS * A_DAY):
             support=1000 * i, used_distance=bool(i % 4),
             model_sha256=CHAMPION if i % 2 else CHALLENGER,
             arm="challenger" if i % 5 == 0 else "champion", latency_ms=None if i == 9 else 0.25,
+            **(in_traffic(i) if i % 3 else {}),
             traceparent=None if i % 6 else f"00-{i % 4:032x}-{1 + i:016x}-01",
         )
         for i in range(n)
@@ -53,7 +63,8 @@ def log(url, tmp_path, monkeypatch):
     monkeypatch.setattr(log_archive, "PART_RIDES", 8)
     monkeypatch.setattr("taxi_duration.live.log_tables.AT_ONCE", 5)
     log = open_log(url, tmp_path / "live" / "spool")
-    shadows = [ShadowRow(ride_id(i), "green-duration:2", CHALLENGER, 9.5 + i, 8.5, 9.25, 11.0)
+    shadows = [ShadowRow(ride_id(i), "green-duration:2", CHALLENGER, 9.5 + i, 8.5, 9.25, 11.0,
+                         **in_traffic(i) if i > 1 else {})
                for i in (1, 3, 11)]  # fmt: skip
     shadows += [ShadowRow(ride_id(i), "green-duration:0", OTHER, 7.5 + i, 6.5, 7.25, 9.0)
                 for i in (3, 12)]  # fmt: skip
@@ -470,3 +481,26 @@ def test_catalogue_knows_what_lies_where(log):
     assert (parts[0].first_id, parts[0].last_id) == (ride_id(0), ride_id(7))
     assert (parts[0].told_since, parts[0].told_until) == (START, START + 9e3 * 6)
     assert len(late) == 10
+
+
+def test_a_file_from_before_there_was_traffic_is_read(tmp_path, monkeypatch):
+    rides = [
+        {name: getattr(one, name) for name in archive_files.RIDE} | {
+            **dict.fromkeys(archive_files.FEEDBACK), "model_failures": [], "voided_feedback": [],
+            "shadow_answers": [to_builtins(ShadowRow(one.prediction_id, "green-duration:2",
+                                                     CHALLENGER, 9.5, 8.5, 9.25, 11.0))],
+        }
+        for one in (row(ride_id(i), START + i) for i in range(3))
+    ]  # fmt: skip
+    young = (*archive_files.LIVE, *archive_files.BASE)
+    path = tmp_path / "old.parquet"
+    with monkeypatch.context() as patch:
+        for columns in ("RIDE", "SHADOW"):
+            older = [name for name in getattr(archive_files, columns) if name not in young]
+            patch.setattr(archive_files, columns, older)
+        write_rides(path, rides)
+    shadows = [{**dict.fromkeys(archive_files.LIVE, 1.0), **dict.fromkeys(archive_files.BASE),
+                **ride["shadow_answers"][0]} for ride in rides]  # fmt: skip
+    expected = [kept(ride | {"shadow_answers": [shadow]})
+                for ride, shadow in zip(rides, shadows, strict=True)]  # fmt: skip
+    assert read_rides(path) == expected
