@@ -50,7 +50,7 @@ def near_cell(pickup_at: datetime) -> tuple[int, float]:
     looked up by cell then moves from hour to hour, and day to day, without a step.
     """
     other, share = near_hour(pickup_at)
-    return read_clock(other)[1], share
+    return _day(other.date())[2] * 24 + other.hour, share
 
 
 def near_hour(pickup_at: datetime) -> tuple[datetime, float]:

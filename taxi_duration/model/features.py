@@ -52,6 +52,8 @@ LOOK_UPS: dict[str, tuple[str, ...]] = {
     "atlas_pair": tuple(ATLAS_COLUMNS),
     "distance": ("distance_miles", "minutes_of_miles", "atlas_minutes_of_miles"),
 }
+# Looked up in the hour's cell and in the one next in time.
+HOURLY = ("city", "pickup", "dropoff")
 # In order: a formula may use those before it. Only + - * /: these are exact in IEEE arithmetic,
 # so Python's floats and numpy's arrays agree to the last bit. (A tree does not care for a
 # logarithm anyway.)
@@ -105,9 +107,9 @@ def _compile(names: Sequence[str]) -> Callable[..., tuple[Any, ...]]:
     """
     formulas = {name: formula for name, formula in FORMULAS.items() if name in names}
     needed = {*names, *re.findall(r"\w+", " ".join(formulas.values()))}
+    groups = {group: values for group, values in LOOK_UPS.items() if needed.intersection(values)}
     lines = [
-        *(f"{', '.join(values)} = {group}" for group, values in LOOK_UPS.items()
-          if needed.intersection(values)),
+        *(line for group, values in groups.items() for line in _unpack(group, values, needed)),
         *(f"{name} = {formula}" for name, formula in formulas.items()),
         f"return {', '.join(names)}",
     ]  # fmt: skip
@@ -117,6 +119,18 @@ def _compile(names: Sequence[str]) -> Callable[..., tuple[Any, ...]]:
     if unknown := features.__code__.co_names:
         raise NameError(f"features use unknown names: {', '.join(unknown)}")
     return features
+
+
+def _unpack(group: str, values: Sequence[str], needed: set[str]) -> list[str]:
+    """Return lines that name the values of a look-up; of an hour's, on the line to the next."""
+    if group not in HOURLY:
+        return [f"{', '.join(values)} = {group}"]
+    own, near = (", ".join(f"{value}_{which}" for value in values) for which in ("own", "near"))
+    mixed = [value for value in values if value in needed]
+    return [
+        f"({own}), ({near}), share = {group}",
+        *(f"{value} = {value}_own + ({value}_near - {value}_own) * share" for value in mixed),
+    ]
 
 
 _with_distance, _without_distance = _compile(DISTANCE_FEATURES), _compile(FEATURES)
@@ -168,7 +182,6 @@ class _LookUps:
     Args:
         rows_of: turns a table into its look-up, from a row's position to the row's values.
         curve: turns a curve into its look-up.
-        between: mixes two rows of a look-up, given how much of the second one.
     """
 
     def __init__(
@@ -176,9 +189,7 @@ class _LookUps:
         tables: FeatureTables,
         rows_of: Callable[[np.ndarray], Callable[[Any], Any]],
         curve: Callable[[Curve], Callable[[Any], Any]],
-        between: Callable[[Any, Any, Any], Any],
     ) -> None:
-        self._between = between
         atlas = tables.atlas
         self._atlas_pair: Callable[[Any], Any]
         self._atlas_minutes_of_miles: Callable[[Any], Any]
@@ -229,14 +240,14 @@ class _LookUps:
     def _at_time(
         self, look_up: Callable[[Any], Any], first: Any, cells: tuple[Any, Any, Any]
     ) -> Any:
-        """Return the values of a place at a time, between those of two cells.
+        """Return the values of a place in two cells, and how much the second counts.
 
         Args:
             first: position of the place's first cell.
             cells: its own, the one next in time, and how much of that.
         """
         own, other, share = cells
-        return self._between(look_up(first + own), look_up(first + other), share)
+        return look_up(first + own), look_up(first + other), share
 
 
 def _beside(hours: np.ndarray, atlas_hours: np.ndarray | None) -> np.ndarray:
@@ -256,7 +267,7 @@ def transform(rides: Rides, tables: FeatureTables, with_distance: bool) -> np.nd
 
     The first 28 are the same in both.
     """
-    look_ups = _LookUps(tables, _columns_of, lambda curve: curve.at, _mix)
+    look_ups = _LookUps(tables, _columns_of, lambda curve: curve.at)
     out = np.empty((len(rides), len(DISTANCE_FEATURES if with_distance else FEATURES)), "float32")
     for start in range(0, len(rides), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
@@ -277,10 +288,6 @@ def _columns_of(table: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda at: rows.take(at, axis=0).T.astype("float64", order="C")
 
 
-def _mix(one: Any, other: Any, share: Any) -> Any:
-    return one + (other - one) * share
-
-
 def known_distance(trip_distance: np.ndarray) -> np.ndarray:
     """Return distances as float64 miles, with NaN where they cannot be true."""
     miles = np.asarray(trip_distance, dtype="float32").astype("float64")
@@ -298,7 +305,7 @@ class RideFeatures:
     """The features of one ride, from the same tables without arrays: a few microseconds."""
 
     def __init__(self, tables: FeatureTables) -> None:
-        self._look_ups = _LookUps(tables, _row_of, lambda curve: RideCurve(curve).at, _mix_rows)
+        self._look_ups = _LookUps(tables, _row_of, lambda curve: RideCurve(curve).at)
 
     def row(
         self,
@@ -330,10 +337,6 @@ def _row_of(table: np.ndarray) -> Callable[[int], tuple[float, ...]]:
     row = Struct(f"{table.shape[-1]}{table.dtype.char}")
     read, size = row.unpack_from, row.size
     return lambda at: read(memory, at * size)
-
-
-def _mix_rows(one: Sequence[float], other: Sequence[float], share: float) -> list[float]:
-    return [_mix(a, b, share) for a, b in zip(one, other, strict=True)]
 
 
 def known_miles(miles: float | None) -> float | None:

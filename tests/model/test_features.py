@@ -19,6 +19,7 @@ from taxi_duration.model.features import (
     DIVISORS,
     FEATURES,
     FORMULAS,
+    HOURLY,
     LOOK_UPS,
     PAIR_TABLE,
     RISING,
@@ -120,6 +121,8 @@ def by_formula(**looked_up: float) -> dict[str, float]:
     """The features by name, from looked-up values that are 1 where not given."""
     values = LOOKED_UP | looked_up
     groups = {group: [values[name] for name in names] for group, names in LOOK_UPS.items()}
+    for group in HOURLY:  # the same in both cells
+        groups[group] = (groups[group], groups[group], 0.25)
     return dict(zip(DISTANCE_FEATURES, _compile(DISTANCE_FEATURES)(**groups), strict=True))
 
 
