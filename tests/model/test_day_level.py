@@ -7,6 +7,7 @@ from datetime import date, datetime
 import numpy as np
 import pytest
 
+from taxi_duration.model import state
 from taxi_duration.model.day_level import SEASON_KNOTS, SEASON_WEEKS, DayLevel, RideLevel
 
 RISING = DayLevel(np.linspace(0.9, 1.1, SEASON_WEEKS), {"Thanksgiving": 0.8, "Labor Day": 1.5})
@@ -64,3 +65,30 @@ def test_level_around_midnight_has_the_name_of_the_special_day():
 def test_nothing_known_is_one_on_every_day():
     at = np.datetime64("2021-01-01T00:00:00") + np.arange(366).astype("m8[D]")
     assert (DayLevel().of(at) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("season", "kinds", "message"),
+    [
+        (np.ones(51), {}, "shape"),
+        (np.append(np.ones(51), np.nan), {}, "no number"),
+        (np.append(np.ones(51), 9.0), {}, "not within"),
+        (np.append(np.ones(51), 0.1), {}, "no number"),
+        (np.ones(52), {"a new feast": 0.9}, "kinds of days"),
+        (np.ones(52), {"Thanksgiving": 0.0}, "not within"),
+        (np.ones(52), {"Thanksgiving": 1}, "not within"),
+        (np.ones(52), {"Thanksgiving": float("nan")}, "not within"),
+        (np.ones(52), [["Thanksgiving", 0.9]], "kinds of days"),
+    ],
+)
+def test_saved_level_that_no_day_can_have_is_refused(season, kinds, message):
+    value = {"season": ["float64", [len(season)], season.tobytes()], "kinds": kinds}
+    with pytest.raises(ValueError, match=message):
+        state._day_level(state._Part(value, "model.point.level", DayLevel))
+
+
+def test_saved_level_is_read_as_it_was():
+    saved = state._plain(RISING)
+    again = state._day_level(state._Part(saved, "model.point.level", DayLevel))
+    np.testing.assert_array_equal(again.season, RISING.season)
+    assert again.kinds == RISING.kinds
