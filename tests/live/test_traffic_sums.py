@@ -113,7 +113,8 @@ def test_each_scored_truth_counts_once_for_everyone_who_answered(log, asked):
 
 def as_columns(kind, rows, ids, **shared):
     """Rows as columns; where the model's answer was given, it is told as such."""
-    names = [name for name in kind.__struct_fields__ if name not in (*shared, "latency_ms")]
+    of_request = (*shared, "latency_ms", "traceparent")
+    names = [name for name in kind.__struct_fields__ if name not in of_request]
     columns = {name: [getattr(one, name) for one in rows] for name in names}
     for name in ("duration", "p10", "p50", "p90"):
         pairs = zip(columns[f"base_{name}"], columns[name], strict=True)
