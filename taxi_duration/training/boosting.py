@@ -33,7 +33,7 @@ CONSTRAINTS = "monotone_constraints"  # XGBoost's: 1 for a feature with which an
 # Of the rounds, make trees that may fall. Highways make real longer ways quicker: RMSE to trees
 # that may all fall, 2021-01 -> 02, 2021-06 -> 07 and 2022-03 -> 04, is +0.39, +0.85 and +0.44 %
 # where none may, +0.03, +0.45 and +0.05 % with 40 of 190 free and their sum within half a minute
-# (80 of 230: the same), +0.0, +0.1 and -0.3 % with it free.
+# (80 of 230: the same), and -0.15, +0.08 and -0.27 % with their sum free.
 FREE_SHARE = 1 / 4
 TELL_SECONDS = 5.0  # from one line of progress to the next: seldom enough for a log
 
