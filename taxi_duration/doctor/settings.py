@@ -51,6 +51,7 @@ def readers() -> dict[str, Callable[[], object]]:
         "PORT": settings.port,
         "WORKERS": settings.workers,
         "THREADS": settings.threads,
+        "TRAFFIC": settings.traffic,
         "MONITOR_ACCESS": settings.monitor_access,
         "MAX_BODY_MB": settings.max_body_bytes,
         "CLIENT_CONNECTIONS": settings.client_connections,

@@ -231,6 +231,7 @@ BAD = {
     "WORKERS": "0", "THREADS": "two", "MONITOR_ACCESS": "nobody", "MAX_BODY_MB": "16 MB",
     "CLIENT_CONNECTIONS": "-5", "BODY_SECONDS": "²", "MAX_RIDES": "9" * 5000,
     "MAX_EXPLAINED": "1e4", "MAX_FEEDBACK": "many", "ACCESS_LOG": "maybe", "WAIT_FOR_MODEL": "2",
+    "TRAFFIC": "no",
 }  # fmt: skip
 FREE = {"API_KEY", "API_KEYS", "HOST"}  # any text is one; HOST is looked up for the port
 

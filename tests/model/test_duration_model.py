@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from taxi_duration.data.window import Window
+from taxi_duration.domain.pair_miles import can_be, pair_miles
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.evaluation.metrics import error_metrics
 from taxi_duration.model.duration_model import count_pairs
@@ -86,14 +87,22 @@ def test_pairs_are_counted_by_direction():
 @pytest.mark.parametrize("kind", KINDS)
 def test_answer_says_whether_the_distance_was_used(fitted, asked, kind):
     assert not fitted(kind).answer(asked.without_distance()).used_distance.any()
-    with_distance = asked.take((asked.trip_distance > 0) & (asked.trip_distance < 50))
+    shortest, longest = (miles[asked.PULocationID, asked.DOLocationID] for miles in pair_miles())
+    with_distance = asked.take(can_be(asked.trip_distance, shortest, longest))
     assert fitted(kind).answer(with_distance).used_distance.all()
 
 
 @pytest.mark.parametrize("kind", TREE_KINDS)
 def test_impossible_distance_is_answered_as_none(fitted, asked, kind):
     impossible = replace(asked, trip_distance=np.full(len(asked), 244_152, dtype="float32"))
-    assert same(fitted(kind).answer(impossible), fitted(kind).answer(asked.without_distance()))
+    found, without = (
+        fitted(kind).answer(rides) for rides in (impossible, asked.without_distance())
+    )
+    assert not found.used_distance.any()
+    for name in ("duration", "p50", "support"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(without, name))
+    # Who asks with a distance that cannot be is answered less surely than who asks without.
+    assert (found.p90 - found.p10).mean() > (without.p90 - without.p10).mean()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -57,7 +57,7 @@ def test_planted_rush_hour_stands_in_the_tables_of_city_and_zones():
 
 def test_planted_rush_hour_of_working_days_is_none_of_sunday_and_of_free_days():
     rides = rides_of()
-    (_, _, free), cell = read_clocks(rides.pickup_at)
+    (*_, free), cell = read_clocks(rides.pickup_at)
     minutes = np.where((hour_of(rides) == 17) & (cell < 24), 20.0, 10.0)
     assert free.any()
     tables = tables_of(rides, minutes)
