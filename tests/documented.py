@@ -21,6 +21,8 @@ CANNOT = {
     r"MODELS_DIR=/srv/model ": "needs a folder outside the project",
     r"dask (scheduler|worker) ": "needs other hosts; tests/data/test_cluster_months.py has its own",
     r"ENGINE=dask DASK_SCHEDULER=": "needs other hosts; test_chain_on_dask.py has its own",
+    r"aws\b": "needs an account; tests/test_cloudformation.py creates the stack on a stand-in",
+    r"kubectl\b": "needs a cluster; tests/test_kubernetes.py checks the objects",
 }
 
 
