@@ -58,6 +58,19 @@ class Opened(NamedTuple):
         return self.file is None or self.file.is_current()
 
 
+_loading = threading.Lock()
+
+
+def load_sql() -> None:
+    """Import SQLAlchemy and what is built on it, by one thread: call it before the store is used.
+
+    It is imported late, since the first answer does not need it. Of two threads that import its
+    circular modules at once each may be given halves of them, and the process keeps those for good.
+    """
+    with _loading:
+        from taxi_duration.live import log_schema, log_tables  # noqa: F401
+
+
 class LogStore:
     """The SQL side; its queries are described at `PredictionLog`.
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from taxi_duration.errors import LogError
-from taxi_duration.live.log_store import LOCK_SECONDS, LogStore
+from taxi_duration.live.log_store import LOCK_SECONDS, LogStore, load_sql
 from taxi_duration.live.spool import LOCK_FILE, SpoolWriter, spool_files
 
 logger = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ class LogWatch:
         Args:
             probe: also write an empty line to the spool and checkpoint the store.
         """
+        load_sql()
         problems = []
         steps = [self._probe_spool, self._move, self._store.check_file]
         for step in steps if probe else [self._move]:

@@ -29,7 +29,7 @@ from taxi_duration.live.log_rows import (
     ShadowColumns,
     ShadowRow,
 )
-from taxi_duration.live.log_store import LogStore
+from taxi_duration.live.log_store import LogStore, load_sql
 from taxi_duration.live.log_watch import DRAIN_SECONDS, LogWatch
 from taxi_duration.live.spool import DRAIN_ROWS, SpoolWriter, spool_files
 
@@ -60,8 +60,14 @@ class PredictionLog:
 
     def __init__(self, url: str, spool: Path, archive: Path | None = None) -> None:
         self._spool = SpoolWriter(spool)
-        self._store = LogStore(url, spool, archive or environment.log_archive(url))
-        self._watch = LogWatch(self._spool, self._store)
+        self._sql = LogStore(url, spool, archive or environment.log_archive(url))
+        self._watch = LogWatch(self._spool, self._sql)
+
+    @property
+    def _store(self) -> LogStore:
+        """The store, to be used."""
+        load_sql()
+        return self._sql
 
     # --- writing ------------------------------------------------------------------------
 
@@ -314,7 +320,7 @@ class PredictionLog:
             try:
                 self.drain()
             finally:
-                self._store.close()
+                self._sql.close()
         except LogError as error:
             logger.warning("rows of the prediction log wait for the next start: %s", error)
 
