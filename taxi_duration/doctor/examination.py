@@ -46,6 +46,7 @@ class Check:
         name: of its findings.
         look: finds; writes nothing that lasts.
         hangs: what it means that there is no answer in time, and what to do: found and remedy.
+            Where it means nothing but a slow machine, that is a note and no problem.
     """
 
     name: str
@@ -82,7 +83,7 @@ def _answer(number: int, check: Check, answers: queue.SimpleQueue[Any]) -> None:
 def _silent(check: Check, seconds: float) -> Finding:
     what, remedy = check.hangs
     said = f"no answer in {seconds:g} s{f': {what}' if what else ''}"
-    return Finding(check.name, PROBLEM, said, remedy)
+    return Finding(check.name, PROBLEM if what else NOTE, said, remedy)
 
 
 def one_line(error: object) -> str:

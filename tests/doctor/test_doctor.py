@@ -589,6 +589,15 @@ def test_what_hangs_is_a_finding_and_holds_up_nobody(home):
     never.set()
 
 
+def test_slow_look_at_what_cannot_hang_is_no_problem(home):
+    never = threading.Event()
+    (found,) = examine([Check("settings", lambda _: [never.wait()])], 0.2)  # type: ignore[list-item]
+    never.set()
+    assert (found.level, found.found, found.remedy) == (
+        NOTE, "no answer in 0.2 s", "try again when the machine has less to do"
+    )  # fmt: skip
+
+
 def test_what_nobody_thought_of_is_a_finding_and_no_traceback():
     def fails(_):
         raise RuntimeError("odd\nstate")
