@@ -60,10 +60,16 @@ def near_hour(pickup_at: datetime) -> tuple[datetime, float]:
 
 
 def near_cells(pickup_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same for n rides, int64 and float64 of shape (n,)."""
+    """Return `near_cell` of n rides, int64 and float64 of shape (n,)."""
+    others, share = near_hours(pickup_at)
+    return read_clocks(others)[1], share
+
+
+def near_hours(pickup_at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `near_hour` of n rides, datetime64 and float64 of shape (n,)."""
     since = pickup_at.astype("datetime64[m]").astype("int64") % (2 * HALF_HOUR_MINUTES)
     step = np.where(since >= HALF_HOUR_MINUTES, 1, -1) * np.timedelta64(HALF_HOUR)
-    return read_clocks(pickup_at + step)[1], _share(since)
+    return pickup_at + step, _share(since)
 
 
 def _share(minute: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taxi_duration.domain.pickup_calendar import HALF_HOUR_MINUTES, near_hour
+from taxi_duration.domain.pickup_calendar import HALF_HOUR_MINUTES, near_hour, near_hours
 from taxi_duration.domain.special_days import special_day
 
 SEASON_WEEKS = 52  # heights of a season's curve, a week apart; the first is that of 4 January
@@ -68,14 +68,22 @@ class DayLevel:
         Args:
             pickup_at: datetime64, New York local time, shape (n,).
         """
-        days, place = np.unique(pickup_at.astype("datetime64[D]"), return_inverse=True)
-        levels = np.array([self.parts(day).level for day in days.tolist()], dtype="float32")[place]
-        minute = (pickup_at - days[place]).astype("timedelta64[m]").astype("int64")
+        days = pickup_at.astype("datetime64[D]")
+        factors = self._of_days(days)
+        minute = (pickup_at - days).astype("timedelta64[m]").astype("int64")
         near = np.flatnonzero((minute < HALF_HOUR_MINUTES) | (minute >= LAST_HALF_HOUR))
-        times, place = np.unique(pickup_at[near].astype("datetime64[m]"), return_inverse=True)
-        near_levels = [self.at(time).level for time in times.tolist()]
-        levels[near] = np.array(near_levels, dtype="float32")[place]
+        others, share = near_hours(pickup_at[near])
+        own = factors[:, near]
+        factors[:, near] = own + (self._of_days(others.astype("datetime64[D]")) - own) * share
+        levels: np.ndarray = (factors[0] * factors[1]).astype("float32")
         return levels
+
+    def _of_days(self, days: np.ndarray) -> np.ndarray:
+        """Return the season's and the kind's factor of each ride's day, shape (2, n)."""
+        each, place = np.unique(days, return_inverse=True)
+        parts = [self.parts(day)[:2] for day in each.tolist()]
+        factors: np.ndarray = np.array(parts, "float64").reshape(-1, 2).T[:, place]
+        return factors
 
 
 class RideLevel:
