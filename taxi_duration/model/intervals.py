@@ -75,11 +75,7 @@ class Intervals:
         Args:
             places: from `scale_places`.
         """
-        cell, pickup, dropoff, unusable = (
-            factors[place] for factors, place in zip(self.scales, places, strict=True)
-        )
-        scale: np.ndarray = cell * pickup * dropoff * unusable
-        return scale
+        return product_of(self.scales, places)
 
     def unscaled(self, predicted: np.ndarray, group: np.ndarray) -> np.ndarray:
         """Return what the curves alone say, arguments as `quantiles`; without limits."""
@@ -156,6 +152,12 @@ def ride_groups(kind: np.ndarray, support: np.ndarray) -> np.ndarray:
     """Return the group (0-11) of rides from their kind and the past trips of their pair."""
     usual = np.where(support >= RARE_TRIPS, 2, np.where(support > 0, 1, 0))
     return np.asarray(kind, dtype="int64") * SUPPORTS + usual
+
+
+def product_of(scales: Sequence[np.ndarray], places: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the product of the factors at n rides' places, shape (n,)."""
+    product: np.ndarray = np.prod([f[p] for f, p in zip(scales, places, strict=True)], axis=0)
+    return product
 
 
 def scale_places(rides: Rides, used: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -19,6 +19,7 @@ from taxi_duration.model.intervals import (
     SUPPORTS,
     Intervals,
     plain_scales,
+    product_of,
     scale_places,
 )
 from taxi_duration.training.kinds import find_kind
@@ -122,17 +123,12 @@ def _fit_scales(
     scales = plain_scales()
     for _ in range(SCALE_PASSES):
         for factors, place in zip(scales, places, strict=True):
-            left = np.minimum(off / _product(scales, places), FARTHEST)
+            left = np.minimum(off / product_of(scales, places), FARTHEST)
             trips = np.bincount(place, minlength=len(factors))
             sums = np.bincount(place, left, minlength=len(factors))
             usual = max(float(left.mean()), LEAST_ROOM)
             factors *= (sums + SCALE_TRIPS * usual) / ((trips + SCALE_TRIPS) * usual)
     return tuple(np.clip(factors, LEAST_SCALE, MOST_SCALE) for factors in scales)
-
-
-def _product(scales: Sequence[np.ndarray], places: Sequence[np.ndarray]) -> np.ndarray:
-    product: np.ndarray = np.prod([f[p] for f, p in zip(scales, places, strict=True)], axis=0)
-    return product
 
 
 def _fit_curves(
