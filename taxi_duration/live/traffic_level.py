@@ -63,7 +63,6 @@ class TrafficLevel:
 
     def __init__(self, bins: TrafficBins, settings: TrafficSettings | None = None) -> None:
         self._settings = settings or traffic_settings()
-        self._known: dict[int, list[float]] = {}
         self._has_rides = bool(len(bins.bin) and bins.rides.sum() > 0)
         if self._has_rides:
             self._sum_up(bins)
@@ -75,11 +74,7 @@ class TrafficLevel:
             area: place in AREAS.
             at: pickup, minute of ride time since 1970.
         """
-        slot = at // BIN_MINUTES
-        factors = self._known.get(slot)
-        if factors is None:
-            factors = self._known[slot] = self._factors(np.array([slot]))[0].tolist()
-        return factors[area]
+        return float(self.factors(np.array([area]), np.array([at]))[0])
 
     def factors(self, areas: np.ndarray, ats: np.ndarray) -> np.ndarray:
         """As `factor` for many rides, shape (n,)."""
