@@ -22,7 +22,6 @@ ELSEWHERE = {
 
 def readers() -> dict[str, Callable[[], object]]:
     """What reads each setting, by its name, and raises when its value is none of its values."""
-    from serve import settings
     from taxi_duration.chain.run_settings import DEFAULTS
     from taxi_duration.model.atlas import atlas_sources
     from taxi_duration.training.device import check_device
@@ -46,6 +45,14 @@ def readers() -> dict[str, Callable[[], object]]:
         "NOTIFY_URLS": _notify_urls,
         "PUBLIC_URL": _public_url,
         "API_KEY": environment.api_key,
+        **_readers_of_the_service(),
+    }
+
+
+def _readers_of_the_service() -> dict[str, Callable[[], object]]:
+    from serve import settings
+
+    return {
         "API_KEYS": settings.api_keys,
         "HOST": settings.host,
         "PORT": settings.port,
