@@ -14,7 +14,7 @@ import pytest
 import requests
 import yaml
 from locks import PROJECT
-from moto.server import ThreadedMotoServer
+from s3_server import moto_server
 
 TEMPLATE = PROJECT / "ops" / "cloudformation.yaml"
 REGION, STACK, HERE = "us-east-1", "taxi", "203.0.113.7/32"
@@ -134,11 +134,8 @@ class Cloud:
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Address of a server of the module's own."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as address:
+        yield address
 
 
 @pytest.fixture

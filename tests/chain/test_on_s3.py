@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 from commands import run_pipeline
+from s3_server import s3_bucket
 from servers import mlflow_process
 
 from taxi_duration.files import sha256_file
@@ -16,24 +17,10 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture
-def bucket(monkeypatch):
+def bucket():
     """An S3 server with a bucket `store`; yields what lists its keys."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="store")
-    pages = client.get_paginator("list_objects_v2").paginate
-    yield lambda: [one["Key"] for page in pages(Bucket="store") for one in page.get("Contents", ())]
-    server.stop()
+    with s3_bucket("store") as keys:
+        yield keys
 
 
 def test_run_registers_pulls_and_scores_with_everything_on_s3(bucket, tmp_path):

@@ -3,6 +3,7 @@ import json
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from s3_server import s3_bucket
 
 from taxi_duration.chain import answered, scoring
 from taxi_duration.chain.scoring import score_months
@@ -117,23 +118,10 @@ def _default():
 
 
 @pytest.fixture
-def bucket(monkeypatch):
+def bucket():
     """An S3 server with an empty bucket; yields what lists its keys."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "a",
-        "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="answers")
-    yield lambda: [o["Key"] for o in client.list_objects_v2(Bucket="answers").get("Contents", ())]
-    server.stop()
+    with s3_bucket("answers") as keys:
+        yield keys
 
 
 def test_file_is_sent_to_s3_and_stays_nowhere_else(moved_home, bucket):

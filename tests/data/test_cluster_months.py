@@ -10,6 +10,7 @@ from pathlib import Path
 import clusters
 import pyarrow.parquet as pq
 import pytest
+from s3_server import s3_bucket
 
 from taxi_duration.chain.exploration import count_nulls
 from taxi_duration.data import cluster as engine
@@ -32,27 +33,14 @@ MONTHS = parse_months("2021-01:2021-04")
 
 @pytest.fixture(scope="module")
 def store():
-    """An S3 server of the test's own with four months; the environment that its clients need."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    env = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in env.items():
-            patch.setenv(name, value)
+    """An S3 server of the test's own with four months, and its clients' environment."""
+    with s3_bucket("months"):
         import s3fs
 
         files = s3fs.S3FileSystem(skip_instance_cache=True)
-        files.mkdir("months")
         for month in MONTHS:
             put(files, month, rows=1500)
         yield files
-    server.stop()
 
 
 def put(files, month, rows):
