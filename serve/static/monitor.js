@@ -75,7 +75,7 @@ const percent = (share, digits = 1) => (share === null || share === undefined ? 
 const nameOf = (entry) => (entry ? `${entry.name}:${entry.version}` : "–");
 const clock = (iso) => iso.slice(0, 19).replace("T", " ");
 const when = (iso) => cell(clock(iso), "when");
-const ago = (iso) => (iso ? `${clock(iso)} UTC` : "not known");
+const ago = (iso) => (iso ? `${clock(iso)} UTC` : "none");
 const badge = (level) => html("span", { class: `level ${level}` }, level);
 const within = (value, low, high) =>
   value === null || value === undefined ? "–"
@@ -220,7 +220,15 @@ function showPast({ history, decisions, report, mlflow, serving }) {
 
 async function pollData() {
   const data = await ask("/monitor/data");
-  for (const show of [showHeadline, showServing, showHours, showLog, showVerdict, showTraffic, showTest, showTraining, showPast]) show(data);
+  let failed;
+  for (const show of [showHeadline, showServing, showHours, showLog, showVerdict, showTraffic, showTest, showTraining, showPast]) {
+    try {
+      show(data);
+    } catch (error) {
+      failed ??= error; // the other parts are shown all the same
+    }
+  }
+  if (failed) throw failed;
 }
 
 // --- the beat -------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ VERDICT_FILE = "monitor.json"
 PAGE_FILE = "monitor.html"
 
 
-class Verdict(Struct, frozen=True, omit_defaults=True):
+class Verdict(Struct, frozen=True):
     """What the monitor found about one version on one set of rides.
 
     Args:

@@ -250,6 +250,16 @@ def test_the_monitors_verdict_is_shown(home, data):
     assert {**make_verdict(HEALTH).as_dict(), "at": ANY} == data()["verdict"]
 
 
+def test_a_verdict_on_no_ride_at_all_is_shown_with_every_field(home, data):
+    """Left out, they stopped the page at the first turn of a new installation."""
+    write_verdict(
+        make_verdict(Health("live log", "green-duration:1", 0, 0, pd.DataFrame(), [], []))
+    )
+    found = data()["verdict"]
+    assert (found["truths"], found["estimate"]) == ({}, None)
+    assert (found["last_ride_at"], found["last_feedback_at"]) == (None, None)
+
+
 def test_the_monitors_last_report_is_shown_without_its_scripts(home, client, data):
     assert data()["report"] is None
     missing = client.get("/monitor/report")
