@@ -7,14 +7,35 @@ import { inWords, minutes } from "./words.js";
 const STEPS = [10, 20, 30, 40, 50]; // minutes where colours change
 const PAUSE_MS = 150; // a slider asks when it has rested so long
 const KEPT = 48; // answers: two days of hours
+const RETRY_MS = 3000; // until the service has given the zones
 
 const step = (value) => STEPS.filter((most) => value >= most).length;
+
+/** A row of a table of answers. */
+export const minutesRow = (name, { duration, interval }) => html("tr", {}, html("th", { scope: "row" }, name),
+  html("td", {}, fixed(duration, 0)), html("td", {}, `${fixed(interval.p10, 0)}–${fixed(interval.p90, 0)}`));
+
+/** The zones, asked for until they are there, and their shapes, null without; `failed` is told of errors. */
+export async function askForCity(failed) {
+  for (;;) {
+    try {
+      const found = await Promise.all([ask("/zones"), ask("/zones/shapes").catch(() => null)]);
+      failed(null);
+      return found;
+    } catch (error) {
+      failed(error);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+}
 
 /** The map with its sliders; `clicked` is called with a zone, `timed` with a slider's start. */
 export class Reach {
   constructor(zones, shapes, clicked, timed) {
     this.zones = new Map(zones.map((zone) => [zone.id, zone]));
-    this.map = new CityMap(byId("map"), zones, shapes, clicked);
+    this.map = shapes && new CityMap(byId("map"), zones, shapes, clicked); // null without shapes
+    for (const id of ["map", "map-says", "map-keys", "map-parts"]) byId(id).hidden = !shapes;
+    byId("no-map").hidden = Boolean(shapes);
     this.answers = new Map();
     this.serial = 0;
     for (const button of document.querySelectorAll("[data-view]")) {
@@ -37,7 +58,7 @@ export class Reach {
   async show(from, when) {
     const serial = ++this.serial;
     byId("reach").hidden = !from;
-    if (!from) return this.map.colour();
+    if (!from) return this.map?.colour();
     const { day, minute } = newYork(when);
     this.day = day;
     byId("hour").value = Math.floor(minute / 60);
@@ -50,7 +71,7 @@ export class Reach {
       this.count();
     } catch (error) {
       if (serial !== this.serial) return;
-      this.map.colour();
+      this.map?.colour();
       byId("reach-says").textContent = "";
       byId("zones").replaceChildren();
       this.found = null;
@@ -85,10 +106,8 @@ export class Reach {
     byId("reach-says").replaceChildren(`From ${this.from.name} at ${this.at}, `,
       html("b", {}, `${near} of ${others.length}`), ` other zones are within ${most} minutes.`);
     const to = (id) => this.found.get(id).duration;
-    this.map.colour((id) => step(to(id)), (id) => to(id) <= most, (zone) => `${zone.label}: ${minutes(to(zone.id))}`);
+    this.map?.colour((id) => step(to(id)), (id) => to(id) <= most, (zone) => `${zone.label}: ${minutes(to(zone.id))}`);
     const sorted = [...this.found.values()].sort((a, b) => a.duration - b.duration);
-    byId("zones").replaceChildren(...sorted.map(({ DOLocationID: id, duration, interval }) =>
-      html("tr", {}, html("th", { scope: "row" }, this.zones.get(id).label), html("td", {}, fixed(duration, 0)),
-        html("td", {}, `${fixed(interval.p10, 0)}–${fixed(interval.p90, 0)}`))));
+    byId("zones").replaceChildren(...sorted.map((one) => minutesRow(this.zones.get(one.DOLocationID).label, one)));
   }
 }

@@ -1,14 +1,14 @@
 // The rider's page: a question, its answer, how far one gets, and when to leave.
 import { ask, byId, fixed, html, keepKey, say } from "./dom.js";
 import { band, profile } from "./charts.js";
-import { Reach } from "./reach.js";
+import { Reach, askForCity, minutesRow } from "./reach.js";
 import { advise, between, clock, newYork, nextDay } from "./times.js";
 import { inWords, milesOf, minutes } from "./words.js";
 import { ZonePicker, prepare } from "./zones.js";
 
 const FIELDS = ["PULocationID", "DOLocationID", "pickup_datetime", "trip_distance"];
 const SAME_FIELD = { when: "pickup_datetime", date: "pickup_datetime", arrive: "pickup_datetime" };
-// What an answer without a past trip of its pair of zones rests on, by the kind of model.
+// What an answer without a past trip rests on, by the kind of model.
 const BY_PLACE = "trips from and to these zones and those around them, the way between the two, and the time";
 const BY_MEAN = "the mean of all trips, and on a distance if one was given";
 const OTHERS = { XGB: BY_PLACE, RF: BY_PLACE, LR: BY_MEAN, LASSO: BY_MEAN, RIDGE: BY_MEAN };
@@ -20,6 +20,7 @@ const kinds = new Map(); // of the models that serve, by name:version
 let from, to, reach;
 let next = "from"; // what a click on the map sets
 let predictionId = null;
+let serial = 0; // of questions: an answer that comes after the next question is not shown
 let drawDay = () => {};
 
 function showError(field, message) {
@@ -77,25 +78,38 @@ function question() {
 
 async function submit(event) {
   event?.preventDefault();
+  if (!to) return; // the zones are still to come, and what keeps them is said
   clearErrors();
   if (byId("key").value) keepKey(byId("key").value);
   const ride = question();
   if (!ride) return;
+  const own = ++serial;
+  const isLast = () => own === serial;
   form.setAttribute("aria-busy", "true");
   try {
-    if (wantsArrival()) await showLeave(ride);
-    else {
-      // The reasons come along: asking for them later would be a second prediction in the log.
-      showAnswer(await ask("/predict?explain=true", ride), ride);
-      remember(ride);
-      await showDay(ride);
-    }
+    await (wantsArrival() ? showLeave : showRide)(ride, { from: from.zone, to: to.zone }, isLast);
     if (!byId("model").textContent) showModel(); // it may need the key that there is now
     if (byId("reach-error").textContent) showReach();
   } catch (error) {
-    refuse(error);
+    if (isLast()) refuse(error);
   } finally {
-    form.removeAttribute("aria-busy");
+    if (isLast()) form.removeAttribute("aria-busy");
+  }
+}
+
+/** Ask for a ride between `ends`: the fields may have changed when the answer comes. */
+async function showRide(ride, ends, isLast) {
+  // With reasons: asking for them later would be a second prediction in the log.
+  const answer = await ask("/predict?explain=true", ride);
+  if (!kinds.has(answer.model)) await showModel(); // it serves since the page was opened
+  if (!isLast()) return;
+  showAnswer(answer, ride, ends);
+  remember(ride);
+  try {
+    await showDay(ride, isLast);
+  } catch (error) {
+    if (isLast()) byId("day").hidden = true; // it is of the ride before
+    throw error;
   }
 }
 
@@ -136,18 +150,18 @@ function chooseMode() {
 
 // --- the answer -----------------------------------------------------------------------------
 
-function showAnswer(answer, ride) {
+function showAnswer(answer, ride, ends) {
   const { duration, interval } = answer;
   predictionId = answer.prediction_id;
   const begin = newYork(ride.pickup_datetime).minute;
   byId("minutes").textContent = duration.toFixed(0);
   byId("arrival").textContent =
-    `${from.zone.name} → ${to.zone.name}: leave ${clock(begin)}, arrive about ${clock(begin + duration)}`;
+    `${ends.from.name} → ${ends.to.name}: leave ${clock(begin)}, arrive about ${clock(begin + duration)}`;
   byId("band").replaceChildren(band(interval, duration));
   byId("interval").textContent =
     `Eight of ten such rides take ${interval.p10.toFixed(0)} to ${interval.p90.toFixed(0)} minutes.`;
   const unlogged = answer.logged === false ? " It could not be logged." : "";
-  byId("rests-on").textContent = `${restsOn(answer, ride)} Answered by ${answer.model} (${answer.arm}).${unlogged}`;
+  byId("rests-on").textContent = `${restsOn(answer, ride, ends)} Answered by ${answer.model} (${answer.arm}).${unlogged}`;
   byId("why").open = false;
   byId("reasons").replaceChildren(...reasonRows(answer.reasons ?? [], duration));
   byId("true-minutes").value = "";
@@ -157,9 +171,9 @@ function showAnswer(answer, ride) {
   byId("answer").hidden = false;
 }
 
-function restsOn({ model, support, used_distance: used, traffic = 1 }, ride) {
+function restsOn({ model, support, used_distance: used, traffic = 1 }, ride, ends) {
   const trips = support === 0
-    ? `No past trip went from ${from.zone.name} to ${to.zone.name}; the answer rests on ${OTHERS[kinds.get(model)] ?? "other trips of the city"}.`
+    ? `No past trip went from ${ends.from.name} to ${ends.to.name}; the answer rests on ${OTHERS[kinds.get(model)] ?? "other trips of the city"}.`
     : `Like ${support.toLocaleString("en")} past trip${support === 1 ? "" : "s"} between these zones.`;
   const miles = used ? "Your distance was used."
     : ride.trip_distance === undefined ? "Asked without a distance."
@@ -184,29 +198,33 @@ function reasonRows(reasons, duration) {
 
 async function tell(event) {
   event.preventDefault();
-  const typed = byId("true-minutes").value.trim().replace(",", ".");
+  const typed = byId("true-minutes").value.trim().replace(",", "."), id = predictionId;
   say(byId("duration-error"), null);
   byId("thanks").textContent = "";
   try {
     const duration = typed && Number.isFinite(Number(typed)) ? Number(typed) : typed;
-    const told = await ask("/feedback", { prediction_id: predictionId, duration });
+    const told = await ask("/feedback", { prediction_id: id, duration });
+    if (id !== predictionId) return; // the next ride is shown meanwhile
     byId("thanks").textContent = told.duplicate.length
       ? "This ride had its true duration already; the first one stays."
-      : "Thank you: the monitor counts it.";
+      : told.unknown.length ? "This answer is not in the log, so its true duration is not counted."
+        : "Thank you: the monitor counts it.";
   } catch (error) {
-    say(byId("duration-error"), inWords(error));
+    if (id === predictionId) say(byId("duration-error"), inWords(error));
   }
 }
 
 // --- when to leave --------------------------------------------------------------------------
 
-async function showLeave({ PULocationID, DOLocationID, pickup_datetime: arrive }) {
+async function showLeave({ PULocationID, DOLocationID, pickup_datetime: arrive }, ends, isLast) {
   const sure = byId("sure");
   const asked = new URLSearchParams({ PULocationID, DOLocationID, arrive, p: sure.value });
+  const times = sure.selectedOptions[0].textContent;
   const found = await ask(`/leave-by?${asked}`);
+  if (!isLast()) return;
   const start = newYork(found.leave_by), late = between(start, newYork());
   byId("leave-by").textContent = clock(start.minute);
-  const aim = `to be at ${to.zone.name} by ${clock(newYork(arrive).minute)}, ${sure.selectedOptions[0].textContent}`;
+  const aim = `to be at ${ends.to.name} by ${clock(newYork(arrive).minute)}, ${times}`;
   byId("leave-why").textContent = late >= 1
     ? `Too late ${aim}: that start has passed. The ride takes up to ${minutes(found.minutes)}.`
     : `${start.day === newYork(arrive).day ? "" : `On ${start.day}, `}${aim}. The ride takes up to ${minutes(found.minutes)}.`;
@@ -219,16 +237,16 @@ async function showLeave({ PULocationID, DOLocationID, pickup_datetime: arrive }
   byId("leave").hidden = false;
 }
 
-async function hoursOf(ride, date) {
-  const { PULocationID, DOLocationID } = ride;
+async function hoursOf({ PULocationID, DOLocationID }, date) {
   return (await ask(`/profile?${new URLSearchParams({ PULocationID, DOLocationID, date })}`)).hours;
 }
 
-async function showDay(ride) {
+async function showDay(ride, isLast) {
   const { day, minute } = newYork(ride.pickup_datetime);
   const hours = await hoursOf(ride, day);
   // Near midnight the next hours are tomorrow's.
   const later = minute >= 20 * 60 && day < "2099-12-31" ? await hoursOf(ride, nextDay(day)) : [];
+  if (!isLast()) return;
   const starts = [...hours, ...later].map(({ duration }, i) => ({ at: 60 * i, duration }));
   const now = between({ day, minute: 0 }, newYork());
   const advice = advise(starts, minute, now);
@@ -237,10 +255,7 @@ async function showDay(ride) {
   drawDay = () => byId("profile").replaceChildren(
     profile(hours, minute / 60, advice.best, now / 60, byId("profile").clientWidth));
   drawDay();
-  byId("hours").replaceChildren(...hours.map((one) =>
-    html("tr", {}, html("th", { scope: "row" }, clock(one.hour * 60)),
-      html("td", {}, fixed(one.duration, 0)),
-      html("td", {}, `${fixed(one.interval.p10, 0)}–${fixed(one.interval.p90, 0)}`))));
+  byId("hours").replaceChildren(...hours.map((one) => minutesRow(clock(one.hour * 60), one)));
 }
 
 function inAdvice({ passed, own, best }, asked, day, hours) {
@@ -261,7 +276,7 @@ function showReach() {
 }
 
 function picked(picker) {
-  reach?.map.show(from?.zone, to?.zone);
+  reach?.map?.show(from?.zone, to?.zone);
   if (reach && picker === from) showReach();
   const name = next === "from" ? "From" : "To";
   byId("map-says").replaceChildren("The next click sets ", html("b", {}, name), ".");
@@ -300,8 +315,8 @@ async function main() {
   for (const mode of form.elements.namedItem("mode")) mode.addEventListener("change", chooseMode);
   addEventListener("resize", () => drawDay());
   byId("truth").addEventListener("submit", tell);
+  const [listed, shapes] = await askForCity((error) => showError(null, error && inWords(error)));
   showModel();
-  const [listed, shapes] = await Promise.all([ask("/zones"), ask("/zones/shapes")]);
   const zones = prepare(listed);
   const changed = (picker) => {
     if (picker.zone) {
