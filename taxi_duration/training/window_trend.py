@@ -20,6 +20,7 @@ EXPECTED = FEATURES.index("expected_minutes")
 TREND_DAYS = history_settings().trend_days
 TREND_ROWS = 100_000  # of a window, evenly spread: a day of a year has 300 of them
 MIN_DAY_TRIPS = 20  # of these; stray dates have fewer
+KERNEL_WIDTHS = 8.0  # from a day on, after which another one weighs nothing: 1e-14
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,14 @@ def window_trend(folds: FoldTables, window: Window, level: DayLevel) -> WindowTr
 
 
 def smooth_trend(days: np.ndarray, minutes: np.ndarray, expected: np.ndarray) -> WindowTrend:
-    """Return the trend from sums of days, shape (d,) each, d > 0."""
-    apart = (days[:, None] - days).astype("int64")
-    kernel = np.exp(-0.5 * (apart / TREND_DAYS) ** 2)
-    level = (kernel @ minutes) / (kernel @ expected)
+    """Return the trend from sums of days, rising, shape (d,) each, d > 0."""
+    place = (days - days[0]).astype("int64")
+    far = int(KERNEL_WIDTHS * TREND_DAYS)
+    kernel = np.exp(-0.5 * (np.arange(-far, far + 1) / TREND_DAYS) ** 2)
+    # Days that are not there hold nothing.
+    around = (
+        np.convolve(np.bincount(place, of_days), kernel)[far + place]
+        for of_days in (minutes, expected)
+    )
+    level = np.divide(*around)
     return WindowTrend(days, level / level[-1])
