@@ -165,6 +165,18 @@ def test_rehearsals_have_the_seed_and_leave_out_each_block_and_trips_count_as_of
     np.testing.assert_allclose(seen[0], trips, rtol=0.06)
 
 
+def test_planted_spread_of_an_hour_is_in_the_width_of_its_intervals(monkeypatch):
+    monkeypatch.setattr(calibration, "find_kind", lambda kind: Asked())
+    rides = rides_of(20_000)
+    wild = hour_of(rides) == 17
+    spread = np.random.default_rng(3).uniform(-1, 1, len(rides)) * np.where(wild, 4.0, 2.0)
+    window = Window.of(rides, (10 + spread).astype("float32"))
+    for intervals in calibration.calibrate_intervals("XGB", window, seed=7):
+        of_cell = intervals.scales[0]
+        assert of_cell[17] == of_cell.max() > 1.7 * np.delete(of_cell[:24], 17).max()
+        assert np.delete(of_cell[:24], 17).min() > 0.7
+
+
 def test_promised_quantiles_are_those_of_the_errors():
     rng = np.random.default_rng(0)
     predicted = np.full(30_000, 10.0)
