@@ -3,7 +3,10 @@
 Adaptive conformal prediction (Gibbs and Candès 2021) with a memory that fades: as long as more
 truths than promised lie below P10 of the answers as they were given, P10 moves away from P50, and
 back when fewer do; P90 likewise. The state is the sum over the past itself, so that every worker
-that reads the same bins stretches alike. How the settings were chosen is in docs/intervals.md.
+that reads the same bins stretches alike. Truths that are told days late say how the intervals of
+then were: followed as if they were of now, they would be widened and narrowed in turn, further
+each time. So the later truths come, the less they are followed. How the settings were chosen is in
+docs/intervals.md.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ class StretchSettings(Struct, frozen=True, forbid_unknown_fields=True):
     lowest: Annotated[float, Meta(gt=0, le=1)]
     highest: Annotated[float, Meta(ge=1)]
     horizon_days: Positive
+    lag_days: Positive
 
 
 @cache
@@ -82,13 +86,34 @@ class IntervalStretch:
         settings = self._settings
         start, end = np.searchsorted(self._bin, [slot - self._horizon, slot]).tolist()
         age = slot - 1 - self._bin[start:end]
-        weight = 2.0 ** (-age / (settings.half_life_days * BINS_A_DAY))
+        weight = _weight(age, settings)
         rides, below, above = (self._sums[:, start:end] @ weight).tolist()
+        gain = settings.gain * self._followed(age, self._sums[0, start:end] * weight)
         # More truths outside than promised, as a share of all; without rides there are none.
         low, high = (
             (outside - PROMISED * rides) / (rides + settings.strength) for outside in (below, above)
         )
         low, high = np.clip(
-            np.exp([settings.gain * low, settings.gain * high]), settings.lowest, settings.highest
+            np.exp([gain * low, gain * high]), settings.lowest, settings.highest
         ).tolist()
         return low, high
+
+    def _followed(self, age: np.ndarray, rides: np.ndarray) -> float:
+        """Return how far truths are followed, 0 to 1, by how late they are.
+
+        Args:
+            age: of bins, in bins, falling; rides: their weights, shape (d,) each.
+        """
+        total = rides.sum()
+        if not total:
+            return 0.0
+        every = np.arange(age[0] + 1)
+        at_once = np.average(every, weights=_weight(every, self._settings))
+        lag = max(float(age @ rides / total - at_once), 0.0) / BINS_A_DAY
+        return 1 / (1 + (lag / self._settings.lag_days) ** 2)
+
+
+def _weight(age: np.ndarray, settings: StretchSettings) -> np.ndarray:
+    """Return what bins of an age (in bins) count."""
+    weight: np.ndarray = 2.0 ** (-age / (settings.half_life_days * BINS_A_DAY))
+    return weight
