@@ -48,6 +48,7 @@ class LiveTraffic:
         self.is_on = is_on
         self._log, self._holder, self._deadline, self._clock = log, holder, deadline, clock
         self._levels: dict[str, VersionTraffic | None] = {}
+        self.is_held_back = False  # whether the monitor finds that only some kinds of rides tell
         self._read_at: float | None = None
         self._found: str | None = None
         self._stop = threading.Event()
@@ -73,7 +74,8 @@ class LiveTraffic:
     def refresh(self) -> None:
         """Read the levels of all versions in service; on an error the last ones stay."""
         models = served(self._holder.serving)
-        read = _read_nothing if _is_selective() else self._read
+        self.is_held_back = _is_selective()
+        read = _read_nothing if self.is_held_back else self._read
         try:
             self._levels = {model.sha256: read(model.sha256) for model in models}
         except LogError as error:

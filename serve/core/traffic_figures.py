@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from serve.bodies.folders import without_folders
 from serve.core.answering import Answering
+from serve.core.live_traffic import LiveTraffic
 from serve.core.served_models import LoadedModel, served
 from taxi_duration.live.traffic_bins import AREAS, BIN_MINUTES, TrafficBins
 from taxi_duration.live.traffic_now import VersionTraffic, ride_clock
@@ -20,6 +21,7 @@ STEP_MINUTES = 2 * BIN_MINUTES  # of the line: as fine as the page shows
 VERSION = ("version",)
 NOTHING = "Answers follow no traffic yet: no true duration has come in."
 OFF = "Off (TRAFFIC=off): answers are the model's own."
+HELD_BACK = "Answers are the model's own: the monitor finds that only some kinds of rides tell."
 
 
 def traffic_content(answering: Answering, now: float) -> dict[str, Any]:
@@ -38,10 +40,16 @@ def traffic_content(answering: Answering, now: float) -> dict[str, Any]:
     return {
         "is_on": live.is_on,
         "trouble": without_folders(live.problem),
-        "said": " ".join(map(_said, versions)) or (NOTHING if live.is_on else OFF),
+        "said": " ".join(map(_said, versions)) or _why_nothing(live),
         "step_minutes": STEP_MINUTES,
         "versions": versions,
     }
+
+
+def _why_nothing(live: LiveTraffic) -> str:
+    if not live.is_on:
+        return OFF
+    return HELD_BACK if live.is_held_back else NOTHING
 
 
 def _said(version: dict[str, Any]) -> str:
@@ -127,15 +135,22 @@ def traffic_gauges(answering: Answering, now: float) -> Iterator[GaugeMetricFami
     ended = GaugeMetricFamily(
         "taxi_traffic_last_ended_age_seconds", "Since the newest ride ended.", labels=VERSION
     )
+    stretch = GaugeMetricFamily(
+        "taxi_interval_stretch",
+        "Factor of the interval of a ride now, below and above its middle.",
+        labels=(*VERSION, "side"),
+    )
     clock = ride_clock(now)
     for loaded, level in _levels(answering):
         for area, value in zip(AREAS, level.levels(np.array([clock]))[0].tolist(), strict=True):
             factor.add_metric([loaded.version, area], value)
+        for side, value in zip(("below", "above"), level.stretch(clock), strict=True):
+            stretch.add_metric([loaded.version, side], value)
         found = _errors(level.bins, _shown_until(level.bins, now))
         for name in ("with", "without"):
             error.add_metric([loaded.version, name], found[name])
         ended.add_metric([loaded.version], 60.0 * (clock - _last_ended(level.bins)))
-    yield from (factor, error, ended)
+    yield from (factor, stretch, error, ended)
     text = "Since all levels were read."
     yield GaugeMetricFamily(
         "taxi_traffic_refresh_age_seconds", text, value=answering.traffic.age_seconds

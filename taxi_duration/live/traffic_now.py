@@ -139,6 +139,15 @@ class VersionTraffic:
         factors: np.ndarray = self._at(areas, minutes).factor
         return factors.reshape(len(ats), len(AREAS))
 
+    def stretch(self, at: int) -> tuple[float, float]:
+        """Return what stretches the interval of a ride below and above its middle.
+
+        Args:
+            at: minute of ride time since 1970.
+        """
+        _, low, high = self._at(ALL_AREAS[:1], np.array([at]))
+        return float(low[0]), float(high[0])
+
     def _at(self, areas: np.ndarray, minutes: np.ndarray) -> Traffic:
         """Return factors and stretches of rides by area and minute, each of shape (n,)."""
         factor = np.round(self._level.factors(areas, minutes), DIGITS)

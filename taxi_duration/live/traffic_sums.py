@@ -34,6 +34,7 @@ Key = tuple[str, int, int]
 # Longer than any level or interval looks back. By the clock of the service, not of the rides: a
 # month replayed from years ago is kept as long.
 KEPT_SECONDS = 42 * 86_400.0
+A_RIDE = 0.5  # rides of a sum, which is whole: less is none
 # Clocks of clients may be ahead. Until its bin has ended no answer is given by it.
 EARLY_MINUTES = BIN_MINUTES
 
@@ -141,10 +142,15 @@ def _add(connection: Connection, sums: Mapping[Key, Sequence[float]]) -> None:
 
 
 def _take_out(connection: Connection, sums: Mapping[Key, Sequence[float]]) -> None:
-    """Subtract from the rows that are there: old ones are gone with all that they counted."""
+    """Subtract from the rows that are there: old ones are gone with all that they counted.
+
+    A row of which nothing is left goes, too: what was never counted, as the truths of a log from
+    before there were sums, must not be owed by those that come.
+    """
     keys = [column.name for column in traffic_sums.primary_key]
     same = [traffic_sums.c[name] == bindparam(f"of_{name}") for name in keys]
     less = {name: traffic_sums.c[name] - bindparam(f"by_{name}") for name in SUMS}
     names = [*(f"of_{name}" for name in keys), *(f"by_{name}" for name in SUMS)]
     rows = [dict(zip(names, (*key, *sums[key]), strict=True)) for key in sorted(sums)]
     connection.execute(traffic_sums.update().where(*same).values(less), rows)
+    connection.execute(traffic_sums.delete().where(traffic_sums.c.rides < A_RIDE))

@@ -220,6 +220,17 @@ def test_old_sums_go_and_their_truths_can_still_be_voided(local, monkeypatch):
     assert sums_of(local) == {}
 
 
+def test_voided_truths_that_were_never_counted_are_owed_by_nobody(log, asked):
+    """As those of a log from before there were sums, too old to be summed by its migration."""
+    log.add_feedback([told(i, MINUTES[i]) for i in range(40)])
+    with log._store._begin(writes=True) as connection:
+        connection.execute(table.delete().where(table.c.area == AREAS.index("Manhattan")))
+        connection.execute(table.update().values(rides=1, log_sum=0.1))
+    log.void_feedback(0, 3e9, "ann", "all")
+    log.add_feedback([told(i, MINUTES[i]) for i in range(40)])
+    assert sums_of(log) == expected(answers(asked))
+
+
 # --- reading ----------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from service_samples import RIDE, make_card
 
 from serve.core import live_traffic
 from taxi_duration.domain.findings import Reason
-from taxi_duration.domain.rides import Rides
+from taxi_duration.domain.rides import NEW_YORK, Rides
 from taxi_duration.errors import LogError
 from taxi_duration.live.deployment import deploy_champion, set_challenger
 from taxi_duration.live.log_rows import PredictionRow
@@ -332,9 +332,24 @@ def test_metrics_have_level_gain_and_ages(app, jammed, metric):
               for which in ("with", "without")]  # fmt: skip
     assert errors[0] == errors[1] > 1  # all were answered before it was known
     assert metric(f'taxi_traffic{{area="Manhattan",{label}}}') == 1.0  # it is years ago
+    for side in ("below", "above"):
+        assert metric(f'taxi_interval_stretch{{side="{side}",{label}}}') == 1.0
     age = metric(f"taxi_traffic_last_ended_age_seconds{{{label}}}")
     assert timedelta(seconds=age) > timedelta(days=365)
     assert metric("taxi_traffic_refresh_age_seconds") < 30
+
+
+def test_metrics_have_the_level_and_the_stretch_of_now(app, client, metric):
+    now = datetime.now(NEW_YORK).replace(tzinfo=None)
+    in_a_jam(client, first=now - timedelta(hours=4))
+    traffic_of(app).refresh()
+    answer = client.post("/predict", json={**RIDE, "pickup_datetime": now.isoformat()}).json
+    row = app.extensions["taxi"].log.find(answer["prediction_id"])
+    label = 'version="green-duration:1"'
+    assert metric(f'taxi_traffic{{area="Manhattan",{label}}}') == answer["traffic"] > 1.1
+    stretch = [metric(f'taxi_interval_stretch{{side="{side}",{label}}}')
+               for side in ("below", "above")]  # fmt: skip
+    assert stretch == [row["stretch_low"], row["stretch_high"]] != [1.0, 1.0]
 
 
 def test_off_means_off(plain):
@@ -357,6 +372,9 @@ def test_feedback_of_some_kinds_of_rides_alone_is_not_followed(jammed, app, leve
     write_verdict(verdict)
     traffic_of(app).refresh()
     assert ("traffic" in jammed.post("/predict", json=ASKED).json) == follows
+    said = jammed.get("/monitor/data").json["traffic"]["said"]
+    assert ("only some kinds of rides tell" in said) != follows
+    assert "no true duration has come in" not in said
     write_verdict(replace(verdict, reasons=[]))
     traffic_of(app).refresh()
     assert "traffic" in jammed.post("/predict", json=ASKED).json
