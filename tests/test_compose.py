@@ -14,6 +14,9 @@ import yaml
 from exported import metrics_text
 from prometheus_client.parser import text_string_to_metric_families
 
+from taxi_duration.live.interval_stretch import stretch_settings
+from taxi_duration.live.traffic_level import traffic_settings
+
 PROJECT = Path(__file__).resolve().parent.parent
 OPS = PROJECT / "ops"
 # Of the compose specification, those that may be wanted here: a misspelt one is none of them.
@@ -261,6 +264,30 @@ def test_promtool_finds_nothing_wrong(arguments):
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_alarms_of_the_traffic_come_when_they_must_and_only_then():
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool (Debian's package prometheus) is not on this machine")
+    done = subprocess.run(
+        ["promtool", "test", "rules", "traffic_alerts.yml"], cwd=Path(__file__).parent,
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_alarms_and_panels_of_the_traffic_name_the_bounds_of_its_settings():
+    rules = yaml.safe_load((OPS / "prometheus" / "alerts.yml").read_text())["groups"]
+    texts = {rule["alert"]: rule["expr"] for group in rules for rule in group["rules"]}
+    titles = " ".join(panel["title"] for panel in dashboard()["panels"])
+    for alarm, bounds in (
+        ("TrafficAtBound", traffic_settings()), ("StretchAtBound", stretch_settings())
+    ):  # fmt: skip
+        assert f">= {bounds.highest:g} or " in texts[alarm]
+        assert texts[alarm].endswith(f"<= {bounds.lowest:g}")
+        assert f"(within {bounds.lowest:g} and {bounds.highest:g})" in titles
+    loss = 1 + traffic_settings().worst_loss
+    assert f"> {loss:g} *" in texts["TrafficDoesNotHelp"]
 
 
 # --- systemd --------------------------------------------------------------------------------
