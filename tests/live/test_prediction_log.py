@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from log_samples import row
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from taxi_duration import environment
 from taxi_duration.errors import LogError
@@ -437,6 +438,22 @@ def test_all_feedback_of_a_call_has_one_time_of_receipt(log):
     log.add_feedback([{"prediction_id": name, "duration": 9.0} for name in ("a", "b")])
     first, second = log.find_many(["a", "b"])
     assert first["received_at"] == second["received_at"] == pytest.approx(time.time(), abs=60)
+
+
+def test_a_statement_for_true_durations_is_compiled_once_and_not_for_each_call(log, monkeypatch):
+    compiled, visit = [], SQLCompiler.visit_insert
+
+    def counting(self, statement, *args, **kwargs):
+        compiled.append(statement.table.name)
+        return visit(self, statement, *args, **kwargs)
+
+    monkeypatch.setattr(SQLCompiler, "visit_insert", counting)
+    for call in range(3):
+        ids = [f"{call}-{i}" for i in range(700)]
+        log.add([row(key) for key in ids])
+        told = [{"prediction_id": key, "duration": 9.0, "received_at": 1.0} for key in ids]
+        assert len(log.add_feedback(told).known) == 700
+    assert compiled.count("feedback") == 1
 
 
 def test_voided_feedback_is_kept_and_may_be_given_again(log, url):
