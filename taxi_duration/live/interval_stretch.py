@@ -21,6 +21,10 @@ from taxi_duration.files import read_settings
 from taxi_duration.live.traffic_bins import BIN_MINUTES, BINS_A_DAY, TrafficBins
 
 PROMISED = 0.1  # share of truths below P10, and of truths above P90
+# Of the mean of bins: as many rides stand for a time of which truths were told. At 0.2, intervals
+# still swung where a tenth was told at once and the rest five days late; at 0.5 the days on which
+# the city shut count as late.
+FEW_OF_USUAL = 0.4
 Positive = Annotated[float, Meta(gt=0)]
 
 
@@ -88,7 +92,7 @@ class IntervalStretch:
         age = slot - 1 - self._bin[start:end]
         weight = _weight(age, settings)
         rides, below, above = (self._sums[:, start:end] @ weight).tolist()
-        gain = settings.gain * self._followed(age, self._sums[0, start:end] * weight)
+        gain = settings.gain * self._followed(age, self._sums[0, start:end])
         # More truths outside than promised, as a share of all; without rides there are none.
         low, high = (
             (outside - PROMISED * rides) / (rides + settings.strength) for outside in (below, above)
@@ -102,14 +106,16 @@ class IntervalStretch:
         """Return how far truths are followed, 0 to 1, by how late they are.
 
         Args:
-            age: of bins, in bins, falling; rides: their weights, shape (d,) each.
+            age: of bins, in bins, falling; rides: in them; shape (d,) each.
         """
-        total = rides.sum()
-        if not total:
+        if not len(age):
             return 0.0
+        # Fewer rides than in the week before is no delay: a storm, or a city that shuts down.
+        told = np.minimum(rides, FEW_OF_USUAL * rides.mean())
         every = np.arange(age[0] + 1)
         at_once = np.average(every, weights=_weight(every, self._settings))
-        lag = max(float(age @ rides / total - at_once), 0.0) / BINS_A_DAY
+        late = np.average(age, weights=told * _weight(age, self._settings)) - at_once
+        lag = max(float(late), 0.0) / BINS_A_DAY
         return 1 / (1 + (lag / self._settings.lag_days) ** 2)
 
 

@@ -312,8 +312,8 @@ def insert_new(
 
 def insert_feedback(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
     """Insert feedback that is not there yet; return the ids that were new."""
-    # Sorted: two calls with the same rides lock them in one order and never deadlock. As parameters,
-    # not values of the statement: compiling it anew took longer than all else of a true duration.
+    # Sorted: two calls with the same rides lock them in one order and never deadlock. Parameters,
+    # not values of the statement: compiling it anew took longer than all else of a call.
     ordered = sorted(rows, key=lambda row: row["prediction_id"])
     statement = insert(connection.dialect, feedback).on_conflict_do_nothing()
     returning = statement.returning(feedback.c.prediction_id)

@@ -122,6 +122,27 @@ def test_late_truths_make_bad_intervals_better_and_never_worse(late):
     assert held.max() < 0.82
 
 
+@pytest.mark.parametrize("rides", [1, 100])
+def test_fewer_rides_are_no_late_ones(rides):
+    """As in a storm, or when the city shut down; and a calm night is none."""
+    bins = steady(0.12, 0.1)
+    fewer = np.where(np.arange(len(bins.bin)) < 11 * BINS_A_DAY, 5.0, 1.0) * rides
+    fewer[np.arange(len(fewer)) % BINS_A_DAY < 36] = 0
+    empty = bins._replace(rides=fewer, below=0.12 * fewer, above=0.1 * fewer)
+    settings = stretch_settings()
+    count = fewer @ 2.0 ** (-np.arange(len(fewer))[::-1] / (settings.half_life_days * BINS_A_DAY))
+    full = np.exp(settings.gain * 0.02 * count / (count + settings.strength))
+    assert IntervalStretch(empty).at(after(bins))[0] == pytest.approx(full, rel=0.05)
+
+
+def test_few_that_are_told_at_once_do_not_stand_for_the_rest():
+    bins = steady(0.14, 0.1, rides=1000)
+    late = np.where(np.arange(len(bins.bin)) < 7 * BINS_A_DAY, 1000.0, 50.0)
+    mixed = bins._replace(rides=late, below=0.14 * late, above=0.1 * late)
+    low, full = (IntervalStretch(each).at(after(bins))[0] for each in (mixed, bins))
+    assert 1.0 < low < 1.25 < full
+
+
 def test_a_bin_counts_only_once_it_has_ended():
     below = np.full(1000, 0.1)
     below[-1] = 1.0
