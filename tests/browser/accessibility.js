@@ -89,4 +89,14 @@ while (texts.nextNode()) {
   const found = contrast(over(colour, back), back);
   if (found < (large ? 3 : 4.5)) wrong.push(`contrast ${found.toFixed(2)} of “${text.slice(0, 40)}”`);
 }
+
+// Contrast of what is no text: the edge of every field, and words that stand in for a value
+for (const field of document.querySelectorAll("input:not([type=range], [type=radio]), select")) {
+  if (!shown(field)) continue;
+  const back = ground(field.parentElement), style = getComputedStyle(field);
+  const edge = contrast(over(numbers(style.borderTopColor), back), back);
+  if (edge < 3) wrong.push(`contrast ${edge.toFixed(2)} of the edge of ${field.id}`);
+  const hint = contrast(over(numbers(getComputedStyle(field, "::placeholder").color), ground(field)), ground(field));
+  if (field.placeholder && hint < 4.5) wrong.push(`contrast ${hint.toFixed(2)} of the hint in ${field.id}`);
+}
 return wrong;
