@@ -47,6 +47,14 @@ class Cluster:
         self.workers.append(worker)
         return worker
 
+    def worker_at(self, address: str) -> subprocess.Popen[bytes]:
+        """Return the worker of an address, which its log tells."""
+        logs = [self.folder / f"worker-{number}.log" for number in range(len(self.workers))]
+        return next(
+            worker for worker, log in zip(self.workers, logs, strict=True)
+            if f"Start worker at: {address}" in " ".join(log.read_text().split())
+        )  # fmt: skip
+
     def _start(self, *args: str, **env: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{args[0]}-{len(self.workers)}.log").open("wb") as log:
             return subprocess.Popen(

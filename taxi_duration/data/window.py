@@ -251,6 +251,11 @@ class Window:
         return TripBatch(Rides(*columns), np.concatenate([batch.minutes for batch in some]))
 
 
+def in_memory(part: Part) -> MemoryPart:
+    """Return the trips of a small part, or of one that few are drawn of."""
+    return part if isinstance(part, MemoryPart) else MemoryPart(*Window((part,)).whole())
+
+
 def every_kth(every: int, before: int, number: int) -> np.ndarray:
     """Return the places of every k-th of some trips, of which so many come before."""
     return np.arange(-before % every, number, every)

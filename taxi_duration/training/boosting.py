@@ -112,8 +112,7 @@ def boost(
 ) -> Any:
     """Return a fitted XGBoost booster; the same one whatever the size of the batches.
 
-    With `ENGINE=dask` all workers of the cluster fit it, unless there is nothing to learn from.
-    Of the rows XGBoost keeps the bin of each value, and reads the batches four times for that.
+    With `ENGINE=dask` workers of the cluster fit it, unless there is nothing to learn from.
 
     Args:
         parameters: XGBoost's, and `rounds`.
@@ -124,9 +123,19 @@ def boost(
     if environment.engine() == "dask":
         from taxi_duration.training.cluster_boosting import boost_on_cluster
 
-        booster = boost_on_cluster(batches, parameters, seed)
+        booster = boost_on_cluster(batches, parameters, seed, on_disk)
         if booster is not None:
             return booster
+    return boost_here(batches, parameters, seed, threads, on_disk)
+
+
+def boost_here(
+    batches: Batches, parameters: dict[str, Any], seed: int, threads: int, on_disk: bool = False
+) -> Any:
+    """Return a booster that this process fits; arguments as `boost`.
+
+    Of the rows XGBoost keeps the bin of each value, and reads the batches four times for that.
+    """
     # Threads that spin while they wait cost a busy machine two to three times the fit itself.
     # Read when the library is loaded, so before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

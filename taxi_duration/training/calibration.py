@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from taxi_duration.data.engine import call_all
 from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.rides import Rides
@@ -48,7 +50,8 @@ def calibrate_intervals(kind: str, window: Window, seed: int) -> tuple[Intervals
     block, _ = sums.groups.block_and_fold(rides, sums.groups.places(rides.pickup_at))
     minutes = np.full((2, len(rides)), np.nan)
     support = np.empty(len(rides))
-    for k in sums.blocks:
+
+    def rehearse(k: int | None) -> np.ndarray:
         held, seen = (block == k) | (k is None), sums.pair_trips(left_out=k)
         with steps_of(f"rehearsal {(k or 0) + 1} of {len(sums.blocks)}, for the intervals"):
             tell_step(f"fit on {seen.sum():,} trips")
@@ -58,7 +61,10 @@ def calibrate_intervals(kind: str, window: Window, seed: int) -> tuple[Intervals
         minutes[1, held] = model.predict_minutes(asked.without_distance())
         trips = seen[asked.PULocationID, asked.DOLocationID]
         support[held] = trips * (len(window) / seen.sum())  # as many as the whole window has
-    return both_intervals(rides, duration, minutes, support, model.uses_distance(rides))
+        return model.uses_distance(rides)
+
+    used = call_all([partial(rehearse, k) for k in sums.blocks])[-1]
+    return both_intervals(rides, duration, minutes, support, used)
 
 
 def both_intervals(

@@ -1,15 +1,18 @@
-"""Boosting on all workers of a Dask cluster by `xgboost.dask`, watched: it waits for lost workers.
+"""Boosting on a Dask cluster, watched: a booster of few rows by one worker, others by all.
 
-Dask and XGBoost are imported where they work.
+All workers boost together by `xgboost.dask`, which waits for lost workers for ever. Dask and
+XGBoost are imported where they work.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
@@ -20,13 +23,15 @@ import numpy as np
 
 from taxi_duration import environment
 from taxi_duration.data.cluster import POLL_S, Terms, connected, gone
-from taxi_duration.data.window import MemoryPart, Window
+from taxi_duration.data.engine import failed_beside, map_parts
+from taxi_duration.data.window import BATCH_ROWS, MemoryPart, Window, in_memory
 from taxi_duration.errors import ClusterError, SettingError
 from taxi_duration.logs import tell_step
 from taxi_duration.training.boosting import (
     Batches,
     RowBatch,
     WindowRows,
+    boost_here,
     stages,
     with_free_trees,
 )
@@ -47,18 +52,32 @@ TRACKER_S = 600
 # many rows as another, and all wait for it.
 MONTHS_EACH = 4
 FREE_S = 30  # for a worker to be started anew
+# A booster of so many rows is one worker's: its bins take 0.1 GB, and workers that boost together
+# wait for each other some 30 times for each tree, and send each other all its histograms.
+ALONE_ROWS = 1_000_000
+# The boosters of a fit are two, with and without distance: so few workers take one each.
+PAIR = 2
+RANK_LINE = b" got rank "  # XGBoost's, of every worker and booster, whatever its verbosity
 # Makes rows of a share of what is learned from; depends on nothing else, and can be sent.
 MakeRows = Callable[[Any], Iterable[RowBatch]]
 
 
-def boost_on_cluster(batches: Batches, parameters: dict[str, Any], seed: int) -> Any:
-    """Return a booster fitted by all workers, each on its share; None when there are no rows.
+# Workers that boost alone for this process, and what tells when one has finished.
+_alone: set[str] = set()
+_finished = threading.Condition()
+_together = threading.Lock()  # two boosters on all workers would hold their rows at once
 
-    Rows of a window are made where they are learned from. A worker holds its rows as float32
-    beside the bins that XGBoost makes of them.
+
+def boost_on_cluster(
+    batches: Batches, parameters: dict[str, Any], seed: int, on_disk: bool = False
+) -> Any:
+    """Return a booster fitted by one worker or by all; None when there are no rows.
+
+    Rows of a window are made where they are learned from. Where all workers boost, each holds its
+    share as float32 beside the bins that XGBoost makes of them; one worker holds bins alone.
 
     Args:
-        parameters: as `boost` takes them.
+        parameters, on_disk: as `boost` takes them.
     Raises:
         SettingError: `DEVICE` asks for a GPU: boosting was not tried on those of several hosts.
         ClusterError: a worker that held rows was lost, or the scheduler.
@@ -67,24 +86,95 @@ def boost_on_cluster(batches: Batches, parameters: dict[str, Any], seed: int) ->
         raise SettingError("DEVICE=cuda learns in one process: ENGINE=local, or DEVICE=cpu")
     client = connected()
     workers = _workers(client.scheduler_info(n_workers=-1))
+    if not workers:
+        raise ClusterError("no worker of the Dask cluster takes tasks; docs/dask.md says why")
+    if isinstance(batches, WindowRows):
+        rows, is_few = len(batches.window), len(workers) <= PAIR and not on_disk
+        if rows and (rows <= ALONE_ROWS or is_few):
+            return _boost_alone(client, workers, batches, parameters, seed)
+    with _together:
+        return _boost_together(client, workers, batches, parameters, seed)
+
+
+def _boost_alone(
+    client: Client, workers: dict[str, _Seen], batches: WindowRows, parameters: dict[str, Any],
+    seed: int,
+) -> Any:  # fmt: skip
+    """Have a worker boost that does nothing else for this process; wait until there is one."""
+    # Read where the months are: the worker that boosts may be on another host.
+    window = Window(tuple(map_parts(in_memory, batches.window.parts)))
+    if not len(window):
+        return None
+    with _one_of(workers) as address:
+        tell_step(f"boost on worker {address}")
+        work = _on_worker(client, address, batches.make, window, parameters, seed)
+        seen = _workers(client.scheduler_info(n_workers=-1))
+        needed = {address: seen.get(address, workers[address])}
+        return client.sync(_guarded, client, needed, work, failed_beside())
+
+
+@contextmanager
+def _one_of(workers: Iterable[str]) -> Iterator[str]:
+    with _finished:
+        while not (free := sorted(set(workers) - _alone)):
+            _finished.wait(POLL_S)
+            _check_beside(failed_beside())
+        _alone.add(free[0])
+    try:
+        yield free[0]
+    finally:
+        with _finished:
+            _alone.discard(free[0])
+            _finished.notify_all()
+
+
+async def _on_worker(
+    client: Client, address: str, make: MakeRows, window: Window, parameters: dict[str, Any],
+    seed: int,
+) -> Any:  # fmt: skip
+    sent = [await client.scatter(one, workers=[address], hash=False) for one in (make, window)]
+    asked: Any = client.submit(
+        _boost_window, Terms.of_client(), *sent, parameters, seed, pure=False, workers=[address]
+    )
+    return await asked
+
+
+def _boost_window(
+    terms: Terms, make: MakeRows, window: Window, parameters: dict[str, Any], seed: int
+) -> Any:
+    """Boost in the worker that this runs in, with its threads."""
+    from distributed import get_worker
+
+    terms.hold()
+    kept = list(make(window)) if len(window) <= BATCH_ROWS else None
+    batches: Batches = lambda: iter(make(window) if kept is None else kept)  # noqa: E731
+    return boost_here(batches, parameters, seed, get_worker().state.nthreads)
+
+
+def _boost_together(
+    client: Client, workers: dict[str, _Seen], batches: Batches, parameters: dict[str, Any],
+    seed: int,
+) -> Any:  # fmt: skip
     tell_step(f"boost on {len(workers)} workers")
     make: MakeRows = _given
     shares: Iterable[Any] = (cut for batch in batches() for cut in _cut(batch, len(workers)))
     if isinstance(batches, WindowRows):
         make, shares = batches.make, _window_shares(batches.window, len(workers))
-    return client.sync(_boost, client, workers, make, shares, parameters, seed)
+    beside = failed_beside()
+    return client.sync(_boost, client, workers, make, shares, parameters, seed, beside)
 
 
 async def _boost(
     client: Client, workers: dict[str, _Seen], make: MakeRows, shares: Iterable[Any],
-    parameters: dict[str, Any], seed: int,
+    parameters: dict[str, Any], seed: int, beside: list[BaseException],
 ) -> Any:  # fmt: skip
-    rows = await _guarded(client, workers, _place_rows(client, sorted(workers), make, shares))
+    placed = _place_rows(client, sorted(workers), make, shares)
+    rows = await _guarded(client, workers, placed, beside)
     if not rows.sizes:
         return None
     holding = {address: workers[address] for address in rows.workers}
     try:
-        return await _guarded(client, holding, _train(client, rows, parameters, seed))
+        return await _guarded(client, holding, _train(client, rows, parameters, seed), beside)
     except ClusterError:
         await _free(client, holding)
         raise
@@ -157,6 +247,7 @@ async def _place_rows(
 def _make_rows(terms: Terms, make: MakeRows, share: Any) -> RowBatch:
     """Return all rows of a share as one batch; of no rows when it has none."""
     terms.hold()
+    _leave_out_ranks()
     made = [batch for batch in make(share) if len(batch.rows)]
     if not made:
         return RowBatch(np.empty((0, 0), "float32"), np.empty(0, "float32"), None)
@@ -165,6 +256,21 @@ def _make_rows(terms: Terms, make: MakeRows, share: Any) -> RowBatch:
     rows, minutes, weights = zip(*made, strict=True)
     weight = None if weights[0] is None else np.concatenate(weights)
     return RowBatch(np.concatenate(rows), np.concatenate(minutes), weight)
+
+
+def _leave_out_ranks() -> None:
+    """Keep a worker's rank off its terminal, in this thread: XGBoost has a callback for each."""
+    from xgboost import core
+
+    core._LIB.XGBRegisterLogCallback(_say)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_char_p)  # held here as long as the library calls it
+def _say(line: bytes) -> None:
+    from xgboost import core
+
+    if RANK_LINE not in line:
+        core._log_callback(line)
 
 
 def _shape(batch: RowBatch) -> tuple[int, int, bool]:
@@ -249,9 +355,13 @@ def _workers(info: dict[str, Any]) -> dict[str, _Seen]:
     }
 
 
-async def _guarded(client: Client, workers: dict[str, _Seen], work: Awaitable[T]) -> T:
+async def _guarded(
+    client: Client, workers: dict[str, _Seen], work: Awaitable[T], beside: list[BaseException]
+) -> T:
     """Return what some work returns; it ends at once when a worker that it needs is lost.
 
+    Args:
+        beside: see `failed_beside`.
     Raises:
         ClusterError: names the worker, or says that the scheduler is gone.
     """
@@ -260,6 +370,7 @@ async def _guarded(client: Client, workers: dict[str, _Seen], work: Awaitable[T]
         while not task.done():
             await asyncio.wait({task}, timeout=POLL_S)
             if not task.done():
+                _check_beside(beside)
                 await _check_all_there(client, workers)
         try:
             return task.result()
@@ -282,6 +393,12 @@ async def _free(client: Client, workers: Iterable[str]) -> None:
         kept = [address for address in workers if found.get(address, {}).get("nanny")]
         restarted: Any = client.restart_workers(kept, timeout=FREE_S, raise_for_error=False)
         await restarted
+
+
+def _check_beside(errors: list[BaseException]) -> None:
+    """Give up when a call that runs beside this one has failed (see `call_all`)."""
+    if errors:
+        raise ClusterError("boosting ended: another booster of the same fit failed") from errors[0]
 
 
 async def _check_all_there(client: Client, workers: dict[str, _Seen]) -> None:

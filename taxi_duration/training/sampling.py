@@ -9,7 +9,7 @@ from functools import partial, reduce
 import numpy as np
 
 from taxi_duration.data.engine import map_parts
-from taxi_duration.data.window import MemoryPart, Part, SomeTrips, Window
+from taxi_duration.data.window import Part, SomeTrips, Window, in_memory
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.linear import pair_code
 from taxi_duration.model.lookups import HOURS, N_PAIRS
@@ -59,7 +59,13 @@ def sample_rows(window: Window, most: int, seed: int) -> Window:
     return draw_sample(window, most, seed).window
 
 
-def draw_sample(window: Window, most: int, seed: int, half_life: float = np.inf) -> Sample:
+def draw_sample(
+    window: Window,
+    most: int,
+    seed: int,
+    half_life: float = np.inf,
+    pair_trips: np.ndarray | None = None,
+) -> Sample:
     """Return the same with fewer trips of months that count less.
 
     Their trips are less likely to be drawn, and stand for more: twice as many rows of which half
@@ -67,12 +73,18 @@ def draw_sample(window: Window, most: int, seed: int, half_life: float = np.inf)
 
     Args:
         half_life: days before the newest month at which a trip counts half.
+        pair_trips: of the window, shape (266, 266), where they are known: months are then read
+            twice, not four times.
     """
-    if len(window) <= most:
+    trips = len(window) if pair_trips is None else int(pair_trips.sum())
+    if trips <= most:
         return Sample(window, np.zeros(1, dtype="datetime64[M]"), np.ones(1))
-    groups = _pair_groups(reduce(np.add, map_parts(_pair_trips, window.parts)))
+    if pair_trips is None:
+        pair_trips = reduce(np.add, map_parts(_pair_trips, window.parts))
+    groups = _pair_groups(pair_trips.ravel())
     counted = list(map_parts(partial(_stratum_trips, groups=groups), window.parts))
     strata, size = _added(counted)
+    most = min(most, int(size.sum()))  # stray days may be counted with another block
     months, place = np.unique(_month_of(strata), return_inverse=True)
     shares = _month_shares(months, np.bincount(place, size), most, half_life)
     random = np.random.default_rng(seed)
@@ -80,7 +92,7 @@ def draw_sample(window: Window, most: int, seed: int, half_life: float = np.inf)
     start = random.integers(size)
     by_part = _by_part(counted, strata, size, take, start)
     drawn = [Drawn(*one, groups) for one in zip(window.parts, by_part, strict=True)]
-    parts = map_parts(_in_memory, [part for part in drawn if len(part.share)])
+    parts = map_parts(in_memory, [part for part in drawn if len(part.share)])
     factor = most / size.sum() / np.maximum(shares, 1 / WHOLE)
     return Sample(Window(tuple(parts)), months.astype("datetime64[M]"), factor)
 
@@ -141,10 +153,6 @@ class Drawn(SomeTrips):
             return drawn
 
         return picks
-
-
-def _in_memory(part: Part) -> MemoryPart:
-    return MemoryPart(*Window((part,)).whole())
 
 
 def _pair_trips(part: Part) -> np.ndarray:

@@ -5,6 +5,7 @@ scikit-learn is imported where it fits: serving walks packed trees without them.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -14,6 +15,7 @@ import numpy as np
 
 from taxi_duration import environment
 from taxi_duration.data import window as windows
+from taxi_duration.data.engine import call_all
 from taxi_duration.data.window import Window
 from taxi_duration.model.extra_features import load_conditions
 from taxi_duration.model.features import DISTANCE_FEATURES, RISING
@@ -39,6 +41,8 @@ THREADS = 2
 FOREST_ROWS = 500_000
 # Rehearsals only calibrate intervals, whose coverage is the same from many fewer rows.
 REHEARSAL_ROWS = 1_000_000
+# Rehearsals that run together make their tables in turn, each while the one before is boosted.
+_preparing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,11 @@ class TreeKind:
             most: trips that trees learn from, where they are to be fewer than usual.
         """
         sums, atlas = window_sums(window), window_atlas(window)
-        lesson = self.prepare(window, seed, rehearsal, left_out, most)
-        tables = fit_tables(sums.table_sums(left_out), sums.curve, atlas)
-        aided, unaided = (
-            self.learn_from(lesson, with_distance, seed, rehearsal)
-            for with_distance in (True, False)
-        )
+        with _preparing:
+            lesson = self.prepare(window, seed, rehearsal, left_out, most)
+            tables = fit_tables(sums.table_sums(left_out), sums.curve, atlas)
+        learn = partial(self.learn_from, lesson, seed=seed, rehearsal=rehearsal)
+        aided, unaided = call_all([partial(learn, True), partial(learn, False)])
         # A rehearsal answers for days of the window, too.
         level = lesson.level if rehearsal else lesson.level.ahead
         return TreeModel(tables, aided, unaided, lesson.conditions, level=level)
@@ -111,10 +114,11 @@ class TreeKind:
         """Return the rows that trees learn from; arguments as `fit`."""
         sums, conditions = window_sums(window), load_conditions()
         learned = window if left_out is None else other_blocks(window, sums.groups, left_out)
-        bounds = (self.most_rows(rehearsal), most, len(learned))
+        pair_trips = sums.pair_trips(left_out)
+        bounds = (self.most_rows(rehearsal), most, int(pair_trips.sum()))
         most = max(min(bound for bound in bounds if bound is not None), 1)
         folds = fold_tables(sums, left_out, window_atlas(window))
-        sample = draw_sample(learned, most, seed, HALF_LIFE_DAYS)
+        sample = draw_sample(learned, most, seed, HALF_LIFE_DAYS, pair_trips)
         level = drifting_level(folds, sample.window, day_level(sums.days.last))
         names = () if conditions is None else conditions.names
         return Lesson(folds, sample, names, level)

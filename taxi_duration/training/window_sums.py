@@ -104,10 +104,11 @@ class WindowSums:
         self.curve = _minutes_of_miles(first.miles)
         self._lock = threading.Lock()
         self._second: _Cells | None = None
+        self._scales = {k: self._scale_without(k) for k in {None, *self.blocks}}
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs to weigh trips and find their folds: no sums by cell."""
-        left = ("_parts", "_cells", "_second", "_lock")
+        """What another process needs to weigh trips and find their folds: no sums at all."""
+        left = ("_parts", "_pairs", "_cells", "_second", "_lock", "seen")
         return {name: value for name, value in vars(self).items() if name not in left}
 
     @property
@@ -165,6 +166,9 @@ class WindowSums:
 
     def _scale(self, left_out: int | None) -> float:
         """What makes the weights of all trips but a block's 1 on average."""
+        return self._scales.get(left_out, self._scales[None])  # some blocks have no trips
+
+    def _scale_without(self, left_out: int | None) -> float:
         trips, weight = (
             self._pairs[self._kept(left_out), :, PAIR_SUMS.index(name)].sum()
             for name in ("trips", "weight")

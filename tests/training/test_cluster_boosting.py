@@ -1,4 +1,7 @@
-"""Boosting on a cluster learns what one process learns, and never waits for who will not come."""
+"""Boosting on a cluster learns what one process learns, and never waits for who will not come.
+
+Few rows are boosted by one worker alone, others by all workers together.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 
 import clusters
 import numpy as np
 import pytest
 
 from taxi_duration.data import cluster as engine
+from taxi_duration.data.engine import call_all
 from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import ClusterError
@@ -51,6 +56,13 @@ def use(made, monkeypatch):
     engine.close()
 
 
+@pytest.fixture
+def together(monkeypatch):
+    """No number of rows is left to one worker."""
+    monkeypatch.setattr(cluster_boosting, "ALONE_ROWS", 0)
+    monkeypatch.setattr(cluster_boosting, "PAIR", 0)
+
+
 def trips(n: int, seed: int = 0) -> Window:
     rng = np.random.default_rng(seed)
     rides = Rides(
@@ -76,7 +88,8 @@ def error_of(booster, window) -> float:
 
 
 @pytest.mark.parametrize("form", ["window", "arrays"])
-def test_it_is_as_good_as_one_process(named, monkeypatch, form):
+@pytest.mark.usefixtures("together")
+def test_all_workers_are_as_good_as_one_process(named, monkeypatch, form):
     window, unseen = trips(40_000), trips(10_000, seed=1)
     given = WindowRows(clusters.rows_of, window)
     batches = given if form == "window" else lambda: given()
@@ -85,6 +98,64 @@ def test_it_is_as_good_as_one_process(named, monkeypatch, form):
     assert not engine.connected().who_has()  # nothing stays in the workers' memory
 
 
+def test_few_rows_are_boosted_by_one_worker_as_by_one_process(named, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    window = trips(5_000)
+    booster = boost(WindowRows(clusters.rows_of, window), PARAMETERS, 0, 1)
+    expected = from_xgboost(locally(window, monkeypatch))
+    np.testing.assert_array_equal(from_xgboost(booster).nodes, expected.nodes)
+    assert any(f"boost on worker {address}" in caplog.text for address in cluster_addresses())
+    assert not engine.connected().who_has()
+
+
+@pytest.mark.parametrize(
+    ("rows", "pair", "on_disk", "told"),
+    [(500, 0, False, "worker tcp"), (501, 2, False, "worker tcp"), (501, 1, False, "2 workers"),
+     (501, 2, True, "2 workers")],
+)  # fmt: skip
+def test_many_rows_are_one_workers_only_where_workers_are_few(
+    named, monkeypatch, caplog, rows, pair, on_disk, told
+):
+    """Those of a file on disk never: they are more than a machine should hold."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(cluster_boosting, "ALONE_ROWS", 500)
+    monkeypatch.setattr(cluster_boosting, "PAIR", pair)
+    quick = {**PARAMETERS, "rounds": 1}
+    boost(WindowRows(clusters.rows_of, trips(rows)), quick, 0, 1, on_disk)
+    assert f"boost on {told}" in caplog.text
+
+
+def cluster_addresses() -> list[str]:
+    return list(engine.connected().nthreads())
+
+
+def test_boosters_that_run_together_take_a_worker_each(named, caplog):
+    caplog.set_level("INFO")
+    window = trips(2_000)
+    half = {**PARAMETERS, "subsample": 0.5}
+    learn = partial(boost, WindowRows(clusters.rows_of, window), half)
+    found = call_all([partial(learn, seed, 1) for seed in (0, 0, 1)])
+    assert all(f"boost on worker {address}" in caplog.text for address in cluster_addresses())
+    first, same, other = (from_xgboost(booster).nodes for booster in found)
+    np.testing.assert_array_equal(first, same)
+    assert first.shape != other.shape or (first != other).any()
+
+
+@pytest.mark.usefixtures("together")
+def test_workers_do_not_tell_their_rank(kept, named):
+    boost(WindowRows(clusters.rows_of, trips(500)), PARAMETERS, 0, 1)
+    told = "".join(log.read_text() for log in kept.folder.glob("worker-*.log"))
+    assert "Start worker" in told
+    assert "got rank" not in told
+
+
+def test_what_xgboost_says_beside_ranks_is_passed_on(capsys):
+    cluster_boosting._say(b"[00:00:00] Task [xgboost.dask-0]:tcp://127.0.0.1:1 got rank 0")
+    cluster_boosting._say(b"[00:00:00] something else")
+    assert capsys.readouterr().out == "[00:00:00] something else\n"
+
+
+@pytest.mark.usefixtures("together")
 def test_months_without_a_trip_and_fewer_rows_than_workers_are_learned_from(named, monkeypatch):
     one, none = trips(1), trips(0)
     window = Window((*none.parts, *one.parts, *none.parts))
@@ -108,6 +179,20 @@ def soon(action) -> None:
 
 
 @pytest.mark.long
+def test_a_lost_worker_that_boosts_alone_is_an_error(mortal):
+    """Also in a booster beside it, which ends soon."""
+    pids = engine.connected().run(os.getpid)
+    soon(lambda: os.kill(pids[min(cluster_boosting._alone)], signal.SIGKILL))
+    learn = partial(boost, WindowRows(clusters.rows_of, trips(2000)), ENDLESS, 0, 1)
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match=r"boosting ended: worker tcp:\S+ was lost.*--resume"):
+        call_all([learn, learn])
+    assert time.monotonic() - started < 60
+    assert not cluster_boosting._alone
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("together")
 def test_a_lost_worker_is_an_error_and_the_next_try_goes_on_without_it(mortal):
     window = trips(2000)
     soon(lambda: clusters.kill(mortal.workers[0]))
@@ -120,6 +205,7 @@ def test_a_lost_worker_is_an_error_and_the_next_try_goes_on_without_it(mortal):
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("together")
 def test_a_frozen_worker_is_lost_too(mortal, monkeypatch):
     monkeypatch.setattr(cluster_boosting, "SILENT_S", 5)
     soon(lambda: os.kill(mortal.workers[0].pid, signal.SIGSTOP))
@@ -134,7 +220,10 @@ def test_a_scheduler_that_is_gone_is_an_error(mortal):
         boost(WindowRows(clusters.rows_of, trips(2000)), ENDLESS, 0, 1)
 
 
-def test_what_xgboost_refuses_is_told_as_it_is(named, monkeypatch):
+@pytest.mark.parametrize("pair", [0, 2])
+def test_what_xgboost_refuses_is_told_as_it_is(named, monkeypatch, pair):
+    monkeypatch.setattr(cluster_boosting, "ALONE_ROWS", 0)
+    monkeypatch.setattr(cluster_boosting, "PAIR", pair)
     monkeypatch.setattr(cluster_boosting, "LOST_S", 1)
     with pytest.raises(Exception, match="max_depth"):
         boost(WindowRows(clusters.rows_of, trips(500)), {**PARAMETERS, "max_depth": -3}, 0, 1)
