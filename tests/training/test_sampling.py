@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from taxi_duration.data.window import MemoryPart, TripBatch, Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.training import sampling
 from taxi_duration.training.sampling import MONTH_DAYS, draw_sample, sample_rows
+from taxi_duration.training.window_sums import window_sums
 
 TRIPS = 20_000
 
@@ -227,3 +229,36 @@ def test_trips_of_a_window_that_fits_stand_for_themselves(year):
     np.testing.assert_array_equal(
         sample.factor_of(np.array(["2021-03-04", "2029-08-01"], "M8[s]")), 1
     )
+
+
+def test_months_whose_pairs_are_known_are_read_twice(year):
+    """Once to count and once to draw, and the same trips are drawn; none to see that they fit."""
+
+    @dataclass(frozen=True)
+    class Noted:
+        part: MemoryPart
+        key: str = ""
+
+        def number(self) -> None:
+            return None
+
+        def batches(self) -> Iterator[TripBatch]:
+            read.append(self)
+            return self.part.batches()
+
+    read: list[Noted] = []
+    noted, known = Window(tuple(map(Noted, year.parts))), window_sums(year).pair_trips()
+    sample = draw_sample(noted, 4_000, 0, 45, known)
+    assert len(read) == 2 * len(year.parts)
+    expected = draw_sample(year, 4_000, 0, 45)
+    np.testing.assert_array_equal(rows(sample.window), rows(expected.window))
+    read.clear()
+    assert draw_sample(noted, len(year), 0, 45, known).window is noted
+    assert not read
+
+
+def test_pairs_counted_on_another_day_draw_no_more_than_there_is(year):
+    known = window_sums(year).pair_trips()
+    known[1, 1] += 10
+    drawn = draw_sample(year, len(year) + 1, 0, 45, known).window
+    np.testing.assert_array_equal(rows(drawn), rows(year))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -183,6 +184,16 @@ def test_tables_of_a_fold_are_those_of_the_other_trips(days):
         plain = plain_tables(rides.take(rest), minutes[rest], weight[rest], by_miles)
         assert_tables_are(made, *plain)
         assert made.trips.sum() == pytest.approx(len(rides), rel=1e-6)
+
+
+@pytest.mark.parametrize("left_out", [None, 0, 1, 2])
+def test_what_is_sent_to_a_worker_weighs_trips_alike_and_holds_no_sums(left_out):
+    window = made_up(900)
+    sums, at = window_sums(window), window.whole().rides.pickup_at
+    sent = pickle.dumps(sums)
+    assert len(sent) < 20_000 < sums._pairs.nbytes
+    there = pickle.loads(sent).weight_of(at, left_out)
+    np.testing.assert_array_equal(there, sums.weight_of(at, left_out))
 
 
 def test_a_block_left_out_is_as_if_its_trips_were_not_there():
