@@ -119,6 +119,7 @@ def _one_of(workers: Iterable[str]) -> Iterator[str]:
         while not (free := sorted(set(workers) - _alone)):
             _finished.wait(POLL_S)
             _check_beside(failed_beside())
+        _check_beside(failed_beside())  # the worker that is free may be the lost one
         _alone.add(free[0])
     try:
         yield free[0]
