@@ -126,3 +126,60 @@ def test_other_figures_of_another_machine_are_told(tmp_path, other, told):
     done = subprocess.run([sys.executable, script, *files], capture_output=True, text=True)
     assert done.returncode == (told is not None), done.stderr
     assert told is None or told in done.stdout
+
+
+def said_by_ci(script: str) -> tuple[int, str]:
+    """Exit status and output of `.ci/run` with other sections than its own."""
+    text = (PROJECT / ".ci" / "run").read_text()
+    head = text[: text.index('section "environment"')].replace('cd "$(dirname "$0")/.."', "")
+    done = subprocess.run(
+        ["bash", "-c", head + script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        timeout=600,
+    )  # fmt: skip
+    return done.returncode, done.stdout
+
+
+def test_ci_says_what_each_section_took():
+    status, said = said_by_ci('section "one"\nwithin 1 echo here\nsection "two"\ntrue\n')
+    assert status == 0
+    assert said.count("here") == 1
+    table = said.partition("=== seconds\n")[2]
+    assert [line.split(None, 1)[1] for line in table.splitlines()] == ["one", "two", "all"]
+    assert all(line.split()[0].isdecimal() for line in table.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "told"),
+    [
+        ("sleep 300", 124, 'HANGS? "slow" was not done within 0.005 minutes, and ended: sleep 300'),
+        ("sh -c 'exit 3'", 3, "FAILED in section: slow"),
+    ],
+)
+def test_ci_ends_with_the_section_that_hangs_or_fails_and_names_it(command, status, told):
+    found, said = said_by_ci(f'section "slow"\nwithin 0.005 {command} | tee /dev/null\necho on\n')
+    assert found == status
+    assert told in said and "FAILED in section: slow" in said
+    assert "\non\n" not in said
+    assert said.splitlines()[-1].split()[1] == "all"
+
+
+def test_a_test_that_hangs_is_named_and_the_others_are_run(tmp_path):
+    """With the options that `.ci/run` gives pytest."""
+    (tmp_path / "test_it.py").write_text(
+        "import time\ndef test_stuck():\n    time.sleep(300)\ndef test_good():\n    pass\n"
+    )
+    run = f"{sys.executable} -m pytest -n 2 -q -p no:cacheprovider {tmp_path}"
+    script = 'export PYTEST_ADDOPTS="${PYTEST_ADDOPTS/timeout=900/timeout=1}"\n' + run
+    status, said = said_by_ci(script)
+    assert status == 1
+    assert "1 failed, 1 passed" in said
+    assert "crashed while running" in said and "test_it.py::test_stuck" in said
+
+
+def test_each_slow_section_of_ci_has_an_end():
+    text = (PROJECT / ".ci" / "run").read_text()
+    for command in ("make setup", "make lint", "make test", "make test-long", "-m faults",
+                    "make run", "build . taxi-duration"):  # fmt: skip
+        (line,) = re.findall(rf"^.*{re.escape(command)}(?![\w-]).*$", text, re.MULTILINE)
+        assert re.match(r" *within \d+ ", line), line
+    assert text.count("faulthandler_timeout=900") == 1
