@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from commands import ONE_THREAD
 from settings_read import PROJECT
 
 
@@ -48,7 +49,7 @@ def clean_environment(folder: Path, cache: str | None = None, **settings: str) -
     index = {k: v for k, v in os.environ.items() if k.startswith(("PIP_", "UV_", "SSL_"))}
     if cache:
         index["UV_CACHE_DIR"] = cache
-    return {**index, "PATH": path, "HOME": str(home), "LANG": "C.UTF-8", **settings}
+    return {**index, **ONE_THREAD, "PATH": path, "HOME": str(home), "LANG": "C.UTF-8", **settings}
 
 
 def shell(command: str, folder: Path, environment: dict[str, str], seconds: float = 1200) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from commands import PROJECT
 from servers import free_port
 
+from taxi_duration.data.cluster import connected
 from taxi_duration.data.window import Part, Window
 from taxi_duration.errors import BadMonthError
 from taxi_duration.training.boosting import RowBatch
@@ -54,6 +55,18 @@ class Cluster:
             worker for worker, log in zip(self.workers, logs, strict=True)
             if f"Start worker at: {address}" in " ".join(log.read_text().split())
         )  # fmt: skip
+
+    def wait(self, seconds: float = 300) -> None:
+        """Return when the client that is connected sees every worker.
+
+        Raises:
+            AssertionError: one ended, or did not come in time.
+        """
+        until = time.monotonic() + seconds
+        while len(connected().nthreads()) < len(self.workers):
+            ended = [worker.args for worker in self.workers if worker.poll() is not None]
+            assert not ended and time.monotonic() < until, ended or "a worker did not come"
+            time.sleep(0.1)
 
     def _start(self, *args: str, **env: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{args[0]}-{len(self.workers)}.log").open("wb") as log:

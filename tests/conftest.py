@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import PROJECT, run_pipeline
+from commands import ONE_THREAD, PROJECT, run_pipeline
 from filelock import FileLock
 from guard import Seen, difference, look
 from hypothesis import settings
@@ -44,10 +44,8 @@ BEFORE, LEFT = pytest.StashKey[Seen](), pytest.StashKey[list[str]]()
 OURS = "TAXI_TESTS_HOME"  # home of the test run, one for all its workers
 USERS_CACHE = "TAXI_TESTS_UV_CACHE"  # told to the workers, who do not know the user's home
 
-# Fits on one thread, the same to the bit: where several workers share two cores, threads that wait
-# for each other make a fit on small tables take ten times as long.
-for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT"):
-    os.environ.setdefault(name, "1")  # for what is imported later, and for child processes
+for name, one in ONE_THREAD.items():
+    os.environ.setdefault(name, one)  # for what is imported later, and for child processes
 threadpool_limits(1)
 
 # Databases sync at every commit: in memory that takes microseconds, on a disk milliseconds. Long
@@ -78,13 +76,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ[USERS_CACHE] = str(USERS_HOME / ".cache" / "uv")
 
 
-@pytest.hookimpl(tryfirst=True)
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what starts whole processes, stores or servers into the suite `integration`."""
+    """Put what starts whole processes, stores or servers into the suite `integration`.
+
+    What takes minutes is begun first.
+    """
     for item in items:
         if WHOLE & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("faults"):
             item.add_marker(pytest.mark.integration)
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from commands import PROJECT
 
+PATIENCE = 300.0  # seconds until a server that does not answer is a failure; a busy machine is slow
+
 
 @contextlib.contextmanager
 def mlflow_process(args: list[str], ping: str, cwd: Path, **env: str) -> Iterator[str]:
@@ -38,9 +40,11 @@ def mlflow_process(args: list[str], ping: str, cwd: Path, **env: str) -> Iterato
              "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **env},
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
+    until = time.monotonic() + PATIENCE
     try:
         while not answers(address + ping):
             assert process.poll() is None, f"mlflow {args[0]} ended with {process.poll()}"
+            assert time.monotonic() < until, f"mlflow {args[0]} does not answer"
             time.sleep(0.2)
         yield address
     finally:
@@ -65,9 +69,11 @@ def service_process(folder: Path, **env: str) -> Iterator[str]:
             env={**os.environ, "HOST": "127.0.0.1", "PORT": str(port), **env},
         )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
+    until = time.monotonic() + PATIENCE
     try:
         while not answers(address + "/ready"):
-            assert process.poll() is None, (folder / "serve.log").read_text()
+            late = time.monotonic() > until
+            assert process.poll() is None and not late, (folder / "serve.log").read_text()
             time.sleep(0.1)
         yield address
     finally:

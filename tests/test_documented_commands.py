@@ -2,7 +2,7 @@
 
 In a fresh clone with an environment of its own. Changed are only the ports, so that nothing that
 runs on this machine is asked, and PREDICTION_ID, which the reader fills in too. What the commands
-leave open is set small: the sample, few rows, MODEL=LR.
+leave open is set small: the sample, few rows, MODEL=LR, one thread.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ def reader(tmp_path, uv_cache):
     shutil.rmtree(folder / ".venv")
 
 
+@pytest.mark.first
 @pytest.mark.long
 def test_documented_commands_run_in_a_fresh_clone_and_leave_it_clean(reader):
     for page, command in all_commands():

@@ -15,6 +15,8 @@ from settings_read import PROJECT
 
 pytestmark = pytest.mark.long
 
+SET_UP = "make setup BYTECODE="  # what is imported here is compiled when it is
+
 # gcc as it is where python3-dev is not installed: everything but Python's own folder of headers.
 NO_HEADERS = """#!/bin/bash
 kept=()
@@ -93,7 +95,7 @@ def compiler(kind: str, tmp_path: Path) -> str:
 @pytest.mark.parametrize("kind", ["no compiler", "no headers"])
 def test_set_up_succeeds_says_so_and_answers_the_same(kind, folder, tmp_path, uv_cache, compiled):
     environment = clean_environment(folder, uv_cache, CC=compiler(kind, tmp_path))
-    said = [line for line in shell("make setup", folder, environment).splitlines()
+    said = [line for line in shell(SET_UP, folder, environment).splitlines()
             if "not compiled" in line]  # fmt: skip
     assert len(said) == 1 and "slower" in said[0]
     answers, logged = answers_of(folder, folder / ".venv/bin/python", "not compiled")
@@ -103,7 +105,7 @@ def test_set_up_succeeds_says_so_and_answers_the_same(kind, folder, tmp_path, uv
 
 def test_with_a_compiler_the_walker_is_compiled_and_nothing_is_said(folder, uv_cache, compiled):
     environment = clean_environment(folder, uv_cache)
-    assert "not compiled" not in shell("make setup", folder, environment)
+    assert "not compiled" not in shell(SET_UP, folder, environment)
     answers, logged = answers_of(folder, folder / ".venv/bin/python", "compiled")
     assert answers == compiled
     assert not logged

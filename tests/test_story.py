@@ -15,7 +15,7 @@ from taxi_duration.live.deployment import read_deployment, set_challenger
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.model.bundle import load_card, reference_of
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.first]
 
 QUICKER = 0.6  # of the first traffic's minutes: a city that empties
 V1, V2, V3 = (f"green-duration:{number}" for number in range(1, 4))

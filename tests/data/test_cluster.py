@@ -12,6 +12,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import clusters
 import psutil
@@ -41,8 +42,7 @@ def kept(tmp_path_factory):
 def named(kept, monkeypatch):
     """The same, named by DASK_SCHEDULER; a test leaves it as it is."""
     monkeypatch.setenv("DASK_SCHEDULER", kept.address)
-    while len(engine.connected().nthreads()) < 2:
-        time.sleep(0.1)
+    kept.wait()
     return kept
 
 
@@ -51,13 +51,21 @@ def mortal(tmp_path, monkeypatch):
     """One of which a test may kill what it likes."""
     with clusters.cluster(tmp_path / "cluster", workers=2) as made:
         monkeypatch.setenv("DASK_SCHEDULER", made.address)
-        while len(engine.connected().nthreads()) < 2:
-            time.sleep(0.1)
+        made.wait()
         yield made
 
 
 def mapped(task, items):
     return list(engine.map_in_order(task, [(item, place) for place, item in enumerate(items)]))
+
+
+def test_a_worker_that_ended_is_not_waited_for(monkeypatch, tmp_path):
+    made = clusters.Cluster(tmp_path)
+    made.workers.append(subprocess.Popen(["true"]))
+    made.workers[0].wait()
+    monkeypatch.setattr(clusters, "connected", lambda: SimpleNamespace(nthreads=dict))
+    with pytest.raises(AssertionError, match="true"):
+        made.wait()
 
 
 # --- a cluster that is named -----------------------------------------------------------------
@@ -143,8 +151,7 @@ def test_when_all_workers_are_gone_it_does_not_wait_for_ever(mortal, monkeypatch
 def test_a_task_that_kills_every_worker_is_given_up_and_named(tmp_path, monkeypatch):
     with clusters.cluster(tmp_path / "cluster", workers=4) as made:
         monkeypatch.setenv("DASK_SCHEDULER", made.address)
-        while len(engine.connected().nthreads()) < 4:
-            time.sleep(0.1)
+        made.wait()
         with pytest.raises(ClusterError, match=r"^7: 4 workers died of it"):
             mapped(clusters.die, [7])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from pathlib import Path
 
 import clusters
@@ -61,8 +60,7 @@ def hosts(kept, monkeypatch):
     monkeypatch.setenv("ENGINE", "dask")
     monkeypatch.setenv("DASK_SCHEDULER", kept.address)
     monkeypatch.setenv("TLC_URL", "s3://months")
-    while len(engine.connected().nthreads()) < 2:
-        time.sleep(0.1)
+    kept.wait()
     homes = [kept.folder / f"worker-{n}" / "home" for n in range(2)]
     yield homes
     for home in homes:

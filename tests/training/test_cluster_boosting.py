@@ -50,8 +50,7 @@ def mortal(tmp_path, monkeypatch):
 def use(made, monkeypatch):
     monkeypatch.setenv("ENGINE", "dask")
     monkeypatch.setenv("DASK_SCHEDULER", made.address)
-    while len(engine.connected().nthreads()) < 2:
-        time.sleep(0.1)
+    made.wait()
     yield made
     engine.close()
 
