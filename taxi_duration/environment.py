@@ -317,11 +317,12 @@ def utc_times() -> str:
 
 
 def signing_key() -> bytes | None:
-    """`MODEL_SIGNING_KEY` as bytes, or None when bundles need no signature.
+    """`MODEL_PRIVATE_KEY`, or else `MODEL_SIGNING_KEY`, as bytes; None: bundles need no signature.
 
-    A secret, or one of a pair of keys: see `model/signatures.py`.
+    A secret, or one of a pair of keys: see `model/signatures.py`. Where one file of settings is for
+    all, as in Compose, the second is what everybody checks with, the first what only makers get.
     """
-    key = os.environ.get("MODEL_SIGNING_KEY")
+    key = os.environ.get("MODEL_PRIVATE_KEY") or os.environ.get("MODEL_SIGNING_KEY")
     return key.encode() if key else None
 
 

@@ -103,6 +103,20 @@ def test_what_is_waited_for_exists_and_can_be_told(services):
             assert name in services
 
 
+def test_the_first_docker_compose_reads_every_setting_too():
+    # 1.29.2 ends a default at the first closing brace: another one inside gives a stray sign.
+    texts = re.findall(r"\$\{[^}]*", (PROJECT / "compose.yaml").read_text())
+    assert texts
+    assert [text for text in texts if text.count("${") > 1] == []
+
+
+def test_the_service_never_gets_the_key_that_signs(services):
+    assert "MODEL_PRIVATE_KEY" not in services["serve"]["environment"]
+    assert services["auto"]["environment"]["MODEL_PRIVATE_KEY"] == "${MODEL_PRIVATE_KEY:-}"
+    given = {services[name]["environment"]["MODEL_SIGNING_KEY"] for name in ("serve", "auto")}
+    assert given == {"${MODEL_SIGNING_KEY:-}"}
+
+
 def test_volumes_are_declared_and_mounted_files_exist(compose):
     for service in compose["services"].values():
         for mount in service.get("volumes", []):

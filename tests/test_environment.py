@@ -74,6 +74,7 @@ def test_tlc_url_is_an_address_or_a_folder(monkeypatch, tmp_path, given, base):
         ("DEVICE", environment.device, "cpu", "CUDA", "cuda"),
         ("UTC_TIMES", environment.utc_times, "convert", "Local", "local"),
         ("MODEL_SIGNING_KEY", environment.signing_key, None, "secret", b"secret"),
+        ("MODEL_PRIVATE_KEY", environment.signing_key, None, "secret", b"secret"),
         ("AUTO_APPROVE", environment.needs_approval, False, "Manual", True),
         ("API_KEY", environment.api_key, None, "secret", "secret"),
         ("MLFLOW_TRACKING_URI", environment.tracking_server, None, "http://host", "http://host"),
@@ -87,6 +88,12 @@ def test_each_variable_has_a_default_which_an_empty_one_means_too(
     assert read() == default
     monkeypatch.setenv(name, good)
     assert read() == value
+
+
+def test_who_has_the_private_key_of_a_pair_signs_with_it(monkeypatch):
+    monkeypatch.setenv("MODEL_SIGNING_KEY", "ed25519-public:x")
+    monkeypatch.setenv("MODEL_PRIVATE_KEY", "ed25519-private:y")
+    assert environment.signing_key() == b"ed25519-private:y"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from urllib.parse import urlsplit
@@ -41,7 +42,8 @@ def readers() -> dict[str, Callable[[], object]]:
         "LOG_KEEP_DAYS": environment.log_keep_days,
         "LOG_MAX_MB": environment.log_max_mb,
         "EXTRA_FEATURES": _extra_features,
-        "MODEL_SIGNING_KEY": _signing_key,
+        "MODEL_SIGNING_KEY": partial(_signing_key, "MODEL_SIGNING_KEY"),
+        "MODEL_PRIVATE_KEY": partial(_signing_key, "MODEL_PRIVATE_KEY"),
         "NOTIFY_URLS": _notify_urls,
         "PUBLIC_URL": _public_url,
         "API_KEY": environment.api_key,
@@ -106,14 +108,14 @@ def _extra_features() -> None:
         raise SettingError(f"EXTRA_FEATURES cannot be read: {one_line(error)}") from error
 
 
-def _signing_key() -> None:
+def _signing_key(name: str) -> None:
     from taxi_duration.model.signatures import can_sign
 
-    if key := environment.signing_key():
+    if key := os.environ.get(name):
         try:
-            can_sign(key)
+            can_sign(key.encode())
         except TaxiError as error:
-            raise SettingError(f"MODEL_SIGNING_KEY: {one_line(error)}") from error
+            raise SettingError(f"{name}: {one_line(error)}") from error
 
 
 def _notify_urls() -> None:

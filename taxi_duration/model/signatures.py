@@ -53,8 +53,8 @@ def sign(content: bytes, key: bytes) -> str:
     kind, raw = paired
     if kind == PUBLIC:
         raise BundleError(
-            "cannot be signed: MODEL_SIGNING_KEY is a public key, which only checks; the private "
-            "one belongs where models are made"
+            "cannot be signed: MODEL_SIGNING_KEY is a public key, which only checks; where models "
+            "are made MODEL_PRIVATE_KEY signs, or MODEL_SIGNING_KEY is the private key"
         )
     from nacl.signing import SigningKey
 

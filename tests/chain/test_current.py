@@ -466,7 +466,7 @@ BY_THE_MONTHS = {"TLC_URL", "DATA", "DATA_DIR", "SAMPLE_ROWS", "MAX_BAD_SHARE", 
                  "UTC_TIMES"}  # fmt: skip
 # What was made is looked for there, and is not found elsewhere.
 BY_WHAT_IS_THERE = {"TAXI_HOME", "MODELS_DIR", "DEPLOYMENT_DIR", "MLFLOW_TRACKING_URI",
-                    "MODEL_SIGNING_KEY"}  # fmt: skip
+                    "MODEL_SIGNING_KEY", "MODEL_PRIVATE_KEY"}  # fmt: skip
 # No notebook of the chain reads these, or only for where it is done, not for what comes of it.
 ELSEWHERE = {"DASK_SCHEDULER", "LOG_URL", "LOG_ARCHIVE", "LOG_KEEP_DAYS", "LOG_MAX_MB",
              "AUTO_APPROVE", "NOTIFY_URLS", "PUBLIC_URL", "API_KEY"}  # fmt: skip

@@ -227,6 +227,7 @@ BAD = {
     "BOOST_ROWS": "most", "DEVICE": "gpu",
     "SAMPLE_ROWS": "-1", "LOG_KEEP_DAYS": "a year", "LOG_MAX_MB": "1.5",
     "EXTRA_FEATURES": "/nonexistent.csv", "MODEL_SIGNING_KEY": "ed25519-public:short",
+    "MODEL_PRIVATE_KEY": "ed25519-private:short",
     "NOTIFY_URLS": "nothing://", "PUBLIC_URL": "taxi.example", "PORT": "70000",
     "WORKERS": "0", "THREADS": "two", "MONITOR_ACCESS": "nobody", "MAX_BODY_MB": "16 MB",
     "CLIENT_CONNECTIONS": "-5", "BODY_SECONDS": "²", "MAX_RIDES": "9" * 5000,
@@ -250,7 +251,7 @@ def test_every_setting_that_can_be_wrong_has_its_case():
 
 def test_keys_and_passwords_are_never_shown(home, monkeypatch):
     secret = "s3cret"
-    for name in ("API_KEY", "API_KEYS", "MODEL_SIGNING_KEY"):
+    for name in ("API_KEY", "API_KEYS", "MODEL_SIGNING_KEY", "MODEL_PRIVATE_KEY"):
         monkeypatch.setenv(name, secret)
     monkeypatch.setenv("NOTIFY_URLS", f"nothing://{secret}@host")
     monkeypatch.setenv("LOG_URL", f"postgresql://taxi:{secret}@127.0.0.1:{free_port()}/taxi")
