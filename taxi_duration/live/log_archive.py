@@ -24,12 +24,12 @@ from taxi_duration.files import atomic_path, sync_folder
 from taxi_duration.live.archive_files import LISTS, Ride, kept, read_rides, write_rides
 from taxi_duration.live.archive_reading import parts_of
 from taxi_duration.live.hourly_sums import drop_sums
+from taxi_duration.live.log_engine import give_back_space
 from taxi_duration.live.log_tables import (
     archive_parts,
     chunks,
     count,
     feedback,
-    give_back_space,
     insert_new,
     metadata,
     predictions,

@@ -146,7 +146,7 @@ def open_log_file(url: str, path: Path, lock_seconds: float) -> LogFile:
         LogError: the file is something else, or damaged; it is left as it is.
         SQLAlchemyError, OSError: it cannot be opened.
     """
-    from taxi_duration.live.log_tables import make_engine
+    from taxi_duration.live.log_engine import make_engine
 
     path.parent.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + MEND_SECONDS

@@ -68,7 +68,7 @@ def load_sql() -> None:
     circular modules at once each may be given halves of them, and the process keeps those for good.
     """
     with _loading:
-        from taxi_duration.live import log_schema, log_tables  # noqa: F401
+        from taxi_duration.live import log_engine  # noqa: F401
 
 
 class LogStore:
@@ -117,7 +117,7 @@ class LogStore:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """A transaction for pages and metrics: cancelled after `READ_SECONDS`."""
-        from taxi_duration.live.log_tables import end_after
+        from taxi_duration.live.log_engine import end_after
 
         with self._begin() as connection, end_after(connection, READ_SECONDS):
             yield connection
@@ -138,7 +138,7 @@ class LogStore:
         if (path := _path_of(self._url)) is not None:
             file = open_log_file(self._url, path, LOCK_SECONDS)
             return Opened(file.engine, file)
-        from taxi_duration.live.log_tables import make_engine
+        from taxi_duration.live.log_engine import make_engine
 
         return Opened(make_engine(self._url, LOCK_SECONDS), None)
 

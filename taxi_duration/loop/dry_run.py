@@ -23,7 +23,7 @@ from taxi_duration.domain.version import Version
 from taxi_duration.errors import WouldActError
 from taxi_duration.evaluation.gate import Decision
 from taxi_duration.live.audit import read_audit
-from taxi_duration.live.log_tables import read_only_address
+from taxi_duration.live.log_engine import read_only_address
 from taxi_duration.loop.pausing import PAUSE_FILE, read_pause
 from taxi_duration.loop.pipeline_world import PipelineWorld
 from taxi_duration.loop.turn import take_turn

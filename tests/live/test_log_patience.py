@@ -19,7 +19,7 @@ def test_a_page_that_would_read_for_ever_is_stopped_and_the_log_goes_on(log, url
     log.add([row(f"{i:05d}") for i in range(2000)])
     log.drain()
     monkeypatch.setattr(log_store, "READ_SECONDS", 0.2)
-    monkeypatch.setattr("taxi_duration.live.log_tables.PROGRESS_STEPS", 10)
+    monkeypatch.setattr("taxi_duration.live.log_engine.PROGRESS_STEPS", 10)
     with pytest.raises(LogError), log._store._reading() as connection:
         connection.execute(text(ENDLESS[url.partition(":")[0]]))
     # The bound is taken off the connection again: whoever reads rows may read for minutes.

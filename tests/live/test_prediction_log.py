@@ -19,9 +19,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from taxi_duration import environment
 from taxi_duration.errors import LogError
+from taxi_duration.live.log_engine import make_engine
 from taxi_duration.live.log_rows import FailureRow, PredictionColumns, PredictionRow, ShadowRow
 from taxi_duration.live.log_store import REJECTED_FILE
-from taxi_duration.live.log_tables import make_engine, voided_feedback
+from taxi_duration.live.log_tables import voided_feedback
 from taxi_duration.live.log_watch import MIN_FREE_BYTES
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 

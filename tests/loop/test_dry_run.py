@@ -17,7 +17,7 @@ from taxi_duration.domain.months import Month
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import ContentError
 from taxi_duration.live.deployment import deploy_champion, read_deployment, set_challenger
-from taxi_duration.live.log_tables import read_only_address
+from taxi_duration.live.log_engine import read_only_address
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.loop.dry_run import dry_run
 from taxi_duration.loop.pausing import pause
