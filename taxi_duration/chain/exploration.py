@@ -23,7 +23,7 @@ from taxi_duration.data.window import MonthPart, Window, every_kth
 from taxi_duration.data.window import Part as TripPart
 from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.months import Month
-from taxi_duration.domain.pickup_calendar import calendar_days
+from taxi_duration.domain.pickup_calendar import calendar_days, hours_of_day, weekdays
 from taxi_duration.domain.special_days import is_federal_holiday
 from taxi_duration.model.duration_model import count_pairs
 from taxi_duration.model.features import known_distance
@@ -149,10 +149,9 @@ def _count_part(days: np.ndarray, part: TripPart) -> RideCounts:
         day = rides.pickup_at.astype("datetime64[D]")
         found, at, trips = np.unique(day, return_inverse=True, return_counts=True)
         dates.append(pd.Series(trips, index=found.astype("datetime64[s]")))
-        hour = rides.pickup_at.astype("datetime64[h]").astype("int64") % 24
-        weekday = (found.astype("int64") + 3) % 7  # 1970-01-01 was a Thursday
+        hour = hours_of_day(rides.pickup_at)
         inside = np.isin(found, days)[at]
-        cell = (weekday[at] * 24 + hour)[inside]
+        cell = (weekdays(found)[at] * 24 + hour)[inside]
         hours += np.bincount(cell, minlength=hours.size).reshape(hours.shape)
         pair += count_pairs(rides)
     return RideCounts(pd.concat(dates).groupby(level=0).sum(), hours, pair)

@@ -49,7 +49,7 @@ from taxi_duration.data.trips import (
     check_bad_share,
     read_month,
 )
-from taxi_duration.domain import ride_columns
+from taxi_duration.domain import ride_columns, zones
 from taxi_duration.domain.months import Month, parse_month
 from taxi_duration.errors import ContentError, SourceError, SourceUnreachableError
 from taxi_duration.files import (
@@ -74,7 +74,7 @@ ENCODING = {
 }
 
 READING = (
-    trips, columns, cells, times, csv_files, parquet_files, packing, parts, ride_columns,
+    trips, columns, cells, times, csv_files, parquet_files, packing, parts, ride_columns, zones,
     clocks, look, marks, profile,
 )  # fmt: skip
 

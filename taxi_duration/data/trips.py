@@ -22,9 +22,9 @@ from taxi_duration.domain.limits import (
     LONGEST_MINUTES,
     MAX_TRIP_MILES,
     SHORTEST_MINUTES,
-    UNKNOWN_ZONE,
 )
 from taxi_duration.domain.months import Month
+from taxi_duration.domain.zones import is_unknown
 from taxi_duration.errors import BadMonthError
 
 DROP_REASONS = ("bad_time", "too_short", "too_long")
@@ -157,7 +157,9 @@ def find_reasons(
         "too_short": too_short,
         "too_long": too_long,
         "outside_month": outside_month(trips["pickup_at"].to_numpy(), month),
-        "unknown_zone": _unknown_zone(trips),
+        "unknown_zone": is_unknown(
+            trips["PULocationID"].to_numpy(), trips["DOLocationID"].to_numpy()
+        ),
         "bad_distance": _bad_distance(trips["trip_distance"].to_numpy(), rules),
         "duplicate": _duplicated(trips),
     }
@@ -254,12 +256,6 @@ def _marks(read: list[_ReadPart]) -> pa.Table:
 
 
 # --- reasons -----------------------------------------------------------------------------
-
-
-def _unknown_zone(trips: pd.DataFrame) -> np.ndarray:
-    return (trips["PULocationID"].to_numpy() >= UNKNOWN_ZONE) | (
-        trips["DOLocationID"].to_numpy() >= UNKNOWN_ZONE
-    )
 
 
 def _bad_distance(miles: np.ndarray, rules: TripRules) -> np.ndarray:

@@ -15,6 +15,7 @@ ZONES = LAST_ZONE + 1  # LocationID 0-265; 0 is unused
 # A flat map around Manhattan: over the city's 50 km it is wrong by less than 0.5 %.
 CENTRE_LONGITUDE, CENTRE_LATITUDE = -73.95, 40.73  # degrees; where x and y are 0
 KM_OF_LONGITUDE, KM_OF_LATITUDE = 84.39, 111.2  # km in a degree, at 40.7 degrees north
+KM_OF_MILE = 1.609344
 # Two random points of one disc are about 0.9 radii apart: no distance inside a zone is 0.
 INNER_RADII = 0.9
 # How far a zone's trips speak for others: km, and radii of the zones on top; chosen so that

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 # The public course's rule: only trips of 1 to 60 minutes are learned from and scored.
 SHORTEST_MINUTES, LONGEST_MINUTES = 1.0, 60.0
 TRIP_MINUTES = (SHORTEST_MINUTES, LONGEST_MINUTES)
@@ -13,6 +15,11 @@ MAX_TRIP_MILES = 100.0
 FIRST_ZONE, LAST_ZONE = 1, 265
 UNKNOWN_ZONE, OUTSIDE_ZONE = 264, 265
 ZONE_RANGE = f"{FIRST_ZONE}-{LAST_ZONE}"  # in words
+
+
+def can_be_miles(miles: Any) -> Any:
+    """True for distances that a ride may have, numbers or arrays; not for NaN."""
+    return (miles > 0) & (miles <= MAX_TRIP_MILES)
 
 
 def is_zone(zone: int) -> bool:

@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from taxi_duration.domain.geometry import KM_OF_LATITUDE, KM_OF_LONGITUDE, ZONES
+from taxi_duration.domain.geometry import KM_OF_LATITUDE, KM_OF_LONGITUDE, KM_OF_MILE, ZONES
 from taxi_duration.domain.limits import MAX_TRIP_MILES
 from taxi_duration.domain.zone_shapes import zone_shapes
 
-KM_OF_MILE = 1.609344
 DETOUR_MILES = 30.0
 # Stored are whole hundredths of a mile, rounded away from what is refused.
 HUNDREDTHS = 100

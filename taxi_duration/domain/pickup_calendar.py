@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from taxi_duration.domain.special_days import FREE_DAYS, SATURDAY, SUNDAY, special_day
+from taxi_duration.domain.special_days import FREE_DAYS, SATURDAY, SUNDAY, THURSDAY, special_day
 
 CELLS = 72  # weekday, Saturday, Sunday or free day: 24 hours each
 HALF_HOUR_MINUTES, HALF_DAY_MINUTES = 30, 720
@@ -95,6 +95,19 @@ def _clock(day: Any, minute: Any) -> tuple[tuple[Any, ...], Any]:
 def _apart(minute: Any, other: int) -> Any:
     """Return the minutes between two times of a day, the shorter way round: 0 to 720."""
     return abs((minute - other + HALF_DAY_MINUTES) % (2 * HALF_DAY_MINUTES) - HALF_DAY_MINUTES)
+
+
+def hours_of_day(pickup_at: np.ndarray) -> np.ndarray:
+    """Return the hour of each time, 0 to 23, int64 of the same shape; datetime64 of any unit."""
+    hours: np.ndarray = pickup_at.astype("datetime64[h]").astype("int64") % 24
+    return hours
+
+
+def weekdays(at: np.ndarray) -> np.ndarray:
+    """Return the weekday of each time, Monday is 0, int64 of the same shape."""
+    # 1970-01-01, day 0, was a Thursday.
+    days: np.ndarray = (at.astype("datetime64[D]").astype("int64") + THURSDAY) % 7
+    return days
 
 
 def window_days(pickup_at: np.ndarray, months: Sequence[object] = ()) -> np.ndarray:

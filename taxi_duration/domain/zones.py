@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taxi_duration.domain.limits import LAST_ZONE
+from taxi_duration.domain.limits import LAST_ZONE, UNKNOWN_ZONE
 
 AIRPORT_ZONES = (1, 132, 138)  # Newark, JFK, LaGuardia
 Pair = tuple[np.ndarray, np.ndarray]  # pickup and drop-off zones, each of shape (n,)
@@ -43,3 +43,25 @@ def zone_table() -> ZoneTable:
             if row["longitude"]:
                 figures[:, zone] = [float(row[c]) for c in ("longitude", "latitude", "area_km2")]
     return ZoneTable(borough, name, *figures)
+
+
+class ZoneGroups(NamedTuple):
+    """Which zones lie there, bool of shape (266,) each."""
+
+    airport: np.ndarray
+    manhattan: np.ndarray
+    outer: np.ndarray
+
+
+@cache
+def zone_groups() -> ZoneGroups:
+    """Return the airports, Manhattan, and the other boroughs."""
+    borough = zone_table().borough
+    airport = np.isin(np.arange(len(borough)), AIRPORT_ZONES)
+    return ZoneGroups(airport, borough == "Manhattan", np.isin(borough, OUTER_BOROUGHS))
+
+
+def is_unknown(pickup: np.ndarray, dropoff: np.ndarray) -> np.ndarray:
+    """True for rides of which a zone is not known or not in the city, shape (n,)."""
+    unknown: np.ndarray = (pickup >= UNKNOWN_ZONE) | (dropoff >= UNKNOWN_ZONE)
+    return unknown

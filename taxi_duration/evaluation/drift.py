@@ -18,10 +18,9 @@ from msgspec import Struct
 
 from taxi_duration.domain.findings import Drift, level_of
 from taxi_duration.domain.geometry import zone_geometry
-from taxi_duration.domain.limits import UNKNOWN_ZONE
 from taxi_duration.domain.pickup_calendar import read_clocks, window_days
 from taxi_duration.domain.rides import Rides
-from taxi_duration.domain.zones import zone_table
+from taxi_duration.domain.zones import is_unknown, zone_table
 from taxi_duration.files import typed
 from taxi_duration.model.features import known_distance
 
@@ -275,7 +274,7 @@ def _zones(rides: Rides) -> dict[str, np.ndarray]:
 
 
 def _shares(rides: Rides) -> dict[str, float]:
-    unknown = (rides.PULocationID >= UNKNOWN_ZONE) | (rides.DOLocationID >= UNKNOWN_ZONE)
+    unknown = is_unknown(rides.PULocationID, rides.DOLocationID)
     missing = np.isnan(known_distance(rides.trip_distance))
     return {"unknown_zone": float(unknown.mean()), "missing_distance": float(missing.mean())}
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from taxi_duration.domain.findings import Drift
 from taxi_duration.domain.geometry import zone_geometry
+from taxi_duration.domain.pickup_calendar import hours_of_day
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.zones import zone_table
 from taxi_duration.evaluation.drift import Sample, feature_values
@@ -72,7 +73,7 @@ def _strongest(excess: np.ndarray, groups: Iterator[tuple[str, np.ndarray]]) -> 
 
 
 def _feature_groups(rides: Rides) -> Iterator[tuple[str, np.ndarray]]:
-    hour = rides.pickup_at.astype("datetime64[h]").astype("int64") % 24
+    hour = hours_of_day(rides.pickup_at)
     for start in range(0, 24, HOURS):
         yield f"hours {start} to {start + HOURS}", hour // HOURS == start // HOURS
     for side, zones in (("pickup", rides.PULocationID), ("drop-off", rides.DOLocationID)):

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from functools import cache
 from typing import Any
 
 import numpy as np
 
+from taxi_duration.domain.pickup_calendar import hours_of_day, weekdays
 from taxi_duration.domain.rides import Answers, Rides
-from taxi_duration.domain.zones import AIRPORT_ZONES, OUTER_BOROUGHS, zone_table
+from taxi_duration.domain.special_days import SATURDAY
+from taxi_duration.domain.zones import zone_groups
 from taxi_duration.model.intervals import LEVELS, RARE_TRIPS
 
 NOMINAL_COVERAGE = 0.8
@@ -95,7 +96,7 @@ def segment_masks(rides: Rides, support: np.ndarray) -> dict[str, np.ndarray]:
         rides: shape (n,).
         support: past trips of the same pair, shape (n,).
     """
-    airport, manhattan, outer = _zone_groups()
+    airport, manhattan, outer = zone_groups()
     start, end = rides.PULocationID, rides.DOLocationID
     masks = (
         airport[start] | airport[end],
@@ -107,20 +108,11 @@ def segment_masks(rides: Rides, support: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(SEGMENTS, masks, strict=True))
 
 
-@cache
-def _zone_groups() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which zones are airports, in Manhattan, in the other boroughs: bool of shape (266,) each."""
-    borough = zone_table().borough
-    airport = np.isin(np.arange(len(borough)), AIRPORT_ZONES)
-    return airport, borough == "Manhattan", np.isin(borough, OUTER_BOROUGHS)
-
-
 def rush_hour(pickup_at: np.ndarray) -> np.ndarray:
     """True on working days from 7 to 10 and from 16 to 19, shape as the input."""
-    hour = pickup_at.astype("datetime64[h]").astype("int64") % 24
-    # 1970-01-01 was a Thursday: day 0 has weekday 3.
-    weekday = (pickup_at.astype("datetime64[D]").astype("int64") + 3) % 7
-    return (weekday < 5) & (((hour >= 7) & (hour < 10)) | ((hour >= 16) & (hour < 19)))
+    hour = hours_of_day(pickup_at)
+    rush = ((hour >= 7) & (hour < 10)) | ((hour >= 16) & (hour < 19))
+    return rush & (weekdays(pickup_at) < SATURDAY)
 
 
 def evaluate(actual: np.ndarray, answers: Answers, rides: Rides) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from taxi_duration.domain.findings import Reason, level_of
 from taxi_duration.domain.limits import LONGEST_MINUTES
+from taxi_duration.domain.pickup_calendar import hours_of_day
 from taxi_duration.domain.zones import zone_table
 from taxi_duration.evaluation.drift import psi, psi_chance
 
@@ -70,7 +71,7 @@ def _bins(frame: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
     minutes = frame["duration"].to_numpy()
     yield "predicted minutes", _coded(np.searchsorted(np.quantile(minutes, TENTHS), minutes))
     yield "borough", _coded(zone_table().borough[frame["PULocationID"].to_numpy()])
-    hour = frame["pickup_at"].to_numpy().astype("datetime64[h]").astype("int64") % 24
+    hour = hours_of_day(frame["pickup_at"].to_numpy())
     yield "hour", _coded(hour // HOURS)
 
 

@@ -11,7 +11,7 @@ from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.model.intervals import Intervals, kind_table, ride_groups, scale_places
-from taxi_duration.model.linear import LinearModel
+from taxi_duration.model.linear import LinearModel, pair_code
 from taxi_duration.model.tree_model import TreeModel
 
 PointModel = LinearModel | TreeModel
@@ -59,5 +59,5 @@ def interval_groups(rides: Rides, support: np.ndarray) -> np.ndarray:
 
 def count_pairs(rides: Rides) -> np.ndarray:
     """Return how many of the rides go from zone to zone, int32, shape (266, 266)."""
-    codes = rides.PULocationID.astype("int32") * ZONES + rides.DOLocationID
+    codes = pair_code(rides.PULocationID, rides.DOLocationID)
     return np.bincount(codes, minlength=ZONES**2).reshape(ZONES, ZONES).astype("int32")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from taxi_duration.domain.geometry import ZONES
-from taxi_duration.domain.limits import MAX_TRIP_MILES
+from taxi_duration.domain.limits import can_be_miles
 from taxi_duration.domain.pickup_calendar import (
     CELLS,
     CLOCK_COLUMNS,
@@ -291,11 +291,7 @@ def _columns_of(table: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 def known_distance(trip_distance: np.ndarray) -> np.ndarray:
     """Return distances as float64 miles, with NaN where they cannot be true."""
     miles = np.asarray(trip_distance, dtype="float32").astype("float64")
-    return np.where(_can_be_true(miles), miles, np.nan)
-
-
-def _can_be_true(miles: Any) -> Any:
-    return (miles > 0) & (miles <= MAX_TRIP_MILES)
+    return np.where(can_be_miles(miles), miles, np.nan)
 
 
 # --- One ride ---------------------------------------------------------------------------
@@ -344,4 +340,4 @@ def known_miles(miles: float | None) -> float | None:
     if miles is None:
         return None
     miles = float(np.float32(miles))  # as precise as the columns of rides hold it
-    return miles if _can_be_true(miles) else None
+    return miles if can_be_miles(miles) else None

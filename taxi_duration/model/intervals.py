@@ -20,7 +20,7 @@ from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.domain.pickup_calendar import CELLS, read_clock, read_clocks
 from taxi_duration.domain.rides import Rides
-from taxi_duration.domain.zones import AIRPORT_ZONES, OUTER_BOROUGHS, zone_table
+from taxi_duration.domain.zones import zone_groups
 
 LEVELS = (0.1, 0.5, 0.9)
 KIND_NAMES = ("airport", "manhattan", "outer", "mixed")
@@ -138,10 +138,8 @@ class RideIntervals:
 @cache
 def kind_table() -> np.ndarray:
     """Return the kind of every pair as int8 of shape (266, 266), positions in KIND_NAMES."""
-    borough = zone_table().borough
-    airport = np.isin(np.arange(len(borough)), AIRPORT_ZONES)
-    manhattan, outer = borough == "Manhattan", np.isin(borough, OUTER_BOROUGHS)
-    kinds = np.full((len(borough), len(borough)), KIND_NAMES.index("mixed"), dtype="int8")
+    airport, manhattan, outer = zone_groups()
+    kinds = np.full((ZONES, ZONES), KIND_NAMES.index("mixed"), dtype="int8")
     kinds[manhattan[:, None] & manhattan[None, :]] = KIND_NAMES.index("manhattan")
     kinds[outer[:, None] & outer[None, :]] = KIND_NAMES.index("outer")
     kinds[airport[:, None] | airport[None, :]] = KIND_NAMES.index("airport")

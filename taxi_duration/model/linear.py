@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taxi_duration.domain.limits import LAST_ZONE, MAX_TRIP_MILES
+from taxi_duration.domain.geometry import ZONES
+from taxi_duration.domain.limits import can_be_miles
 from taxi_duration.domain.rides import Rides
-
-N_ZONES = LAST_ZONE + 1
 
 
 def pair_code(PULocationID: np.ndarray, DOLocationID: np.ndarray) -> np.ndarray:
     """Return int32 codes, one per ordered pair of zones, shape as the inputs."""
-    code: np.ndarray = PULocationID.astype("int32") * N_ZONES + DOLocationID
+    code: np.ndarray = PULocationID.astype("int32") * ZONES + DOLocationID
     return code
 
 
@@ -38,7 +37,7 @@ class PairVectorizer:
         codes = pair_code(rides.PULocationID, rides.DOLocationID)
         seen, place = np.unique(codes, return_inverse=True)
         miles = rides.trip_distance.astype("float64")
-        believable = (miles > 0) & (miles <= MAX_TRIP_MILES)  # NaN compares false
+        believable = can_be_miles(miles)
         place, miles = place[believable], miles[believable]
         known = np.bincount(place, minlength=len(seen))
         return cls.of_pairs(seen, known, np.bincount(place, miles, len(seen)))
@@ -53,9 +52,9 @@ class PairVectorizer:
             seen: codes of pairs, shape (p,).
             known, known_miles: rides with a believable distance, and the sum of it, (p,) each.
         """
-        names = [f"{code // N_ZONES}_{code % N_ZONES}" for code in seen]
+        names = [f"{code // ZONES}_{code % ZONES}" for code in seen]
         order = np.argsort(np.array(names, dtype=object))
-        column_of = np.full(N_ZONES**2, -1, dtype="int32")
+        column_of = np.full(ZONES**2, -1, dtype="int32")
         column_of[seen[order]] = np.arange(len(seen))
         overall = known_miles.sum() / known.sum() if known.sum() else 0.0
         mean = np.where(known > 0, known_miles / np.maximum(known, 1), overall)
@@ -66,7 +65,7 @@ class PairVectorizer:
         """Column names as DictVectorizer writes them, length n_pairs + 1."""
         codes = np.flatnonzero(self.column_of >= 0)
         codes = codes[np.argsort(self.column_of[codes])]
-        return [f"PU_DO={c // N_ZONES}_{c % N_ZONES}" for c in codes] + ["trip_distance"]
+        return [f"PU_DO={c // ZONES}_{c % ZONES}" for c in codes] + ["trip_distance"]
 
     def columns(self, rides: Rides) -> tuple[np.ndarray, np.ndarray]:
         """Return the pair's column (int32, -1 if unseen) and the miles (float64), each (n,)."""
@@ -116,7 +115,7 @@ class RidePairs:
             pickup, dropoff: zones, 1-265.
             miles: None for the mean of the pair's past trips.
         """
-        column = self._column_of[pickup * N_ZONES + dropoff]
+        column = self._column_of[pickup * ZONES + dropoff]
         if miles is None:
             miles = self._mean_miles[column]
         minutes = self._pair_minutes[column] + self._minutes_per_mile * miles + self._intercept

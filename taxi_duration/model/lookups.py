@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from taxi_duration.domain.geometry import ZONES
+from taxi_duration.domain.pickup_calendar import hours_of_day
 from taxi_duration.domain.rides import Rides
-from taxi_duration.model.linear import N_ZONES, pair_code
+from taxi_duration.model.linear import pair_code
 
-N_PAIRS = N_ZONES**2
+N_PAIRS = ZONES**2
 HOURS = 24
 
 
@@ -40,6 +42,6 @@ def cell_code(cell: str, rides: Rides) -> np.ndarray:
     pair = pair_code(rides.PULocationID, rides.DOLocationID)
     if cell == "pair":
         return pair
-    hour = rides.pickup_at.astype("datetime64[h]").astype("int64") % HOURS
+    hour = hours_of_day(rides.pickup_at)
     cell_of: np.ndarray = pair * HOURS + hour
     return cell_of

@@ -12,13 +12,13 @@ import numpy as np
 from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.linear import LinearModel, PairVectorizer
+from taxi_duration.training.course import COURSE_ROWS
 from taxi_duration.training.part_sums import PAIR_SUMS
 from taxi_duration.training.window_sums import WindowSums, window_sums
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-FITTED_ROWS = 300_000  # as many as the course's own lines take (`course.COURSE_ROWS`)
 ROUNDING = 1e-12  # share of a square that the difference of two sums may be off
 
 
@@ -51,7 +51,7 @@ class LinearKind:
             left_out: a block of days that is not learned from.
         """
         estimator = resolve_name(self.estimator)(**self.parameters)
-        if self.stops_early and left_out is None and len(window) <= FITTED_ROWS:
+        if self.stops_early and left_out is None and len(window) <= COURSE_ROWS:
             return fit_rows(estimator, window)
         return fit_linear(estimator, window_sums(window), left_out)
 

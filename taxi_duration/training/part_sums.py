@@ -19,7 +19,7 @@ import numpy as np
 from taxi_duration.data.window import Part
 from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import MAX_TRIP_MILES
-from taxi_duration.domain.pickup_calendar import CELLS, read_clocks
+from taxi_duration.domain.pickup_calendar import CELLS, hours_of_day, read_clocks
 from taxi_duration.model.curves import Curve
 from taxi_duration.model.features import known_distance
 from taxi_duration.training import day_groups
@@ -176,7 +176,7 @@ def _sorted_trips(
             rides, minutes = rides.take(known), minutes[known]
         place = groups.places(rides.pickup_at)
         block, fold = groups.block_and_fold(rides, place)
-        hour = rides.pickup_at.astype("datetime64[h]").astype("int64") % 24
+        hour = hours_of_day(rides.pickup_at)
         pair = rides.PULocationID.astype("int64") * ZONES + rides.DOLocationID
         group = block * day_groups.FOLDS + fold
         key, order = order_of((group * PAIRS + pair) * CELLS + midnight_cell[place] + hour)

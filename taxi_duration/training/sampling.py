@@ -10,6 +10,7 @@ import numpy as np
 
 from taxi_duration.data.engine import map_parts
 from taxi_duration.data.window import Part, SomeTrips, Window, in_memory
+from taxi_duration.domain.pickup_calendar import hours_of_day
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.linear import pair_code
 from taxi_duration.model.lookups import HOURS, N_PAIRS
@@ -174,7 +175,7 @@ def _pair_groups(trips: np.ndarray) -> np.ndarray:
 
 def _strata(rides: Rides, groups: np.ndarray) -> np.ndarray:
     """Return the stratum of each ride: of its month, its hour and its pair's group."""
-    hour = rides.pickup_at.astype("datetime64[h]").astype("int64") % HOURS
+    hour = hours_of_day(rides.pickup_at)
     month = rides.pickup_at.astype("datetime64[M]").astype("int64")
     group = groups[pair_code(rides.PULocationID, rides.DOLocationID)]
     strata: np.ndarray = (month * HOURS + hour) * PAIR_GROUPS + group

@@ -9,7 +9,8 @@ import numpy as np
 
 from taxi_duration.data.health.clocks import HOUR_MINUTES, is_rare
 from taxi_duration.data.health.finding import ALL, MonthFinding, judged
-from taxi_duration.data.health.profile import FEW, MILE_KM, WEEK_HOURS, Group, Profile
+from taxi_duration.data.health.profile import FEW, WEEK_HOURS, Group, Profile
+from taxi_duration.domain.geometry import KM_OF_MILE
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import NEW_YORK
 
@@ -17,8 +18,9 @@ from taxi_duration.domain.rides import NEW_YORK
 # decide it, so that 50 months of two services differ by 5 % (docs/data_health.md).
 USUAL_DETOUR = 1.28
 UNITS = {
-    "km": MILE_KM, "metres": 1000 * MILE_KM, "yards": 1760.0, "feet": 5280.0,
-    "tenths of a mile": 10.0, "hundredths of a mile": 100.0, "km read as miles twice": MILE_KM**2,
+    "km": KM_OF_MILE, "metres": 1000 * KM_OF_MILE, "yards": 1760.0, "feet": 5280.0,
+    "tenths of a mile": 10.0, "hundredths of a mile": 100.0,
+    "km read as miles twice": KM_OF_MILE**2,
 }  # fmt: skip
 NIGHT_HOURS, NIGHT_START = 4, 2  # the city's quietest hours begin at 2, give or take
 AWAKE = 2.0  # so many times the rides of the quietest hours are no night

@@ -12,13 +12,13 @@ from msgspec import Struct
 from taxi_duration.data.health.clocks import HOUR_MINUTES, Clocks, accepted_seconds, top_two
 from taxi_duration.data.health.finding import ALL
 from taxi_duration.data.health.marks import Mark, Marks, even_rows
-from taxi_duration.domain.geometry import ZONES, zone_geometry
+from taxi_duration.domain.geometry import KM_OF_MILE, ZONES, zone_geometry
 from taxi_duration.domain.limits import (
     LONGEST_MINUTES,
     MAX_TRIP_MILES,
     SHORTEST_MINUTES,
-    UNKNOWN_ZONE,
 )
+from taxi_duration.domain.zones import is_unknown
 
 # Rows that are looked at, evenly spread: a share is then known to 1 %, in a few milliseconds.
 ALL_ROWS, VENDOR_ROWS = 10_000, 5_000
@@ -26,7 +26,6 @@ HOUR_ROWS = 50_000  # for the hours of a month, of which there are 744
 MOST_VENDORS = 20  # a manifest keeps a few thousand numbers of each
 FEW = 200  # rides, and fewer show no correlation
 WEEK_HOURS = 168
-MILE_KM = 1.609344
 
 
 class VendorRows(NamedTuple):
@@ -150,8 +149,7 @@ def _shares(seen: Mapping[str, np.ndarray], clocks: Clocks) -> dict[str, float]:
         "accepted": (minutes >= SHORTEST_MINUTES) & (minutes <= LONGEST_MINUTES),
         "negative": minutes < 0,
         "no_distance": ~known,
-        "unknown_zone": (seen["PULocationID"] >= UNKNOWN_ZONE)
-        | (seen["DOLocationID"] >= UNKNOWN_ZONE),
+        "unknown_zone": is_unknown(seen["PULocationID"], seen["DOLocationID"]),
     }
     shares = {name: float(found.mean()) if len(found) else 0.0 for name, found in rows.items()}
     if known.any():
@@ -168,7 +166,7 @@ def _shares(seen: Mapping[str, np.ndarray], clocks: Clocks) -> dict[str, float]:
 def _medians(seen: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Of rides between two zones, the longer half; a short one has its zones' size for length."""
     minutes, miles = seen["duration"], seen["trip_distance"]
-    straight = zone_geometry().straight_km[seen["PULocationID"], seen["DOLocationID"]] / MILE_KM
+    straight = zone_geometry().straight_km[seen["PULocationID"], seen["DOLocationID"]] / KM_OF_MILE
     kept = (minutes >= SHORTEST_MINUTES) & (minutes <= LONGEST_MINUTES)
     between = kept & (miles > 0) & (straight > 1)
     far = between & (miles <= MAX_TRIP_MILES)
