@@ -25,8 +25,9 @@ from taxi_duration.evaluation.drift import Sample
 from taxi_duration.evaluation.health import Health, check_health, monitor_settings
 from taxi_duration.evaluation.silence import Activity
 from taxi_duration.evaluation.window_scores import score_model
-from taxi_duration.loop.monitor import DAY_SECONDS, answer_trips, make_sample
+from taxi_duration.loop.monitor import answer_trips, make_sample
 from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.timestamps import DAY_SECONDS
 from taxi_duration.training.boosting import learn_booster, xgb_parameters
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS

@@ -35,7 +35,7 @@ def setting(name: str) -> str | None:
 
 
 def home() -> Path:
-    """Folder that holds data/, runs/, models/ and tracking/: `TAXI_HOME`, else the project."""
+    """Folder of data/, runs/, models/, tracking/ and deployment/: `TAXI_HOME`, else the project."""
     return Path(os.environ.get("TAXI_HOME") or PROJECT_ROOT).resolve()
 
 

@@ -18,6 +18,7 @@ from functools import cache
 from importlib import resources
 from io import BufferedReader
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import msgspec
@@ -355,6 +356,12 @@ def read_chain(path: str | Path) -> list[ChainedLine]:
 def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
     """Return the records of `read_chain`, oldest first."""
     return [line.record for line in read_chain(path)]
+
+
+def modules_digest(modules: Iterable[ModuleType]) -> str:
+    """Hex SHA-256 over the sources of modules, in their order."""
+    digests = [sha256_file(str(module.__file__)) for module in modules]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def code_digest(shelves: Iterable[str] = MODEL_MAKING) -> str:

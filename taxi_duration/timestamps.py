@@ -1,8 +1,10 @@
-"""Times as files and messages give them: ISO, UTC."""
+"""Times as files and messages give them, ISO and UTC; and what a day has in seconds."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+
+HOUR_SECONDS, DAY_SECONDS = 3600, 86_400
 
 
 def iso_now() -> str:

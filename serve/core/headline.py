@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-DAY_SECONDS = 86_400
+from taxi_duration.timestamps import DAY_SECONDS
+
 # A ride's truth is known an hour after its start; a day without any is no lull.
 SILENT_SECONDS = DAY_SECONDS
 FEW_SCORED = 30  # the interval of the mean error is of a normal distribution

@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from serve.bodies.folders import without_folders
 from serve.core.answering import Answering
-from serve.core.headline import DAY_SECONDS, headline
+from serve.core.headline import headline
 from serve.core.served_models import LoadedModel
 from serve.core.traffic_figures import traffic_content
 from taxi_duration import environment
@@ -25,7 +25,7 @@ from taxi_duration.live.audit import last_training, read_audit
 from taxi_duration.live.deployment import read_history
 from taxi_duration.live.log_rows import LastTimes
 from taxi_duration.live.verdict import Verdict, page_path, read_verdict
-from taxi_duration.timestamps import iso_of
+from taxi_duration.timestamps import DAY_SECONDS, iso_of
 
 T = TypeVar("T")
 

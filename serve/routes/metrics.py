@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from serve.core.answering import Answering
 from serve.core.instruments import Instruments, gauge, model_gauges
 from serve.core.live_page import activity_gauges, verdict_gauges
+from serve.core.served_models import served
 from serve.core.traffic_figures import traffic_gauges
 from taxi_duration.errors import LogError
 
@@ -22,8 +23,7 @@ def metrics_blueprint(answering: Answering, instruments: Instruments) -> Bluepri
 
     def states() -> Iterator[GaugeMetricFamily]:
         serving = answering.holder.serving
-        models = [serving.champion, serving.challenger] if serving else []
-        yield from model_gauges((m.arm, m.version, m.card) for m in models if m is not None)
+        yield from model_gauges((m.arm, m.version, m.card) for m in served(serving))
         yield gauge("taxi_ab_share", "Share of rides for the challenger.",
                     serving.ab_share if serving else 0.0)  # fmt: skip
         yield gauge("taxi_deployment_refused", "1 while a deployment cannot be served.",

@@ -30,9 +30,9 @@ from taxi_duration.model.linear import PairVectorizer
 from taxi_duration.model.ride_predictor import RidePredictor
 from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.training.feature_tables import window_atlas, window_tables
+from taxi_duration.training.fit import fit_point
 from taxi_duration.training.kinds import find_kind
 from taxi_duration.training.linear_models import LinearKind, pair_matrix
-from taxi_duration.training.point import fit_point
 from taxi_duration.training.tree_models import TreeKind
 
 PUBLIC_MONTHS = ("green", "2021-01", "2021-02")  # what the public figures were measured on

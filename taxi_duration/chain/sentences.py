@@ -10,13 +10,19 @@ import pandas as pd
 
 from taxi_duration.chain.exploration import RideCounts, add_speed, mile_classes
 from taxi_duration.data.health.months import MonthHealth
-from taxi_duration.domain.limits import UNKNOWN_ZONE
+from taxi_duration.domain.limits import (
+    LONGEST_MINUTES,
+    MAX_TRIP_MILES,
+    SHORTEST_MINUTES,
+    UNKNOWN_ZONE,
+)
 from taxi_duration.domain.zones import zone_table
+from taxi_duration.evaluation.metrics import NOMINAL_COVERAGE
+from taxi_duration.model.intervals import RARE_TRIPS
 
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 FEW_TRIPS = 10  # a group of fewer is not named as the best or worst
 FAST_MPH = 60.0  # nobody averages that in the city
-RARE_TRIPS = 10  # a pair of zones with fewer is rare, here as in the segments
 COMMON_PAIRS = 1000
 
 
@@ -44,8 +50,9 @@ def describe_quarantine(quarantine: pd.DataFrame) -> str:
     if quarantine.empty:
         return "No row was left out."
     minutes = quarantine["duration"]
-    long = minutes[minutes > 60]
-    parts = [f"{len(quarantine):,} rows were left out, {(minutes < 1).mean():.0%} under a minute"]
+    long = minutes[minutes > LONGEST_MINUTES]
+    short = (minutes < SHORTEST_MINUTES).mean()
+    parts = [f"{len(quarantine):,} rows were left out, {short:.0%} under a minute"]
     if len(long):
         whole_day = long.between(23 * 60, 24 * 60).mean()
         parts.append(
@@ -75,10 +82,11 @@ def describe_trips(trips: pd.DataFrame) -> str:
     miles = trips["trip_distance"].dropna()
     if not len(miles):
         return f"{text}. No trip carries a distance."
-    zero, far = (miles == 0).mean(), (miles > 100).sum()
+    zero, far = (miles == 0).mean(), (miles > MAX_TRIP_MILES).sum()
     return (
         f"{text}. Half are shorter than {miles.median():.1f} miles; {zero:.1%} have a distance of "
-        f"0 (the meter recorded none), {far:,} more than 100 miles, up to {miles.max():,.0f}."
+        f"0 (the meter recorded none), {far:,} more than {MAX_TRIP_MILES:g} miles, up to "
+        f"{miles.max():,.0f}."
     )
 
 
@@ -203,7 +211,7 @@ def describe_calibration(table: pd.DataFrame) -> str:
     """Say in which tenth of the answers the mean and the interval are worst."""
     bias = table["predicted"] - table["actual"]
     off, inside = bias.abs().idxmax(), table["inside"]
-    worst = (inside - 0.8).abs().idxmax()
+    worst = (inside - NOMINAL_COVERAGE).abs().idxmax()
     return (
         f"Furthest from the truth: answers of about {table.loc[off, 'predicted']:.0f} minutes, by "
         f"{bias[off]:+.2f}. P10-P90 holds {inside.min():.0%} to {inside.max():.0%} of a tenth's "

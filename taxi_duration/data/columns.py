@@ -26,7 +26,6 @@ MARKS: dict[str, tuple[str, ...]] = {
     "trip_type": ("trip_type",),
     "payment_type": ("payment_type",),
 }
-ALIASES = {ours: SYNONYMS[field] for ours, field in FIELDS.items()} | MARKS
 OPTIONAL = ("trip_distance", *MARKS)  # fhv has few
 COORDINATES = {"pickup_longitude", "pickup_latitude", "start_lon", "start_lat"}
 

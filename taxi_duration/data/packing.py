@@ -229,9 +229,7 @@ def not_read(part: Part, error: Exception) -> TripFileError | None:
 
 
 def _fault(part: Part, error: Exception) -> TripFileError:
-    return not_read(part, error) or TripFileError(
-        f"{part.name}: is cut off or damaged (truncated or damaged): {error}"
-    )
+    return not_read(part, error) or TripFileError(f"{part.name}: is truncated or damaged: {error}")
 
 
 class _Bounded(io.RawIOBase):

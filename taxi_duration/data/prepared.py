@@ -54,6 +54,7 @@ from taxi_duration.domain.months import Month, parse_month
 from taxi_duration.errors import ContentError, SourceError, SourceUnreachableError
 from taxi_duration.files import (
     atomic_path,
+    modules_digest,
     read_json,
     remove_leftovers,
     sha256_file,
@@ -306,8 +307,7 @@ def _digest(raw: RawMonth, rules: TripRules) -> str:
 
 def _rule() -> str:
     """Digest of the code that decides what a prepared month is."""
-    digests = [sha256_file(str(module.__file__)) for module in READING]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return modules_digest(READING)
 
 
 def _build(raw: RawMonth, rules: TripRules, folder: Path, stem: str) -> Facts:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable
+from importlib.resources import files
 from typing import Literal
 
 from msgspec import Struct
+
+from taxi_duration.files import typed
 
 Level = Literal["ok", "unknown", "watch", "alarm"]
 # Rising: what is not known is not ok, and what is known to be wrong weighs more.
@@ -15,6 +19,14 @@ LEVELS: tuple[Level, ...] = ("ok", "unknown", "watch", "alarm")
 LEVEL_NUMBERS: dict[Level, float] = {"ok": 0.0, "unknown": 0.5, "watch": 1.0, "alarm": 2.0}
 WRONG_KINDS = ("error", "bias", "coverage")  # the answers themselves are wrong
 KINDS = (*WRONG_KINDS, "unknown", "silence", "truth", "outside", "selection", "drift", "data")
+
+
+class Bound(Struct, frozen=True, forbid_unknown_fields=True):
+    """From which value on a measure is watched, and from which on it is an alarm."""
+
+    watch: float
+    alarm: float
+    why: str = ""
 
 
 class Reason(Struct, frozen=True):
@@ -72,6 +84,16 @@ class ErrorEstimate(Struct, frozen=True):
     coverage: float
     coverage_low: float
     coverage_high: float
+
+
+def read_bounds(package: str, name: str) -> dict[str, Bound]:
+    """Return the bounds in a package's file, by what they are of.
+
+    Raises:
+        ContentError: names the file, the bound, what was found and what is expected.
+    """
+    content = json.loads((files(package) / name).read_text(encoding="utf-8"))
+    return {of: typed(entry, Bound, f"{name}: {of}") for of, entry in content.items()}
 
 
 def level_of(value: float, watch: float, alarm: float) -> Level:

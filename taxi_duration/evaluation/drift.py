@@ -7,21 +7,17 @@ wider bounds (`day_drift_settings.json`): a holiday or a storm is no other city.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from msgspec import Struct
 
-from taxi_duration.domain.findings import Drift, level_of
+from taxi_duration.domain.findings import Bound, Drift, level_of, read_bounds
 from taxi_duration.domain.geometry import zone_geometry
 from taxi_duration.domain.pickup_calendar import read_clocks, window_days
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.zones import is_unknown, zone_table
-from taxi_duration.files import typed
 from taxi_duration.model.features import known_distance
 
 if TYPE_CHECKING:
@@ -40,14 +36,6 @@ CHANCE = 3.0
 # (√(2/π), normal differences at each point), and what it passes once in about 1,000 looks.
 SHIFT_MEAN, SHIFT_CHANCE = 0.8, 2.0
 MEDIAN_ERROR = 1.25  # standard error of a median over that of a mean
-
-
-class Bounds(Struct, frozen=True):
-    """From which value on a measure is watched, and from which on it is an alarm."""
-
-    watch: float
-    alarm: float
-    why: str = ""
 
 
 class Sample(NamedTuple):
@@ -93,18 +81,16 @@ UNITS = {
 
 
 @cache
-def drift_bounds(one_day: bool = False) -> dict[str, Bounds]:
+def drift_bounds(one_day: bool = False) -> dict[str, Bound]:
     """Return the bounds by `feature.measure`, as stored with the package."""
-    name = DAY_SETTINGS_FILE if one_day else SETTINGS_FILE
-    content = json.loads((files(__package__) / name).read_text())
-    return {key: typed(entry, Bounds, f"{name}: {key}") for key, entry in content.items()}
+    return read_bounds(__package__, DAY_SETTINGS_FILE if one_day else SETTINGS_FILE)
 
 
 def measure_drift(
     reference: Sample,
     current: Sample,
     whole_months: bool = True,
-    bounds: Mapping[str, Bounds] | None = None,
+    bounds: Mapping[str, Bound] | None = None,
     one_day: bool = False,
 ) -> list[Drift]:
     """Return every measure of the current rides against the reference that has bounds.
@@ -279,7 +265,7 @@ def _shares(rides: Rides) -> dict[str, float]:
     return {"unknown_zone": float(unknown.mean()), "missing_distance": float(missing.mean())}
 
 
-def _judged(found: Finding, bound: Bounds) -> Drift:
+def _judged(found: Finding, bound: Bound) -> Drift:
     level = level_of(found.value - found.noise, bound.watch, bound.alarm)
     return Drift(
         found.feature, found.measure, float(found.value), found.unit, level, bound.watch,

@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from taxi_duration.domain.findings import Reason
-
-HOUR_SECONDS = 3600.0
+from taxi_duration.timestamps import DAY_SECONDS, HOUR_SECONDS
 
 
 class Activity(NamedTuple):
@@ -57,4 +56,4 @@ def _since(what: str, at: float | None, now: float) -> str:
     if at is None:
         return f"no {what} ever came"
     last = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"no {what} came since {last}, for {(now - at) / HOUR_SECONDS / 24:.1f} days"
+    return f"no {what} came since {last}, for {(now - at) / DAY_SECONDS:.1f} days"

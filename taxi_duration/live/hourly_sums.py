@@ -39,8 +39,8 @@ from taxi_duration.live.log_tables import (
     predictions,
     unknown_rows,
 )
+from taxi_duration.timestamps import HOUR_SECONDS
 
-HOUR_SECONDS = 3600
 CODES = (truths.SCORED, *truths.OUTSIDE, *truths.QUARANTINED)
 ZONES = ("PULocationID", "DOLocationID")
 _NAMES = PredictionRow.__struct_fields__

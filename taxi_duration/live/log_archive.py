@@ -36,11 +36,11 @@ from taxi_duration.live.log_tables import (
     rows_of,
     voided_feedback,
 )
+from taxi_duration.timestamps import DAY_SECONDS
 
 log = logging.getLogger(__name__)
 
 PART_RIDES = 50_000  # of a file: 2 MB, read whole in some 50 ms to find one ride
-DAY_SECONDS = 86_400
 SUMS_DAYS = 35  # hourly sums are kept at least so long; pages show a week
 # Bytes of a row with its indexes, measured on SQLite with 100,000 rides of benchmarks/log.py.
 BYTES = {"predictions": 294, "shadow_answers": 230, "feedback": 131}

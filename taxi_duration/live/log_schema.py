@@ -35,10 +35,11 @@ from taxi_duration.live.log_tables import (
     traffic_sums,
 )
 from taxi_duration.live.traffic_sums import add_truths
+from taxi_duration.timestamps import DAY_SECONDS
 
 VERSION = 3  # 1: every log from before there was a number
 LOCK_KEY = 0x7A11_0001  # PostgreSQL's advisory lock of a migration
-SUMMED_SECONDS = 8 * 86_400.0  # rides of an older log that get sums: the pages show a week
+SUMMED_SECONDS = 8 * DAY_SECONDS  # rides of an older log that get sums: the pages show a week
 SUMS = (hourly_rides, hourly_truths)
 # Values for rows older than a column. Only what is true of them; values of other NOT NULL columns
 # cannot be made up.

@@ -20,11 +20,10 @@ from taxi_duration.errors import NotFoundError, SettingError
 from taxi_duration.files import read_typed, remove_file, write_json
 from taxi_duration.live.audit import record, user_name
 from taxi_duration.loop.looking import look_at_champion
-from taxi_duration.loop.monitor import DAY_SECONDS
 from taxi_duration.loop.situation import Situation, Step, wait
 from taxi_duration.loop.state import Stage, State, read_state
 from taxi_duration.loop.testing import doubt
-from taxi_duration.timestamps import iso_now
+from taxi_duration.timestamps import DAY_SECONDS, iso_now
 
 APPROVAL_FILE = "approval.json"
 # Stages that bring a challenger to riders, in words. Shadow answers reach nobody, and a

@@ -10,9 +10,9 @@ from typing import Any
 
 from taxi_duration.live.deployment import drop_challenger
 from taxi_duration.loop.looking import look_at_champion
-from taxi_duration.loop.monitor import DAY_SECONDS
 from taxi_duration.loop.situation import Situation, Step, wait
 from taxi_duration.loop.tested_rides import look_at_rides
+from taxi_duration.timestamps import DAY_SECONDS
 
 
 def bake(now: Situation) -> Step:

@@ -17,10 +17,8 @@ from taxi_duration.registry.witness import Witness, ask_mlflow
 
 # From the worst to the best: a trace is what its worst link is. `recorded` is as good as
 # verified: it was said then, and nothing could contradict it.
-CHANGED, MISSING, UNKNOWN, VERIFIED, RECORDED = (
-    *("CHANGED", "missing", "unknown"),
-    *("verified", "recorded"),
-)
+CHANGED, MISSING, UNKNOWN = "CHANGED", "missing", "unknown"
+VERIFIED, RECORDED = "verified", "recorded"
 AUDIT, MLFLOW = "the audit trail", "MLflow"  # as who vouches is named
 
 

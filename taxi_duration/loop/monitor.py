@@ -41,12 +41,11 @@ from taxi_duration.live.prediction_log import PredictionLog
 from taxi_duration.live.verdict import Verdict
 from taxi_duration.model.bundle import load_bundle
 from taxi_duration.model.duration_model import DurationModel
-from taxi_duration.timestamps import iso_of
+from taxi_duration.timestamps import DAY_SECONDS, iso_of
 
 log = logging.getLogger(__name__)
 
 REFERENCE_ROWS = 20_000  # of the training months; the noise of a PSI is then below 0.001
-DAY_SECONDS = 86_400
 MINUTES = ("duration", "p10", "p50", "p90")
 SHADOW_MINUTES = ("duration", "p10", "p90")  # that are read
 # No reference is needed where there are no rides.

@@ -32,12 +32,13 @@ from taxi_duration.evaluation.window_scores import score_model
 from taxi_duration.live.arms import arm_of
 from taxi_duration.live.deployment import Deployment
 from taxi_duration.live.traffic_bins import zone_areas
-from taxi_duration.loop.monitor import DAY_SECONDS, answer_trips, make_sample, serving
+from taxi_duration.loop.monitor import answer_trips, make_sample, serving
 from taxi_duration.loop.settings import AutoSettings
 from taxi_duration.loop.traffic_replay import AnsweredRides, TrafficReplay, given_minutes
 from taxi_duration.loop.turn import take_turn
 from taxi_duration.loop.world import Republished, World
 from taxi_duration.model.duration_model import DurationModel
+from taxi_duration.timestamps import DAY_SECONDS
 from taxi_duration.training.baselines import fit_baselines
 
 Fit = Callable[[str, Window], DurationModel]

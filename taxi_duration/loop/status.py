@@ -23,11 +23,10 @@ from taxi_duration.live.prediction_log import open_log
 from taxi_duration.live.verdict import read_verdict
 from taxi_duration.loop.approving import waiting
 from taxi_duration.loop.dry_run import copy_of_home, turn_on_copy
-from taxi_duration.loop.monitor import DAY_SECONDS
 from taxi_duration.loop.pausing import read_pause
 from taxi_duration.loop.state import State, read_state
 from taxi_duration.model.bundle import load_card
-from taxi_duration.timestamps import iso_of
+from taxi_duration.timestamps import DAY_SECONDS, iso_of
 
 T = TypeVar("T")
 

@@ -17,8 +17,8 @@ from taxi_duration.evaluation.serving_checks import (
     check_latency,
     check_split,
 )
-from taxi_duration.loop.monitor import DAY_SECONDS
 from taxi_duration.loop.situation import Situation
+from taxi_duration.timestamps import DAY_SECONDS
 
 # A service looks twice a second and loads the bundle: rides of its first seconds tell nothing.
 TAKE_UP_SECONDS = 5.0

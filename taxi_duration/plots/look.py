@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREY, RED, GREEN = "#2b6cb0", "#dd6b20", "#a0aec0", "#c53030", "#2f855a"
 LEVEL_COLORS = {"ok": BLUE, "unknown": GREY, "watch": "#d69e2e", "alarm": RED}
+FEW_TRIPS = 10  # a median of fewer says little: its cell or zone is left white
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 

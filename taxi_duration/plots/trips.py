@@ -13,6 +13,7 @@ from taxi_duration.data.trips import REASONS
 from taxi_duration.domain.zones import zone_table
 from taxi_duration.plots.look import (
     BLUE,
+    FEW_TRIPS,
     GREY,
     ORANGE,
     RED,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NO_DISTANCE = "these trips carry no distance"
-FEW_TRIPS = 10  # a median of fewer says little: the cell is left white
 # Minutes, by the course rule; and mph: faster trips are clock or meter faults.
 SHOWN_UNITS = 60
 SHOWN_SHARE = 0.995  # of the distances; the longest would squeeze the rest

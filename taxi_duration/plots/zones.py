@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from taxi_duration.domain.zone_shapes import zone_shapes
-from taxi_duration.plots.look import GREY, new_figure
+from taxi_duration.plots.look import FEW_TRIPS, GREY, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FEW_TRIPS = 10  # a median of fewer says little: the zone is left white
 ASPECT = 1 / np.cos(np.radians(40.7))  # a degree of longitude is shorter than one of latitude
 
 

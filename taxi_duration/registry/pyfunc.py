@@ -34,7 +34,7 @@ class TaxiDurationModel(PythonModel):
     """Answers a frame of rides with the columns of `OUTPUTS`; minutes."""
 
     def load_context(self, context: Any) -> None:
-        """Load the bundle, digest and classes checked."""
+        """Load the bundle, after all of its checks."""
         self.model, self.card = load_bundle(context.artifacts["bundle"], environment.signing_key())
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:

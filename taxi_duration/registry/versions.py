@@ -27,10 +27,8 @@ log = logging.getLogger(__name__)
 
 # What lies in models/<name>/<version>/, as far as its card tells.
 HERE, MISSING, DAMAGED, ANOTHER = "here", "missing", "damaged", "another model"
-TAGGED_FIELDS = (
-    *("model_kind", "data_source", "model_sha256", "git_commit"),
-    *("train_data", "val_data", "created"),
-)
+TAGGED_FIELDS = ("model_kind", "data_source", "model_sha256", "git_commit", "train_data",
+                 "val_data", "created")  # fmt: skip
 MODEL_SCRIPT = Path(__file__).parent / "pyfunc.py"
 
 

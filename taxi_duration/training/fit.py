@@ -47,6 +47,18 @@ def fit_model(kind: str, window: Window, seed: int = 0) -> DurationModel:
     return DurationModel(kind, point, *intervals, window_sums(window).pair_trips(), parameters)
 
 
+def fit_point(
+    kind: str, window: Window, seed: int = 0, rehearsal: bool = False, most: int | None = None
+) -> PointModel:
+    """Fit the point answers alone; arguments as `fit_model`.
+
+    Args:
+        rehearsal: a quicker fit where the kind has one, to calibrate intervals.
+        most: trips that trees learn from, where they are to be fewer than usual.
+    """
+    return find_kind(kind).fit(window, seed, rehearsal, most=most)
+
+
 def learned_rows(kind: str, window: Window) -> dict[str, int]:
     """Return how many trips the parts of a model learn from, for the card and for MLflow."""
     fitted_as, trips = find_kind(kind), len(window)

@@ -20,7 +20,7 @@ import numpy as np
 from taxi_duration import environment
 from taxi_duration.data.window import Part
 from taxi_duration.domain import geometry, pickup_calendar, special_days
-from taxi_duration.files import atomic_path, sha256_file
+from taxi_duration.files import atomic_path, modules_digest
 from taxi_duration.model import curves
 from taxi_duration.model.curves import Curve
 from taxi_duration.training import day_groups, keyed_sums, part_sums
@@ -77,8 +77,7 @@ def _grouped(arrays: Arrays) -> tuple[KeyedSums, ...]:
 @cache
 def _code() -> str:
     """Digest of the code that makes sums."""
-    digests = [sha256_file(str(module.__file__)) for module in MAKING]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    return modules_digest(MAKING)
 
 
 def _kept(part: Part, name: str, settings: str, make: Callable[[], Arrays]) -> Arrays:

@@ -9,8 +9,7 @@ import numpy as np
 from taxi_duration.data.window import Window
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.training.calibration import CALIBRATION_ROWS, both_intervals, calibration_rows
-from taxi_duration.training.fit import learned_rows
-from taxi_duration.training.point import fit_point
+from taxi_duration.training.fit import fit_point, learned_rows
 from taxi_duration.training.window_sums import window_sums
 
 

@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taxi_duration.data.columns import ALIASES, FIELDS, OPTIONAL, resolve_columns
+from taxi_duration.data.columns import FIELDS, MARKS, OPTIONAL, resolve_columns
+from taxi_duration.domain.ride_columns import SYNONYMS
 from taxi_duration.errors import TripFileError
 
 # Of one alias for each of our columns, in any order, case and padding, among strangers.
+ALIASES = {ours: SYNONYMS[field] for ours, field in FIELDS.items()} | MARKS
 spellings = st.fixed_dictionaries({ours: st.sampled_from(a) for ours, a in ALIASES.items()})
 cases = st.sampled_from([str.lower, str.upper, str.title, lambda s: f" {s} "])
 strangers = st.lists(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from taxi_duration.data.trips import read_dataframe
-from taxi_duration.domain.findings import worst
+from taxi_duration.domain.findings import Bound, worst
 from taxi_duration.domain.geometry import zone_geometry
 from taxi_duration.domain.months import parse_month
 from taxi_duration.domain.rides import Rides
@@ -18,7 +18,6 @@ from taxi_duration.evaluation.drift import (
     DAY_SETTINGS_FILE,
     MIN_ROWS,
     SETTINGS_FILE,
-    Bounds,
     Sample,
     drift_bounds,
     feature_values,
@@ -192,7 +191,7 @@ def test_noise_is_gone_on_whole_months():
 
 
 def test_level_is_that_of_what_is_beyond_noise():
-    bounds = {"missing_distance.share": Bounds(0.04, 0.08)}
+    bounds = {"missing_distance.share": Bound(0.04, 0.08)}
     current = sample(600, seed=1)
     miles = np.where(np.arange(600) % 12 == 0, np.nan, current.rides.trip_distance)
     current = current._replace(rides=replace(current.rides, trip_distance=miles.astype("float32")))

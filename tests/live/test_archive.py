@@ -15,10 +15,11 @@ from taxi_duration.errors import LogError
 from taxi_duration.live import archive_files, archive_reading, log_archive
 from taxi_duration.live.archive_files import kept, read_rides, write_rides
 from taxi_duration.live.archive_reading import order_of
-from taxi_duration.live.log_archive import BYTES, DAY_SECONDS, Archiver, oldest_to_keep
+from taxi_duration.live.log_archive import BYTES, Archiver, oldest_to_keep
 from taxi_duration.live.log_rows import FailureRow, ShadowRow
 from taxi_duration.live.log_tables import archive_parts, feedback, metadata, predictions
 from taxi_duration.live.prediction_log import open_log
+from taxi_duration.timestamps import DAY_SECONDS
 
 CHAMPION, CHALLENGER, OTHER = "ab" * 32, "cd" * 32, "01" * 32
 START = datetime(2026, 1, 30, tzinfo=UTC).timestamp()

@@ -13,8 +13,7 @@ from taxi_duration.errors import SettingError
 from taxi_duration.model.explain import OTHER
 from taxi_duration.model.extra_features import load_conditions, values_at, values_of
 from taxi_duration.model.ride_predictor import RidePredictor
-from taxi_duration.training.fit import fit_model
-from taxi_duration.training.point import fit_point
+from taxi_duration.training.fit import fit_model, fit_point
 
 GOOD = "hour,rain_mm,parade\n2021-01-04T08:00,1.5,0\n2021-01-04T09:00,,1\n"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from serve.core.headline import DAY_SECONDS, headline
+from serve.core.headline import headline
 from taxi_duration.domain.findings import Reason
 from taxi_duration.live.verdict import Verdict
+from taxi_duration.timestamps import DAY_SECONDS
 
 NOW = 1_800_000_000.0
 

@@ -19,10 +19,10 @@ from taxi_duration.evaluation.gate import Check, Decision
 from taxi_duration.evaluation.health import Health
 from taxi_duration.evaluation.sequential_test import Outcome
 from taxi_duration.evaluation.serving_checks import Finding
-from taxi_duration.loop.monitor import DAY_SECONDS
 from taxi_duration.loop.situation import Situation
 from taxi_duration.loop.tested_rides import Look
 from taxi_duration.loop.world import Republished, World
+from taxi_duration.timestamps import DAY_SECONDS
 
 FIRST = Month(2021, 1)
 EMPTY = pd.DataFrame()

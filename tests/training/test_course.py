@@ -14,7 +14,7 @@ from taxi_duration.data.window import Window
 from taxi_duration.domain.months import parse_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.training.course import course_features, course_rows, last_trips
-from taxi_duration.training.point import fit_point
+from taxi_duration.training.fit import fit_point
 
 
 def both_rmse(train, validation) -> tuple[list[float], float]:

@@ -9,10 +9,9 @@ from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.evaluation.metrics import interval_metrics
-from taxi_duration.training.fit import MIN_TRIPS, fit_model
+from taxi_duration.training.fit import MIN_TRIPS, fit_model, fit_point
 from taxi_duration.training.kinds import KINDS
 from taxi_duration.training.linear_models import pair_matrix
-from taxi_duration.training.point import fit_point
 
 
 def trips_of(frame, n: int):

@@ -13,9 +13,8 @@ from taxi_duration.training import calibration, tree_models
 from taxi_duration.training.boosting import xgb_settings
 from taxi_duration.training.calibration import calibrate_intervals
 from taxi_duration.training.day_groups import BLOCKS
-from taxi_duration.training.fit import fit_model
+from taxi_duration.training.fit import fit_model, fit_point
 from taxi_duration.training.kinds import KINDS, find_kind
-from taxi_duration.training.point import fit_point
 from taxi_duration.training.tree_models import TreeKind
 from taxi_duration.training.tree_packing import from_forest
 from taxi_duration.training.window_sums import HALF_LIFE_DAYS

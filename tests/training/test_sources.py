@@ -15,7 +15,7 @@ from taxi_duration.files import MODEL_MAKING
 from taxi_duration.model.atlas import atlas_for, atlas_sources
 from taxi_duration.training import day_levels
 from taxi_duration.training.day_levels import History, day_level, stored_history
-from taxi_duration.training.point import fit_point
+from taxi_duration.training.fit import fit_point
 
 # Learned from trips, and so dated: the tests below read from when.
 LEARNED = {"model/atlas.npz", "model/atlas.json", "training/day_levels.csv"}

@@ -10,8 +10,8 @@ from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.pair_miles import pair_miles
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.tree_model import TreeModel
+from taxi_duration.training.fit import fit_point
 from taxi_duration.training.kinds import KINDS
-from taxi_duration.training.point import fit_point
 
 
 def test_answers_keep_to_the_course_rule(fitted, sample_months):

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-from msgspec import Struct
-
-from taxi_duration.domain.findings import LEVELS, Level, level_of, worst
-from taxi_duration.files import typed
+from taxi_duration.domain.findings import LEVELS, Bound, Level, level_of, read_bounds, worst
 
 BOUNDS_FILE = "health_settings.json"
 ALL = ""  # the name of all vendors together
-
-
-class Bound(Struct, frozen=True, forbid_unknown_fields=True):
-    """From which value on a measure is watched, and from which on it is an alarm."""
-
-    watch: float
-    alarm: float
-    why: str
 
 
 @dataclass(frozen=True)
@@ -71,8 +58,7 @@ def worst_level(found: list[MonthFinding]) -> Level:
 @cache
 def bounds() -> dict[str, Bound]:
     """Return the bounds by code, as stored with the package."""
-    content = json.loads((files(__package__) / BOUNDS_FILE).read_text(encoding="utf-8"))
-    return typed(content, dict[str, Bound], BOUNDS_FILE)
+    return read_bounds(__package__, BOUNDS_FILE)
 
 
 def judge(code: str, value: float) -> Level:
