@@ -206,16 +206,13 @@ def learning_curve(
     return pd.DataFrame(rows, columns=["days", "trips", "rmse", "rmse_no_distance", "seconds"])
 
 
-def boosting_curve(
-    candidate: Candidate, run: Run, divisors: Sequence[int] = (8, 4, 2, 1)
-) -> pd.DataFrame | None:
+def boosting_curve(candidate: Candidate, run: Run) -> pd.DataFrame | None:
     """Return what the trees with distance know from a part of their rows; tables know all trips.
 
-    With the quicker parameters of a rehearsal. None for a kind that is not boosted.
+    The parts are 1/8, 1/4, 1/2 and all of the rows that the candidate learned from, at most
+    BOOST_CURVE_ROWS, with the quicker parameters of a rehearsal. None for a kind that is not
+    boosted.
 
-    Args:
-        divisors: of so many of the rows that the candidate learned from, one; of BOOST_CURVE_ROWS
-            where it learned from more.
     Returns:
         `rows`, `rmse` (minutes, of CURVE_RIDES validation trips at least, or all) and `seconds`.
     """
@@ -228,7 +225,7 @@ def boosting_curve(
     level = point.level.of(rides.pickup_at[used])
     asked, table = point.rows(rides.take(used), with_distance=True), []
     whole = min(kind.most_rows() or len(window), len(window), BOOST_CURVE_ROWS)
-    for divisor in divisors:
+    for divisor in (8, 4, 2, 1):
         started = time.perf_counter()
         lesson = kind.prepare(window, most=whole // divisor)
         with steps_of(f"boosting curve of {candidate.kind}"):

@@ -262,7 +262,6 @@ def check_health(
     card: Mapping[str, Any],
     reference: Sample | None,
     whole_month: bool = False,
-    settings: MonitorSettings | None = None,
     since: float = 0.0,
     compare: bool = False,
     activity: Activity | None = None,
@@ -275,12 +274,11 @@ def check_health(
         card: of the model; its validation error is what is expected.
         reference: rides of the training months; None when they cannot be read.
         whole_month: the rides are all trips of a month, so that their number tells.
-        settings: the package's own when None.
         since: unix seconds; the model's own rides before are left out too.
         compare: with the errors of the other models, by version and arm.
         activity: of the log; None for published months, which are never silent.
     """
-    held = Standard(card, reference, settings or monitor_settings())
+    held = Standard(card, reference, monitor_settings())
     model = Version.of(card).ref
     verdicts = judge_frame(frame)  # with everybody's rides: a day is judged as a whole
     everybody = frame[verdicts == SCORED] if compare else None

@@ -350,7 +350,7 @@ def _tables(part: _Part) -> FeatureTables:
         _within(pair, f"{part.where}.pair", -LARGEST, True),
         *_by_hour(part),
         city_hour,
-        _curve(part, "minutes_of_miles"),
+        _minutes_of_miles(part),
         None if part["atlas"] is None else _atlas(part.part("atlas", Atlas)),
     )
 
@@ -358,7 +358,7 @@ def _tables(part: _Part) -> FeatureTables:
 def _atlas(part: _Part) -> Atlas:
     pair = part.array("pair", "float32", ZONES, ZONES, len(ATLAS_COLUMNS))
     _within(pair, f"{part.where}.pair", -LARGEST, True)
-    return Atlas(pair, *_by_hour(part), _curve(part, "minutes_of_miles"))
+    return Atlas(pair, *_by_hour(part), _minutes_of_miles(part))
 
 
 def _by_hour(part: _Part) -> tuple[np.ndarray, np.ndarray]:
@@ -369,8 +369,8 @@ def _by_hour(part: _Part) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _curve(whole: _Part, name: str) -> Curve:
-    part = whole.part(name, Curve)
+def _minutes_of_miles(whole: _Part) -> Curve:
+    part = whole.part("minutes_of_miles", Curve)
     x = _rising(part.array("x", "float64", None), part.where)
     y = part.numbers("y", "float64", len(x))
     slope = part.numbers("slope", "float64", len(x) - 1)
