@@ -38,6 +38,9 @@ CONTENT = {
     "drift": [{"feature": "hour", "measure": "psi", "value": 0.02, "unit": "", "level": "watch",
                "watch": 0.015, "alarm": 0.05}],
     "truths": {"scored": 30, "long": 2},
+    "estimate": None,
+    "last_ride_at": None,
+    "last_feedback_at": None,
 }  # fmt: skip
 
 
