@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -76,6 +77,10 @@ def _paths() -> dict[str, Any]:
     paths = {
         **_asking(), **_planning(), **_scoring(), **_open_inference(), **_state(), **_for_people(),
     }  # fmt: skip
+    for path, operations in paths.items():
+        words = "_".join(re.findall(r"\w+", path)) or "page"
+        for verb, operation in operations.items():
+            operation["operationId"] = f"{verb}_{words}"  # how generated clients call it
     add_examples(paths)
     return paths
 

@@ -52,6 +52,16 @@ def test_docs_tell_every_path(client, api):
     assert all(f"{path}</code>" in text for path in api["paths"])
 
 
+def test_every_call_has_a_name_of_its_own_to_which_the_list_on_top_leads(client, api):
+    named = [call["operationId"] for calls in api["paths"].values() for call in calls.values()]
+    assert len(set(named)) == len(named) > 20
+    assert {"post_predict", "get_v2_models_name_ready", "get_page"} < set(named)
+    text = client.get("/docs").text
+    for name in named:
+        assert f'<section id="{name}">' in text
+        assert 0 < text.index(f'<a href="#{name}">') < text.index("<section")
+
+
 STRUCTS = {struct.__name__: struct for struct in COMPONENTS}
 
 
