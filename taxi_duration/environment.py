@@ -322,8 +322,12 @@ def signing_key() -> bytes | None:
     A secret, or one of a pair of keys: see `model/signatures.py`. Where one file of settings is for
     all, as in Compose, the second is what everybody checks with, the first what only makers get.
     """
-    key = os.environ.get("MODEL_PRIVATE_KEY") or os.environ.get("MODEL_SIGNING_KEY")
-    return key.encode() if key else None
+    return key("MODEL_PRIVATE_KEY") or key("MODEL_SIGNING_KEY")
+
+
+def key(name: str) -> bytes | None:
+    """One of the keys for models as bytes, None when it is not set."""
+    return os.environ.get(name, "").encode() or None
 
 
 def sample_rows() -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -132,9 +133,10 @@ def said_by_ci(script: str) -> tuple[int, str]:
     """Exit status and output of `.ci/run` with other sections than its own."""
     text = (PROJECT / ".ci" / "run").read_text()
     head = text[: text.index('section "environment"')].replace('cd "$(dirname "$0")/.."', "")
+    mine = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     done = subprocess.run(
         ["bash", "-c", head + script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=600,
+        timeout=600, env=mine,
     )  # fmt: skip
     return done.returncode, done.stdout
 

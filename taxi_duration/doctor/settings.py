@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from urllib.parse import urlsplit
@@ -111,9 +110,9 @@ def _extra_features() -> None:
 def _signing_key(name: str) -> None:
     from taxi_duration.model.signatures import can_sign
 
-    if key := os.environ.get(name):
+    if key := environment.key(name):
         try:
-            can_sign(key.encode())
+            can_sign(key)
         except TaxiError as error:
             raise SettingError(f"{name}: {one_line(error)}") from error
 

@@ -18,7 +18,7 @@ from taxi_duration import environment
 from taxi_duration.chain import release
 from taxi_duration.errors import TaxiError
 from taxi_duration.files import BROKEN
-from taxi_duration.live import log_tables
+from taxi_duration.live import log_engine
 from taxi_duration.live.arms import arm_of
 from taxi_duration.live.audit import audit_lines
 from taxi_duration.live.deployment import (
@@ -418,8 +418,8 @@ def play(seeds: range, told: Callable[[History], None] = lambda _: None) -> None
         stack.enter_context(patch.dict(os.environ, {**unset, "AUTO_APPROVE": "auto"}))
         for module in (testing, baking):
             stack.enter_context(patch.object(module, "look_at_rides"))
-        engines = quick_engines(log_tables.create_engine)
-        stack.enter_context(patch.object(log_tables, "create_engine", engines))
+        engines = quick_engines(log_engine.create_engine)
+        stack.enter_context(patch.object(log_engine, "create_engine", engines))
         stack.enter_context(patch.object(release, "mirror_or_warn", lambda client=None: None))
         # Asked for at every call, and resolved by looking at each folder above it.
         place = [Path(), Path()]
