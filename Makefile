@@ -30,7 +30,7 @@ BENCHES := read predictor chain serve score model scale
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run pipeline data lab doctor serve image mlflow test test-long test-faults mutants \
-  test-fast lint format lock sbom plots bench bench-read bench-chain bench-model bench-serve bench-rude \
+  test-fast test-compose lint format lock sbom plots bench bench-read bench-chain bench-model bench-serve bench-rude \
   bench-log bench-predictor bench-test bench-scale bench-score bench-traffic screenshots clean \
   clean-all
 
@@ -77,7 +77,10 @@ test: $(STAMP) ## Set up, then the tests, without the long ones
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not long"
 
 test-long: $(STAMP) ## Only the long tests: the whole story, whole chains, killed and resumed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "long and not faults"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "long and not faults and not compose"
+
+test-compose: $(STAMP) ## Bring compose.yaml up on a Docker engine, use it, break it, take it down
+	$(BIN)/python -m pytest -m compose tests/test_compose_stack.py
 
 test-faults: $(STAMP) ## Put faults into the running service, write docs/reliability.md; MINUTES=1
 	RELIABILITY=docs/reliability.md FAULT_MINUTES=$(MINUTES) $(BIN)/python -m pytest -m faults

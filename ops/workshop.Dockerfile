@@ -6,11 +6,9 @@ RUN apt-get update \
       || apt-get install -y --no-install-recommends python3-dev; }
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
-COPY ops/requirements.txt /tmp/requirements.txt
-# Tests that libraries bring along are a sixth of them, and nobody runs them here.
-RUN pip install --no-cache-dir --no-compile --require-hashes -r /tmp/requirements.txt \
- && find /opt/venv/lib -type d -name tests -prune -exec rm -rf {} + \
- && python -m compileall -q -j 0 /opt/venv/lib
+COPY ops/requirements.txt ops/slim.sh /tmp/
+RUN pip install --no-cache-dir --no-compile --no-deps --require-hashes -r /tmp/requirements.txt \
+ && sh /tmp/slim.sh /opt/venv/lib/python3*/site-packages
 WORKDIR /project
 COPY pyproject.toml setup.py README.md pipeline.py ./
 COPY taxi_duration taxi_duration

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Takes out of the workshop's packages what nobody asks for in it, then compiles those modules that its
+# commands load: sh ops/slim.sh FOLDER, the folder that has them. ops/workshop.Dockerfile runs it.
+set -eu
+cd "$1"
+
+# Tests; what is needed to build against a library, or to develop it; other services of AWS than S3 and
+# who lets in to it; other languages of pages that are English; a second copy of JupyterLab's page; the
+# server of the other image.
+find . -type d -name tests -prune -exec rm -rf {} +
+(cd pyarrow && rm -rf include src ./*flight*)
+(cd botocore/data && find . -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts ! -name 'sso*' \
+  ! -name signin -exec rm -rf {} +)
+find babel/locale-data -type f -name '*.dat' ! -name 'en*' ! -name root.dat -delete
+rm -rf jupyterlab/galata jupyterlab/static matplotlib/mpl-data/sample_data \
+  jedi/third_party/django-stubs granian
+
+# Symbols that only a debugger reads. Libraries in *.libs were patched after they were linked, and `strip`
+# would break them.
+find . -type d -name '*.libs' -prune -o -type f -name '*.so*' -exec strip --strip-unneeded {} +
+
+# Bytecode of what is loaded: half of all. The rest is compiled by whoever asks for it, each time.
+unset PYTHONDONTWRITEBYTECODE
+find . -name '*.pyc' -delete
+MPLBACKEND=agg python - <<'MODULES'
+import importlib
+
+for module in """
+IPython.display alembic.util apprise arro3.io boto3 dask.array debugpy distributed.cli.dask_scheduler
+distributed.cli.dask_worker distributed.nanny fsspec.callbacks ipykernel.kernelapp ipywidgets joblib
+jupyterlab.labapp matplotlib.pyplot mlflow.cli mlflow.data.http_dataset_source mlflow.pyfunc mlflow.server
+mlflow.server.fastapi_app mlflow.store.model_registry.sqlalchemy_store
+mlflow.store.tracking.sqlalchemy_store nacl.signing nbconvert.exporters optuna papermill psycopg
+pyarrow.csv pyarrow.dataset pyarrow.parquet rich.table s3fs scipy.stats seaborn sklearn.ensemble
+sklearn.feature_extraction sklearn.linear_model tenacity uvicorn.main xgboost.dask
+""".split():
+    importlib.import_module(module)
+MODULES
