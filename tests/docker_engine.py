@@ -155,6 +155,11 @@ class Stack:
         form = "{{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}}"
         return self.engine.docker("inspect", "-f", form, self.container(service)).strip()
 
+    def address(self, container: str) -> str:
+        """Return a container's address on the stack's network."""
+        form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        return self.engine.docker("inspect", "-f", form, container).strip()
+
     def logs(self, service: str) -> str:
         """Return the last that a service's container said."""
         done = run(("docker", "logs", "--tail", "40", self.container(service)), self.engine.env)
