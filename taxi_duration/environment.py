@@ -322,12 +322,8 @@ def signing_key() -> bytes | None:
     A secret, or one of a pair of keys: see `model/signatures.py`. Where one file of settings is for
     all, as in Compose, the second is what everybody checks with, the first what only makers get.
     """
-    return key("MODEL_PRIVATE_KEY") or key("MODEL_SIGNING_KEY")
-
-
-def key(name: str) -> bytes | None:
-    """One of the keys for models as bytes, None when it is not set."""
-    return os.environ.get(name, "").encode() or None
+    key = setting("MODEL_PRIVATE_KEY") or setting("MODEL_SIGNING_KEY")
+    return key.encode() if key else None
 
 
 def sample_rows() -> int | None:

@@ -110,9 +110,9 @@ def _extra_features() -> None:
 def _signing_key(name: str) -> None:
     from taxi_duration.model.signatures import can_sign
 
-    if key := environment.key(name):
+    if key := environment.setting(name):
         try:
-            can_sign(key)
+            can_sign(key.encode())
         except TaxiError as error:
             raise SettingError(f"{name}: {one_line(error)}") from error
 
