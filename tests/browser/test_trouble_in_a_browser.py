@@ -84,15 +84,20 @@ def held(browser, count: int) -> None:
     browser.wait(lambda: browser.run("return window.held.length") == count)
 
 
+def ask_and_hold(browser) -> None:
+    """Ask for a ride whose answer waits until it is released."""
+    browser.open_ride("?from=74&to=42")
+    browser.run(HOLD, "/predict")
+    browser.submit()
+    held(browser, 1)
+
+
 def release(browser, at: int) -> None:
     browser.run("window.held[arguments[0]]()", at)
 
 
 def test_a_slow_answer_names_the_ride_that_was_asked(browser):
-    browser.open_ride("?from=74&to=42")
-    browser.run(HOLD, "/predict")
-    browser.submit()
-    held(browser, 1)
+    ask_and_hold(browser)
     browser.type("to", "jfk and then")
     release(browser, 0)
     browser.wait(lambda: browser.text("minutes"))
@@ -101,10 +106,7 @@ def test_a_slow_answer_names_the_ride_that_was_asked(browser):
 
 
 def test_an_answer_that_comes_after_the_next_question_is_not_shown(browser):
-    browser.open_ride("?from=74&to=42")
-    browser.run(HOLD, "/predict")
-    browser.submit()
-    held(browser, 1)
+    ask_and_hold(browser)
     browser.pick("to", "jfk")
     browser.submit()
     held(browser, 2)
