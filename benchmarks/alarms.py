@@ -20,6 +20,7 @@ import pandas as pd
 
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.window import Window
+from taxi_duration.domain.geometry import KM_OF_MILE
 from taxi_duration.domain.months import Month, format_months, parse_months
 from taxi_duration.evaluation.drift import Sample
 from taxi_duration.evaluation.health import Health, check_health, monitor_settings
@@ -38,7 +39,6 @@ FAULT_DAY = 14  # first day with the fault, counted from 0
 SERVES = 3  # months that a champion answers for
 WATCHED_DAYS = 14  # nights that a fault is looked for
 UNUSED_ZONE = 104  # Liberty Island: no taxi goes there
-KM_OF_MILE = 1.609344
 
 
 @dataclass(frozen=True)

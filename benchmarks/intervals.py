@@ -26,6 +26,7 @@ from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.months import parse_months
+from taxi_duration.domain.pickup_calendar import hours_of_day
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.evaluation.metrics import interval_metrics
 from taxi_duration.live.interval_stretch import IntervalStretch, StretchSettings
@@ -275,7 +276,7 @@ def _print(month: str, each: Answered, quantiles: np.ndarray) -> None:
 
 def _groups(each: Answered) -> Iterator[np.ndarray]:
     """Which rides are of each group of hours, of airports, and without a usable distance."""
-    hour = each.rides.pickup_at.astype("datetime64[h]").astype("int64") % 24
+    hour = hours_of_day(each.rides.pickup_at)
     for first, after in HOURS.values():
         yield (hour >= first) & (hour < after)
     group = interval_groups(each.rides, each.support)

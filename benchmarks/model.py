@@ -22,6 +22,7 @@ from results import Results
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.window import Window
 from taxi_duration.domain.months import parse_months
+from taxi_duration.domain.pickup_calendar import hours_of_day, weekdays
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.metrics import error_metrics, evaluate
 from taxi_duration.model.linear import PairVectorizer
@@ -227,10 +228,9 @@ def _fit_lightgbm(rides: Rides, duration: np.ndarray, budget: float) -> tuple[Pr
 
 def _plain(rides: Rides) -> np.ndarray:
     """Return zones, hour, weekday and distance, float64, shape (n, 5)."""
-    hour = rides.pickup_at.astype("datetime64[h]").astype("int64") % 24
-    weekday = (rides.pickup_at.astype("datetime64[D]").astype("int64") + 3) % 7
     zones = (rides.PULocationID, rides.DOLocationID)
-    return np.column_stack([*zones, hour, weekday, rides.trip_distance]).astype("float64")
+    clock = (hours_of_day(rides.pickup_at), weekdays(rides.pickup_at))
+    return np.column_stack([*zones, *clock, rides.trip_distance]).astype("float64")
 
 
 def _split(rides: Rides) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from taxi_duration.domain.geometry import ZONES, zone_geometry
+from taxi_duration.domain.pickup_calendar import hours_of_day, weekdays
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.features import known_distance
 
@@ -73,7 +74,7 @@ class Usual:
 
 def _codes(rides: Rides) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pickup, dropoff = rides.PULocationID.astype("int64"), rides.DOLocationID.astype("int64")
-    hour = _hour(rides)
+    hour = hours_of_day(rides.pickup_at)
     return pickup * ZONES + dropoff, pickup * 24 + hour, dropoff * 24 + hour
 
 
@@ -86,16 +87,11 @@ def _means(code: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return means
 
 
-def _hour(rides: Rides) -> np.ndarray:
-    hour: np.ndarray = rides.pickup_at.astype("datetime64[h]").astype("int64") % 24
-    return hour
-
-
 def _without_distance(rides: Rides, minutes: np.ndarray, _: np.ndarray) -> np.ndarray:
     zones, places = zone_geometry(), (rides.PULocationID, rides.DOLocationID)
-    weekday = (rides.pickup_at.astype("datetime64[D]").astype("int64") + 3) % 7
+    clock = (hours_of_day(rides.pickup_at), weekdays(rides.pickup_at))
     return np.column_stack([
-        *places, _hour(rides), weekday, *(zones.centre_km[place] for place in places),
+        *places, *clock, *(zones.centre_km[place] for place in places),
         zones.straight_km[places], zones.east_km[places], zones.north_km[places], minutes,
     ])  # fmt: skip
 

@@ -21,6 +21,7 @@ from taxi_duration import environment
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month, parse_month, parse_months
+from taxi_duration.domain.pickup_calendar import weekdays
 from taxi_duration.domain.rides import Rides
 from taxi_duration.files import code_digest
 from taxi_duration.live.traffic_bins import minute_of, zone_areas
@@ -101,7 +102,7 @@ def replay(rides: Answered, feedback: Callable[[Answered], Feedback]) -> Errors:
 def by_week(rides: Answered, errors: Errors) -> Iterator[tuple[str, Errors]]:
     """Yield the errors of each week, named by its Monday."""
     day = rides.pickup_at.astype("datetime64[D]")
-    monday = day - (day.astype("int64") + 3) % 7  # 1970-01-01 was a Thursday
+    monday = day - weekdays(day)
     for one in np.unique(monday):
         yield str(one), Errors(*(part[monday == one] for part in errors))
 

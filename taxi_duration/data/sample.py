@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from taxi_duration.domain.limits import MAX_TRIP_MILES, OUTSIDE_ZONE, UNKNOWN_ZONE
+from taxi_duration.domain.pickup_calendar import weekdays
 from taxi_duration.domain.zones import zone_table
 
 Trips = dict[str, np.ndarray]  # one array per field, all of shape (n,)
@@ -404,7 +405,7 @@ def _calendar(month: str) -> np.ndarray:
     """Weekday of each day of the month, 0 = Monday, shape (days,); holidays count as Sundays."""
     first = np.datetime64(month, "M")
     dates = np.arange(first.astype("M8[D]"), (first + 1).astype("M8[D]"))
-    weekday = (dates.astype(int) + 3) % 7  # day 0 of the epoch was a Thursday
+    weekday = weekdays(dates)
     weekday[[str(date)[5:] in HOLIDAYS for date in dates]] = 6
     return weekday
 

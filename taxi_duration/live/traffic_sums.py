@@ -27,13 +27,14 @@ from taxi_duration.live.traffic_bins import (
     zone_areas,
 )
 from taxi_duration.live.traffic_now import ride_clock
+from taxi_duration.timestamps import DAY_SECONDS
 
 Row = Mapping[str, Any]
 Key = tuple[str, int, int]
 
 # Longer than any level or interval looks back. By the clock of the service, not of the rides: a
 # month replayed from years ago is kept as long.
-KEPT_SECONDS = 42 * 86_400.0
+KEPT_SECONDS = 42.0 * DAY_SECONDS
 A_RIDE = 0.5  # rides of a sum, which is whole: less is none
 # Clocks of clients may be ahead. Until its bin has ended no answer is given by it.
 EARLY_MINUTES = BIN_MINUTES
