@@ -154,11 +154,9 @@ def _close() -> None:
 
 
 def _connect(named: str | None) -> _Connection:
-    from distributed import Client
-
     cluster = None if named else _cluster_of_cores()
     try:
-        client = Client(cluster or named, timeout=CONNECT_S, set_as_default=False)
+        client = _client(cluster or named)
     # What a server of another kind says is taken for the length of what follows: no memory for it.
     except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise ClusterError(
@@ -179,6 +177,25 @@ def _connect(named: str | None) -> _Connection:
     Finalize(None, close, exitpriority=10)
     log.info("Dask: %s workers, %s", len(client.nthreads()), named or "this machine's cores")
     return ours
+
+
+def _client(where: LocalCluster | str | None) -> Client:
+    """Return a client, or close it where it could not connect.
+
+    Dask leaves such a client to the garbage collector, which may come while the next one starts:
+    closing takes a lock that starting holds, and the thread that does both waits for ever.
+    """
+    from distributed import Client
+
+    class ClosedWhenRefused(Client):
+        def start(self, **options: Any) -> None:
+            try:
+                super().start(**options)
+            except BaseException:
+                self.close(timeout=CONNECT_S)
+                raise
+
+    return ClosedWhenRefused(where, timeout=CONNECT_S, set_as_default=False)
 
 
 def _end(ours: _Connection) -> None:

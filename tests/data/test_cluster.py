@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ import clusters
 import psutil
 import pytest
 from commands import PROJECT
+from distributed import Client
 
 from taxi_duration.data import cluster as engine
 from taxi_duration.errors import BadMonthError, ClusterError, SettingError
@@ -186,6 +188,19 @@ def test_a_server_of_another_kind_is_no_scheduler(monkeypatch):
         monkeypatch.setenv("DASK_SCHEDULER", f"tcp://127.0.0.1:{port}")
         with pytest.raises(ClusterError, match="no Dask scheduler answers"):
             engine.connected()
+
+
+def test_a_client_that_could_not_connect_is_closed_at_once(monkeypatch):
+    """Collected while another starts, it would wait for a lock that this one holds, for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        test_a_server_of_another_kind_is_no_scheduler(monkeypatch)
+        left = [one.status for one in gc.get_objects() if isinstance(one, Client)]
+    finally:
+        gc.enable()
+    assert left
+    assert set(left) == {"closed"}
 
 
 def talk(server):
