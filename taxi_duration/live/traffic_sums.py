@@ -131,6 +131,8 @@ def _base(told: Sequence[tuple[Row, Row]], name: str, given: np.ndarray) -> np.n
 
 def _add(connection: Connection, sums: Mapping[Key, Sequence[float]]) -> None:
     now = time.time()
+    # Before a row of our own is locked: who deletes and waits must hold nothing that others want.
+    connection.execute(traffic_sums.delete().where(traffic_sums.c.told_at < now - KEPT_SECONDS))
     names = traffic_sums.c.keys()
     # Sorted: two writers lock rows in one order and never deadlock.
     rows = [dict(zip(names, (*key, *sums[key], now), strict=True)) for key in sorted(sums)]
@@ -139,7 +141,6 @@ def _add(connection: Connection, sums: Mapping[Key, Sequence[float]]) -> None:
     added["told_at"] = statement.excluded.told_at
     keys = list(traffic_sums.primary_key)
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=added), rows)
-    connection.execute(traffic_sums.delete().where(traffic_sums.c.told_at < now - KEPT_SECONDS))
 
 
 def _take_out(connection: Connection, sums: Mapping[Key, Sequence[float]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -229,6 +230,44 @@ def test_voided_truths_that_were_never_counted_are_owed_by_nobody(log, asked):
     log.void_feedback(0, 3e9, "ann", "all")
     log.add_feedback([told(i, MINUTES[i]) for i in range(40)])
     assert sums_of(log) == expected(answers(asked))
+
+
+def test_two_that_count_while_old_sums_go_do_not_wait_for_each_other(log, url):
+    """One is about to delete the old sum that the other begins anew."""
+    if "sqlite" in url:
+        pytest.skip("SQLite has one writer")
+    assert sums_of(log) == {}  # makes the tables
+    old, other = ((digest, 2_700_000, 2) for digest in (CHAMPION, CHALLENGER))
+    engine = log_schema_engine(url)
+    figures = [1.0] * len(SUMS)
+    try:
+        with engine.begin() as first:
+            traffic_sums._add(first, {old: figures})
+            first.execute(table.update().values(told_at=0.0))
+        with ThreadPoolExecutor(1) as pool, engine.begin() as first:
+            traffic_sums._add(first, {old: figures})
+            second = pool.submit(added_alone, engine, {other: figures})
+            wait_for_lock(first)
+            traffic_sums._add(first, {other: figures})
+            first.commit()
+            second.result(60)
+    finally:
+        engine.dispose()
+    assert {k: v.expected[0] for k, v in sums_of(log).items()} == {old: 1, other: 2}
+
+
+def added_alone(engine, sums):
+    with engine.begin() as connection:
+        traffic_sums._add(connection, sums)
+
+
+def wait_for_lock(connection, seconds=60):
+    """Return when another session waits for what this transaction holds."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    until = time.monotonic() + seconds
+    while not connection.scalar(waiting):
+        assert time.monotonic() < until, "nobody waits"
+        time.sleep(0.05)
 
 
 # --- reading ----------------------------------------------------------------------------
