@@ -271,6 +271,8 @@ def serve_pages(port: int) -> int:
     """Serve MLflow's own pages of the configured store until interrupted; its exit status."""
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri()]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # Eight processes and 890 MB, which only evaluations of language models use.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     try:
         return subprocess.run(command, check=False).returncode
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from commands import PROJECT
 from servers import answers
@@ -75,6 +76,8 @@ def test_printed_address_answers_and_is_of_our_experiment_also_when_5000_is_take
             with urllib.request.urlopen(search) as found:
                 runs = json.load(found)["runs"]
             assert [r["info"]["run_id"] for r in runs] == [run]
+            started = [one.cmdline() for one in psutil.Process(pages.pid).children(recursive=True)]
+            assert started and not [line for line in started if "jobs" in " ".join(line)]
         finally:
             os.killpg(pages.pid, signal.SIGTERM)
             pages.wait()
