@@ -23,8 +23,8 @@ def log_to_stdout() -> None:
 
 
 @contextmanager
-def steps_of(name: str) -> Iterator[None]:
-    """Let the steps that are told in the block, in this thread, begin with a name."""
+def prefix_steps(name: str) -> Iterator[None]:
+    """Put a name before the steps that the block logs in this thread."""
     before = _WORKING_ON.set((*_WORKING_ON.get(), name))
     try:
         yield
@@ -32,13 +32,13 @@ def steps_of(name: str) -> Iterator[None]:
         _WORKING_ON.reset(before)
 
 
-def tell_step(step: str) -> None:
-    """Log what is being done now, so that whoever waits sees how far it is."""
+def log_step(step: str) -> None:
+    """Log what is being done now, to show progress."""
     steps.info("%s", ": ".join((*_WORKING_ON.get(), step)))
 
 
-def told_steps(text: str) -> list[str]:
-    """Return the steps that were told in a log's text, in order."""
+def logged_steps(text: str) -> list[str]:
+    """Return the steps in a log's text, in order."""
     mark = f" INFO {steps.name}: "
     return [line.partition(mark)[2] for line in text.splitlines() if mark in line]
 

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from taxi_duration.logs import log_to_file, log_to_stdout, steps_of, tell_step, told_steps
+from taxi_duration.logs import log_step, log_to_file, log_to_stdout, logged_steps, prefix_steps
 
 
 @pytest.fixture(autouse=True)
@@ -45,11 +45,11 @@ def test_log_of_a_run_is_added_to_its_file(tmp_path):
 
 def test_step_names_what_it_belongs_to_and_is_found_in_the_log(capsys):
     log_to_stdout()
-    with steps_of("XGB"), steps_of("rehearsal 2"):
-        tell_step("120 of 600 trees")
-    tell_step("score")
+    with prefix_steps("XGB"), prefix_steps("rehearsal 2"):
+        log_step("120 of 600 trees")
+    log_step("score")
     logging.getLogger("taxi_duration.x").info("another line")
-    assert told_steps(capsys.readouterr().out) == [
+    assert logged_steps(capsys.readouterr().out) == [
         "XGB: rehearsal 2: 120 of 600 trees",
         "score",
     ]
@@ -60,21 +60,21 @@ def test_threads_tell_their_own_steps(capsys):
     meet = threading.Barrier(2)
 
     def work(name: str) -> None:
-        with steps_of(name):
+        with prefix_steps(name):
             meet.wait(30)
-            tell_step("fit")
+            log_step("fit")
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("LR", "RF")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(told_steps(capsys.readouterr().out)) == ["LR: fit", "RF: fit"]
+    assert sorted(logged_steps(capsys.readouterr().out)) == ["LR: fit", "RF: fit"]
 
 
 def test_step_that_fails_leaves_no_name_behind(capsys):
     log_to_stdout()
-    with pytest.raises(ValueError, match="no"), steps_of("XGB"):
+    with pytest.raises(ValueError, match="no"), prefix_steps("XGB"):
         raise ValueError("no")
-    tell_step("score")
-    assert told_steps(capsys.readouterr().out) == ["score"]
+    log_step("score")
+    assert logged_steps(capsys.readouterr().out) == ["score"]

@@ -24,7 +24,7 @@ from taxi_duration.data.window import MonthPart, Window
 from taxi_duration.errors import BundleError, PipelineError
 from taxi_duration.evaluation.window_scores import predictors, score_model, score_points
 from taxi_duration.files import read_json, write_json
-from taxi_duration.logs import steps_of, tell_step
+from taxi_duration.logs import log_step, prefix_steps
 from taxi_duration.model.bundle import (
     CARD_FILE,
     MODEL_FILE,
@@ -123,7 +123,7 @@ def fit_candidate(run: Run, kind: str, window: Window | None = None) -> Fit:
     if window is None:
         window = Window.learnable(run.train_months)
     started = time.perf_counter()
-    with steps_of(kind):
+    with prefix_steps(kind):
         model = fit_model(kind, window)
     return Fit(kind, fingerprint, model, time.perf_counter() - started)
 
@@ -132,8 +132,8 @@ def score_candidate(run: Run, fit: Fit) -> Scores:
     """Score a fitted model on the validation months; a saved one has its scores in its card."""
     if fit.card is not None:
         return Scores(fit.card["metrics"], fit.card["predictions_sha256"])
-    with steps_of(fit.kind):
-        tell_step("score on the validation months")
+    with prefix_steps(fit.kind):
+        log_step("score on the validation months")
     metrics, digest = score_model(fit.model, Window.scored(run.val_months))
     scores = Scores(metrics | score_without_suspects(fit.model, run.val_months), digest)
     rmse, mae = (scores.metrics["with_distance"][name] for name in ("rmse", "mae"))

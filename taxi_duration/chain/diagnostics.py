@@ -21,7 +21,7 @@ from taxi_duration.domain.pickup_calendar import window_days
 from taxi_duration.domain.rides import Rides
 from taxi_duration.evaluation.metrics import error_metrics
 from taxi_duration.files import sha256_file
-from taxi_duration.logs import steps_of, tell_step
+from taxi_duration.logs import log_step, prefix_steps
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.explain import BASE
 from taxi_duration.model.extra_features import load_conditions, values_of
@@ -195,8 +195,8 @@ def learning_curve(
         last = days[-max(len(days) // part, 1) :]
         recent = Window(tuple(DaysPart(some, last) for some in window.parts))
         started = time.perf_counter()
-        with steps_of(f"learning curve of {candidate.kind}"):
-            tell_step(f"fit on the last {len(last)} of {len(days)} days")
+        with prefix_steps(f"learning curve of {candidate.kind}"):
+            log_step(f"fit on the last {len(last)} of {len(days)} days")
             point = fit_point(candidate.kind, recent, rehearsal=is_quick, most=CURVE_ROWS)
         seconds = time.perf_counter() - started
         rows.append([len(last), len(recent), *_both_rmse(point, run), seconds])
@@ -228,8 +228,8 @@ def boosting_curve(candidate: Candidate, run: Run) -> pd.DataFrame | None:
     for divisor in (8, 4, 2, 1):
         started = time.perf_counter()
         lesson = kind.prepare(window, most=whole // divisor)
-        with steps_of(f"boosting curve of {candidate.kind}"):
-            tell_step(f"fit on {len(lesson.sample.window):,} rows")
+        with prefix_steps(f"boosting curve of {candidate.kind}"):
+            log_step(f"fit on {len(lesson.sample.window):,} rows")
             trees = kind.learn_from(lesson, with_distance=True, rehearsal=True)
         minutes = np.clip(trees.predict(asked) * level, *TRIP_MINUTES)
         rmse = error_metrics(actual[used], minutes)["rmse"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from taxi_duration import environment
 from taxi_duration.errors import PipelineError, SettingError
-from taxi_duration.logs import told_steps
+from taxi_duration.logs import logged_steps
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class _Steps(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say them, one a line."""
-        for step in told_steps(record.getMessage()):
+        for step in logged_steps(record.getMessage()):
             self._say(f"      {step}")
 
 

@@ -22,7 +22,7 @@ from taxi_duration import environment
 from taxi_duration.data.window import Window
 from taxi_duration.errors import SettingError
 from taxi_duration.files import scratch_folder
-from taxi_duration.logs import tell_step
+from taxi_duration.logs import log_step
 from taxi_duration.training.device import NO_GPU, check_device
 from taxi_duration.training.tree_packing import FREE_TREES
 
@@ -35,7 +35,7 @@ CONSTRAINTS = "monotone_constraints"  # XGBoost's: 1 for a feature with which an
 # where none may, +0.03, +0.45 and +0.05 % with 40 of 190 free and their sum within half a minute
 # (80 of 230: the same), and -0.15, +0.08 and -0.27 % with their sum free.
 FREE_SHARE = 1 / 4
-TELL_SECONDS = 5.0  # from one line of progress to the next: seldom enough for a log
+PROGRESS_SECONDS = 5.0  # from one line of progress to the next: seldom enough for a log
 
 
 class RowBatch(NamedTuple):
@@ -155,7 +155,7 @@ def _train(parameters: dict[str, Any], matrix: Any) -> Any:
     """Fit on a matrix that nobody else holds: it removes its files before their folder goes."""
     import xgboost
 
-    booster, tell = None, _tell_rounds(parameters["rounds"])
+    booster, tell = None, _log_rounds(parameters["rounds"])
     for given, rounds in stages(parameters):
         booster = xgboost.train(given, matrix, rounds, xgb_model=booster, callbacks=[tell])
     return with_free_trees(booster, parameters)
@@ -232,17 +232,17 @@ def _iterate(batches: Batches, pages: str | None = None) -> Any:
     return RowIterator(cache_prefix=pages)
 
 
-def _tell_rounds(rounds: int) -> Any:
-    """Return what tells now and then how many trees a booster has."""
+def _log_rounds(rounds: int) -> Any:
+    """Return a callback that logs now and then how many trees a booster has."""
     from xgboost.callback import TrainingCallback
 
-    class TellRounds(TrainingCallback):  # type: ignore[misc, unused-ignore]
-        told = time.monotonic()
+    class LogRounds(TrainingCallback):  # type: ignore[misc, unused-ignore]
+        logged_at = time.monotonic()
 
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-            if time.monotonic() - self.told >= TELL_SECONDS:
-                self.told = time.monotonic()
-                tell_step(f"{epoch + 1} of {rounds} trees")
+            if time.monotonic() - self.logged_at >= PROGRESS_SECONDS:
+                self.logged_at = time.monotonic()
+                log_step(f"{epoch + 1} of {rounds} trees")
             return False  # go on
 
-    return TellRounds()
+    return LogRounds()

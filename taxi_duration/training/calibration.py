@@ -12,7 +12,7 @@ from taxi_duration.data.engine import call_all
 from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.rides import Rides
-from taxi_duration.logs import steps_of, tell_step
+from taxi_duration.logs import log_step, prefix_steps
 from taxi_duration.model.duration_model import interval_groups
 from taxi_duration.model.intervals import (
     KIND_NAMES,
@@ -53,8 +53,8 @@ def calibrate_intervals(kind: str, window: Window, seed: int) -> tuple[Intervals
 
     def rehearse(k: int | None) -> np.ndarray:
         held, seen = (block == k) | (k is None), sums.pair_trips(left_out=k)
-        with steps_of(f"rehearsal {(k or 0) + 1} of {len(sums.blocks)}, for the intervals"):
-            tell_step(f"fit on {seen.sum():,} trips")
+        with prefix_steps(f"rehearsal {(k or 0) + 1} of {len(sums.blocks)}, for the intervals"):
+            log_step(f"fit on {seen.sum():,} trips")
             model = fitted_as.fit(window, seed, rehearsal=True, left_out=k)
         asked = rides.take(held)
         minutes[0, held] = model.predict_minutes(asked)

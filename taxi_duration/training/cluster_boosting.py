@@ -26,7 +26,7 @@ from taxi_duration.data.cluster import POLL_S, Terms, connected, gone
 from taxi_duration.data.engine import failed_beside, map_parts
 from taxi_duration.data.window import BATCH_ROWS, MemoryPart, Window, in_memory
 from taxi_duration.errors import ClusterError, SettingError
-from taxi_duration.logs import tell_step
+from taxi_duration.logs import log_step
 from taxi_duration.training.boosting import (
     Batches,
     RowBatch,
@@ -106,7 +106,7 @@ def _boost_alone(
     if not len(window):
         return None
     with _one_of(workers) as address:
-        tell_step(f"boost on worker {address}")
+        log_step(f"boost on worker {address}")
         work = _on_worker(client, address, batches.make, window, parameters, seed)
         seen = _workers(client.scheduler_info(n_workers=-1))
         needed = {address: seen.get(address, workers[address])}
@@ -156,7 +156,7 @@ def _boost_together(
     client: Client, workers: dict[str, _Seen], batches: Batches, parameters: dict[str, Any],
     seed: int,
 ) -> Any:  # fmt: skip
-    tell_step(f"boost on {len(workers)} workers")
+    log_step(f"boost on {len(workers)} workers")
     make: MakeRows = _given
     shares: Iterable[Any] = (cut for batch in batches() for cut in _cut(batch, len(workers)))
     if isinstance(batches, WindowRows):

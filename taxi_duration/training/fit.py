@@ -6,7 +6,7 @@ from typing import Any
 
 from taxi_duration.data.window import Window
 from taxi_duration.errors import SettingError
-from taxi_duration.logs import tell_step
+from taxi_duration.logs import log_step
 from taxi_duration.model.atlas import atlas_sources
 from taxi_duration.model.duration_model import DurationModel, PointModel
 from taxi_duration.model.tree_model import TreeModel
@@ -35,7 +35,7 @@ def fit_model(kind: str, window: Window, seed: int = 0) -> DurationModel:
     fitted_as = find_kind(kind)
     if len(window) < MIN_TRIPS:
         raise SettingError(f"{len(window)} trips are too few to learn from; at least {MIN_TRIPS}")
-    tell_step(f"fit on {len(window):,} trips")
+    log_step(f"fit on {len(window):,} trips")
     point = fitted_as.fit(window, seed)
     intervals = calibrate_intervals(kind, window, seed)
     rows = {
