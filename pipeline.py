@@ -43,7 +43,7 @@ EXIT_USAGE = 2  # click's own: no such command, flag or value
 EXIT_NOT_PUBLISHED = 3
 EXIT_CHANGED = 4  # `trace`: something is not as it was recorded
 EXIT_MISSING = 5  # `trace`: nothing changed, something is gone
-EXIT_UNKNOWN = 6  # `trace`: neither, but nobody vouches for something
+EXIT_UNKNOWN = 6  # `trace`: neither, but something cannot be checked
 EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it: 128 and the signal's number
 
 
@@ -81,7 +81,7 @@ def month_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class ModelOption(click.Option):
-    """Names the kinds of models only to who asks: they import all that fits."""
+    """Lists the kinds of models in the help only: that imports every training library."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the option and its help."""
@@ -561,7 +561,7 @@ def approve(reference: str | None) -> None:
 
 @cli.group(context_settings={"help_option_names": ["-h", "--help"]})
 def feedback() -> None:
-    """What riders told: take bad feedback out."""
+    """Feedback from riders: take bad feedback out."""
 
 
 @feedback.command()
@@ -595,7 +595,7 @@ def log() -> None:
 def archive() -> None:
     """Move rides older than LOG_KEEP_DAYS, or beyond LOG_MAX_MB, into compressed months.
 
-    They are still traced, monitored and told of. `auto` does the same after each turn.
+    `trace` and `monitor` still read them. `auto` does the same after each turn.
     """
     from taxi_duration.loop.archiving import archive_log
 
@@ -690,13 +690,13 @@ def backtest(
 @cli.command()
 @click.argument("prediction_id")
 def trace(prediction_id: str) -> int:
-    """Follow an answer back to the bytes it was learned from, every step vouched for.
+    """Follow an answer back to the bytes it was learned from, and check every digest on the way.
 
     PREDICTION_ID may also be the id of a W3C trace, or a traceparent, that a request came with: of
     several answers in a trace the first is followed, and the others are named.
 
     Exit code 4 when something is not as it was recorded, else 5 when something is missing, else
-    6 when nobody who could vouch for something can be asked, or knows.
+    6 when something cannot be checked.
     """
     from taxi_duration.live.prediction_log import open_log
     from taxi_duration.loop import evidence

@@ -40,9 +40,9 @@ def home() -> Path:
 
 
 def spare_loopback_proxies() -> None:
-    """Let what is on this machine be reached directly, whatever proxy is set; processes inherit it.
+    """Reach servers on this machine directly, whatever proxy is set; child processes inherit it.
 
-    A proxy has a loopback of its own, on which no service of ours answers.
+    A proxy would look for 127.0.0.1 on its own machine.
     """
     named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     hosts = [host for host in map(str.strip, named.split(",")) if host]
@@ -66,7 +66,7 @@ def temporary(**values: str) -> Iterator[None]:
 
 @contextmanager
 def temporary_home(folder: Path) -> Iterator[None]:
-    """Use another home for a while; months stay where they are, and nobody is asked there."""
+    """Use another home for a while; months stay where they are, and nothing waits for approval."""
     # Bundles and deployment are the other home's, also where this one's lie somewhere else.
     others = {"MODELS_DIR": "", "DEPLOYMENT_DIR": "", "AUTO_APPROVE": ""}
     with temporary(DATA_DIR=str(data_dir()), TAXI_HOME=str(folder), **others):
@@ -143,7 +143,7 @@ def log_keep_days() -> int:
 
 
 def log_max_mb() -> int:
-    """`LOG_MAX_MB`: beyond which the log's oldest rides are archived; 0 is no bound."""
+    """`LOG_MAX_MB`: size beyond which the log's oldest rides are archived; 0 for no limit."""
     return _whole("LOG_MAX_MB", 0, 0, NOT_NEGATIVE)
 
 
@@ -165,14 +165,14 @@ def local_tracking_uri() -> str:
 def tracking_server() -> str | None:
     """`MLFLOW_TRACKING_URI`: where runs are tracked, None for the local store.
 
-    The local store's own address, which `mlflow` needs to be told, means the local store too.
+    The local store's own address, which the `mlflow` command needs, means the local store too.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI") or None
     return None if given == local_tracking_uri() else given
 
 
 def needs_approval() -> bool:
-    """`AUTO_APPROVE`: `auto`, or `manual`: a person's word before a challenger meets riders.
+    """True with `AUTO_APPROVE=manual`: a person approves a challenger before it answers riders.
 
     Raises:
         SettingError: any other value.
@@ -181,7 +181,7 @@ def needs_approval() -> bool:
 
 
 def notify_urls() -> list[str]:
-    """`NOTIFY_URLS`: who is told of alarms and decisions; addresses as apprise takes them.
+    """`NOTIFY_URLS`: who gets messages about alarms and decisions; addresses in apprise's form.
 
     Between them stand commas, spaces or new lines. A comma inside one (the recipients of a
     mail) is followed by no new address.

@@ -78,4 +78,4 @@ class ReplayError(TaxiError):
 
 
 class WouldActError(Exception):
-    """Only looking: what would be done now. Not a TaxiError, so that nobody answers it."""
+    """A dry run came to what would be done now. Not a TaxiError: no handler may take it for one."""

@@ -42,7 +42,7 @@ MODEL_MAKING = ("domain", "data", "model", "evaluation", "training")  # shelves 
 
 
 def open_file(path: str | Path) -> BufferedReader:
-    """Open a file to read it; what is no file is refused, not waited for: a pipe has no end.
+    """Open a regular file to read it; all else is refused: reading a pipe may never end.
 
     Raises:
         ContentError: it is a folder, a pipe, a socket or a device.
@@ -60,7 +60,7 @@ def open_file(path: str | Path) -> BufferedReader:
 
 
 def kind_of(mode: int) -> str:
-    """Say what a path is that is no file, from its `st_mode`."""
+    """Name what is not a regular file, from its `st_mode`."""
     return _KINDS.get(stat.S_IFMT(mode), "of an unknown kind")
 
 
@@ -129,7 +129,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """Yield a new folder in `parent` that is removed in the end, and those of killed processes."""
+    """Yield a new folder in `parent`, removed at the end; also remove those of killed processes."""
     parent.mkdir(parents=True, exist_ok=True)
     with _held(parent):  # nobody takes a folder for left behind before its owner holds it
         for folder in parent.iterdir():
@@ -147,7 +147,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 @contextmanager
 def _held(folder: Path, flags: int = 0) -> Iterator[None]:
-    """Hold a folder against others who want to, as long as this process lives."""
+    """Lock a folder; the system releases the lock when this process dies."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | flags)
@@ -157,7 +157,7 @@ def _held(folder: Path, flags: int = 0) -> Iterator[None]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the parts of a path that killed writers left; a live writer's grows all the time."""
+    """Remove partial files that killed writers left; a live writer's file keeps growing."""
     dead = time.time() - LEFTOVER_S
     for part in path.parent.glob(f".{path.name}.*.part"):
         with suppress(FileNotFoundError):  # a writer that ended in between

@@ -32,7 +32,7 @@ from taxi_duration.domain.rides import Rides, local_time
 T = TypeVar("T")
 
 NEEDED = ("PULocationID", "DOLocationID")
-MAX_IGNORED = 50  # names of unknown fields that an answer tells; a month has 20 columns
+MAX_IGNORED = 50  # names of unknown fields that an answer lists; a month has 20 columns
 _PLAIN_TIME = np.frombuffer(b"0000-00-00T00:00:00", "uint8")
 # What `float` takes, without its `1_0`, `infinity` and the digits of other scripts.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""What a monitor finds and how much it worries: levels, reasons, drifts."""
+"""What a monitor finds and how bad it is: levels, reasons, drifts."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def read_bounds(package: str, name: str) -> dict[str, Bound]:
 
 
 def level_of(value: float, watch: float, alarm: float) -> Level:
-    """Return the level of a measure that worries the more the larger it is; NaN is unknown."""
+    """Return the level of a measure of which more is worse; NaN is unknown."""
     if math.isnan(value):
         return "unknown"
     return "alarm" if value >= alarm else "watch" if value >= watch else "ok"

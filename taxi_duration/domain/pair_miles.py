@@ -1,13 +1,13 @@
 """Which distances a ride between two zones can have, from the zones' outlines.
 
-No ride is shorter than the straight line between the nearest points of its zones. Very much
-longer ones are real (tours, errands, waiting taxis), and their meters tell more than their zones
-do: on green taxis of 2021-02 to 2021-12 an answer with the distance was closer than one without
-up to 30 miles beyond the farthest points of the zones (RMSE 14.8 against 24.8 minutes from 25 to
-30 miles), and farther off above. Below the nearest points it was farther off at once (6.7 against
-5.6 in the first twentieth of a mile). On 26 months, 2020-04 to 2022-06, 5,015 of 1,925,937 rides
-are shorter than that (RMSE 8.2 with the distance, 7.3 without) and 93 longer (19.4 and 18.5); the
-error of all rides is smaller by the rule in 22 of the months, and larger by at most 0.11 %.
+No ride is shorter than the straight line between the nearest points of its zones. Very much longer
+ones are real (tours, errands, waiting taxis), and the meter says more of them than the zones do: on
+green taxis of 2021-02 to 2021-12 an answer with the distance was closer than one without up to 30
+miles beyond the farthest points of the zones (RMSE 14.8 against 24.8 minutes from 25 to 30 miles),
+and farther off above. Below the nearest points it was farther off at once (6.7 against 5.6 in the
+first twentieth of a mile). On 26 months, 2020-04 to 2022-06, 5,015 of 1,925,937 rides are shorter
+than that (RMSE 8.2 with the distance, 7.3 without) and 93 longer (19.4 and 18.5); the error of all
+rides is smaller by the rule in 22 of the months, and larger by at most 0.11 %.
 """
 
 from __future__ import annotations

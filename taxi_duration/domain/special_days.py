@@ -43,7 +43,7 @@ def is_federal_holiday(day: date) -> bool:
 
 @lru_cache(maxsize=256)
 def special_days(year: int) -> MappingProxyType[date, str]:
-    """Return the special days of a year by name; of two names the more telling one."""
+    """Return the special days of a year by name; where two fall on a day, the later rule wins."""
     days: dict[date, str] = {}
     for named in (_religious, _school, _city, _around_holidays, _days_off, _holidays):
         days.update(named(year))  # the later name wins

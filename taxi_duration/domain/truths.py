@@ -113,7 +113,7 @@ def pace_of(minutes: np.ndarray, rides: Rides, verdict: np.ndarray, bounds: Boun
     """
     centres, radii = _between(rides)
     usual = START_MINUTES + MINUTES_A_KM * np.maximum(centres, INNER_RADII / 2 * radii)
-    placed = _may_be_off(minutes, verdict) & ~np.isnan(usual)  # nowhere says nothing
+    placed = _may_be_off(minutes, verdict) & ~np.isnan(usual)  # NaN: a zone without a place
     return Pace(
         placed,
         placed & (minutes < bounds.quick * usual),
@@ -142,7 +142,7 @@ def count_of(counts: dict[str, int], codes: Iterable[str]) -> int:
 
 
 def _judge_alone(minutes: np.ndarray, rides: Rides) -> np.ndarray:
-    """What the minutes of each ride say without those of others."""
+    """Judge each ride by its own minutes alone."""
     minutes = minutes.astype("float64")
     known = np.isfinite(minutes) & (minutes >= 0)
     verdict: np.ndarray = np.select(

@@ -56,5 +56,5 @@ def model_name(service: str) -> str:
 
 
 def bundle_folder(name: str, number: int | str) -> Path:
-    """Return the folder in models/ of a version, of which no more may be known."""
+    """Return the folder in models/ of a version known by name and number alone."""
     return environment.models_dir() / name / str(number)

@@ -112,7 +112,7 @@ def atlas_path() -> Path:
 
 @lru_cache(maxsize=2)
 def _load(path: Path, sha256: str) -> Atlas:
-    """Raises a SettingError when these are not the bytes that `atlas.json` tells of."""
+    """Load an atlas; SettingError when its SHA-256 is not the one in `atlas.json`."""
     try:
         content = read_file(path)
         if hashlib.sha256(content).hexdigest() != sha256:

@@ -31,7 +31,7 @@ PLACE = ("root", "split", "n_top", "n_inner", "n_splits", "leaf", "piece")
 
 @dataclass(frozen=True)
 class BinnedTrees:
-    """An ensemble's t trees as bytes see them.
+    """An ensemble's t trees over binned features.
 
     Args:
         cuts: where each of k features is split, rising, float32 of shape (k, 255), NaN behind.
@@ -54,7 +54,7 @@ class BinnedTrees:
 
 
 def bin_trees(nodes: np.ndarray, roots: np.ndarray) -> BinnedTrees | None:
-    """Return trees as bytes see them, None where a feature has too many cuts for a byte.
+    """Return trees over binned features; None where a feature has too many cuts for a byte.
 
     Args:
         nodes, roots: as `TreeEnsemble`, and checked.

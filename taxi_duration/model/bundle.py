@@ -81,7 +81,7 @@ def load_bundle(
     folder = Path(folder)
     card = load_card(folder, key, expected)
     # Nothing keeps the file's bytes: the arrays have their own, and one copy is in memory.
-    state = _open_state(folder, _read_announced(folder, card["model_sha256"]))
+    state = _open_state(folder, _read_model(folder, card["model_sha256"]))
     return _make_model(folder, state, card), card
 
 
@@ -129,11 +129,11 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
         return read_file(folder / name, limit)
     except ContentError as error:
         raise BundleError(f"{_shown(folder)}/{error}") from error
-    except OSError as error:  # its own text would tell the folder's whole path
+    except OSError as error:  # its own text would show the folder's whole path
         raise BundleError(f"{_shown(folder, name)} cannot be read: {error.strerror}") from error
 
 
-def _read_announced(folder: Path, sha256: str) -> bytes:
+def _read_model(folder: Path, sha256: str) -> bytes:
     """Return the bytes of `model.bin`.
 
     Raises:
@@ -185,9 +185,9 @@ def _make_model(folder: Path, state: dict[str, Any], card: dict[str, Any]) -> Du
     except ValueError as error:
         where = _shown(folder, MODEL_FILE)
         raise BundleError(f"{where} is no model that can be used: {error}") from error
-    told = {**state, "model_kind": model.kind}
+    stated = {**state, "model_kind": model.kind}
     for name in IDENTITY:
-        if told[name] != card[name]:
+        if stated[name] != card[name]:
             raise BundleError(
                 f"{_shown(folder, CARD_FILE)} is of another model: "
                 f"its {name} is {card[name]}, that of {MODEL_FILE} is not"

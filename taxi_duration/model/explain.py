@@ -26,7 +26,7 @@ DISTANCE = "distance asked"
 TIME_OF_DAY = "time of day"
 DAY = "weekday or holiday"
 SEASON = "time of the year"
-KIND_OF_DAY = "kind of day"  # told by the day's own name
+KIND_OF_DAY = "kind of day"  # shown as the day's own name
 OTHER = "conditions of the hour"
 LIMITS = f"kept within {SHORTEST_MINUTES:g} to {LONGEST_MINUTES:g} minutes"
 SMALLEST_MINUTES = 1e-4  # smaller parts are rounding, not limits
@@ -133,7 +133,7 @@ def explain_linear(
     """Return the reasons for n answers of a linear model; they sum to it.
 
     The base is the mean answer over the training trips, so that a route's coefficient is
-    told as its difference from the usual one. A distance that was not asked is the route's.
+    shown as its difference from the usual one. A distance that was not asked is the route's.
 
     Args:
         model: what answered.

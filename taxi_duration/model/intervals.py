@@ -1,7 +1,7 @@
 """Intervals: how far past answers were off, by kind of ride, by length, and by hour and place.
 
 Conformal prediction, Mondrian style: trips that the calibrating model has not seen (see
-`training/calibration.py`) tell the quantiles of actual over predicted minutes in each group;
+`training/calibration.py`) give the quantiles of actual over predicted minutes in each group;
 inside a group the quantiles follow the predicted minutes. Their distance from P50 is scaled by
 factors of the ride's hour, zones and asked distance (normalised conformal). No extra booster.
 """

@@ -51,15 +51,15 @@ def other_versions(made_with: Mapping[str, str], names: Iterable[str] = DECIDING
     others = [
         name
         for name in names
-        if name in made_with and name in here and _told(name, made_with) != _told(name, here)
+        if name in made_with and name in here and _shown(name, made_with) != _shown(name, here)
     ]
     if not others:
         return None
-    theirs, ours = (", ".join(_told(name, said) for name in others) for said in (made_with, here))
+    theirs, ours = (", ".join(_shown(name, said) for name in others) for said in (made_with, here))
     return f"it was made with {theirs}; here are {ours}: figures may differ in their last digits"
 
 
-def _told(name: str, versions: Mapping[str, str]) -> str:
+def _shown(name: str, versions: Mapping[str, str]) -> str:
     if name == "platform":
         return versions[name]
     if name == "python":  # its patches change no arithmetic; 3.12 changed how `sum` rounds
