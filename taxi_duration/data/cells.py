@@ -19,7 +19,7 @@ SPACES = " \t\r\n\xa0"
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a file, for what is said of it."""
+    """A column of a file, named in errors."""
 
     file: str
     name: str

@@ -31,7 +31,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 CONNECT_S = 10  # for a scheduler to answer, as Dask's own clients wait
-# So long nobody may be there to work: a nanny has a dead worker back within seconds.
+# So long there may be no worker: a nanny has a dead worker back within seconds.
 ALONE_S = 60
 POLL_S = 1.0
 IN_FLIGHT = 2  # tasks for each thread: while one is worked on, the next is on its way
@@ -145,7 +145,7 @@ def _close() -> None:
     ours, _ours = _ours, None
     if ours is None or ours.process != os.getpid():
         return
-    # A scheduler that is gone cannot be taken leave of.
+    # Closing fails when the scheduler is gone.
     with suppress(OSError, TimeoutError):
         ours.client.close(timeout=CONNECT_S)
     if ours.cluster is not None:
@@ -157,7 +157,7 @@ def _connect(named: str | None) -> _Connection:
     cluster = None if named else _cluster_of_cores()
     try:
         client = _client(cluster or named)
-    # What a server of another kind says is taken for the length of what follows: no memory for it.
+    # The first bytes of another kind of server are read as a length: MemoryError.
     except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise ClusterError(
             f"no Dask scheduler answers at DASK_SCHEDULER={named} ({_line(error)}); {NEW_RUN}, and "
@@ -227,24 +227,24 @@ def _cluster_of_cores() -> LocalCluster:
 
 
 def check_versions(client: Client) -> None:
-    """Hold what is installed on scheduler and workers against what is installed here.
+    """Compare what is installed on scheduler and workers with what is installed here.
 
     Raises:
         ClusterError: names package and versions.
     """
     packages = [*ON_WORKERS[1:], "xgboost-cpu"]  # Dask tells Python's own
     found: Any = client.get_versions(packages=packages)
-    here = _told(found["client"])
-    said = _differences(here, _told(found["scheduler"]), ON_SCHEDULER, "the scheduler")
+    here = _versions_of(found["client"])
+    said = _differences(here, _versions_of(found["scheduler"]), ON_SCHEDULER, "the scheduler")
     for address, versions in found["workers"].items():
-        said += _differences(here, _told(versions), ON_WORKERS, f"worker {address}")
+        said += _differences(here, _versions_of(versions), ON_WORKERS, f"worker {address}")
     if not said and (other := _other_code(_code_here(), client.run(_code_here))):
         said = [other]
     if said:
         raise ClusterError(f"{'; '.join(said)}; install the same on all of them (docs/dask.md)")
 
 
-def _told(versions: dict[str, Any]) -> dict[str, str]:
+def _versions_of(versions: dict[str, Any]) -> dict[str, str]:
     """Version by name, as far as it matters: Python's patches change nothing that is sent."""
     packages = {name: found for name, found in versions["packages"].items() if found}
     packages["python"] = ".".join(packages["python"].split(".")[:2])

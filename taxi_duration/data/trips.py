@@ -278,7 +278,7 @@ def _duplicated(trips: pd.DataFrame) -> np.ndarray:
 def _repeated(keys: np.ndarray) -> np.ndarray:
     """Return the places of those uint64 that stand more than once, in order.
 
-    Nearly all are told by a table that fits a processor's cache: a hash table of 20 million
+    Nearly all are found with a table that fits a processor's cache: a hash table of 20 million
     does not, and takes eight times as long.
     """
     ordered = np.sort(keys)

@@ -37,7 +37,7 @@ class Part(Protocol):
 
     @property
     def key(self) -> str:
-        """What tells this part's trips from any others, empty when nothing does."""
+        """Identifies this part's trips; empty when nothing does."""
         ...
 
     def __len__(self) -> int: ...

@@ -24,7 +24,7 @@ UNITS = {
 }  # fmt: skip
 NIGHT_HOURS, NIGHT_START = 4, 2  # the city's quietest hours begin at 2, give or take
 AWAKE = 2.0  # so many times the rides of the quietest hours are no night
-# Trips that a gap of the month would have had: chance leaves so many out never.
+# Trips expected in a gap, at least: chance never leaves out so many.
 GAP_TRIPS = 30.0
 DAY = 24
 
@@ -36,7 +36,7 @@ def find_alone(
 
     Args:
         profile: of the month; reasons: counts of its accounting.
-        known: vendors of which a fault of their clocks is proven and told already.
+        known: vendors whose clock fault is proven and reported already.
     """
     rows = profile.groups[ALL].rows
     for code, reason, what in (

@@ -15,7 +15,7 @@ from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.domain.months import Month
 
 MINUTE_US, HOUR_MINUTES = 60_000_000, 60
-# So many minutes of the hour a faulty clock may know: one, or those that are rounded to.
+# Numbers of minutes that a faulty clock may show: one, or those that it rounds to.
 SETS = (1, 2, 4, 6, 12)
 PURITY = 0.9  # at least this share of the rows left out is wrong
 CLEARLY_MORE = 0.1  # of a vendor's rows
@@ -103,7 +103,7 @@ def _find(clocks: Clocks, month: Month | None) -> Fault | None:
 
 
 def _month_for_minute(clocks: Clocks, month: Month | None) -> Fault | None:
-    """`%m` written for `%M`: the commonest slip, so that three rows are proof enough."""
+    """`%m` written for `%M`: so common a mistake that three rows prove it."""
     if month is None:
         return None
     pickup, dropoff = clocks.minutes()

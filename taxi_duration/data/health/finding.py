@@ -1,4 +1,4 @@
-"""What is found about a month, and from which size on it is worth a word."""
+"""What is found about a month, and from which size on it is reported."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ def examine_months(months: Sequence[PreparedMonth]) -> list[MonthHealth]:
     """Return the health of prepared months of one service, in their order.
 
     Each is compared with those of the year before it that are given too, or that lie prepared on
-    this machine. What differs is told once: it belongs to the usual from then on. But a month
-    whose own columns give an alarm is no measure for others.
+    this machine. What differs is reported once: it is usual from then on. But no month is compared
+    with one whose own columns give an alarm.
     """
     given = {month.raw.month: month.profile for month in months}
     sound: dict[Month, bool] = {}
