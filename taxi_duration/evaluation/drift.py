@@ -99,7 +99,7 @@ def measure_drift(
         reference: of the months that the model learned from.
         current: of a later month, or from the prediction log; fewer than MIN_ROWS rides or
             MIN_DAYS days give nothing.
-        whole_months: both sides are all trips of their time, so that their number tells.
+        whole_months: both sides are all trips of their time, so that their number can be compared.
         bounds: by `feature.measure`; the package's own when None.
         one_day: the current rides are of a day or two: they are held to a day's bounds, and
             against the reference's rides on the same days of the week.

@@ -21,7 +21,7 @@ from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.intervals import kind_table
 
-# Small on purpose: the interval says most, and 20,000 rides do not tell more than this.
+# Small on purpose: the interval says most, and 20,000 rides teach no more than this.
 LEARNER = {"max_iter": 60, "max_leaf_nodes": 15, "min_samples_leaf": 100, "random_state": 0}
 
 

@@ -1,8 +1,8 @@
 """The gate: whether a newer challenger is no worse than the champion, beyond noise, and harmless.
 
-Both answer the same rides, which neither has seen; days are drawn again and again with all
-their rides, since the rides of one day share its weather and traffic. A newer version that is
-not worse is worth having: the world moves on, and live rides are the brake. Bounds and their
+Both answer the same rides, which neither has seen; whole days are resampled, since the rides
+of one day share its weather and traffic. A newer version that is not worse is worth having:
+the city changes, and the test on live rides comes after. Bounds and their
 reasons are in `gate_settings.json`.
 """
 

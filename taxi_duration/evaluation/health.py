@@ -82,7 +82,7 @@ class MonitorSettings(Struct, frozen=True, forbid_unknown_fields=True):
     estimate_coverage: float
 
     def bounds(self, kind: str, one_day: bool) -> tuple[float, float]:
-        """Return from where on a figure is watched and alarms, of a day alone or of them all.
+        """Return the bounds from which a figure is `watch` and `alarm`, of one day or of all.
 
         Args:
             kind: `mae_ratio`, `bias_short`, `bias_long` or `coverage`.
@@ -119,8 +119,8 @@ class Health:
         hold: why no decision may rest on these rides, None when one may.
         estimate: of the errors of rides without a true duration; None when it cannot be made.
         activity: when the log last got a ride and a true duration; None for published months.
-        columns: what the columns of a published month say of it; told, and no reason: a faulty
-            file is no fault of the model's.
+        columns: what the columns of a published month say of it; shown, but no reason for the
+            verdict: a faulty file is no fault of the model's.
     """
 
     source: str
@@ -138,7 +138,7 @@ class Health:
 
     @property
     def level(self) -> Level:
-        """The worst of the reasons'; nothing is ok of which no truth is known."""
+        """The worst level of the reasons; `unknown` rather than `ok` while no truth is known."""
         level = worst(reason.level for reason in self.reasons)
         return "unknown" if level == "ok" and not self.answered else level
 
@@ -167,7 +167,7 @@ def monitor_settings() -> MonitorSettings:
 def live_errors(answered: pd.DataFrame, beside: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return errors overall and by version, arm and segment, with 95 % intervals over days.
 
-    They are those of the models' own answers; a row `given` tells what riders got, where that was
+    They are those of the models' own answers; a row `given` says what riders got, where that was
     another answer.
 
     Args:
@@ -313,13 +313,13 @@ def _judge_rides(
 ) -> list[Reason]:
     """Judge which truths came, how right the answers were, and what is missing."""
     settings, answered = held.settings, frame[verdicts == SCORED]
-    told = verdicts != UNKNOWN
+    has_truth = verdicts != UNKNOWN
     reasons = [
         *([Reason("truth", "watch", hold)] if hold else []),
         *_outside_reasons(frame, verdicts, held.card, settings),
         *judge_amount(len(frame), len(answered), settings.min_answered),
         *_judge_errors(answered, held),
-        *judge_selection(frame, told, settings.selection_watch, settings.selection_alarm),
+        *judge_selection(frame, has_truth, settings.selection_watch, settings.selection_alarm),
     ]
     if activity is not None:
         hours = settings.silent_ride_hours, settings.silent_feedback_hours
@@ -346,11 +346,11 @@ def _judge_newest(frame: pd.DataFrame, answered: pd.DataFrame, held: Standard) -
     return [*join_days(errors), *join_days(drifts)]
 
 
-def _estimate(untold: pd.DataFrame, held: Standard) -> ErrorEstimate | None:
+def _estimate(without_truth: pd.DataFrame, held: Standard) -> ErrorEstimate | None:
     if held.errors is None:
         return None
-    settings = held.settings
-    return held.errors.estimate(untold, settings.estimate_mae_share, settings.estimate_coverage)
+    mae_share, coverage = held.settings.estimate_mae_share, held.settings.estimate_coverage
+    return held.errors.estimate(without_truth, mae_share, coverage)
 
 
 def judge_frame(frame: pd.DataFrame) -> np.ndarray:
@@ -385,11 +385,11 @@ def hold_reason(
     """
     verdicts = judge_frame(frame) if verdicts is None else verdicts
     counts = count_truths(verdicts)
-    bad, told = count_of(counts, QUARANTINED), sum(counts.values())
-    if bad <= (settings or monitor_settings()).max_quarantined_share * told:
+    bad, received = count_of(counts, QUARANTINED), sum(counts.values())
+    if bad <= (settings or monitor_settings()).max_quarantined_share * received:
         return None
     reasons = ", ".join(f"{counts[code]:,} {code}" for code in QUARANTINED if code in counts)
-    text = f"{bad:,} of {told:,} true durations cannot be their rides' ({reasons})"
+    text = f"{bad:,} of {received:,} true durations cannot be their rides' ({reasons})"
     if "received_at" not in frame:
         return text
     times = frame["received_at"].to_numpy("float64")[np.isin(verdicts, QUARANTINED)]
@@ -481,7 +481,7 @@ def _judge_errors(answered: pd.DataFrame, held: Standard) -> list[Reason]:
         f"bias_{side}": max(low, -high, 0.0) / mean,
         "coverage": -overall["coverage_high"],
     }
-    sign = {"coverage": -1.0}  # it worries the more the smaller it is
+    sign = {"coverage": -1.0}  # of coverage, less is worse
     levels = [
         level_of(value, *(sign.get(kind, 1.0) * b for b in settings.bounds(kind, one_day)))
         for kind, value in near.items()

@@ -1,4 +1,4 @@
-"""The newest day by itself: what began yesterday is not thinned by the two weeks before it.
+"""The newest day by itself: two weeks of other days would hide what began yesterday.
 
 A day's weather passes, a fault stays: an alarm needs two days in a row.
 """

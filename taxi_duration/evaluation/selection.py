@@ -18,45 +18,45 @@ from taxi_duration.evaluation.drift import psi, psi_chance
 
 MIN_RIDES = 200  # with a truth; fewer differ from all rides by chance as much as by choice
 HOURS = 3  # of the day in one bin: nights have too few rides for one an hour
-# Of the true durations lie within a tenth of the answer: 20 to 30 % when all rides have feedback, a
-# few when the answers are wrong, none when only those tell who were answered badly.
+# Share of true durations within a tenth of the answer: 20 to 30 % when all rides have feedback, a
+# few when the answers are wrong, none when only badly answered riders send feedback.
 NEAR, FEWEST_NEAR = 0.1, 0.02
 TENTHS = np.linspace(0, 1, 11)[1:-1]
 
 
 def judge_selection(
-    frame: pd.DataFrame, told: np.ndarray, watch: float, alarm: float
+    frame: pd.DataFrame, has_truth: np.ndarray, watch: float, alarm: float
 ) -> list[Reason]:
     """Hold the rides with a truth against all rides, by predicted minutes, borough and hour.
 
     Args:
         frame: answered rides as `log_frame`, shape (n, k).
-        told: True where a true duration came, whatever it says, shape (n,).
+        has_truth: True where a true duration came, whatever it says, shape (n,).
         watch, alarm: bounds of the PSI, beyond what chance may give.
     """
-    if np.count_nonzero(told) < MIN_RIDES:
+    if np.count_nonzero(has_truth) < MIN_RIDES:
         return []
     pickup_at = frame["pickup_at"].to_numpy()
     # A ride that began later may still be under way, and the longer it is the more likely.
-    over = pickup_at <= pickup_at[told].max() - np.timedelta64(int(LONGEST_MINUTES), "m")
-    frame, told = frame[over], told[over]
-    n, m = len(frame), int(np.count_nonzero(told))
+    over = pickup_at <= pickup_at[has_truth].max() - np.timedelta64(int(LONGEST_MINUTES), "m")
+    frame, has_truth = frame[over], has_truth[over]
+    n, m = len(frame), int(np.count_nonzero(has_truth))
     if m < MIN_RIDES or m == n:
         return []
-    found = _only_complaints(frame[told])
+    found = _only_complaints(frame[has_truth])
     for name, bins in _bins(frame):
-        counts = np.bincount(bins), np.bincount(bins[told], minlength=bins.max() + 1)
+        counts = np.bincount(bins), np.bincount(bins[has_truth], minlength=bins.max() + 1)
         value = psi(*counts, subset=True)
         near = value - psi_chance(len(counts[0]), n, m, subset=True)
         level = level_of(near, watch, alarm)
         if level != "ok":
-            found.append(Reason("selection", level, _in_words(name, value, frame, told)))
+            found.append(Reason("selection", level, _in_words(name, value, frame, has_truth)))
     return found
 
 
-def _only_complaints(told: pd.DataFrame) -> list[Reason]:
-    """Whether hardly anybody tells of a ride that was answered well."""
-    share = float((told["true_duration"] / told["duration"] - 1).abs().le(NEAR).mean())
+def _only_complaints(with_truth: pd.DataFrame) -> list[Reason]:
+    """Whether there is hardly any feedback on rides that were answered well."""
+    share = float((with_truth["true_duration"] / with_truth["duration"] - 1).abs().le(NEAR).mean())
     if share >= FEWEST_NEAR:
         return []
     text = (
@@ -80,10 +80,10 @@ def _coded(values: np.ndarray) -> np.ndarray:
     return codes
 
 
-def _in_words(name: str, value: float, frame: pd.DataFrame, told: np.ndarray) -> str:
-    mean = float(frame["duration"].mean()), float(frame["duration"][told].mean())
+def _in_words(name: str, value: float, frame: pd.DataFrame, has_truth: np.ndarray) -> str:
+    mean = float(frame["duration"].mean()), float(frame["duration"][has_truth].mean())
     return (
-        f"feedback came for {told.mean():.0%} of the rides, and not for the same ones: by {name} "
-        f"they differ by a PSI of {value:.2g}; {mean[1]:.1f} min were predicted for them, "
-        f"{mean[0]:.1f} for all. Errors are those of the rides with feedback"
+        f"feedback came for {has_truth.mean():.0%} of the rides, and not for the same ones: "
+        f"by {name} they differ by a PSI of {value:.2g}; {mean[1]:.1f} min were predicted for "
+        f"them, {mean[0]:.1f} for all. Errors are those of the rides with feedback"
     )

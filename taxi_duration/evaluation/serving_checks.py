@@ -1,4 +1,4 @@
-"""What only real serving shows of a challenger: who met it, whether it answers, how fast.
+"""What only real serving shows of a challenger: its share of rides, its failures, its latency.
 
 Each check takes counts and a bound; it fails only when the figure is beyond its bound by more
 than chance explains, and passes only when the figure itself is within.
@@ -18,7 +18,7 @@ QUANTILES = {"median": 0.5, "P95": 0.95}
 
 
 class Finding(NamedTuple):
-    """What a check found; `passed` is None while it cannot be told."""
+    """What a check found; `passed` is None while that is not known."""
 
     name: str
     passed: bool | None

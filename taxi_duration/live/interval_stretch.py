@@ -3,7 +3,7 @@
 Adaptive conformal prediction (Gibbs and Candès 2021) with a memory that fades: as long as more
 truths than promised lie below P10 of the answers as they were given, P10 moves away from P50, and
 back when fewer do; P90 likewise. The state is the sum over the past itself, so that every worker
-that reads the same bins stretches alike. Truths that are told days late say how the intervals of
+that reads the same bins stretches alike. Truths that come days late say how the intervals of
 then were: followed as if they were of now, they would be widened and narrowed in turn, further
 each time. So the later truths come, the less they are followed. How the settings were chosen is in
 docs/intervals.md.
@@ -21,9 +21,9 @@ from taxi_duration.files import read_settings
 from taxi_duration.live.traffic_bins import BIN_MINUTES, BINS_A_DAY, TrafficBins
 
 PROMISED = 0.1  # share of truths below P10, and of truths above P90
-# Of the mean of bins: as many rides stand for a time of which truths were told. At 0.2, intervals
-# still swung where a tenth was told at once and the rest five days late; at 0.5 the days on which
-# the city shut count as late.
+# Of the mean of bins: a bin with as many rides counts as one whose truths have come. At 0.2,
+# intervals still swung where a tenth came at once and the rest five days late; at 0.5 the days on
+# which the city shut count as late.
 FEW_OF_USUAL = 0.4
 Positive = Annotated[float, Meta(gt=0)]
 
@@ -111,10 +111,10 @@ class IntervalStretch:
         if not len(age):
             return 0.0
         # Fewer rides than in the week before is no delay: a storm, or a city that shuts down.
-        told = np.minimum(rides, FEW_OF_USUAL * rides.mean())
+        counted = np.minimum(rides, FEW_OF_USUAL * rides.mean())
         every = np.arange(age[0] + 1)
         at_once = np.average(every, weights=_weight(every, self._settings))
-        late = np.average(age, weights=told * _weight(age, self._settings)) - at_once
+        late = np.average(age, weights=counted * _weight(age, self._settings)) - at_once
         lag = max(float(late), 0.0) / BINS_A_DAY
         return 1 / (1 + (lag / self._settings.lag_days) ** 2)
 

@@ -48,10 +48,10 @@ def add_truths(connection: Connection, rows: Sequence[Row], sign: int = 1) -> No
             with their `shadow_answers`.
     """
     counted = _ended([row for row in rows if row["verdict"] == SCORED])
-    told = list(_answers(connection, counted))
-    if not told:
+    answered = list(_answers(connection, counted))
+    if not answered:
         return
-    sums = _sums(told)
+    sums = _sums(answered)
     if sign > 0:
         _add(connection, sums)
     else:
@@ -88,7 +88,7 @@ def _answers(connection: Connection, rows: Sequence[Row]) -> Iterable[tuple[Row,
 
 
 def _ended(rows: Sequence[Row]) -> list[Row]:
-    """Return the rides that could have ended when their true durations were told."""
+    """Return the rides that could have ended when their true durations came."""
     clocks = {at: ride_clock(at) for at in {row["received_at"] for row in rows}}
     pickups = minute_of(np.array([row["pickup_at"] for row in rows], "datetime64[s]")).tolist()
     return [
@@ -98,20 +98,20 @@ def _ended(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _sums(told: Sequence[tuple[Row, Row]]) -> dict[Key, tuple[float, ...]]:
+def _sums(answered: Sequence[tuple[Row, Row]]) -> dict[Key, tuple[float, ...]]:
     """Return the sums of true durations and answers to them, in the order of SUMS, by key."""
-    truth = np.array([row["true_duration"] for row, _ in told], "float64")
-    pickups = np.array([row["pickup_at"] for row, _ in told], "datetime64[s]")
-    areas = zone_areas()[[row["PULocationID"] for row, _ in told]].tolist()
-    given = {name: _column(told, name) for name in ("duration", "p10", "p90")}
-    base = {name: _base(told, name, given[name]) for name in given}
+    truth = np.array([row["true_duration"] for row, _ in answered], "float64")
+    pickups = np.array([row["pickup_at"] for row, _ in answered], "datetime64[s]")
+    areas = zone_areas()[[row["PULocationID"] for row, _ in answered]].tolist()
+    given = {name: _column(answered, name) for name in ("duration", "p10", "p90")}
+    base = {name: _base(answered, name, given[name]) for name in given}
     columns = (
-        np.ones(len(told)),
+        np.ones(len(answered)),
         clipped_logs(truth, np.clip(base["duration"], *TRIP_MINUTES)),
         np.abs(truth - base["duration"]), np.abs(truth - given["duration"]),
         truth < given["p10"], truth > given["p90"], truth < base["p10"], truth > base["p90"],
     )  # fmt: skip
-    digests = [answer["model_sha256"] for _, answer in told]
+    digests = [answer["model_sha256"] for _, answer in answered]
     places: dict[Key, int] = {}
     keys = zip(digests, end_bin(pickups, truth).tolist(), areas, strict=True)
     at = [places.setdefault(key, len(places)) for key in keys]
@@ -119,13 +119,13 @@ def _sums(told: Sequence[tuple[Row, Row]]) -> dict[Key, tuple[float, ...]]:
     return dict(zip(places, zip(*sums, strict=True), strict=True))
 
 
-def _column(told: Sequence[tuple[Row, Row]], name: str) -> np.ndarray:
-    return np.array([answer[name] for _, answer in told], "float64")
+def _column(answered: Sequence[tuple[Row, Row]], name: str) -> np.ndarray:
+    return np.array([answer[name] for _, answer in answered], "float64")
 
 
-def _base(told: Sequence[tuple[Row, Row]], name: str, given: np.ndarray) -> np.ndarray:
+def _base(answered: Sequence[tuple[Row, Row]], name: str, given: np.ndarray) -> np.ndarray:
     """Return minutes answered without traffic; those given where there was none."""
-    base = _column(told, f"base_{name}")  # None becomes NaN
+    base = _column(answered, f"base_{name}")  # None becomes NaN
     return np.where(np.isnan(base), given, base)
 
 
