@@ -491,7 +491,7 @@ def auto(context: click.Context, dry_run: bool) -> None:
     """One turn of the loop: new month or alarm, train, gate, shadow, A/B-test, promote or drop."""
     if context.invoked_subcommand:
         if dry_run:
-            raise click.UsageError("--dry-run is about a turn; pause and resume are none")
+            raise click.UsageError("--dry-run goes with a turn, not with pause or resume")
         return
     if dry_run:
         from taxi_duration.loop.dry_run import say_dry_run
@@ -499,12 +499,12 @@ def auto(context: click.Context, dry_run: bool) -> None:
         say_dry_run(click.echo)
         return
     from taxi_duration.loop.archiving import archive_after_turn
-    from taxi_duration.loop.notify import telling
+    from taxi_duration.loop.notify import notifying
     from taxi_duration.loop.pipeline_world import PipelineWorld
     from taxi_duration.loop.turn import take_turn
 
-    with telling(click.echo) as heard:
-        take_turn(PipelineWorld(NOTEBOOKS, say=click.echo), say=click.echo, heard=heard)
+    with notifying(click.echo) as on_step:
+        take_turn(PipelineWorld(NOTEBOOKS, say=click.echo), say=click.echo, on_step=on_step)
     archive_after_turn(click.echo)
 
 
@@ -552,7 +552,7 @@ def resume() -> None:
 @cli.command()
 @click.argument("reference", required=False, metavar="[NAME:VERSION]")
 def approve(reference: str | None) -> None:
-    """Let the loop's next turn do what waits for a person's word (`AUTO_APPROVE=manual`)."""
+    """Approve what waits under `AUTO_APPROVE=manual`; the loop's next turn does it."""
     from taxi_duration.loop.approving import approve as give_word
 
     asked = give_word(reference)

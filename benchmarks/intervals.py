@@ -157,9 +157,9 @@ def _live(months: list[tuple[str, Answered]], asked: argparse.Namespace) -> None
         told = rng.random(len(each.actual)) < asked.told
         said = np.where(rng.random(len(told)) < asked.false, FALSE_FACTOR, 1.0) * each.actual
         base = np.clip(each.minutes[0], *TRIP_MINUTES)
-        told_at = np.where(told, 0.0, np.inf)
+        known_at = np.where(told, 0.0, np.inf)
         areas = zone_areas()[each.rides.PULocationID]
-        factor = traffic.factors(AnsweredRides(each.rides.pickup_at, areas, said, base, told_at))
+        factor = traffic.factors(AnsweredRides(each.rides.pickup_at, areas, said, base, known_at))
         fixed = each.quantiles[0]
         moved = np.clip(fixed * factor[:, None], *TRIP_MINUTES)
         for way, quantiles in (("as fitted", fixed), ("traffic", moved)):

@@ -93,8 +93,8 @@ def main() -> None:
 
 def replay(rides: Answered, feedback: Callable[[Answered], Feedback]) -> Errors:
     """Return what riders would have got with some feedback, against the truth."""
-    told, told_at = feedback(rides)
-    asked = AnsweredRides(rides.pickup_at, rides.area, told, rides.minutes, told_at)
+    told, known_at = feedback(rides)
+    asked = AnsweredRides(rides.pickup_at, rides.area, told, rides.minutes, known_at)
     given = given_minutes(rides.minutes, TrafficReplay(hours=HOURS).factors(asked))
     return Errors(np.abs(rides.minutes - rides.actual), np.abs(given - rides.actual))
 

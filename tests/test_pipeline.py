@@ -145,11 +145,11 @@ def test_pause_and_resume_say_what_they_did(home, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["approve"], 1, "nothing waits for a person's word"),
+        (["approve"], 1, "nothing waits for approval"),
         (["approve", "green-duration:2", "green-duration:3"], 2, "unexpected"),
         (["drop"], 1, "nothing is deployed"),
         (["auto", "stop"], 2, "stop"),
-        (["auto", "--dry-run", "resume"], 2, "--dry-run is about a turn"),
+        (["auto", "--dry-run", "resume"], 2, "--dry-run goes with a turn"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_why(home, monkeypatch, capsys, args, code, said):

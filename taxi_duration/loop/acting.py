@@ -1,4 +1,4 @@
-"""Acting: what was decided is done; each act may be repeated after a crash."""
+"""Carries out what was decided; each act may be repeated after a crash."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A person's word (`AUTO_APPROVE=manual`): what would reach riders waits until it is approved.
+"""Approval (`AUTO_APPROVE=manual`): what would reach riders waits until a person approves it.
 
 What waits lies in `deployment/approval.json`. While it waits the test goes on: every turn judges
-again, so a challenger whose luck turns is dropped, and a champion that is wrong is rolled back.
-A word is given for one step of one version, and is worth nothing after it.
+again: a challenger that turns out worse is dropped, a champion that is wrong is rolled back.
+An approval is for one step of one version, and ends with it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ASKED_FOR: dict[Stage, str] = {"start_ab": "A/B-test", "promote": "promote"}
 
 
 class Approval(Struct, frozen=True):
-    """What waits for a person's word, or has it.
+    """What waits for approval, or has it.
 
     Args:
         stage: that is asked for.
@@ -70,7 +70,7 @@ def before_act(now: Situation) -> Step | None:
 
 
 def after_decision(now: Situation, step: Step) -> Step:
-    """Return the step, or, while a person's word is missing, one that waits for it."""
+    """Return the step, or, while approval is missing, one that waits for it."""
     after = step.state and replace(step.state, serial=now.state.serial + 1)
     asked = _ask(now, after, step.why) if after else None
     if asked is not None:
@@ -89,14 +89,14 @@ def _ask(now: Situation, after: State, why: str) -> Approval | None:
         return None
     given = now.deployment.ab_share > 0 and now.deployment.challenger == after.challenger
     if after.stage == "start_ab" and given:
-        return None  # a person gave it to riders
+        return None  # a person gave it this share
     asked = read_approval()
     if asked is None or (asked.stage, asked.serial, asked.version) != (
         after.stage, after.serial, after.challenger,
     ):  # fmt: skip
         asked = Approval(after.stage, after.serial, after.challenger, why, iso_now())
         write_json(_path(), to_builtins(asked))
-    record(f"ask for a person's word: {asked.what}", asked.why, key=f"ask:{asked.since}")
+    record(f"ask for approval: {asked.what}", asked.why, key=f"ask:{asked.since}")
     return None if asked.who else asked
 
 
@@ -104,7 +104,7 @@ def _wait(now: Situation, asked: Approval, numbers: dict[str, Any]) -> Step:
     days = (now.world.now() - datetime.fromisoformat(asked.since).timestamp()) / DAY_SECONDS
     if days > now.settings.max_test_days:
         return doubt(now, f"nobody approved in {days:.0f} days: {asked.what}", numbers)
-    why = f"{asked.what} needs a person's word (`python pipeline.py approve`): {asked.why}"
+    why = f"{asked.what} needs approval (`python pipeline.py approve`): {asked.why}"
     return wait(why, numbers)
 
 
@@ -119,7 +119,7 @@ def _withdraw(state: State) -> None:
 
 
 def waiting() -> Approval | None:
-    """Return what needs a person's word now, or has it and was not done yet; else None.
+    """Return what needs approval now, or has it and was not done yet; else None.
 
     Raises:
         ContentError: the file, or that of the state, is damaged.
@@ -132,7 +132,7 @@ def waiting() -> Approval | None:
 
 
 def approve(reference: str | None) -> Approval:
-    """Give a person's word for what waits; the next turn does it. Safe to repeat.
+    """Approve what waits; the next turn does it. Safe to repeat.
 
     Args:
         reference: `NAME:VERSION` that must be the one that waits; None for whatever waits.
@@ -143,12 +143,10 @@ def approve(reference: str | None) -> Approval:
     asked = waiting()
     if asked is None:
         raise NotFoundError(
-            "nothing waits for a person's word; `python pipeline.py status` says where the loop is"
+            "nothing waits for approval; `python pipeline.py status` says where the loop is"
         )
     if reference not in (None, asked.version.ref):
-        raise SettingError(
-            f"{reference} does not wait for a person's word; this does: {asked.what}"
-        )
+        raise SettingError(f"{reference} does not wait for approval; this does: {asked.what}")
     if asked.who is None:
         asked = replace(asked, who=user_name(), at=iso_now())
         write_json(_path(), to_builtins(asked))

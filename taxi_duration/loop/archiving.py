@@ -1,6 +1,6 @@
 """Keeping the prediction log within its bounds, by hand or after a turn of the loop.
 
-A service's workers do not: they answer riders, and one process is enough for a log.
+The service's workers leave this alone: they answer riders, and one process is enough.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def archive_log(say: Callable[[str], None]) -> None:
 
 
 def archive_after_turn(say: Callable[[str], None]) -> None:
-    """Do the same where there is something to do; a turn fails for no other reason than its own."""
+    """Do the same, quietly when nothing is to be moved; an error here does not fail the turn."""
     try:
         moved = _move()
     except TaxiError as error:

@@ -37,7 +37,7 @@ STRATEGIES = ("frozen", "monthly", "auto", "auto_traffic")
 
 @dataclass(frozen=True)
 class Backtest:
-    """What living through the months gave.
+    """The result of a backtest.
 
     Args:
         table: one row per month: `rows`, MAE and RMSE (minutes) of each strategy, `level` (the

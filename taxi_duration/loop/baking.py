@@ -1,4 +1,4 @@
-"""Baking a new champion: the one before answers in the shadow, and is ready to take over again.
+"""Baking: a new champion serves, the one before answers in the shadow and may take over again.
 
 The errors are compared on the same rides, whatever the champion's card promises, so that one
 with an honest card and bad answers does not stay.
@@ -37,7 +37,7 @@ def bake(now: Situation) -> Step:
         return _end(now, why, look.numbers)
     if look.failed is not None:
         return _end(now, f"{earlier.ref} cannot be compared: {look.failed.text}", look.numbers)
-    if live.is_wrong:  # and the earlier version is no way out: a new one may be
+    if live.is_wrong:  # and the earlier version is not better: a new one may be
         return _end(now, f"{live.reasons[0].text}; {why}", look.numbers)
     return wait(f"{champion.ref} is baking; {why}", look.numbers)
 

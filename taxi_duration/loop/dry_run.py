@@ -76,7 +76,7 @@ class DryWorld(PipelineWorld):
         """Aliases stay."""
 
     def log(self, line: dict[str, Any], version: Version | None) -> None:
-        """MLflow is told nothing."""
+        """Nothing is logged to MLflow."""
 
 
 def dry_run() -> DryTurn:
@@ -128,7 +128,7 @@ def copy_of_home() -> Iterator[None]:
         (data / "sample", "data/sample", "*/*"),
         (environment.live_dir(), "data/live", "*.json"),
     )
-    # Their defaults lie in the home; nobody is told, and MLflow is not there.
+    # Their defaults lie in the home; no message is sent, and MLflow is not there.
     unset = ("DATA_DIR", "MODELS_DIR", "DEPLOYMENT_DIR", "MLFLOW_TRACKING_URI", "NOTIFY_URLS")
     log = read_only_address(environment.log_url())
     archive = str(environment.log_archive(environment.log_url()))

@@ -1,4 +1,4 @@
-"""What a prediction is traced with: the log's row, the card, and who can vouch for them."""
+"""What a prediction is traced with: the log's row, the card, and who recorded their digests."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from taxi_duration.model.bundle import CARD_FILE, load_card
 from taxi_duration.registry.witness import Witness, ask_mlflow
 
 # From the worst to the best: a trace is what its worst link is. `recorded` is as good as
-# verified: it was said then, and nothing could contradict it.
+# verified: nothing could contradict it.
 CHANGED, MISSING, UNKNOWN = "CHANGED", "missing", "unknown"
 VERIFIED, RECORDED = "verified", "recorded"
-AUDIT, MLFLOW = "the audit trail", "MLflow"  # as who vouches is named
+AUDIT, MLFLOW = "the audit trail", "MLflow"  # who recorded digests
 
 
 class Link(NamedTuple):
     """One thing in the chain: what it is, what is known of it, and whether it still is so.
 
-    `status` is verified (who vouches for it says the same), CHANGED (somebody says otherwise),
-    missing, unknown (nobody can be asked, or they do not know), or recorded (said then, with
-    nothing to check it by).
+    `status` is verified (all recorded digests agree), CHANGED (one differs), missing, unknown
+    (none was recorded, or cannot be read), or recorded (logged, with nothing to check it by).
     """
 
     kind: str
@@ -72,9 +71,9 @@ class Evidence:
         return said_by(self.kept) or None
 
     def said(self, name: str, in_mlflow: str | None) -> dict[str, str | None]:
-        """Return who vouches for a file and the digest that they say; None: they do not know.
+        """Return who could know a file's digest, and the digest recorded there; None for none.
 
-        Whoever cannot be asked at all is left out: that is a link of its own.
+        Who cannot be asked at all is left out: that is a link of its own.
         """
         said: dict[str, str | None] = {}
         if self.mlflow:
@@ -108,7 +107,7 @@ def compare(
 
     Args:
         found: SHA-256 as it is now; None when there is no such file.
-        said: by who vouches, as `Evidence.said`.
+        said: by who recorded it, as `Evidence.said`.
         more: for the end of the detail.
     """
     against = [who for who, digest in said.items() if digest not in (None, found)]

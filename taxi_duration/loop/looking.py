@@ -28,7 +28,7 @@ UNKNOWN = Health("live log", "unknown", 0, 0, pd.DataFrame(), [], [])
 
 
 def idle(now: Situation) -> Step:
-    """Look at the champion and at the calendar; decide whether to act."""
+    """Look at the champion and for new months; decide whether to act."""
     if now.deployment.challenger is not None:
         return _adopt(now)
     live, back = look_at_champion(now)
@@ -82,7 +82,7 @@ def _adopt(now: Situation) -> Step:
 
 
 def _look_at_months(now: Situation, live: Health) -> Step:
-    """Is a month published that nobody has seen, or one published anew?"""
+    """Look for a month that no version has seen, and for one that was published anew."""
     known = now.world.months_of(now.champion)
     looked_at = [parse_month(now.state.looked_at)] if now.state.looked_at else []
     newest = max([*known, *looked_at])
@@ -113,7 +113,7 @@ def judging_month(now: Situation, after: Month) -> Month | None:
 
 
 def _learn_anew(now: Situation, anew: list[Republished], month: Month) -> Step:
-    """Months that the champion knows have other bytes now: one that learned from them goes."""
+    """Months that the champion knows have other bytes now: retrain if it learned from them."""
     names = format_months([found.month for found in anew])
     done = (*now.state.republished, *(found.after for found in anew))
     numbers = {"republished": {str(f.month): [f.before, f.after] for f in anew}}
@@ -130,7 +130,7 @@ def _learn_anew(now: Situation, anew: list[Republished], month: Month) -> Step:
 
 
 def _judge_month(now: Situation, month: Month, live: Health) -> Step:
-    """A new month is there: is a new version worth it?"""
+    """Decide whether a new month is worth a new version."""
     champion, settings = now.champion, now.settings
     try:
         health = now.world.month_health(champion, month)
@@ -159,7 +159,7 @@ def _judge_month(now: Situation, month: Month, live: Health) -> Step:
 
 
 def _columns(health: Health) -> str:
-    """The worst that the month's columns say, for whoever reads the decision."""
+    """The worst finding about the month's columns, for the decision's text."""
     if not health.columns:
         return ""
     more = f" and {len(health.columns) - 1} more" if len(health.columns) > 1 else ""

@@ -116,7 +116,7 @@ def make_sample(model: DurationModel, train: Window, validation: Window) -> Samp
     """Return an even sample of the training trips, and answers to the validation trips.
 
     A model answers what it learned from in another way than what it has not seen: only answers
-    of the second kind can be compared with those to come, and only their errors foretell others.
+    of the second kind can be compared with those to come, and only their errors predict others.
     """
     every = max(len(train) // REFERENCE_ROWS, 1)
     learned, minutes = train.evenly(REFERENCE_ROWS)
@@ -216,9 +216,9 @@ def has_enough_truths(health: Health) -> bool:
 
 
 def choose_verdict(live: Health, months: list[Health]) -> Health:
-    """Return what is to be told: the live log, or the latest month while the log says nothing.
+    """Return what the verdict is about: the live log, or the latest month while it has no truths.
 
-    What is missing in the log is told with the month: that it was answered well does not tell
+    What is missing in the log is reported with the month: good answers to the month do not show
     how riders are answered.
     """
     says_something = has_enough_truths(live) or bool(live.drifts)
@@ -248,7 +248,9 @@ def describe_live(health: Health) -> str:
     enough = monitor_settings().min_answered
     parts = [f"Rides: {health.rides:,}; with their true duration: {health.answered:,}."]
     if not health.answered:
-        parts.append("`POST /feedback` tells a ride's duration: without any there is no error.")
+        parts.append(
+            "`POST /feedback` takes a ride's true duration: without any there is no error."
+        )
     if not has_enough_truths(health):
         parts.append(f"Errors are judged once {enough:,} rides have their true duration.")
     if not health.drifts:

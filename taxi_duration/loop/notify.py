@@ -1,4 +1,4 @@
-"""Tells people what the loop decided, what the monitor found and what failed: each thing once.
+"""Notifies people of what the loop decided, what the monitor found and what failed, once each.
 
 `deployment/notify.json` says how far everything was looked at, and which messages wait for whom.
 A message gets into it in the same write as the mark that its cause was seen, and out of it when
@@ -34,7 +34,7 @@ LOCK_FILE = ".notify.lock"
 SECONDS = 20.0  # of a turn, for all targets together; a turn that trains takes minutes
 TRAINS = ("train", "refit")  # stages that take minutes to hours
 UNKNOWN_DAYS = 3  # a weekend without feedback, or a new version's first days, are no news
-KEPT_DAYS = 7  # who was away for longer reads the audit trail
+KEPT_DAYS = 7  # older ones are in the audit trail
 KEPT_MESSAGES = 100  # some weeks of decisions
 LETTER_CHARACTERS = 1500  # several messages go as one letter; Discord takes 2,000
 MESSAGE_CHARACTERS = 600
@@ -49,7 +49,7 @@ LEVELS: dict[str, Kind] = {"ok": "success", "alarm": "failure"}
 
 
 class Message(Struct, frozen=True):
-    """One thing to be told; `waits` are the keys of the targets that do not have it yet."""
+    """One piece of news; `waits` are the keys of the targets that do not have it yet."""
 
     at: str
     title: str
@@ -58,15 +58,15 @@ class Message(Struct, frozen=True):
     waits: tuple[str, ...] = ()
 
 
-class Told(Struct, frozen=True):
+class Sent(Struct, frozen=True):
     """How far everything was looked at, and what waits.
 
     Args:
         decisions: lines of the audit trail that were looked at.
-        level: of the verdict that was told last.
+        level: of the verdict that was sent last.
         unknown_since: when the verdict became unknown; empty while it is known.
         problem: what the loop's last turn could not do; empty when it could.
-        refused: when the last refusal that was told began.
+        refused: when the last refusal that was sent began.
         waiting: messages, oldest first.
     """
 
@@ -79,27 +79,27 @@ class Told(Struct, frozen=True):
 
 
 @contextmanager
-def telling(say: Callable[[str], None]) -> Iterator[Callable[[Step], None]]:
-    """Tell people about the turn of the loop that is taken in the block.
+def notifying(say: Callable[[str], None]) -> Iterator[Callable[[Step], None]]:
+    """Notify people of the turn of the loop that is taken in the block.
 
-    Yields what is to hear of each step. An error ends the block as it would without telling.
+    Yields a function to be called with each step. An error in the block is raised as ever.
 
     Args:
-        say: prints a line; what cannot be told is said there.
+        say: prints a line; what cannot be sent is said there.
     """
     notifier = Notifier(say)
     try:
-        yield notifier.hear
-    except BusyError:  # another turn is at work, and tells
+        yield notifier.note
+    except BusyError:  # another turn is at work, and notifies
         raise
     except Exception as error:
-        notifier.tell(str(error) if isinstance(error, TaxiError) else repr(error))
+        notifier.notify(str(error) if isinstance(error, TaxiError) else repr(error))
         raise
-    notifier.tell(notifier.problem)
+    notifier.notify(notifier.problem)
 
 
 class Notifier:
-    """Finds what is new and brings it to everybody in NOTIFY_URLS; never raises.
+    """Finds what is new and sends it to everybody in NOTIFY_URLS; never raises.
 
     Args:
         say: prints a line.
@@ -111,21 +111,21 @@ class Notifier:
         try:
             self._targets, problems = read_targets()
         except Exception as error:  # of the library; the turn is taken without it
-            self._targets, problems = [], [f"nobody can be told: {type(error).__name__}"]
+            self._targets, problems = [], [f"nobody can be notified: {type(error).__name__}"]
         for problem in problems:
             say(problem)
-        # What was decided before anybody was to be told is no news.
+        # What was decided before there was anybody to notify is no news.
         if self._targets and not _path().exists():
-            self._save(Told(len(read_audit())))
+            self._save(Sent(len(read_audit())))
 
-    def hear(self, step: Step) -> None:
-        """Take note of a step; before one that takes long, tell what is known so far."""
+    def note(self, step: Step) -> None:
+        """Note a step; before one that takes long, send what is known so far."""
         self.problem = step.why if step.is_problem else ""
         if step.state is not None and step.state.stage in TRAINS:
-            self.tell()
+            self.notify()
 
-    def tell(self, problem: str | None = None) -> None:
-        """Find what is new, and bring it and what still waits to everybody.
+    def notify(self, problem: str | None = None) -> None:
+        """Find what is new, and send it and what still waits to everybody.
 
         Args:
             problem: what the turn could not do, empty when it could; None while it goes on.
@@ -136,55 +136,55 @@ class Notifier:
             with FileLock(_path().with_name(LOCK_FILE), timeout=0):
                 self._deliver(self._collect(problem))
         except Timeout:
-            self._say("another turn is telling what there is to tell")
+            self._say("another turn is sending the messages")
         except Exception as error:  # whatever goes wrong here, the turn was taken
-            self._say(f"nobody could be told: {error!r}")
+            self._say(f"nobody could be notified: {error!r}")
 
-    def _collect(self, problem: str | None) -> Told:
+    def _collect(self, problem: str | None) -> Sent:
         """Add what is new to what waits."""
-        told = self._read()
+        sent = self._read()
         messages: list[Message] = []
-        for look in (_decisions, _verdict, _refusals, lambda told: _problem(told, problem)):
-            told, found = look(told)
+        for look in (_decisions, _verdict, _refusals, lambda sent: _problem(sent, problem)):
+            sent, found = look(sent)
             messages += found
         keys = tuple(target.key for target in self._targets)
-        waiting = [*told.waiting, *(replace(message, waits=keys) for message in messages)]
+        waiting = [*sent.waiting, *(replace(message, waits=keys) for message in messages)]
         kept = [left for message in waiting if (left := _still_waits(message, keys))]
         if lost := len(waiting) - len(kept[-KEPT_MESSAGES:]):
             self._say(f"{lost} messages are given up: too old or too many")
-        told = replace(told, waiting=tuple(kept[-KEPT_MESSAGES:]))
-        self._save(told)
-        return told
+        sent = replace(sent, waiting=tuple(kept[-KEPT_MESSAGES:]))
+        self._save(sent)
+        return sent
 
-    def _deliver(self, told: Told) -> None:
-        letters = {t.key: _letters([m for m in told.waiting if t.key in m.waits])
+    def _deliver(self, sent: Sent) -> None:
+        letters = {t.key: _letters([m for m in sent.waiting if t.key in m.waits])
                    for t in self._targets}  # fmt: skip
         names = {target.key: target.name for target in self._targets}
         for key, letter, problem in post(letters, self._targets, SECONDS):
             if problem:
-                self._say(f"NOTIFY_URLS: {names[key]} is told by a later turn: {problem}")
+                self._say(f"NOTIFY_URLS: {names[key]} gets it with a later turn: {problem}")
                 continue
-            told = replace(told, waiting=_without(told.waiting, letter.messages, key))
-            self._save(told)
+            sent = replace(sent, waiting=_without(sent.waiting, letter.messages, key))
+            self._save(sent)
 
-    def _read(self) -> Told:
+    def _read(self) -> Sent:
         try:
-            return typed(read_json(_path()), Told, NOTIFY_FILE)
+            return typed(read_json(_path()), Sent, NOTIFY_FILE)
         except (OSError, ValueError) as error:
-            self._say(f"what was told is not known any more, it begins anew: {error}")
-            return Told(len(read_audit()))
+            self._say(f"what was sent is not known any more, it begins anew: {error}")
+            return Sent(len(read_audit()))
 
-    def _save(self, told: Told) -> None:
+    def _save(self, sent: Sent) -> None:
         try:
-            write_json(_path(), to_builtins(told))
-        except OSError as error:  # a full disk is worth telling about
+            write_json(_path(), to_builtins(sent))
+        except OSError as error:  # the messages were sent all the same
             self._say(f"{NOTIFY_FILE} cannot be written, messages may come twice: {error}")
 
 
 def waiting_messages() -> list[Message]:
     """Return the messages that somebody does not have yet, oldest first."""
     path = _path()
-    return list(typed(read_json(path), Told, NOTIFY_FILE).waiting) if path.exists() else []
+    return list(typed(read_json(path), Sent, NOTIFY_FILE).waiting) if path.exists() else []
 
 
 def send_test() -> Iterator[tuple[Target, str]]:
@@ -198,18 +198,18 @@ def send_test() -> Iterator[tuple[Target, str]]:
 
 # --- what is new --------------------------------------------------------------------------------
 
-News = tuple[Told, list[Message]]
+News = tuple[Sent, list[Message]]
 
 
-def _decisions(told: Told) -> News:
+def _decisions(sent: Sent) -> News:
     """Lines with a key changed something; those without look again at every turn.
 
-    Lines with digests vouch for what was made, which the loop's own lines tell.
+    Lines with digests only record them: what was made stands in the loop's own lines.
     """
     lines = read_audit()
-    return replace(told, decisions=len(lines)), [
+    return replace(sent, decisions=len(lines)), [
         _message("decision", f"{line['what']}: {line['why']}", _kind(line["what"]), line["at"])
-        for line in lines[told.decisions :]
+        for line in lines[sent.decisions :]
         if line.get("key") and "sha256" not in line
     ]
 
@@ -218,21 +218,21 @@ def _kind(what: str) -> Kind:
     return DECIDED.get(what.split()[0].rstrip(":"), "info")
 
 
-def _verdict(told: Told) -> News:
-    """A level is told when it changes; `unknown` once it has lasted."""
+def _verdict(sent: Sent) -> News:
+    """A level is sent when it changes; `unknown` once it has lasted."""
     try:
         verdict = read_verdict()
     except TaxiError:  # damaged; the next look writes it anew
-        return told, []
+        return sent, []
     if verdict is None:
-        return told, []
+        return sent, []
     level = str(verdict.verdict)
-    since = (told.unknown_since or verdict.at) if level == "unknown" else ""
-    told = replace(told, unknown_since=since)
-    if level == told.level or (since and not _is_older(since, UNKNOWN_DAYS)):
-        return told, []
-    kind, text = LEVELS.get(level, "warning"), _in_words(verdict, told.level)
-    return replace(told, level=level), [_message(level.upper(), text, kind, verdict.at)]
+    since = (sent.unknown_since or verdict.at) if level == "unknown" else ""
+    sent = replace(sent, unknown_since=since)
+    if level == sent.level or (since and not _is_older(since, UNKNOWN_DAYS)):
+        return sent, []
+    kind, text = LEVELS.get(level, "warning"), _in_words(verdict, sent.level)
+    return replace(sent, level=level), [_message(level.upper(), text, kind, verdict.at)]
 
 
 def _in_words(verdict: Verdict, before: str) -> str:
@@ -246,32 +246,32 @@ def _in_words(verdict: Verdict, before: str) -> str:
     return f"the monitor says {verdict.verdict} about {about}: {reasons} ({counted})"
 
 
-def _refusals(told: Told) -> News:
-    new = [refusal for refusal in read_refusals() if refusal.at > told.refused]
+def _refusals(sent: Sent) -> News:
+    new = [refusal for refusal in read_refusals() if refusal.at > sent.refused]
     messages = [
         _message("refused bundle", f"the service refuses what is deployed: {r.problem}"
                  f"{f' (until {r.until[:16]})' if r.until else ''}", "failure", r.at)
         for r in new
     ]  # fmt: skip
-    return replace(told, refused=new[-1].at if new else told.refused), messages
+    return replace(sent, refused=new[-1].at if new else sent.refused), messages
 
 
-def _problem(told: Told, problem: str | None) -> News:
-    """A problem is told once until it is another or gone."""
+def _problem(sent: Sent, problem: str | None) -> News:
+    """A problem is sent once until it is another or gone."""
     if problem is None:
-        return told, []
-    if _without_numbers(problem) == _without_numbers(told.problem):
-        return told, []
+        return sent, []
+    if _without_numbers(problem) == _without_numbers(sent.problem):
+        return sent, []
     if problem:
         text = f"the loop cannot go on, the next turn tries again: {problem}"
     else:
-        text = f"the loop goes on again, after: {told.problem}"
+        text = f"the loop goes on again, after: {sent.problem}"
     kind: Kind = "failure" if problem else "success"
-    return replace(told, problem=problem), [_message("loop", text, kind)]
+    return replace(sent, problem=problem), [_message("loop", text, kind)]
 
 
 def _without_numbers(problem: str) -> str:
-    """The same problem counts other rides, and lies elsewhere in memory, at every turn."""
+    """Blank out counts and addresses, which differ in the same problem from turn to turn."""
     return re.sub(r"0x[0-9a-f]+|[\d.,]+", "#", problem)
 
 
@@ -285,7 +285,7 @@ def _message(title: str, text: str, kind: Kind, at: str = "") -> Message:
 
 
 def _letters(messages: Sequence[Message]) -> list[Letter]:
-    """Put messages together, so that a turn is a letter and not ten."""
+    """Put messages together: one letter for a turn, not ten."""
     letters: list[Letter] = []
     these: list[Message] = []
     for message in messages:
@@ -311,7 +311,7 @@ def _still_waits(message: Message, keys: Sequence[str]) -> Message | None:
 
 
 def _without(waiting: Sequence[Message], taken: Sequence[Message], key: str) -> tuple[Message, ...]:
-    """What waits after a target took some of it."""
+    """Return what still waits after a target took some messages."""
     rest = []
     for message in waiting:
         same = [m for m in taken if (m.at, m.text) == (message.at, message.text)]

@@ -1,4 +1,4 @@
-"""The brake: a paused loop looks, and changes nothing until a person resumes it.
+"""Pausing: a paused loop looks, and changes nothing until a person resumes it.
 
 The pause lies in `deployment/paused.json`, so it outlives every process and restart. Riders are
 answered as before.

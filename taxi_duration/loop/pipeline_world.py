@@ -45,7 +45,7 @@ from taxi_duration.training.baselines import fit_baselines
 
 
 class PipelineWorld(World):
-    """What each method is for stands at `World`; how it is done for real, here.
+    """`World` says what each method is for; here is how it is done for real.
 
     Args:
         notebooks: of the chain, in their order.
@@ -164,7 +164,7 @@ class PipelineWorld(World):
         theirs, their_card = load_version(champion) if champion else (None, our_card)
         check_unseen(str(month), our_card, their_card)
         service, mode = our_card["service"], our_card["data_source"]
-        # A proven fault of a clock judges nobody: neither the lookups nor the models.
+        # Rows with a proven clock fault judge neither lookups nor models.
         train, trips = (
             Window.learnable(prepare_months(service, months, mode=mode))
             for months in (parse_months(our_card["train_data"]), [month])

@@ -2,7 +2,7 @@
 
 What takes weeks in life takes seconds here: the live log fills with a month's questions, answers
 and true durations, on which `monitor`, `auto` and the A/B test then work as on any others. Like
-riders, it tells durations outside 1 to 60 minutes too.
+riders, it sends durations outside 1 to 60 minutes too.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def _play(session: requests.Session, url: str, service: str, trips: pd.DataFrame
     ]
     answers = _post(session, f"{url}/predict", asked)
     minutes = trips["duration"].to_numpy("float64")
-    can_be_told = (minutes > 0) & (minutes <= LONGEST_FEEDBACK_MINUTES)  # else /feedback refuses
-    minutes = np.where(can_be_told, minutes, np.nan)
+    accepted = (minutes > 0) & (minutes <= LONGEST_FEEDBACK_MINUTES)  # else /feedback refuses
+    minutes = np.where(accepted, minutes, np.nan)
     feedback = [
         {"prediction_id": answer["prediction_id"], "duration": true}
         for answer, true in zip(answers, minutes.tolist(), strict=True)

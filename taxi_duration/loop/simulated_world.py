@@ -71,7 +71,7 @@ class Fitted:
 
 @dataclass
 class SimulatedWorld(World):
-    """What each method is for stands at `World`; how it is played from memory, here.
+    """`World` says what each method is for; here is how it is simulated in memory.
 
     A month is published `delay_months` after it is over, and a ride's truth is known at the end
     of its day.

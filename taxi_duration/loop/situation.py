@@ -23,7 +23,7 @@ class Step:
     """What one step decided: `what` and `why` for the audit trail, and the state after it.
 
     `state` is None when nothing changes and the turn is over; `version` is what it is about;
-    `is_problem` when the loop cannot go on, so that somebody is told though nothing changes.
+    `is_problem` when the loop cannot go on, so that people are notified though nothing changes.
     """
 
     what: str

@@ -54,7 +54,7 @@ def _waits(waiting: dict[str, Any] | None) -> Lines:
     if waiting is None:
         return []
     what = f"{waiting['stage']} {waiting['version']['name']}:{waiting['version']['version']}"
-    word = f"needs a person's word since {waiting['since'][:19]}"
+    word = f"needs approval since {waiting['since'][:19]}"
     if waiting["who"]:
         word = f"approved by {waiting['who']} at {waiting['at'][:19]}"
     return [("waits", f"{what}, {word}; {waiting['why']}")]

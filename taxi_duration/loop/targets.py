@@ -1,4 +1,4 @@
-"""Whom to tell: the addresses in NOTIFY_URLS, each a service that apprise knows.
+"""Whom to notify: the addresses in NOTIFY_URLS, each a service that apprise knows.
 
 An address holds passwords and tokens. It is never logged or shown: an error names its position.
 """
@@ -40,7 +40,7 @@ class Posted(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """One address; `key` names it in files, too short to tell the address from it."""
+    """One address; `key` names it in files, too short to reveal it."""
 
     position: int
     key: str
@@ -48,7 +48,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """How it is spoken of."""
+        """Its name in messages."""
         return f"address {self.position} ({self.service.service_name})"
 
     def send(self, letter: Letter) -> str:
@@ -65,11 +65,11 @@ class Target:
 
 
 def read_targets() -> tuple[list[Target], list[str]]:
-    """Return who is to be told, and a line for each address that cannot be used."""
+    """Return the usable targets, and a line for each address that cannot be used."""
     urls = environment.notify_urls()
     if not urls:
         return [], []
-    import apprise  # takes a second; only who wants to be told pays it
+    import apprise  # takes a second: only where somebody is to be notified
 
     logger = logging.getLogger("apprise")
     logger.addFilter(_keep_status)

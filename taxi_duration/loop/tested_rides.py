@@ -20,7 +20,7 @@ from taxi_duration.evaluation.serving_checks import (
 from taxi_duration.loop.situation import Situation
 from taxi_duration.timestamps import DAY_SECONDS
 
-# A service looks twice a second and loads the bundle: rides of its first seconds tell nothing.
+# A service looks twice a second and loads the bundle: rides of its first seconds say nothing.
 TAKE_UP_SECONDS = 5.0
 
 

@@ -125,7 +125,7 @@ def _halt(now: Situation, look: Look) -> Step | None:
 
 
 def _wait_for_feedback(now: Situation, look: Look, max_blocks: int) -> Step:
-    """Wait for more, unless it is worse or was not told apart in the time that it had."""
+    """Wait for more, unless it is worse or was undecided in the time that it had."""
     undecided = look.outcome.verdict == "undecided" and look.blocks >= max_blocks
     if look.outcome.verdict == "worse" or undecided:
         return doubt(now, look.why, look.numbers)

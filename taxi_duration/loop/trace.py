@@ -1,4 +1,4 @@
-"""From one answer back to the bytes it was learned from, every step vouched for.
+"""From one answer back to the bytes it was learned from, every digest on the way checked.
 
 Prediction -> version and digest -> run and executed notebooks -> parameters, commit, libraries
 -> source months with address, SHA-256 and row accounting. What is compared with what stands in

@@ -74,10 +74,10 @@ def _prediction_link(row: dict[str, Any]) -> Link:
 
 
 def _feedback_link(row: dict[str, Any]) -> Link:
-    """Who asked told it: there is nothing to hold it against but the time."""
+    """It comes from the client: only its time can be checked."""
     early = row["received_at"] < row["asked_at"]
     detail = f"it took {row['true_duration']:.2f} min"
-    detail += ", told before it was asked" if early else ""
+    detail += ", received before it was asked" if early else ""
     return Link("feedback", row["prediction_id"], CHANGED if early else RECORDED, detail)
 
 
@@ -140,7 +140,7 @@ def _copied(evidence: Evidence, line: ChainedLine, change: Change) -> tuple[str,
 
 
 def _model_link(evidence: Evidence) -> Link:
-    """The model's bytes now against what the answer was logged with, and all who know them."""
+    """The model's bytes now against the digest in the log and all other records of it."""
     mlflow = evidence.mlflow
     tags = (mlflow.tags if mlflow else None) or {}
     said = {"the log": evidence.row["model_sha256"]}
@@ -158,7 +158,7 @@ def _answer_link(evidence: Evidence) -> Link:
 
 
 def _shadow_link(evidence: Evidence) -> Link:
-    """Ask the model that answered unseen too; it must have been under test then."""
+    """Ask the model that answered in the shadow too; it must have been under test then."""
     row = evidence.row
     ref, sha256 = row["shadow_model"], row["shadow_model_sha256"]
     versions = [
@@ -203,10 +203,10 @@ def _ask_again(
     if not other:
         detail = f"asked again, {ref} says the same {again['duration']:.3f} min{_said_of(traffic)}"
         return Link(kind, row["prediction_id"], VERIFIED, detail)
-    told = ", ".join(f"{f} {again[f]:.6g} (logged {row[prefix + f]:.6g})" for f in other)
-    # The hours' conditions may have been corrected since; the card tells that they were used.
+    now = ", ".join(f"{f} {again[f]:.6g} (logged {row[prefix + f]:.6g})" for f in other)
+    # The hours' conditions may have been corrected since; the card says that they were used.
     status = UNKNOWN if card.get("extra_features") else CHANGED
-    return Link(kind, row["prediction_id"], status, f"asked again, {ref} says {told}")
+    return Link(kind, row["prediction_id"], status, f"asked again, {ref} says {now}")
 
 
 def _said_of(traffic: Traffic) -> str:

@@ -99,7 +99,7 @@ def _broken(lines: list[ChainedLine]) -> str:
 
 
 def card_links(evidence: Evidence, card: dict[str, Any]) -> Iterator[Link]:
-    """Yield the links of the card, of the version in MLflow and of the run that it tells of."""
+    """Yield the links of the card, of the version in MLflow and of the run that it names."""
     yield _card_link(evidence, card)
     if evidence.mlflow:
         yield _version_link(evidence, card)
@@ -127,11 +127,11 @@ def _version_link(evidence: Evidence, card: dict[str, Any]) -> Link:
     said = {name: (str(value), mlflow.tags.get(name)) for name, value in card_facts(card).items()}
     if mlflow.parent:
         said["run_id"] = (card["run_id"], mlflow.parent.tags.get("run_id"))
-    told = _differences({name: pair for name, pair in said.items() if pair[1] is not None})
+    differs = _differences({name: pair for name, pair in said.items() if pair[1] is not None})
     if mlflow.model_sha256 not in (None, evidence.row["model_sha256"]):
-        told.append(f"its copy of the model has SHA-256 {mlflow.model_sha256[:16]}…")
-    if told:
-        return Link("version", ref, CHANGED, f"{MLFLOW} says otherwise: {', '.join(told)}")
+        differs.append(f"its copy of the model has SHA-256 {mlflow.model_sha256[:16]}…")
+    if differs:
+        return Link("version", ref, CHANGED, f"{MLFLOW} says otherwise: {', '.join(differs)}")
     lost = [what for what, there in (("run", mlflow.parent), ("bundle", mlflow.model_sha256))
             if there is None]  # fmt: skip
     if lost:
@@ -175,7 +175,7 @@ def _logged_links(evidence: Evidence, card: dict[str, Any]) -> Iterator[Link]:
 
 
 def _differences(said: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """What is another value there than here."""
+    """Name the values that differ."""
     return [
         f"{name} {str(there)[:60]} (the card: {str(here)[:60]})"
         for name, (here, there) in said.items()
@@ -217,7 +217,7 @@ def _noted(folder: Path) -> dict[str, str | None]:
         notebooks = read_json(folder / RUN_FILE)["notebooks"]
         return {f"{name}.ipynb": entry.get("sha256") for name, entry in notebooks.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # its own link tells
+        return {}  # a link of its own says so
 
 
 # --- what it learned from --------------------------------------------------------------------

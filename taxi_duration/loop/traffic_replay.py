@@ -1,8 +1,8 @@
-"""Replays the live traffic on rides of the past: each ride knows only truths that had been told.
+"""Replays the live traffic on rides of the past: each ride knows only truths known by then.
 
 The service builds its level anew every half minute; here it is built every hour or so, with the
-rides that end within that time and are told at once: a level never looks at bins that end after
-the pickup. Only the proof learns of the factors that were given when the time is over.
+rides that end within that time and whose truth comes at once: a level never looks at bins that end
+after the pickup. Only the proof learns of the factors that were given when the time is over.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ class AnsweredRides(NamedTuple):
     Args:
         pickup_at: datetime64, New York's clock.
         area: of the pickup zone, see `live.traffic_bins`.
-        truth: true durations, minutes; those that no score counts are never told.
+        truth: true durations, minutes; those that no score counts are never known.
         base: answered minutes without traffic.
-        told_at: minute of ride time since 1970 at which the truth is told, inf if never; None
-            when each is told as the ride ends.
+        known_at: minute of ride time since 1970 at which the truth is known, inf if never; None
+            when each is known as the ride ends.
     """
 
     pickup_at: np.ndarray
     area: np.ndarray
     truth: np.ndarray
     base: np.ndarray
-    told_at: np.ndarray | None = None
+    known_at: np.ndarray | None = None
 
     def part(self, start: int, end: int) -> AnsweredRides:
         """Return the rides from one place to before another."""
-        told_at = None if self.told_at is None else self.told_at[start:end]
+        known_at = None if self.known_at is None else self.known_at[start:end]
         pickup_at, area, truth, base = (column[start:end] for column in self[:4])
-        return AnsweredRides(pickup_at, area, truth, base, told_at)
+        return AnsweredRides(pickup_at, area, truth, base, known_at)
 
 
-class _Told(NamedTuple):
-    """What was or will be told, one place a ride, shape (n,); bins are of ten minutes."""
+class _Truths(NamedTuple):
+    """Rides whose truth is known, or will be, shape (n,); `ended` and `known` are bins."""
 
     ended: np.ndarray
-    told: np.ndarray
+    known: np.ndarray
     area: np.ndarray
     log: np.ndarray
     without: np.ndarray
@@ -70,10 +70,12 @@ class TrafficReplay:
 
     settings: TrafficSettings = field(default_factory=traffic_settings)
     hours: int = 1
-    _told: _Told = field(default_factory=lambda: _Told(*(np.zeros(0) for _ in _Told._fields)))
+    _truths: _Truths = field(
+        default_factory=lambda: _Truths(*(np.zeros(0) for _ in _Truths._fields))
+    )
 
     def factors(self, rides: AnsweredRides) -> np.ndarray:
-        """Return the factor given to each ride, shape (n,); what they tell is kept for later ones.
+        """Return the factor given to each ride, shape (n,); their truths are kept for later ones.
 
         Args:
             rides: not before those of the call before.
@@ -84,44 +86,49 @@ class TrafficReplay:
         given = np.ones(len(at))
         for start, end in zip(edges, [*edges[1:], len(at)], strict=True):
             some = rides.part(start, end)
-            counts = self._tell(some)
+            counts = self._add(some)
             level = self._level(int(block[start]))
             given[start:end] = level.factors(some.area, at[start:end])
             error = np.abs(some.truth - given_minutes(some.base, given[start:end]))[counts]
-            self._told.with_it[len(self._told.ended) - len(error) :] = error
+            self._truths.with_it[len(self._truths.ended) - len(error) :] = error
         return given
 
     def _level(self, block: int) -> TrafficLevel:
         """Return the level of the hours with a number since 1970."""
         start, end = (at * 60 * self.hours // BIN_MINUTES for at in (block, block + 1))
-        told = self._told
-        at_once = (told.told == told.ended) & (told.ended < end)
-        known = (told.told < start) | at_once
-        known &= told.ended >= start - self.settings.horizon_days * BINS_A_DAY
-        ended, _, area, log, without, with_it = (column[known] for column in told)
+        truths = self._truths
+        at_once = (truths.known == truths.ended) & (truths.ended < end)
+        known = (truths.known < start) | at_once
+        known &= truths.ended >= start - self.settings.horizon_days * BINS_A_DAY
+        ended, _, area, log, without, with_it = (column[known] for column in truths)
         one, none = np.ones(len(log)), np.zeros(len(log))
         ints = ended.astype("int64"), area.astype("int64")
         bins = TrafficBins(*ints, one, log, without, with_it, none, none, none, none)
         return TrafficLevel(bins, self.settings)
 
-    def _tell(self, rides: AnsweredRides) -> np.ndarray:
+    def _add(self, rides: AnsweredRides) -> np.ndarray:
         """Add rides, as if answered without traffic; return which count, shape (n,)."""
         ended = end_bin(rides.pickup_at, np.where(np.isfinite(rides.truth), rides.truth, 0))
-        told = ended.astype("float64")
-        if rides.told_at is not None:
-            told = np.maximum(told, np.floor(rides.told_at / BIN_MINUTES))
+        known = ended.astype("float64")
+        if rides.known_at is not None:
+            known = np.maximum(known, np.floor(rides.known_at / BIN_MINUTES))
         counts: np.ndarray = (rides.truth >= TRIP_MINUTES[0]) & (rides.truth <= TRIP_MINUTES[1])
-        counts &= np.isfinite(told)
+        counts &= np.isfinite(known)
         truth, base = rides.truth[counts], rides.base[counts]
         error = np.abs(truth - base)
-        new = _Told(
-            ended[counts], told[counts], rides.area[counts], clipped_logs(truth, base), error, error
+        new = _Truths(
+            ended[counts],
+            known[counts],
+            rides.area[counts],
+            clipped_logs(truth, base),
+            error,
+            error,
         )
-        before = self._told
+        before = self._truths
         # What is too old for any level is forgotten.
         kept = before.ended >= ended.min() - 2 * self.settings.horizon_days * BINS_A_DAY
         pairs = zip((column[kept] for column in before), new, strict=True)
-        self._told = _Told(*(np.concatenate(pair) for pair in pairs))
+        self._truths = _Truths(*(np.concatenate(pair) for pair in pairs))
         return counts
 
 

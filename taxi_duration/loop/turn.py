@@ -3,7 +3,7 @@
 What is going on is kept in `deployment/auto.json`. Every step first writes what it is about
 to do, then does it, and each act may be repeated: a turn killed at any point is finished by
 the next. A step's decision carries a key made of the state's number, so that it leaves one
-line in the audit trail however often it is repeated.
+line in the audit trail even when it is repeated.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def take_turn(
     world: World,
     say: Callable[[str], None] = lambda _: None,
     settings: AutoSettings | None = None,
-    heard: Callable[[Step], None] = lambda _: None,
+    on_step: Callable[[Step], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Take steps until feedback is waited for or a month is dealt with; return the decisions.
 
@@ -61,7 +61,7 @@ def take_turn(
         world: what is decided on and acted in.
         say: prints a line of progress.
         settings: those of the package when None.
-        heard: called with each step when it is written down.
+        on_step: called with each step when it is written down.
     Raises:
         BusyError: another turn is under way.
         TaxiError: a step failed; the next turn tries it again.
@@ -70,7 +70,7 @@ def take_turn(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK_FILE, timeout=0):
-            return _take_steps(world, settings or auto_settings(), say, heard)
+            return _take_steps(world, settings or auto_settings(), say, on_step)
     except Timeout as error:
         raise BusyError("another `auto` is at work on this deployment") from error
 
@@ -92,7 +92,7 @@ def _take_steps(
     world: World,
     settings: AutoSettings,
     say: Callable[[str], None],
-    heard: Callable[[Step], None],
+    on_step: Callable[[Step], None],
 ) -> list[dict[str, Any]]:
     lines = []
     _log_decisions(world, say)  # what an earlier turn could not
@@ -108,14 +108,14 @@ def _take_steps(
         lines.append(line)
         say(f"{step.what}: {step.why}")
         if step.state is None or key is None:
-            heard(step)
+            on_step(step)
             break
         unlogged = (*state.unlogged, Unlogged(key, step.version))
         after = replace(step.state, serial=state.serial + 1, unlogged=unlogged)
-        if after.why == step.why:  # a turn that died here before may have said it otherwise
+        if after.why == step.why:  # a killed turn may have given another reason
             after = replace(after, why=line["why"])
         write_state(after)
-        heard(step)
+        on_step(step)
         if step.state.stage == "idle" != state.stage:
             break  # a month is dealt with
     _log_decisions(world, say)

@@ -1,4 +1,4 @@
-"""A person's word: what waits for it, for how long, and what it is good for."""
+"""A person's approval: what waits for it, for how long, and what it is good for."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_shadow_needs_no_word_and_riders_do(deployed):
     assert "pipeline.py approve" in lines[0]["why"]
     assert read_state().stage == "shadow"
     assert (read_deployment().shadow, read_deployment().ab_share) == (True, 0.0)
-    assert asked() == ["ask for a person's word: A/B-test green-duration:2"]
+    assert asked() == ["ask for approval: A/B-test green-duration:2"]
 
 
 def test_word_lets_the_next_turn_do_the_one_thing_and_the_next_thing_waits_again(deployed):

@@ -18,7 +18,7 @@ from taxi_duration.live.audit import record
 from taxi_duration.live.refusals import note_refusal, note_served
 from taxi_duration.live.verdict import Verdict, read_verdict, write_verdict
 from taxi_duration.loop import notify, targets
-from taxi_duration.loop.notify import LOCK_FILE, NOTIFY_FILE, telling, waiting_messages
+from taxi_duration.loop.notify import LOCK_FILE, NOTIFY_FILE, notifying, waiting_messages
 from taxi_duration.loop.situation import Step, wait
 from taxi_duration.loop.state import State
 from taxi_duration.loop.turn import BusyError
@@ -45,7 +45,7 @@ def receiver(home, monkeypatch):
 def turn(*steps, error=None) -> list[str]:
     """Take a turn of these steps that ends in the error; return what was said."""
     said: list[str] = []
-    with telling(said.append) as hear:
+    with notifying(said.append) as hear:
         for step in steps:
             hear(step)
         if error is not None:
@@ -94,7 +94,7 @@ def test_turns_decisions_are_one_letter_with_the_link_and_are_told_once(receiver
     [("promote green-duration:2", "success"), ("drop green-duration:2", "warning"),
      ("roll back green-duration:2 to green-duration:1", "warning"),
      ("give up on 2021-03", "warning"),
-     ("ask for a person's word: promote green-duration:2", "warning"),
+     ("ask for approval: promote green-duration:2", "warning"),
      ("approve: promote green-duration:2", "success"), ("pause the loop", "info"),
      ("shadow green-duration:2", "info")],
 )  # fmt: skip
@@ -130,7 +130,7 @@ def test_decisions_before_anybody_was_to_be_told_are_no_news(home, monkeypatch):
 
 @pytest.mark.parametrize("stage", ["train", "refit"])
 def test_what_was_decided_is_told_before_a_training_begins(receiver, stage):
-    with telling(print) as hear:
+    with notifying(print) as hear:
         decide("retrain on the months before 2021-03", "alarm", "1:idle")
         hear(Step("retrain on the months before 2021-03", "alarm", State(stage)))
         assert "retrain" in receiver.text
@@ -286,7 +286,7 @@ def test_dead_target_gets_it_when_it_is_alive_and_the_other_not_twice(home, monk
         turn()
         decide()
         (said,) = turn(NOTHING)
-        assert said.startswith("NOTIFY_URLS: address 1 (JSON) is told by a later turn")
+        assert said.startswith("NOTIFY_URLS: address 1 (JSON) gets it with a later turn")
         verdict("alarm")
         turn(NOTHING)
         assert [len(m.waits) for m in waiting_messages()] == [1, 1]
@@ -422,7 +422,7 @@ def test_audit_trail_that_begins_anew_is_followed(receiver):
 def test_two_turns_never_tell_at_the_same_time(receiver):
     decide()
     with FileLock(environment.deployment_dir() / LOCK_FILE):
-        assert turn(NOTHING) == ["another turn is telling what there is to tell"]
+        assert turn(NOTHING) == ["another turn is sending the messages"]
     assert receiver.letters == []
     turn(NOTHING)
     assert len(receiver.letters) == 1

@@ -148,7 +148,7 @@ def test_what_waits_for_a_word_is_shown_until_it_was_given(home):
     write_json(home / "deployment" / "approval.json", asked)
     found = read_status()
     assert found["waiting"]["who"] is None and "approve" in found["commands"]
-    assert "needs a person's word" in status_text(found)
+    assert "needs approval" in status_text(found)
     write_json(home / "deployment" / "approval.json",
                {**asked, "who": "ann", "at": "2026-01-02T04:00:00.000+00:00"})  # fmt: skip
     found = read_status()

@@ -12,13 +12,13 @@ DAYS = 3
 START = np.datetime64("2021-02-01T00:00:00")
 
 
-def rides_of(ratio: np.ndarray | float = 1.0, told_at: np.ndarray | None = None) -> AnsweredRides:
+def rides_of(ratio: np.ndarray | float = 1.0, known_at: np.ndarray | None = None) -> AnsweredRides:
     """A ride a minute, answered 12 minutes; truths are a ratio of that, with chance errors."""
     n = DAYS * 1440
     chance = np.exp(np.random.default_rng(5).normal(-0.02, 0.25, n))
     base = np.full(n, 12.0)
     pickup_at = START + np.arange(n).astype("timedelta64[m]")
-    return AnsweredRides(pickup_at, np.full(n, MANHATTAN), base * ratio * chance, base, told_at)
+    return AnsweredRides(pickup_at, np.full(n, MANHATTAN), base * ratio * chance, base, known_at)
 
 
 def saving(rides: AnsweredRides, truth: np.ndarray | None = None) -> float:
@@ -93,7 +93,7 @@ def test_a_truth_told_late_counts_from_then_on():
 
 def test_a_truth_that_is_never_told_or_not_scored_counts_for_nothing():
     rides = rides_of(1.3)
-    never = rides._replace(told_at=np.full(len(rides.truth), np.inf))
+    never = rides._replace(known_at=np.full(len(rides.truth), np.inf))
     unknown = rides._replace(truth=np.full(len(rides.truth), np.nan))
     too_long = rides._replace(truth=rides.truth + 60)
     for silent in (never, unknown, too_long):

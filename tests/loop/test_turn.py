@@ -797,7 +797,7 @@ def test_step_that_needs_mlflow_waits_for_it_and_does_not_give_up(deployed, stag
 
 def test_every_step_is_heard_once_it_is_written_down(deployed):
     heard = []
-    lines = take_turn(FakeWorld(), heard=lambda step: heard.append((step.what, read_audit()[-1])))
+    lines = take_turn(FakeWorld(), on_step=lambda step: heard.append((step.what, read_audit()[-1])))
     assert [what for what, _ in heard] == whats(lines)
     assert [line for _, line in heard] == lines
 
@@ -816,13 +816,13 @@ def test_step_that_cannot_go_on_is_a_problem_and_one_that_waits_is_none(
     deployed, fields, is_problem
 ):
     heard = []
-    take_turn(FakeWorld(**fields), heard=heard.append)
+    take_turn(FakeWorld(**fields), on_step=heard.append)
     assert [step.is_problem for step in heard] == [False] * (len(heard) - 1) + [is_problem]
 
 
 def test_nothing_deployed_is_a_problem(home):
     heard = []
-    take_turn(FakeWorld(), heard=heard.append)
+    take_turn(FakeWorld(), on_step=heard.append)
     assert [step.is_problem for step in heard] == [True]
 
 
