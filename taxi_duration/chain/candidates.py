@@ -72,7 +72,7 @@ class Fit:
 
 
 class Scores(NamedTuple):
-    """What a model is worth: validation metrics, and the SHA-256 of its predictions."""
+    """How good a model is: validation metrics, and the SHA-256 of its predictions."""
 
     metrics: dict[str, Any]
     predictions_sha256: str
@@ -221,7 +221,7 @@ def rank_candidates(run: Run, candidates: Iterable[Candidate]) -> pd.DataFrame:
 
 
 def keep_longer_window(run: Run, words: str) -> None:
-    """Keep beside the ranking what a longer window would buy: `run` says it at its end."""
+    """Keep what a longer window would gain beside the ranking; `run` shows it at its end."""
     path = run.folder / RESULTS_FILE
     write_json(path, {**read_json(path), "longer_window": words})
 
@@ -315,8 +315,8 @@ def adopt(run: Run, kind: str, card: dict[str, Any]) -> dict[str, Any]:
 def _own_tags(candidate: Candidate) -> dict[str, str]:
     """What a model's run in MLflow says besides its parent; the commit is that of the fit."""
     card = candidate.card
-    told = {"model_kind": candidate.kind, "git_commit": card["git_commit"]}
-    return told | ({"fitted_by": card["fitted_by"]} if "fitted_by" in card else {})
+    tags = {"model_kind": candidate.kind, "git_commit": card["git_commit"]}
+    return tags | ({"fitted_by": card["fitted_by"]} if "fitted_by" in card else {})
 
 
 def _log_candidate(run: Run, candidate: Candidate) -> str:

@@ -1,4 +1,4 @@
-"""Chains the notebooks of a run: in order, once each, resumable after any kind of death.
+"""Chains the notebooks of a run: in order, once each, resumable however it was killed.
 
 A notebook that is done is not executed again. It may have been done by an earlier process of this
 run, or it is taken from an earlier run that made the same (`current.py`).
@@ -31,7 +31,7 @@ from taxi_duration.training.kinds import check_kinds
 
 log = logging.getLogger(__name__)
 
-# Errors that are not the notebook's: they mean the same to who asked for the run as without one.
+# Errors that are not the notebook's: they are raised as if they had come from outside it.
 STORE_ERRORS = {kind.__name__: kind for kind in (TrackingError, DeletedError)}
 KEPT = {MonthNotPublishedError.__name__: MonthNotPublishedError, **STORE_ERRORS}
 
@@ -82,7 +82,7 @@ def _is_finished(run: Run, notebooks: Sequence[str]) -> bool:
 
 
 def _run_one(run: Run, notebooks: Sequence[str], place: int, say: Callable[[str], None]) -> None:
-    """Have a notebook done, one way or another.
+    """Execute a notebook, or take what an earlier run or process made of it.
 
     Args:
         place: of the notebook; those before it are done.
@@ -126,7 +126,7 @@ def _execute(run: Run, name: str, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _say_months(run: Run, say: Callable[[str], None]) -> None:
-    """Say what is to be known of the months before anything is learned from them."""
+    """Say what was found about the months before anything is learned from them."""
     info = run.read()
     for line in info.get("health", ()):
         say(f"months     {line}")

@@ -34,8 +34,9 @@ class Look(NamedTuple):
     """The first notebook that must be executed.
 
     Args:
-        inputs: what it depends on, as `notebook_inputs`; None when that cannot be told.
-        why: it is not taken from an earlier run; empty when there is none with the same settings.
+        inputs: what it depends on, as `notebook_inputs`; None when that is not known.
+        why: the reason not to take it from an earlier run; empty when there is none with the
+            same settings.
     """
 
     inputs: dict[str, str] | None
@@ -73,7 +74,7 @@ def what_was_made(
 ) -> dict[str, Any]:
     """Return what run.json keeps of an executed notebook, so that later runs may take it.
 
-    Nothing when what it depends on was changed meanwhile: nobody knows which of both it saw.
+    Nothing when what it depends on was changed meanwhile: it is not known which of both it saw.
 
     Args:
         inputs: before it was executed.

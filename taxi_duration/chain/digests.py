@@ -46,7 +46,7 @@ def keep_finished(run: Run) -> None:
 
     Safe to repeat: a line that is there stays as it is, and MLflow gets what it says. A run that
     registered nothing (also because the same model was there), or whose version was deleted in
-    MLflow, has nobody to vouch for.
+    MLflow, has no version to keep them for.
     """
     info = run.read()
     if "model" not in info or info["model"].get("made_by", run.run_id) != run.run_id:
@@ -55,7 +55,7 @@ def keep_finished(run: Run) -> None:
     try:
         sha256 = run.client.get_model_version(name, number).tags["model_sha256"]
     except DeletedError as error:
-        log.warning("the files of run %s are not vouched for: %s", run.run_id, error)
+        log.warning("the files of run %s are not recorded: %s", run.run_id, error)
         return
     paths = [path for pattern in FINAL for path in sorted(run.folder.glob(pattern))]
     line = record(

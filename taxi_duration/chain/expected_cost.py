@@ -1,4 +1,4 @@
-"""What learning from many rows takes, told before it begins: what `make bench-scale` measured."""
+"""The time and memory that learning from many rows takes, as `make bench-scale` measured them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the results of a run depend on: one idea of it for its models and for its notebooks.
+"""What the results of a run depend on: the same for its models and its notebooks.
 
 Each part is a short text, mostly a digest, so that two runs can be compared part by part and
 what differs can be named.
@@ -87,7 +87,7 @@ def fingerprint_of(inputs: dict[str, str], kind: str) -> str:
 def _results(run: Run, earlier: Sequence[str]) -> dict[str, Any]:
     """What earlier notebooks hand on: models with their fingerprints, and the ranking.
 
-    A card also tells when and by which run; a model that was taken over is the same model.
+    A card also says when and by which run; a model that was taken over is the same model.
     """
     notebooks = run.read()["notebooks"]
     found: dict[str, Any] = {}

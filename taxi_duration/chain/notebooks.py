@@ -103,7 +103,7 @@ def execute(
         output: where the executed notebook goes, also when a cell fails.
         parameters: by name; those that the notebook does not take are left out.
         kernel_manager_class: what starts the kernel; `PrivateKernelManager` when None.
-        say: prints a line of progress from inside the notebook, as soon as it is told there.
+        say: prints a line of progress from inside the notebook, as soon as it is logged there.
     Raises:
         NotebookError: a cell raised or the kernel died; the half-run notebook is kept at
             `output`.
@@ -148,7 +148,7 @@ def _run_papermill(
 
 
 class _Steps(logging.Handler):
-    """Says the steps that are told in what it handles."""
+    """Says the steps that are logged in what it handles."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class _Steps(logging.Handler):
 
 @contextmanager
 def _heard(say: Callable[[str], None]) -> Iterator[None]:
-    """Say for a while what cells tell of their progress; papermill logs output as it comes."""
+    """Say the steps that cells log; papermill logs their output as it comes."""
     talker, handler = logging.getLogger("papermill"), _Steps(say)
     before = talker.level
     talker.addHandler(handler)

@@ -65,7 +65,7 @@ class Run:
         return examine_months(self.train_months + self.val_months)
 
     def keep_health(self) -> pd.DataFrame:
-        """Keep findings and training rows in run.json to be told; return a row per finding."""
+        """Keep findings and training rows in run.json; return a row per finding."""
         kept = [health.as_dict() for health in self.health]
         self.update(
             health=[line for health in self.health for line in health.lines],

@@ -64,14 +64,14 @@ def describe_quarantine(quarantine: pd.DataFrame) -> str:
 
 def describe_health(months: Sequence[MonthHealth]) -> str:
     """Say how many months' columns are in order, and what is wrong with the worst."""
-    told = [health for health in months if health.findings]
+    unusual = [health for health in months if health.findings]
     alone = [str(health.month) for health in months if not health.compared]
-    text = f"Nothing unusual in {len(months) - len(told)} of {len(months)} months"
+    text = f"Nothing unusual in {len(months) - len(unusual)} of {len(months)} months"
     if alone:
         text += f" ({_names(alone)}: no earlier month at hand to compare with)"
     if suspects := sum(health.suspects for health in months):
         text += f"; {suspects:,} rows of a proven fault are scored and not learned from"
-    lines = "\n".join(f"- {line}" for health in told for line in health.lines)
+    lines = "\n".join(f"- {line}" for health in unusual for line in health.lines)
     return f"{text}.\n\n{lines}" if lines else f"{text}."
 
 

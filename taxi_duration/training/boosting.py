@@ -196,7 +196,7 @@ def _matrix(batches: Batches, folder: Path | None, bins: dict[str, int]) -> Any:
 
 
 def _check_used(device: str) -> None:
-    """Make sure that XGBoost computes where it is told to: without a GPU it only warns.
+    """Make sure that XGBoost computes where `DEVICE` says: without a GPU it only warns.
 
     Raises:
         SettingError: it would not.

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A worker that says nothing for so long is lost: a frozen one, or one of a host without network.
-# They say something every second or so, also while XGBoost computes.
+# A worker that sends no heartbeat for so long is lost: frozen, or on a host without network.
+# They send one every second or so, also while XGBoost computes.
 SILENT_S = 40
-# What a lost worker is seen by may come before the scheduler knows of it.
+# The error of a lost worker may come before the scheduler knows that it is lost.
 LOST_S = 10
 # All workers must have come together by then: one may be busy with a month before.
 TRACKER_S = 600
@@ -62,7 +62,7 @@ RANK_LINE = b" got rank "  # XGBoost's, of every worker and booster, whatever it
 MakeRows = Callable[[Any], Iterable[RowBatch]]
 
 
-# Workers that boost alone for this process, and what tells when one has finished.
+# Workers that boost alone for this process, and the condition that one has finished.
 _alone: set[str] = set()
 _finished = threading.Condition()
 _together = threading.Lock()  # two boosters on all workers would hold their rows at once
@@ -324,14 +324,14 @@ async def _ip_of(client: Client) -> str:
 
 @dataclass
 class _Seen:
-    """Which process a worker is (its folder is its own), what it said last, and when we heard."""
+    """Which process a worker is (its folder is its own), its last heartbeat, and when we saw it."""
 
     process: str
     said: float
     heard: float
 
     def hears(self, said: float) -> bool:
-        """True while the worker says something now and then."""
+        """True while the worker sends heartbeats."""
         if said != self.said:
             self.said, self.heard = said, time.monotonic()
         return time.monotonic() - self.heard < SILENT_S

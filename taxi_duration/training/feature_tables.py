@@ -245,7 +245,7 @@ def _pair_ratios(top: np.ndarray, bottom: np.ndarray, one: float) -> list[np.nda
 
     The chain is city, borough pair, pairs of wide then near neighbourhoods, then the pair
     itself with its way back. Each step counts its own trips against some trips of the step
-    before, so an unseen pair takes its neighbours' word.
+    before, so an unseen pair takes what its neighbours say.
 
     Args:
         top, bottom: weighted sums of actual and base by pair, shape (PAIRS,).

@@ -1,4 +1,4 @@
-"""Sums of a month, kept beside the prepared month: a killed run goes on, a new month costs itself.
+"""Sums of a month, kept beside the prepared month: a run makes only those that are missing.
 
 What is kept is named by the part's key and by the digest of the code and the settings that made
 it. The second sums belong to a curve of the whole window: only those of the newest are kept. A
@@ -105,13 +105,13 @@ def _read(path: Path, digest: str) -> Arrays | None:
     """Arrays of a kept file, or None when there is none, or it is damaged or another's."""
     try:
         with np.load(path) as stored:  # each array has a checksum of its own
-            told, *arrays = (stored[name] for name in stored.files)
+            kept_digest, *arrays = (stored[name] for name in stored.files)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         log.warning("kept sums %s are damaged (%r), making them again", path.name, error)
         return None
-    if told.tobytes() != digest.encode():
+    if kept_digest.tobytes() != digest.encode():
         log.warning("kept sums %s are of something else, making them again", path.name)
         return None
     return arrays

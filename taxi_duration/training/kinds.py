@@ -1,4 +1,4 @@
-"""The kinds of models there are: how each is fitted, with which parameters, how it is packed.
+"""The kinds of models: how each is fitted, with which parameters, how it is packed.
 
 A new kind is a line here. Serving does not know kinds: a bundle says whether it answers by a
 table of pairs or by trees, and both answer whatever library fitted them.

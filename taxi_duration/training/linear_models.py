@@ -45,7 +45,7 @@ class LinearKind:
         left_out: int | None = None,
         most: int | None = None,
     ) -> LinearModel:
-        """Fit on all trips: nothing is random and nothing quicker, so the rest does nothing.
+        """Fit on all trips; `seed`, `rehearsal` and `most` change nothing.
 
         Args:
             left_out: a block of days that is not learned from.

@@ -90,7 +90,7 @@ def add_groups(some: tuple[KeyedSums, ...], other: tuple[KeyedSums, ...]) -> tup
 def in_blocks(
     some: tuple[KeyedSums, ...], block_of: np.ndarray, factors: np.ndarray
 ) -> tuple[KeyedSums, ...]:
-    """Return sums by group, times factors by column, with blocks put together as told."""
+    """Return sums by group, times factors by column, with blocks joined as `block_of` says."""
     folds = len(some) // BLOCKS
     put: list[list[KeyedSums]] = [[] for _ in some]
     for group, sums in enumerate(some):

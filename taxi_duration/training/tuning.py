@@ -131,7 +131,7 @@ def score_settings(
 
     Args:
         settings: `rounds` and `parameters`.
-        report: told the score so far and the fold's number after each fold.
+        report: called with the score so far and the fold's number after each fold.
     """
     scores: list[float] = []
     for number, fold in enumerate(folds):

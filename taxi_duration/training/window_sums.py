@@ -100,7 +100,7 @@ class WindowSums:
         for own, sums in zip(self._pairs, first.pairs, strict=True):
             own[np.searchsorted(self.seen, sums.keys)] = sums.values
         self._cells = first.cells
-        # One for all folds and blocks: 60 knots through all trips tell nothing of a single one.
+        # One for all folds and blocks: 60 knots through all trips reveal nothing of a single one.
         self.curve = _minutes_of_miles(first.miles)
         self._lock = threading.Lock()
         self._second: _Cells | None = None
