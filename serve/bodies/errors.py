@@ -20,7 +20,7 @@ _CODES = {404: "not_found", 405: "method_not_allowed", 500: "internal"}
 
 
 class ApiError(Exception):
-    """A request that cannot be answered, and whose fault that is.
+    """A request that cannot be answered; the status says whose fault that is.
 
     Args:
         status: HTTP status.
@@ -42,7 +42,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         where = "" if element is None else f"element {element}: "
-        # What came is told in part, and may be what no UTF-8 can hold.
+        # The message quotes part of what came, which may be no valid UTF-8.
         text = (where + message).encode("utf-8", "backslashreplace").decode()
         self.status = status
         self.headers = headers or {}

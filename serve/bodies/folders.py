@@ -1,4 +1,4 @@
-"""Folders of this or the training machine, which are nobody's concern who asks the service."""
+"""Takes folders of this and the training machine out of answers: clients need not know them."""
 
 from __future__ import annotations
 

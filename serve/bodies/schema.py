@@ -243,7 +243,7 @@ class TensorMetadata(msgspec.Struct):
 
 
 class ModelMetadata(msgspec.Struct):
-    """A model in service, as the Open Inference Protocol tells it."""
+    """A model in service, as the Open Inference Protocol describes it."""
 
     name: str
     versions: list[str]
@@ -253,7 +253,7 @@ class ModelMetadata(msgspec.Struct):
 
 
 class ServerMetadata(msgspec.Struct):
-    """This service, as the Open Inference Protocol tells it."""
+    """This service, as the Open Inference Protocol describes it."""
 
     name: str
     version: str

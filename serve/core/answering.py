@@ -147,7 +147,7 @@ class Answering:
         if explain:
             answered.reasons = [Reason(*one) for one in loaded.predictor.explain(*question)]
         if traffic is not None:
-            _tell(answered, traffic.factor, base.duration)
+            _show_traffic(answered, traffic.factor, base.duration)
         return answered
 
     def many(
@@ -536,11 +536,11 @@ def _as_answers(part: _Part, explain: bool) -> list[RideAnswer]:
     if part.traffic is not None:
         told = zip(answered, part.traffic.factor.tolist(), part.base.duration.tolist(), strict=True)
         for answer, factor, base in told:
-            _tell(answer, factor, base)
+            _show_traffic(answer, factor, base)
     return answered
 
 
-def _tell(answer: RideAnswer, factor: float, base: float) -> None:
+def _show_traffic(answer: RideAnswer, factor: float, base: float) -> None:
     """Add the live traffic to an answer, and to its reasons: what it changed of the model's own."""
     if factor == 1.0:
         return

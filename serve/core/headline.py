@@ -1,4 +1,4 @@
-"""One line for somebody who is tired: is it well, and if not, what is wrong."""
+"""One line on top of the operators' page: whether all is well, and if not, what is wrong."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ class LiveTraffic:
     """Keeps the level of each version in service, from `start` to `close`.
 
     While the log cannot be read the last levels stay; they fade by the time of the rides. While the
-    monitor finds that only some kinds of rides tell, there is no level: if only long rides do, all
-    seem to take longer.
+    monitor finds that only some kinds of rides get feedback, there is no level: with feedback on
+    long rides alone, all would seem to take longer.
 
     Args:
         log: has the sums.
@@ -48,7 +48,7 @@ class LiveTraffic:
         self.is_on = is_on
         self._log, self._holder, self._deadline, self._clock = log, holder, deadline, clock
         self._levels: dict[str, VersionTraffic | None] = {}
-        self.is_held_back = False  # whether the monitor finds that only some kinds of rides tell
+        self.is_held_back = False  # whether only some kinds of rides get feedback
         self._read_at: float | None = None
         self._found: str | None = None
         self._stop = threading.Event()
@@ -128,7 +128,7 @@ class LiveTraffic:
 
 
 def _read_nothing(_: str) -> None:
-    """Stand for a level that is not to be used."""
+    """Stand in for a level that must not be used."""
 
 
 def _is_selective() -> bool:

@@ -236,7 +236,7 @@ class ModelHolder:
         try:
             self._patience.call("note", note, *arguments)
         except (BundleError, OvertakenError) as error:
-            logger.warning("the loop is not told: %s", error)
+            logger.warning("the loop gets no note of this: %s", error)
 
     # --- watching -----------------------------------------------------------------------
 

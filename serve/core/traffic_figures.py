@@ -1,4 +1,4 @@
-"""The live traffic for people and programs: the levels, and what they bought."""
+"""The live traffic for people and programs: the levels, and the errors with and without them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEP_MINUTES = 2 * BIN_MINUTES  # of the line: as fine as the page shows
 VERSION = ("version",)
 NOTHING = "Answers follow no traffic yet: no true duration has come in."
 OFF = "Off (TRAFFIC=off): answers are the model's own."
-HELD_BACK = "Answers are the model's own: the monitor finds that only some kinds of rides tell."
+HELD_BACK = "Answers are the model's own: only some kinds of rides get feedback, the monitor finds."
 
 
 def traffic_content(answering: Answering, now: float) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def _why_nothing(live: LiveTraffic) -> str:
 
 
 def _said(version: dict[str, Any]) -> str:
-    """Return what the traffic of a version bought, in words."""
+    """Say how far off a version's answers were with and without traffic."""
     span = " to ".join(version[name].replace("T", " ") for name in ("since", "until"))
     if not version["rides"]:
         return f"{version['model']}, {span} (New York): no ride with a true duration ended."

@@ -1,4 +1,4 @@
-"""Runs checks side by side, each with an end: one that hangs is a finding, and holds up nobody."""
+"""Runs checks side by side, each with a time limit: one that hangs is a finding itself."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A question to the machine.
+    """One thing to look at.
 
     Args:
         name: of its findings.
@@ -74,7 +74,7 @@ def examine(checks: list[Check], seconds: float = DEADLINE_SECONDS) -> list[Find
 def _answer(number: int, check: Check, answers: queue.SimpleQueue[Any]) -> None:
     try:
         findings = list(check.look(check.name))
-    except Exception as error:  # an odd state that nobody thought of is told, not raised
+    except Exception as error:  # an unforeseen state is reported, not raised
         said = f"cannot be looked at: {one_line(error)}"
         findings = [Finding(check.name, PROBLEM, said, "mend what it names")]
     answers.put((number, findings))

@@ -150,7 +150,7 @@ def _left_to_container() -> Iterator[int]:
 
 
 def look_at_clock(name: str) -> Iterator[Finding]:
-    """Whether New York's time can be told, and the clock is not before the code."""
+    """Whether New York's time zone is known, and the clock is not before this code was written."""
     try:
         zone = ZoneInfo("America/New_York")
     except (KeyError, OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Every setting that the code reads, its value looked at before a command trips over it."""
+"""Checks the value of every setting that the code reads, before a command fails by it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ELSEWHERE = {
 
 
 def readers() -> dict[str, Callable[[], object]]:
-    """What reads each setting, by its name, and raises when its value is none of its values."""
+    """Return what reads each setting, by name; it raises when the value is not allowed."""
     from taxi_duration.chain.run_settings import DEFAULTS
     from taxi_duration.model.atlas import atlas_sources
     from taxi_duration.training.device import check_device
@@ -72,7 +72,7 @@ def _readers_of_the_service() -> dict[str, Callable[[], object]]:
 
 
 def look_at_settings(name: str) -> Iterator[Finding]:
-    """A line for each setting with a value that it cannot have, and the names that are set."""
+    """A line for each setting whose value is not allowed, and the names that are set."""
     said: list[str] = []
     read = readers()
     for setting, reader in read.items():

@@ -212,6 +212,6 @@ def _content(card: dict[str, Any]) -> bytes:
 def _shown(folder: Path, name: str = "") -> str:
     """Return a bundle's file as a message names it: `green-duration/7/card.json`.
 
-    The rest of its path is nobody's concern who asks the service.
+    Clients of the service need not know the rest of its path.
     """
     return Path(*folder.parts[-2:], name).as_posix()

@@ -1,4 +1,4 @@
-"""The plot of the backtest: what automatic retraining bought over a frozen model."""
+"""The plot of the backtest: what automatic retraining gains over a frozen model."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def _refuse_another_model(folder: Path, version: Version) -> None:
     """Stop before anything but this version, half or damaged, would be overwritten."""
     try:
         is_ours = _is_version(load_card(folder), version)
-    except BundleError:  # no card to go by: the model's own bytes tell
+    except BundleError:  # no usable card: the model's own bytes decide
         model = folder / MODEL_FILE
         is_ours = not model.exists() or sha256_file(model) == version.sha256
     if not is_ours:

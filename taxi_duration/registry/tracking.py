@@ -322,7 +322,7 @@ def _is_prepared(location: Path, database: Path) -> bool:
 def _place_before(location: Path, database: Path) -> str | None:
     """Where the store lay when it was last used; None for a new one.
 
-    The experiment's own address tells it when somebody moved the database without the note.
+    The experiment's own address says it when somebody moved the database without the note.
     """
     if location.exists():
         return location.read_text()

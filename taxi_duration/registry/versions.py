@@ -25,7 +25,7 @@ from taxi_duration.registry.tracking import needed
 
 log = logging.getLogger(__name__)
 
-# What lies in models/<name>/<version>/, as far as its card tells.
+# What lies in models/<name>/<version>/, as far as its card says.
 HERE, MISSING, DAMAGED, ANOTHER = "here", "missing", "damaged", "another model"
 TAGGED_FIELDS = ("model_kind", "data_source", "model_sha256", "git_commit", "train_data",
                  "val_data", "created")  # fmt: skip
@@ -244,7 +244,7 @@ def _look(folder: Path, model_sha256: str | None) -> tuple[str, dict[str, Any]]:
     """Return what lies in a version's folder, and its card when it is of this model.
 
     Args:
-        model_sha256: the registry's; None (a registration was killed) takes the card's word.
+        model_sha256: the registry's; None (a registration was killed) believes the card.
     """
     if not (folder / CARD_FILE).exists():
         return MISSING, {}

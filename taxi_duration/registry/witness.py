@@ -1,4 +1,4 @@
-"""What MLflow keeps so that cards, runs and history can be held against it, and how to ask for it.
+"""What MLflow records of versions, to check cards, runs and history by; and how to read it.
 
 Everything is written when it is final and read again by `trace`.
 """
