@@ -21,7 +21,7 @@ STEP_MINUTES = 2 * BIN_MINUTES  # of the line: as fine as the page shows
 VERSION = ("version",)
 NOTHING = "Answers follow no traffic yet: no true duration has come in."
 OFF = "Off (TRAFFIC=off): answers are the model's own."
-HELD_BACK = "Answers are the model's own: only some kinds of rides get feedback, the monitor finds."
+HELD_BACK = "Answers are the model's own: only some kinds of rides get feedback, says the monitor."
 
 
 def traffic_content(answering: Answering, now: float) -> dict[str, Any]:

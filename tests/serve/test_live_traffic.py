@@ -373,7 +373,7 @@ def test_feedback_of_some_kinds_of_rides_alone_is_not_followed(jammed, app, leve
     traffic_of(app).refresh()
     assert ("traffic" in jammed.post("/predict", json=ASKED).json) == follows
     said = jammed.get("/monitor/data").json["traffic"]["said"]
-    assert ("only some kinds of rides tell" in said) != follows
+    assert ("only some kinds of rides get feedback" in said) != follows
     assert "no true duration has come in" not in said
     write_verdict(replace(verdict, reasons=[]))
     traffic_of(app).refresh()
