@@ -117,8 +117,8 @@ class Arrival:
     def _came_whole(self, future: Any) -> None:
         try:
             body = future.result()
-        except BaseException as error:  # CancelledError is no Exception
-            self._end(b"", self._reason(future, error))
+        except BaseException:  # CancelledError is no Exception
+            self._end(b"", self._reason(future))
         else:
             self._end(body, None)
 
@@ -133,8 +133,8 @@ class Arrival:
     def _came(self, future: Any) -> None:
         try:
             chunk = future.result()
-        except BaseException as error:  # as above
-            self._end(b"", self._reason(future, error))
+        except BaseException:  # as above
+            self._end(b"", self._reason(future))
             return
         self._empty += not chunk
         self._keep(chunk)
@@ -177,7 +177,7 @@ class Arrival:
         else:
             self._end(b"", self._refusal)
 
-    def _reason(self, future: Any, error: BaseException) -> ApiError:
+    def _reason(self, future: Any) -> ApiError:
         if self._refusal is not None:
             return self._refusal
         if future.cancelled():

@@ -310,7 +310,7 @@ def _result(client: Client, item: object, future: Future) -> Any:
     try:
         return future.result()
     except FutureCancelledError as error:
-        raise gone(client) from error
+        raise scheduler_gone() from error
     except KilledWorker as error:
         what = getattr(item, "key", item)
         raise ClusterError(
@@ -326,15 +326,15 @@ def has_workers(client: Client) -> bool:
         ClusterError: the scheduler is gone.
     """
     if client.status != "running":
-        raise gone(client)
+        raise scheduler_gone()
     try:
         workers = client.scheduler_info(n_workers=-1)["workers"]
     except (OSError, TimeoutError) as error:
-        raise gone(client) from error
+        raise scheduler_gone() from error
     return any(worker["status"] == "running" for worker in workers.values())
 
 
-def gone(client: Client) -> ClusterError:
+def scheduler_gone() -> ClusterError:
     """Return the error of a scheduler that does not answer any more."""
     named = environment.dask_scheduler() or "of this machine"
     return ClusterError(

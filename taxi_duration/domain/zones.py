@@ -12,7 +12,6 @@ import numpy as np
 from taxi_duration.domain.limits import LAST_ZONE, UNKNOWN_ZONE
 
 AIRPORT_ZONES = (1, 132, 138)  # Newark, JFK, LaGuardia
-Pair = tuple[np.ndarray, np.ndarray]  # pickup and drop-off zones, each of shape (n,)
 OUTER_BOROUGHS = ("Bronx", "Brooklyn", "Queens", "Staten Island")
 
 

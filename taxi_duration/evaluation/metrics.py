@@ -4,7 +4,6 @@ the quantiles.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Any
 
@@ -150,11 +149,6 @@ def take_answers(answers: Answers, rows: np.ndarray) -> Answers:
     return Answers(*(getattr(answers, field)[rows] for field in Answers.__dataclass_fields__))
 
 
-def predictions_digest(answers: Answers) -> str:
-    """SHA-256 of the predicted minutes (float32): equal for equal months and parameters."""
-    return hashlib.sha256(prediction_bytes(answers)).hexdigest()
-
-
 def prediction_bytes(answers: Answers) -> bytes:
-    """Return what `predictions_digest` is made of; batches of one month follow each other."""
+    """Return the predicted minutes as little-endian float32, to be digested."""
     return np.ascontiguousarray(answers.duration, dtype="<f4").tobytes()

@@ -36,8 +36,8 @@ def score_model(model: DurationModel, window: Window) -> tuple[dict[str, Any], s
     """Return metrics with and without distance, and the digest of the predictions.
 
     Args:
-        window: not empty. The digest of one month is `predictions_digest`, that of several is
-            the digest of the months'.
+        window: not empty. The digest of one month is that of its `prediction_bytes`, that of
+            several is the digest of the months' digests.
     """
     parts = list(map_parts(partial(_score_part, model), window.parts))
     metrics = {

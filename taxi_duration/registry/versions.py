@@ -66,7 +66,7 @@ def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dic
     """
     name = model_name(service)
     _, card = load_bundle(bundle, environment.signing_key())
-    version = _version_of_run(client, name, run_id) or _log_version(client, run_id, name, bundle)
+    version = _version_of_run(client, name, run_id) or _log_version(run_id, name, bundle)
     while _is_taken(bundle_folder(name, version), card["model_sha256"]):
         version = _pass_over(client, name, version)
     card = write_numbered(bundle_folder(name, version), bundle, card, name, version)
@@ -183,7 +183,7 @@ def _pass_over(client: Any, name: str, version: str) -> str:
     return str(new.version)
 
 
-def _log_version(client: Any, run_id: str, name: str, bundle: Path) -> str:
+def _log_version(run_id: str, name: str, bundle: Path) -> str:
     """Log the bundle as a pyfunc model of the run and register it; return the version."""
     import mlflow
 

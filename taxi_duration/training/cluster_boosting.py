@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from taxi_duration import environment
-from taxi_duration.data.cluster import POLL_S, Terms, connected, gone
+from taxi_duration.data.cluster import POLL_S, Terms, connected, scheduler_gone
 from taxi_duration.data.engine import failed_beside, map_parts
 from taxi_duration.data.window import BATCH_ROWS, MemoryPart, Window, in_memory
 from taxi_duration.errors import ClusterError, SettingError
@@ -344,7 +344,7 @@ def _scheduler(client: Client) -> Any:
         ClusterError: it is gone.
     """
     if client.status != "running" or client.scheduler is None:
-        raise gone(client)
+        raise scheduler_gone()
     return client.scheduler
 
 
@@ -406,7 +406,7 @@ async def _check_all_there(client: Client, workers: dict[str, _Seen]) -> None:
     try:
         found = (await _scheduler(client).identity())["workers"]
     except (OSError, TimeoutError) as error:
-        raise gone(client) from error
+        raise scheduler_gone() from error
     lost = [
         address
         for address, seen in workers.items()
