@@ -123,7 +123,7 @@ def test_registry_without_models_says_how_to_get_one(home, monkeypatch, capsys):
     assert "make run" in capsys.readouterr().out
 
 
-# --- the wheel and the brake --------------------------------------------------------------
+# --- steering by hand ----------------------------------------------------------------------
 
 
 def test_pause_and_resume_say_what_they_did(home, monkeypatch, capsys):
