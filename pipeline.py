@@ -143,7 +143,7 @@ def data(tags: str | None, as_json: bool, **flags: str | None) -> None:
 
     Months that are not published are named and left out with --months; a run needs all of its.
     """
-    from taxi_duration.data.health.months import examine_months
+    from taxi_duration.data.month_health import examine_months
     from taxi_duration.data.prepared import prepare_months
     from taxi_duration.data.sources import SAMPLE_BANNER
 

@@ -29,7 +29,8 @@ from taxi_duration.evaluation.window_scores import score_model
 from taxi_duration.loop.monitor import answer_trips, make_sample
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.timestamps import DAY_SECONDS
-from taxi_duration.training.boosting import learn_booster, xgb_parameters
+from taxi_duration.training.boosting import xgb_parameters
+from taxi_duration.training.boosting_engine import learn_booster
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS
 

@@ -16,7 +16,7 @@ import click
 from taxi_duration.data import trips
 from taxi_duration.data.health import alone, compare, finding, look
 from taxi_duration.data.health.finding import bounds
-from taxi_duration.data.health.months import REACH_MONTHS, examine_months
+from taxi_duration.data.month_health import REACH_MONTHS, examine_months
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.data.sources import existing_months
 from taxi_duration.domain.findings import Level

@@ -50,10 +50,12 @@ def house(tmp_path):
          "taxi_duration.domain is not allowed to import taxi_duration.live"),
         ("taxi_duration/live/audit.py", "from taxi_duration.data import trips",
          "taxi_duration.live is not allowed to import taxi_duration.data"),
+        ("taxi_duration/domain/limits.py", "from taxi_duration.domain import truths",
+         "No cycles are allowed in taxi_duration.domain"),
         ("taxi_duration/attic.py", "",
          "taxi_duration.attic"),
     ],
-    ids=["service", "library", "upwards", "siblings", "no place"],
+    ids=["service", "library", "upwards", "siblings", "circle", "no place"],
 )  # fmt: skip
 def test_an_import_that_the_plan_forbids_fails_the_lint(house, file, line, broken):
     path = house / file

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from taxi_duration import environment
 from taxi_duration.chain.run_settings import RunSettings, check_settings
-from taxi_duration.data.health.months import MonthHealth, examine_months
+from taxi_duration.data.month_health import MonthHealth, examine_months
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.errors import NotFoundError
 from taxi_duration.files import read_json, write_json

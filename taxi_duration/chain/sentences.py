@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from taxi_duration.chain.exploration import RideCounts, add_speed, mile_classes
-from taxi_duration.data.health.months import MonthHealth
+from taxi_duration.data.month_health import MonthHealth
 from taxi_duration.domain.limits import (
     LONGEST_MINUTES,
     MAX_TRIP_MILES,

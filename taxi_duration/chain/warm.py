@@ -21,7 +21,7 @@ def start_warming() -> None:
     from multiprocessing import forkserver
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: `boosting.boost`
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: `boosting.boost_here`
     # OpenBLAS spins too, and nothing here multiplies matrices large enough to want two cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     forkserver.set_forkserver_preload(["taxi_duration.chain.preloaded"])

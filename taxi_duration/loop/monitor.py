@@ -19,7 +19,7 @@ import pandas as pd
 from msgspec import structs
 
 from taxi_duration import environment
-from taxi_duration.data.health.months import examine_months
+from taxi_duration.data.month_health import examine_months
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.window import Window
 from taxi_duration.domain.months import Month, parse_months

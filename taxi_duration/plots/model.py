@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN_ERROR_MIN = 30  # larger errors are counted in the outermost bars
+SHOWN_ERROR_MINUTES = 30  # larger errors are counted in the outermost bars
 
 
 def plot_residuals(residuals: pd.DataFrame, about: str = "") -> Figure:
@@ -77,7 +77,7 @@ def plot_predictions(residuals: pd.DataFrame, about: str = "") -> Figure:
     left.set(
         title="Predicted against actual", xlabel="actual, minutes", ylabel="predicted, minutes"
     )
-    end, mean = SHOWN_ERROR_MIN, residuals["error"].mean()
+    end, mean = SHOWN_ERROR_MINUTES, residuals["error"].mean()
     error = residuals["error"].clip(-end, end)
     draw_histogram(right, error, np.arange(-end, end + 1))
     right.axvline(mean, color=ORANGE, label=f"mean {mean:+.2f} min")

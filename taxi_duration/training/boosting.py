@@ -90,51 +90,18 @@ def quicker_boosting(parameters: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def learn_booster(
-    rows: np.ndarray,
-    duration: np.ndarray,
-    weight: np.ndarray | None,
-    parameters: dict[str, Any],
-    seed: int,
-    threads: int,
-) -> Any:
-    """Return a booster fitted on rows that lie in memory; arguments as in `TreeKind`.
-
-    Args:
-        weight: None for all alike.
-        parameters: XGBoost's, and `rounds`.
-    """
-    return boost(lambda: iter([RowBatch(rows, duration, weight)]), parameters, seed, threads)
-
-
-def boost(
+def boost_here(
     batches: Batches, parameters: dict[str, Any], seed: int, threads: int, on_disk: bool = False
 ) -> Any:
-    """Return a fitted XGBoost booster; the same one whatever the size of the batches.
+    """Return a booster that this process fits; the same one whatever the size of the batches.
 
-    With `ENGINE=dask` workers of the cluster fit it, unless there is nothing to learn from.
+    Of the rows XGBoost keeps the bin of each value, and reads the batches four times for that.
 
     Args:
         parameters: XGBoost's, and `rounds`.
         on_disk: the bins lie in files until the end, and are read again for each level of a tree.
     Raises:
         SettingError: XGBoost cannot compute where `DEVICE` says.
-    """
-    if environment.engine() == "dask":
-        from taxi_duration.training.cluster_boosting import boost_on_cluster
-
-        booster = boost_on_cluster(batches, parameters, seed, on_disk)
-        if booster is not None:
-            return booster
-    return boost_here(batches, parameters, seed, threads, on_disk)
-
-
-def boost_here(
-    batches: Batches, parameters: dict[str, Any], seed: int, threads: int, on_disk: bool = False
-) -> Any:
-    """Return a booster that this process fits; arguments as `boost`.
-
-    Of the rows XGBoost keeps the bin of each value, and reads the batches four times for that.
     """
     # Threads that spin while they wait cost a busy machine two to three times the fit itself.
     # Read when the library is loaded, so before the import.

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from taxi_duration.errors import SettingError
-from taxi_duration.training.boosting import boost, quicker_boosting, xgb_parameters
+from taxi_duration.training.boosting import quicker_boosting, xgb_parameters
+from taxi_duration.training.boosting_engine import boost
 from taxi_duration.training.device import check_device
 from taxi_duration.training.linear_models import LinearKind
 from taxi_duration.training.tree_models import TreeKind, learn_forest

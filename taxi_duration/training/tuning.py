@@ -22,7 +22,8 @@ from taxi_duration.evaluation.metrics import error_metrics
 from taxi_duration.files import write_json
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES, known_distance, transform
 from taxi_duration.registry import tracking
-from taxi_duration.training.boosting import flat_settings, learn_booster, xgb_settings
+from taxi_duration.training.boosting import flat_settings, xgb_settings
+from taxi_duration.training.boosting_engine import learn_booster
 from taxi_duration.training.feature_tables import fold_tables, window_atlas, window_tables
 from taxi_duration.training.tree_models import THREADS
 from taxi_duration.training.tree_packing import from_xgboost

@@ -11,13 +11,8 @@ import pytest
 from taxi_duration import environment
 from taxi_duration.errors import SettingError
 from taxi_duration.training import device
-from taxi_duration.training.boosting import (
-    RowBatch,
-    boost,
-    learn_booster,
-    stages,
-    xgb_parameters,
-)
+from taxi_duration.training.boosting import RowBatch, stages, xgb_parameters
+from taxi_duration.training.boosting_engine import boost, learn_booster
 from taxi_duration.training.tree_packing import FREE_MINUTES, from_xgboost
 
 ANY = {**xgb_parameters(), "rounds": 8, "min_child_weight": 2}  # may rise and fall

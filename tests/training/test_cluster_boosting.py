@@ -21,7 +21,8 @@ from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import ClusterError
 from taxi_duration.training import cluster_boosting
-from taxi_duration.training.boosting import RowBatch, WindowRows, boost
+from taxi_duration.training.boosting import RowBatch, WindowRows
+from taxi_duration.training.boosting_engine import boost
 from taxi_duration.training.tree_packing import from_xgboost
 
 PARAMETERS = {"rounds": 30, "eta": 0.2, "max_depth": 5, "max_bin": 64}

@@ -12,7 +12,7 @@ from taxi_duration.data import window as windows
 from taxi_duration.data.window import Window
 from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.training import tree_models
-from taxi_duration.training.boosting import boost, learn_booster
+from taxi_duration.training.boosting_engine import boost, learn_booster
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS
 from taxi_duration.training.refit import refit_model

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from planted import DROPOFF, PICKUP, some_rows
 
-from taxi_duration.data.health.months import examine_months
+from taxi_duration.data.month_health import examine_months
 from taxi_duration.data.prepared import PreparedMonth, prepare_month, prepare_months
 from taxi_duration.data.sample import make_sample_month
 from taxi_duration.data.sources import RawMonth
