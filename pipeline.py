@@ -470,7 +470,7 @@ def status(as_json: bool) -> None:
 def doctor(as_json: bool, docker: bool) -> int:
     """What is wrong with machine, settings, stores and deployment; a line and a remedy each.
 
-    Exit code 1 when there is a problem; notes are none. Changes nothing, takes three seconds.
+    Exit code 1 when there is a problem; notes do not count. Changes nothing, takes three seconds.
     """
     from taxi_duration.doctor.doctor import consult
     from taxi_duration.doctor.examination import PROBLEM

@@ -248,7 +248,7 @@ def extra_features() -> Path | None:
 
 
 def atlas_folder() -> Path | None:
-    """`ATLAS`: where the atlas lies: `auto`, the default, is the package's own, `none` is none.
+    """`ATLAS`: where the atlas lies: `auto`, the default, is the package's own; None for `none`.
 
     Anything else is a folder that `pipeline.py atlas` wrote; a relative path is taken from the
     project's root, as `TLC_URL` is.

@@ -29,7 +29,7 @@ def read_json(body: bytes, of_a_frame: bool = False) -> Any:
             which the check of their column refuses.
     Raises:
         ApiError: not JSON, not UTF-8, a key twice, NaN or infinity, nested too deep, a number of
-            thousands of digits, or a text that is none (half of a surrogate pair).
+            thousands of digits, or an invalid text (half of a surrogate pair).
     """
     constants: list[str] = []
 

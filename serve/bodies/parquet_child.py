@@ -135,7 +135,7 @@ def _local_seconds(instant: int) -> float:
 
     try:
         local = datetime.fromtimestamp(instant, ZoneInfo("America/New_York"))
-    except (ValueError, OverflowError, OSError):  # of no year that there is: refused as it is
+    except (ValueError, OverflowError, OSError):  # beyond datetime's years: refused later
         return instant
     return local.replace(tzinfo=UTC).timestamp()
 

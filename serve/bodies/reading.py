@@ -55,7 +55,7 @@ def read_body(request: Request) -> bytes:
         raise too_large(most)
     try:
         body: bytes = request.environ["wsgi.input"].read(most + 1 if length is None else length)
-    except OSError as error:  # the client is gone, or its chunks are none
+    except OSError as error:  # the client is gone, or its chunks are malformed
         raise ApiError(400, "bad_body", f"the body cannot be read: {error}") from None
     if length is not None and len(body) < length:
         raise not_whole(len(body), length)

@@ -19,7 +19,7 @@ from taxi_duration.domain.refused_values import ALLOWED, YEARS
 from taxi_duration.domain.rides import NEW_YORK, Answers, Rides, local_time
 from taxi_duration.model.intervals import LEVELS
 
-PLACES = np.arange(FIRST_ZONE, UNKNOWN_ZONE)  # 264 and 265 are none
+PLACES = np.arange(FIRST_ZONE, UNKNOWN_ZONE)  # 264 and 265 are no places
 LOOK_BACK_MINUTES = int(LONGEST_MINUTES)  # no answer is longer
 
 

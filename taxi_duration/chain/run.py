@@ -106,11 +106,11 @@ class Run:
         return f"{self.settings.service} {months}{generated}"
 
     def _left_behind(self, info: dict[str, Any]) -> str | None:
-        """The parent that a process made and was killed before it wrote that down."""
+        """The parent run of a killed process that had not noted its id in run.json yet."""
         return None if info["interactive"] else tracking.find_parent(self.client, self.run_id)
 
     def _changed_data(self, info: dict[str, Any]) -> bool:
-        """A person's own folder may go from the sample to real months: another parent then."""
+        """True when a folder of work by hand went from the sample to real months, or back."""
         return info["interactive"] and info["data_source"] != self.data_source
 
     def _is_deleted(self, mlflow_run_id: str) -> bool:

@@ -57,7 +57,7 @@ class Terms:
 
     @classmethod
     def of_client(cls) -> Terms:
-        """Return those of this process."""
+        """Return the terms of this process."""
         values = {name: environment.setting(name) or "" for name in SENT}
         if values["TLC_URL"]:  # a relative folder means another one elsewhere
             values["TLC_URL"] = environment.tlc_url()
@@ -87,8 +87,8 @@ class _Connection:
 def map_in_order(task: Callable[[T], R], items: Iterable[tuple[T, int]]) -> Iterator[R]:
     """Yield what a task makes of each item on the cluster's workers, in the order of the items.
 
-    A task whose worker dies is done again by another. Only so many are under way as the workers
-    are busy with. Workers that share a data folder form a place; the others fetch for themselves.
+    A task whose worker dies is done again by another. Only as many are under way as keep the
+    workers busy. Workers that share a data folder form a place; the others fetch for themselves.
 
     Args:
         items: each with a number; the same one goes to the same place as long as places stay so.

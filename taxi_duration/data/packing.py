@@ -98,7 +98,7 @@ def month_parts(path: Path) -> Iterator[Part]:
     """Yield the files of rows of a month: the file, those in the folder, those in the zip.
 
     Raises:
-        TripFileError: there is none, or one is packed or written in a way that is not read.
+        TripFileError: there is no such file, or one is of a format that is not read.
     """
     if not path.is_dir():
         yield from _unpacked(_stored(path, path.name))

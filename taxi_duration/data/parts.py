@@ -32,7 +32,7 @@ def choose_parts(names: Iterable[str], where: str) -> list[str]:
         names: relative to the folder, with forward slashes.
         where: the folder's name, for errors.
     Raises:
-        TripFileError: there is none, the writer has not finished, or it is more than a folder.
+        TripFileError: none does, the writer has not finished, or it is a table of TABLE_FORMATS.
     """
     names = list(names)
     for kind, mark in TABLE_FORMATS.items():

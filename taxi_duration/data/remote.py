@@ -270,7 +270,7 @@ def check_layout(base: str, layouts: Sequence[str]) -> None:
         base: as `TLC_URL`; one that cannot be listed, as over HTTP, is not refused.
         layouts: what may stand between the base and a month's file, with `{service}`.
     Raises:
-        SourceError: says what there is.
+        SourceError: says what the base holds.
     """
     if base.startswith("http"):
         return

@@ -351,7 +351,7 @@ def _stem(service: str, month: Month) -> str:
 
 
 def _suffixes() -> tuple[str, ...]:
-    """What TLC itself is not asked for, it does not have."""
+    """Return the suffixes to look for; TLC's own site has months in its own forms alone."""
     return PUBLISHED if environment.tlc_url() == environment.PUBLIC_TLC_URL else SUFFIXES
 
 

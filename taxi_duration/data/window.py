@@ -157,7 +157,7 @@ class MonthPart:
 
 
 class SomeTrips(ABC):
-    """Those trips of a part that `picker` picks; what they are of is `part`."""
+    """A selection of a part's trips: those that `picker` picks from `part`."""
 
     part: Part
     key = ""  # as `Part`: nothing made of them is kept

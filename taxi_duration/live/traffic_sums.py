@@ -35,7 +35,7 @@ Key = tuple[str, int, int]
 # Longer than any level or interval looks back. By the clock of the service, not of the rides: a
 # month replayed from years ago is kept as long.
 KEPT_SECONDS = 42.0 * DAY_SECONDS
-A_RIDE = 0.5  # rides of a sum, which is whole: less is none
+A_RIDE = 0.5  # a sum counts whole rides: less than half of one is none
 # Clocks of clients may be ahead. Until its bin has ended no answer is given by it.
 EARLY_MINUTES = BIN_MINUTES
 

@@ -1,4 +1,4 @@
-"""What a person does to a test, or to the baking of a new champion: end it."""
+"""Ends a test, or the baking of a new champion, by hand."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ T = TypeVar("T")
 def read_status() -> dict[str, Any]:
     """Return where everything stands, as plain JSON types.
 
-    A part that there is not, or that cannot be read, is null; `problems` says why, and what to
+    A part that is missing or cannot be read is null; `problems` says why, and what to
     do. Times are ISO, UTC.
     """
     problems: list[str] = []

@@ -18,7 +18,7 @@ PRIVATE, PUBLIC = "ed25519-private:", "ed25519-public:"
 SIGNED = "ed25519:"  # begins such a signature in a card
 # Signed along, so that what was signed for something else is no signature of a card.
 PURPOSE = b"taxi-duration card\n"
-# What a person may take for a key of a pair, and the whole world may know.
+# Other forms of keys: taken as a secret, a public key would be one that everybody knows.
 _LOOKS_PAIRED = re.compile(r"\s*(ed25519|ssh-|-----BEGIN )", re.IGNORECASE)
 _FORM = re.compile(rf"({PRIVATE}|{PUBLIC})([A-Za-z0-9+/]{{43}}=)")
 
@@ -35,7 +35,7 @@ def can_sign(key: bytes) -> bool:
     """True for all keys but public ones.
 
     Raises:
-        BundleError: the key is none.
+        BundleError: the key is malformed.
     """
     paired = _paired(key)
     return paired is None or paired[0] == PRIVATE
@@ -45,7 +45,7 @@ def sign(content: bytes, key: bytes) -> str:
     """Return the signature of a content.
 
     Raises:
-        BundleError: the key cannot sign, or is none.
+        BundleError: the key cannot sign, or is malformed.
     """
     paired = _paired(key)
     if paired is None:
@@ -65,7 +65,7 @@ def is_signed(content: bytes, signature: str, key: bytes) -> bool:
     """True for the content's signature by this key, or by the private key of its pair.
 
     Raises:
-        BundleError: the key is none.
+        BundleError: the key is malformed.
     """
     paired = _paired(key)
     if paired is None:
@@ -89,7 +89,7 @@ def _paired(key: bytes) -> tuple[str, bytes] | None:
     """The kind and the bytes of a key of a pair; None for a secret.
 
     Raises:
-        BundleError: it looks like one of a pair, and is none of ours.
+        BundleError: it looks like one of a pair, but is not in our form.
     """
     text = key.decode("utf-8", "replace")
     if not _LOOKS_PAIRED.match(text):

@@ -99,7 +99,7 @@ def find_version(client: Any, reference: str) -> Registered:
 
     Raises:
         SettingError: the reference cannot be parsed.
-        NotFoundError: no such model, version, alias or digest; names what there is.
+        NotFoundError: no such model, version, alias or digest; lists the existing versions.
     """
     ref = parse_reference(reference)
     versions = list_versions(client, ref.name)

@@ -53,7 +53,7 @@ def find_kind(name: str) -> Kind:
     """Return a kind by its name.
 
     Raises:
-        SettingError: there is none of this name; names those there are.
+        SettingError: no such kind; lists the known ones.
     """
     if name not in KINDS:
         raise SettingError(f"model kind {name!r} is not known; there are {', '.join(KINDS)}")

@@ -123,7 +123,7 @@ def _four_rows(
     xy = (sums["given_product"] + lost_minutes * mean_miles) / trips - mean_x * mean_y
     yy = sums["minutes2"] / trips - mean_y**2
     # The square root of the covariance, column by column (Cholesky), each taken back and forth.
-    # What rounding leaves of a distance that is always the same is none.
+    # A spread that is nothing but rounding counts as none.
     deviation = np.sqrt(np.where(xx > ROUNDING * mean_x**2, xx, 0.0))
     shared = np.divide(xy, deviation, out=np.zeros_like(xy), where=deviation > 0)
     own = np.sqrt(np.maximum(yy - shared**2, 0.0))

@@ -62,7 +62,7 @@ def bounds() -> dict[str, Bound]:
 
 
 def judge(code: str, value: float) -> Level:
-    """Return the level of a measure; NaN, which nothing is known of, is `ok`."""
+    """Return the level of a measure; NaN (not known) is `ok`."""
     bound = bounds()[code]
     level = level_of(value, bound.watch, bound.alarm)
     return "ok" if level == "unknown" else level
