@@ -12,7 +12,7 @@ from taxi_duration.domain.rides import Rides
 
 BLOCKS = 3  # of days in a row: trips of one block share its level of traffic
 FOLDS = 5  # by day: trips of one day share its weather and must not encode each other
-STRAY_SHARE = 0.01  # a few trips are dated years before or after their month
+STRAY_SHARE = 0.01  # of the trips, at either end: a few are dated years off their month
 
 
 @dataclass(frozen=True)

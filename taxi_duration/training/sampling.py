@@ -14,13 +14,13 @@ from taxi_duration.domain.pickup_calendar import hours_of_day
 from taxi_duration.domain.rides import Rides
 from taxi_duration.model.linear import pair_code
 from taxi_duration.model.lookups import HOURS, N_PAIRS
+from taxi_duration.training.day_groups import STRAY_SHARE
 
 # From the rarest pairs of zones to the most frequent ones, with equally many trips in each group;
 # chosen: the trips of rare pairs, a tenth, are then not left to chance.
 PAIR_GROUPS = 10
 WHOLE = 2**32  # parts of a trip in which shares are counted: exact for 4 billion trips
 MONTH_DAYS = 365.25 / 12
-STRAY_SHARE = 0.01  # of the trips: no month after these is the newest one
 
 Counted = tuple[np.ndarray, np.ndarray]  # strata, sorted, and the trips in each, shape (k,)
 
@@ -207,6 +207,7 @@ def _month_shares(months: np.ndarray, trips: np.ndarray, most: int, half_life: f
 
     In proportion to how much a month counts; a month that has too few trips is drawn whole.
     """
+    # A few trips are dated later than the newest month.
     newest = months[np.searchsorted(trips.cumsum(), (1 - STRAY_SHARE) * trips.sum())]
     counts = 0.5 ** ((newest - months).clip(0) * MONTH_DAYS / half_life)
     shares, left = np.zeros(len(months)), np.ones(len(months), dtype=bool)
