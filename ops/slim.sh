@@ -5,15 +5,30 @@ set -eu
 cd "$1"
 
 # Tests; what is needed to build against a library, or to develop it; other services of AWS than S3 and
-# who lets in to it; other languages of pages that are English; a second copy of JupyterLab's page; the
-# server of the other image.
+# who lets in to it; other languages of pages that are English; a second copy of JupyterLab's page, and
+# widgets of the notebook before it; hints for other people's packages; the server of the other image.
 find . -type d -name tests -prune -exec rm -rf {} +
 (cd pyarrow && rm -rf include src ./*flight*)
 (cd botocore/data && find . -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts ! -name 'sso*' \
   ! -name signin -exec rm -rf {} +)
 find babel/locale-data -type f -name '*.dat' ! -name 'en*' ! -name root.dat -delete
 rm -rf jupyterlab/galata jupyterlab/static matplotlib/mpl-data/sample_data \
-  jedi/third_party/django-stubs granian
+  jedi/third_party/django-stubs jedi/third_party/typeshed/stubs jupyter_builder/yarn.js granian \
+  widgetsnbextension/static ../../../share/jupyter/nbextensions
+# Pictures in AVIF: Pillow does without.
+rm -rf PIL/_avif*.so pillow.libs/libavif*
+# What C was made from (our own is yet to be made, of Cython's and numpy's), and maps for debuggers of pages.
+find . ../../../share \( -path ./Cython -o -path ./numpy \) -prune -o -type f \( -name '*.c' -o -name '*.cpp' \
+  -o -name '*.h' -o -name '*.hpp' -o -name '*.p[xy]x' -o -name '*.px[di]' -o -name '*.map' \) -exec rm {} +
+
+# Libraries that are there twice.
+for lib in pyarrow/*.so.*.*.*; do
+  for name in "${lib%.*.*}" "${lib%.so.*}.so"; do ln -sf "${lib#*/}" "$name"; done
+done
+for lib in scipy.libs/*; do
+  twin=numpy.libs/${lib#*/}
+  if cmp -s "$lib" "$twin"; then ln -sf "../$twin" "$lib"; fi
+done
 
 # Symbols that only a debugger reads. Libraries in *.libs were patched after they were linked, and `strip`
 # would break them.

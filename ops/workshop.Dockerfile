@@ -14,7 +14,11 @@ COPY pyproject.toml setup.py README.md pipeline.py ./
 COPY taxi_duration taxi_duration
 COPY notebooks notebooks
 COPY ops/auto.sh ops/auto.sh
-RUN pip install --no-cache-dir --no-deps --no-build-isolation -e . \
+# Who compiled the walker goes; a bytecode of pip's own is not worth its size.
+RUN export PYTHONDONTWRITEBYTECODE=1 \
+ && pip install --no-cache-dir --no-deps --no-build-isolation -e . \
+ && pip uninstall --quiet --yes cython setuptools \
+ && rm -f taxi_duration/model/_walker.c \
  && python -m compileall -q taxi_duration
 
 FROM python:3.11-slim
