@@ -156,6 +156,14 @@ OF_ALL = [
 ]
 
 
+@pytest.mark.parametrize(("hours", "said"), [(-1, "1 hour early"), (5, "5 hours late")])
+def test_a_clock_that_is_off_is_told_by_how_much(months, tmp_path, hours, said):
+    table, before = months
+    everywhere = np.ones(table.num_rows, dtype=bool)
+    found = find(look(tmp_path, moved(hours)(table, everywhere), LATER), LATER, before)
+    assert any(f" {said} (correlation" in f.text for f in found if f.code == "clock_shifted")
+
+
 def stuck_whole(table: pa.Table, rows: np.ndarray) -> pa.Table:
     """Both clocks show whole minutes."""
     clocks = ((c, c // 60_000_000 * 60_000_000) for c in

@@ -172,10 +172,10 @@ def _week(name: str, group: Group, before: Sequence[Group]) -> Iterator[MonthFin
     fits = turned_fits(now, known)
     hours = int(np.argmax(fits))
     ahead = hours if hours <= WEEK_HOURS // 2 else hours - WEEK_HOURS
+    off = f"{abs(ahead)} hour{'s' * (abs(ahead) != 1)} {'late' if ahead > 0 else 'early'}"
     text = (
-        f"the week's profile is that of the earlier months {abs(ahead)} hours "
-        f"{'late' if ahead > 0 else 'early'} (correlation {fits[hours]:.2f}, as it is "
-        f"{fits[0]:.2f}): the times may be of another zone or day"
+        f"the week's profile is that of the earlier months {off} (correlation "
+        f"{fits[hours]:.2f}, as it is {fits[0]:.2f}): the times may be of another zone or day"
     )
     value = float(fits[hours] - fits[0])
     if value < CLEAR_GAIN and fits[hours] < SAME_WEEK:
