@@ -6,10 +6,11 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ T = TypeVar("T")
 # Starts an engine where none runs, see there; beside the checkout, as the months are.
 SCRIPT = PROJECT.parent / "shared" / "container" / "engine"
 SOCKET = Path(os.environ.get("ENGINE_HOME", "/var/tmp/engine"), "docker.sock")
+STACK = "taxi-test-"  # how names of tests' stacks begin
 OF_PROJECT = "label=com.docker.compose.project="
 OF_SERVICE = "label=com.docker.compose.service="
 
@@ -52,15 +54,38 @@ def docker_engine() -> Iterator[Engine]:
         pytest.skip("no Docker engine with compose answers here, and nothing here starts one")
     ours = {**here, "DOCKER_HOST": f"unix://{SOCKET}"}
     was_up = is_up(ours)
-    started = run((str(SCRIPT), "start"), ours, timeout=900, check=False)
     try:
-        if started.returncode != 0 or not is_up(ours):
-            pytest.skip(f"the engine does not start: {started.stderr[-300:]}")
-        yield Engine((str(SCRIPT), "compose"), ours)
+        if problem := start_engine(ours):
+            pytest.skip(f"the engine does not start: {problem}")
+        engine = Engine((str(SCRIPT), "compose"), ours)
+        if not was_up:
+            remove_stacks(engine)
+        yield engine
     finally:
         if not was_up:
             run((str(SCRIPT), "stop"), ours, check=False)
             wait_until(lambda: not is_up(ours), "the engine is stopped", 60)
+
+
+def start_engine(env: Mapping[str, str]) -> str:
+    """Start the engine, and make the images that stand in for public ones; say what went wrong."""
+    try:
+        done = run((str(SCRIPT), "start"), env, timeout=900, check=False)
+    except subprocess.TimeoutExpired as late:
+        return str(late)
+    return "" if done.returncode == 0 and is_up(env) else done.stderr[-300:] or "no answer"
+
+
+def remove_stacks(engine: Engine) -> None:
+    """Remove the stacks of tests that were killed: they would come up with the engine."""
+    for listing, remove in (
+        (("ps", "-aq", "--filter", f"name={STACK}"), ("rm", "--force")),
+        (("volume", "ls", "-q", "--filter", f"name={STACK}"), ("volume", "rm")),
+        (("network", "ls", "-q", "--filter", f"name={STACK}"), ("network", "rm")),
+        (("images", "-q", f"{STACK}*/*"), ("rmi", "--force")),
+    ):
+        if found := set(engine.docker(*listing).split()):
+            engine.docker(*remove, *found, timeout=120)
 
 
 def compose_command(env: Mapping[str, str]) -> tuple[str, ...]:
@@ -76,20 +101,33 @@ def is_up(env: Mapping[str, str]) -> bool:
     return bool(shutil.which("docker")) and is_fine(("docker", "info"), env)
 
 
-def is_fine(command: tuple[str, ...], env: Mapping[str, str]) -> bool:
-    """Return whether a command ends without an error."""
-    return run(command, env, check=False).returncode == 0
+def is_fine(command: tuple[str, ...], env: Mapping[str, str], timeout: float = 60) -> bool:
+    """Return whether a command ends without an error, and in time."""
+    with suppress(subprocess.TimeoutExpired):
+        return run(command, env, timeout, check=False).returncode == 0
+    return False
 
 
 def run(
     command: tuple[str, ...], env: Mapping[str, str], timeout: float = 60, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in the project's root; its output is in the error when it must not fail."""
-    done = subprocess.run(
-        command, cwd=PROJECT, env=env, timeout=timeout, check=False, capture_output=True, text=True
-    )
-    said = done.stdout[-3000:] + done.stderr[-3000:]
-    assert not check or done.returncode == 0, f"{' '.join(command)}:\n{said}"
+    """Run a command in the project's root; its output is in the error when it must not fail.
+
+    One that takes longer, or is interrupted, is killed with all that it began.
+    """
+    with subprocess.Popen(
+        command, cwd=PROJECT, env=env, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            said = process.communicate(timeout=timeout)
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    done = subprocess.CompletedProcess(command, process.returncode, *said)
+    tail = said[0][-3000:] + said[1][-3000:]
+    assert not check or done.returncode == 0, f"{' '.join(command)}:\n{tail}"
     return done
 
 
@@ -122,7 +160,7 @@ class Stack:
         self, engine: Engine, folder: Path, override: dict[str, Any], **settings: str
     ) -> None:
         self.engine = engine
-        self.name = f"taxi-test-{os.getpid()}"
+        self.name = f"{STACK}{os.getpid()}"
         self.ports = {name: free_port() for name in ("SERVE", "MLFLOW", "PROMETHEUS")}
         self.settings = {
             **{f"{name}_PORT": str(port) for name, port in self.ports.items()},

@@ -210,7 +210,10 @@ class Riders:
     def _ride(self, n: int) -> None:
         while not self.over.wait(0.05):
             n += 1
-            status, body = ask(self.stack.url("SERVE", "/predict"), ride(n, minutes_ago=70))
+            try:
+                status, body = ask(self.stack.url("SERVE", "/predict"), ride(n, minutes_ago=70))
+            except OSError as error:
+                status, body = 0, repr(error)
             if status != 200:
                 self.refused.append(body)
                 continue
