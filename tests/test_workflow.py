@@ -180,10 +180,19 @@ def test_a_test_that_hangs_is_named_and_the_others_are_run(tmp_path):
     assert "test_it.py::test_stuck" in end  # where a log's end alone is kept
 
 
+def test_an_engine_that_a_killed_test_left_up_is_stopped(tmp_path):
+    engine = tmp_path / "engine"
+    engine.write_text('#!/bin/sh\necho "told to $1"\nexit 1\n')
+    engine.chmod(0o755)
+    status, said = said_by_ci(f'section "compose"\nengine={engine}\nwithin 0.005 sleep 300\n')
+    assert status == 124
+    assert "told to stop" in said and "FAILED in section: compose" in said
+
+
 def test_each_slow_section_of_ci_has_an_end():
     text = (PROJECT / ".ci" / "run").read_text()
     for command in ("make setup", "make lint", "make test", "make test-long", "-m faults",
-                    "make run", "build . taxi-duration"):  # fmt: skip
+                    "make run", "build . taxi-duration", "make test-compose"):  # fmt: skip
         (line,) = re.findall(rf"^.*{re.escape(command)}(?![\w-]).*$", text, re.MULTILINE)
         assert re.match(r" *within \d+ ", line), line
     for command in ("make test", "make test-long"):
