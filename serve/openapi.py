@@ -86,7 +86,7 @@ def _paths() -> dict[str, Any]:
 
 
 def _asking() -> dict[str, Any]:
-    told = {"prediction_id": ID, "duration": 18.5}
+    feedback = {"prediction_id": ID, "duration": 18.5}
     explain = _parameter("explain", {"type": "boolean"}, "also give reasons in minutes")
     return {
         "/predict": _post(
@@ -102,7 +102,7 @@ def _asking() -> dict[str, Any]:
         "/feedback": _post(
             "How long did it take?",
             "True durations of predictions. Safe to repeat; the first stays.",
-            {JSON: {"schema": _one_or_many("Feedback"), "example": told}},
+            {JSON: {"schema": _one_or_many("Feedback"), "example": feedback}},
             _ref("FeedbackAnswer"),
             *(400, 401, 408, 413, 415, 503),
         ),

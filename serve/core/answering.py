@@ -534,8 +534,10 @@ def _as_answers(part: _Part, explain: bool) -> list[RideAnswer]:
     for i in np.flatnonzero(~part.answers.used_distance).tolist():
         answered[i].impossible_distance = _is_impossible(part.rides.miles[i], used=False)
     if part.traffic is not None:
-        told = zip(answered, part.traffic.factor.tolist(), part.base.duration.tolist(), strict=True)
-        for answer, factor, base in told:
+        applied = zip(
+            answered, part.traffic.factor.tolist(), part.base.duration.tolist(), strict=True
+        )
+        for answer, factor, base in applied:
             _show_traffic(answer, factor, base)
     return answered
 

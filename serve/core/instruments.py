@@ -119,7 +119,7 @@ class Instruments:
         )
         self.quarantined_feedback = counter(
             "taxi_feedback_quarantined_total",
-            "True durations that cannot be their ride's, as far as their own call tells.",
+            "True durations that cannot be their ride's, as far as their own call shows.",
             ("reason",),
         )
         self.unknown_feedback = counter(

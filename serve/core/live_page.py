@@ -148,12 +148,12 @@ def verdict_gauges() -> Iterator[GaugeMetricFamily]:
     )
     for kind, found in verdict.levels().items():
         reason.add_metric([verdict.model, kind], LEVEL_NUMBERS[found])
-    told = GaugeMetricFamily(
+    truths = GaugeMetricFamily(
         "taxi_truths", "True durations by what they are.", labels=("version", "truth")
     )
     for code, count in verdict.truths.items():
-        told.add_metric([verdict.model, code], count)
-    yield from (level, age, reason, told)
+        truths.add_metric([verdict.model, code], count)
+    yield from (level, age, reason, truths)
     yield from _estimate_gauges(verdict)
     yield from _drift_gauges(verdict)
 

@@ -232,7 +232,7 @@ def check_versions(client: Client) -> None:
     Raises:
         ClusterError: names package and versions.
     """
-    packages = [*ON_WORKERS[1:], "xgboost-cpu"]  # Dask tells Python's own
+    packages = [*ON_WORKERS[1:], "xgboost-cpu"]  # Dask reports Python's own
     found: Any = client.get_versions(packages=packages)
     here = _versions_of(found["client"])
     said = _differences(here, _versions_of(found["scheduler"]), ON_SCHEDULER, "the scheduler")

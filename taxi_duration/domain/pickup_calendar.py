@@ -25,7 +25,7 @@ CLOCK_COLUMNS = ("minutes_from_10", "minutes_from_16", "hour_of_week", "holiday"
 def read_clock(pickup_at: datetime) -> tuple[tuple[float, ...], int]:
     """Return CLOCK_COLUMNS and the cell of the week (0-71) of one ride, New York local time.
 
-    Seconds are cut off: half the green records have full minutes, which tells where a record
+    Seconds are cut off: half the green records have full minutes, which says where a record
     came from and nothing about the ride.
     """
     return _clock(_day(pickup_at.date()), pickup_at.hour * 60 + pickup_at.minute)

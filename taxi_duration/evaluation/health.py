@@ -273,7 +273,7 @@ def check_health(
         frame: as `log_frame` or `answer_trips`; others' rides only say what a day was like.
         card: of the model; its validation error is what is expected.
         reference: rides of the training months; None when they cannot be read.
-        whole_month: the rides are all trips of a month, so that their number tells.
+        whole_month: the rides are all trips of a month, so that their number can be compared.
         since: unix seconds; the model's own rides before are left out too.
         compare: with the errors of the other models, by version and arm.
         activity: of the log; None for published months, which are never silent.

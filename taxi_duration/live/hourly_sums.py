@@ -242,9 +242,9 @@ def calls(
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the feedback in batches of whole calls, with the columns of its rides."""
     after = float("-inf")
-    told = (feedback.c.duration.label("true_duration"), feedback.c.received_at, feedback.c.verdict)
+    truth = (feedback.c.duration.label("true_duration"), feedback.c.received_at, feedback.c.verdict)
     query = (
-        select(predictions, *told)
+        select(predictions, *truth)
         .join(feedback, feedback.c.prediction_id == predictions.c.prediction_id)
         .where(predictions.c.asked_at >= since)
         .order_by(feedback.c.received_at)
@@ -294,12 +294,12 @@ def summarize(connection: Connection, since: float | None) -> list[dict[str, Any
 def by_hour(connection: Connection, since: float) -> list[dict[str, Any]]:
     """Return a dict for each hour with rides, oldest first, as `PredictionLog.hours`."""
     off = _days_off(_truth_sums(connection, since))
-    asked, told = hourly_rides.c, hourly_truths.c
+    asked, known = hourly_rides.c, hourly_truths.c
     rides = select(
         asked.hour, func.sum(asked.rides), func.sum(asked.timed), func.sum(asked.latency_ms)
     ).group_by(asked.hour)
-    scored = select(told.hour, func.sum(told.rides), func.sum(told.error)).group_by(told.hour)
-    scored = scored.where(told.verdict == truths.SCORED, told.day.not_in(off))
+    scored = select(known.hour, func.sum(known.rides), func.sum(known.error)).group_by(known.hour)
+    scored = scored.where(known.verdict == truths.SCORED, known.day.not_in(off))
     found = {
         hour: {"at": hour * HOUR_SECONDS, "rides": int(n), "scored": 0, "mean_error": None,
                "latency_ms": milliseconds / int(timed) if timed else None}

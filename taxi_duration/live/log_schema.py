@@ -92,8 +92,8 @@ def _sum_up(connection: Connection, names: set[str]) -> None:
             connection.execute(table.delete())
         make_sums(connection, since)
     if traffic_sums.name not in names:
-        for told in calls(connection, since):
-            add_truths(connection, told)
+        for rows in calls(connection, since):
+            add_truths(connection, rows)
 
 
 def is_of_schema(error: DBAPIError) -> bool:

@@ -35,7 +35,7 @@ def train(now: Situation) -> Step:
         raise
     except TaxiError as error:
         return _training_failed(now, read_state(), error)
-    minutes = training_minutes(read_state().run_id) or 0.0  # told beside what it gains
+    minutes = training_minutes(read_state().run_id) or 0.0  # shown beside what it gains
     after = now.enter(
         "gate", challenger=challenger, champion=now.champion, training_minutes=minutes
     )

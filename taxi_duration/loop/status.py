@@ -69,11 +69,11 @@ def _serving(deployment: Deployment | None) -> dict[str, Any] | None:
     if deployment is None:
         return None
     found: dict[str, Any] = {"champion": None, "challenger": None, "previous": None}
-    told = who_serves()
+    roles = who_serves()
     for role in found:
         version = getattr(deployment, role)
         if version is not None:
-            does, _, since = told.get(version.ref, "").rpartition(" since ")
+            does, _, since = roles.get(version.ref, "").rpartition(" since ")
             found[role] = {"version": version.ref, "sha256": version.sha256, "does": does,
                            "since": since, "data_source": version.data_source}  # fmt: skip
     return {**found, "ab_share": deployment.ab_share, "shadow": deployment.shadow}
@@ -108,10 +108,12 @@ def _feedback() -> dict[str, Any]:
         found = log.feedback_rate(time.time() - days * DAY_SECONDS)
     finally:
         log.close()
-    rides, told, last = found["rides"], found["with_truth"], found["last_at"]
-    share = told / rides if rides else None
+    rides, with_truth, last = found["rides"], found["with_truth"], found["last_at"]
+    share = with_truth / rides if rides else None
     last_at = iso_of(last) if last else None
-    return {"days": days, "rides": rides, "with_truth": told, "share": share, "last_at": last_at}
+    return {
+        "days": days, "rides": rides, "with_truth": with_truth, "share": share, "last_at": last_at
+    }  # fmt: skip
 
 
 def _verdict() -> dict[str, Any] | None:

@@ -169,9 +169,9 @@ def _logged_links(evidence: Evidence, card: dict[str, Any]) -> Iterator[Link]:
         elif child is None:
             yield Link(kind, name, MISSING, f"{MLFLOW} has no run of it (any more); {detail}")
         else:
-            told = _differences({key: (value, theirs.get(key)) for key, value in ours.items()})
-            more = f"{MLFLOW} logged otherwise: {', '.join(told)}; " if told else ""
-            yield Link(kind, name, CHANGED if told else VERIFIED, more + detail)
+            differs = _differences({key: (value, theirs.get(key)) for key, value in ours.items()})
+            more = f"{MLFLOW} logged otherwise: {', '.join(differs)}; " if differs else ""
+            yield Link(kind, name, CHANGED if differs else VERIFIED, more + detail)
 
 
 def _differences(said: Mapping[str, tuple[Any, Any]]) -> list[str]:
@@ -268,10 +268,10 @@ def _month_link(
         f"{role} month", month["month"], found, {"the card": month["sha256"], **said}, more
     )
     names = ("url", "rows_read", "rows_kept", "reasons")
-    told = _differences({n: (month[n], logged[n]) for n in names} if logged else {})
-    if told:
+    differs = _differences({n: (month[n], logged[n]) for n in names} if logged else {})
+    if differs:
         return link._replace(
-            status=CHANGED, detail=f"{MLFLOW} says {', '.join(told)}; {link.detail}"
+            status=CHANGED, detail=f"{MLFLOW} says {', '.join(differs)}; {link.detail}"
         )
     return link
 

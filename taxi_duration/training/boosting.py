@@ -122,9 +122,9 @@ def _train(parameters: dict[str, Any], matrix: Any) -> Any:
     """Fit on a matrix that nobody else holds: it removes its files before their folder goes."""
     import xgboost
 
-    booster, tell = None, _log_rounds(parameters["rounds"])
+    booster, progress = None, _log_rounds(parameters["rounds"])
     for given, rounds in stages(parameters):
-        booster = xgboost.train(given, matrix, rounds, xgb_model=booster, callbacks=[tell])
+        booster = xgboost.train(given, matrix, rounds, xgb_model=booster, callbacks=[progress])
     return with_free_trees(booster, parameters)
 
 
