@@ -61,13 +61,13 @@ def resolve_columns(names: list[str], file: str) -> dict[str, str]:
 def _find_marks(names: list[str]) -> dict[str, str]:
     """Those marks of a ride that one column alone says."""
     plain = {plain_name(name): name for name in reversed(names)}
-    best = ((ours, next((plain[n] for n in known if n in plain), None))
+    best = ((ours, next((plain[n] for n in map(plain_name, known) if n in plain), None))
             for ours, known in MARKS.items())  # fmt: skip
     return {ours: name for ours, name in best if name is not None and names.count(name) == 1}
 
 
 def _missing_column(field: str, names: list[str], file: str) -> TripFileError:
-    if field.endswith("LocationID") and COORDINATES & {plain_name(name) for name in names}:
+    if field.endswith("LocationID") and {*map(plain_name, COORDINATES)} & {*map(plain_name, names)}:
         return TripFileError(
             f"{file}: has pickup and drop-off coordinates (longitude, latitude) instead of taxi "
             f"zones ({' or '.join(SYNONYMS[field])}); only months with zones can be used"

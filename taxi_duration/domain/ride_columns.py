@@ -1,7 +1,7 @@
 """What a ride's columns are called and what their empty cells say, whoever wrote them.
 
 The one rule for all doors: the reading of months, Parquet, JSON and CSV bodies, the registered
-model. Names are compared without case, spaces and byte order mark around them.
+model. Names are compared without case, spaces, `_` and `-`, and byte order mark around them.
 """
 
 from __future__ import annotations
@@ -46,8 +46,15 @@ def is_null_word(text: str) -> bool:
 
 
 def plain_name(name: str) -> str:
-    """Return a column's name without byte order mark and spaces around it, in lower case."""
-    return name.strip("\ufeff\u200b \t\r\n\xa0").lower()
+    """Return what names that differ in writing alone share: `Trip Distance` and `trip_distance`.
+
+    In lower case, without byte order mark and spaces around it, nor spaces, `_` and `-` in it.
+    """
+    return name.strip("\ufeff\u200b \t\r\n\xa0").lower().translate(_JOINTS)
+
+
+_JOINTS = str.maketrans("", "", " _-")
+_PLAIN = {field: tuple(map(plain_name, names)) for field, names in SYNONYMS.items()}
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def find_columns(names: Sequence[str], fields: Iterable[str] = tuple(SYNONYMS)) 
     plain = [plain_name(name) for name in names]
     positions: dict[str, list[int]] = {}
     for field in fields:
-        found = [i for word in SYNONYMS[field] for i, name in enumerate(plain) if name == word]
+        found = [i for word in _PLAIN[field] for i, name in enumerate(plain) if name == word]
         if found:
             positions[field] = found
     taken = {i for found in positions.values() for i in found}

@@ -12,6 +12,7 @@ from taxi_duration.domain.ride_columns import (
     find_columns,
     is_null_word,
     missing,
+    plain_name,
     twice,
 )
 
@@ -57,9 +58,20 @@ def test_fields_that_are_not_asked_for_are_others():
     assert (found.positions, found.others) == ({"PULocationID": [1]}, [0])
 
 
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("PU Location ID", "PULocationID"), ("do_location_id", "DOLocationID"),
+     ("pickup_locationid", "PULocationID"), ("Trip Distance", "trip_distance"),
+     ("tripDistance", "trip_distance"), ("trip-miles", "trip_distance"),
+     ("Lpep Pickup Datetime", "pickup_datetime")],
+)  # fmt: skip
+def test_spaces_and_dashes_in_a_name_do_not_count(name, field):
+    assert find_columns([name]).positions == {field: [0]}
+
+
 def test_no_name_means_two_fields():
     words = [word for names in SYNONYMS.values() for word in names]
-    assert len(set(words)) == len(words)
+    assert len(set(map(plain_name, words))) == len(words)
     assert all(word == word.strip().lower() for word in words)
 
 
