@@ -60,7 +60,7 @@ def _fault(part: Part, error: Exception) -> TripFileError:
         file.seek(max(0, file.seek(0, 2) - 4))
         end = file.read()
     said = first_line(error)
-    if end == b"PARE":
+    if end == b"PARE" or "decrypt" in said:  # the second: whose footer alone is plain
         what = "is an encrypted Parquet file; expected is one that needs no key"
     elif end != b"PAR1":
         what = (

@@ -20,7 +20,9 @@ TABLE_FORMATS = {
 UNFINISHED = "_temporary"  # Spark and Hadoop move the parts out of it when all are written
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 PAPERS = re.compile(
-    r"^(readme|licen[cs]e|manifest)|\.(md|pdf|html?|json|xml|crc|md5|sha256)$", re.I
+    r"^(readme|licen[cs]e|manifest|desktop\.ini$|thumbs\.db$|icon\r$)"
+    r"|\.(md|pdf|html?|json|xml|crc|md5|sha256)$",
+    re.I,
 )
 MONTH_TAG = re.compile(r"_tripdata_(\d{4}-\d{2})")
 
@@ -63,8 +65,11 @@ def partition_keys(name: str) -> dict[str, str | None]:
 
 
 def files_in(folder: Path) -> list[str]:
-    """Return the names of all files in a folder and those below it, with forward slashes."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Return the names of all files in a folder and those below it, with forward slashes.
+
+    Links that lead nowhere are named too: who reads them says so, and no part is missed.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() or not path.exists())
     return [path.relative_to(folder).as_posix() for path in paths]
 
 
