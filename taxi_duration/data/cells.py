@@ -37,9 +37,11 @@ class Column:
 def plain(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
     """Return a column without wrappings: no categories, runs, extensions; text trimmed.
 
-    Words for null, NaN apart, are null then.
+    Words for null, NaN apart, are null then, and a column without any value has no type.
     """
     kind = values.type
+    if values.null_count == len(values):  # pandas gives a column without values any type
+        return pa.chunked_array([pa.nulls(len(values))])
     if isinstance(kind, pa.BaseExtensionType):
         values = pa.chunked_array([c.storage for c in values.chunks], kind.storage_type)
         return plain(values, column)
@@ -106,7 +108,8 @@ def read_miles(values: pa.ChunkedArray, column: Column) -> np.ndarray:
     if not (is_text(values.type) or is_number(values.type)):
         raise column.wrong_type(values, MILES)
     values = _cast(values, pa.float64(), column, MILES)
-    return combine(values).to_numpy(zero_copy_only=False).astype("float32")
+    with np.errstate(over="ignore"):  # infinite then, and as bad a distance
+        return combine(values).to_numpy(zero_copy_only=False).astype("float32")
 
 
 def is_number(kind: pa.DataType) -> bool:
