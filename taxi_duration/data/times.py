@@ -11,6 +11,7 @@ import contextlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from taxi_duration.data.cells import Column, combine, first_line, is_number, is_text, plain
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import NEW_YORK
+from taxi_duration.errors import TripFileError
 
 UTC_NAMES = {"utc", "etc/utc", "z", "zulu", "gmt", "etc/gmt", "+00:00", "-00:00", "uct"}
 # A zone at the end of a text; numbers of a date end in two digits after `-` too, so a time of
@@ -30,15 +32,22 @@ UTC_OFFSETS = r"(?:[Zz]|[+-]00:?(?:00)?)$"
 NEW_YORKS_OFFSETS = r"-0[45](?::?00)?$"
 SPELLED = (  # how others write an offset -> how pyarrow reads it
     (r"\[[A-Za-z_/]+\]$", ""),
+    (r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,?\s+", ""),
+    (r"(:\d{2}),(\d+)", r"\1.\2"),
+    (r",?\s+", " "),
+    (r"\s*(?:America/New_York|US/Eastern)$", ""),
     (r"\s*(?:UTC|utc|GMT|Z|z)$", "Z"),
     (r"\s*EST$", "-05:00"),
     (r"\s*EDT$", "-04:00"),
     (r"(\d)\s+([+-]\d{2}:?\d{2})$", r"\1\2"),
     (r"\.0+( [AaPp][Mm])?$", r"\1"),  # SQL Server's
 )
-# NYC's open data writes dates as Americans do. Day first is tried only when month first cannot
-# be: a whole month has days after the 12th.
-DATE_FORMS = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%Y-%m-%d", "%d.%m.%Y")
+# NYC's open data writes dates as Americans do. Day first is taken when month first cannot be, as
+# in a whole month, which has days after the 12th, or when more pickups are in the month then.
+DATE_FORMS = (
+    "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%Y-%m-%d", "%d.%m.%Y", "%Y.%m.%d", "%m-%d-%Y", "%d-%m-%Y",
+    "%d %b %Y", "%b %d %Y", "%d-%b-%Y", "%Y-%b-%d",  # %b: also a month's whole name
+)  # fmt: skip
 FIRST_YEAR = datetime(1900, 1, 1)  # 1/3/21 is no day of the year 21
 TIME_FORMS = ("%I:%M:%S %p", "%H:%M:%S", "%I:%M %p", "%H:%M")
 NUMBERS = "; a number does not say from when, in what and in which zone it counts"
@@ -57,18 +66,46 @@ class Times:
         local: shape (n,), datetime64[us], New York's wall clock; NaT where the file has none.
         zone: the zone that the file gives them, None without one; `UTC` however it is written.
         as_written: for a zone of UTC, what the clock says without turning it to New York.
+        form: of a text that is not written as ISO 8601 has it.
     """
 
     local: np.ndarray
     zone: str | None = None
     as_written: np.ndarray | None = None
+    form: str | None = None
 
 
-def read_times(values: pa.ChunkedArray, column: Column, utc_is_local: bool = False) -> Times:
+def read_both_times(
+    pickups: tuple[pa.ChunkedArray, Column],
+    dropoffs: tuple[pa.ChunkedArray, Column],
+    month: Month | None,
+    utc_is_local: bool = False,
+) -> tuple[Times, Times]:
+    """Return pickup and drop-off times; where days and months look alike, both read in one way.
+
+    Raises:
+        TripFileError: as `read_times`.
+    """
+    pickup = read_times(*pickups, utc_is_local, month)
+    dropoff = read_times(*dropoffs, utc_is_local, form=pickup.form)
+    if dropoff.form is not None and dropoff.form == _swapped(pickup.form):
+        pickup = read_times(*pickups, utc_is_local, form=dropoff.form)
+    return pickup, dropoff
+
+
+def read_times(
+    values: pa.ChunkedArray,
+    column: Column,
+    utc_is_local: bool = False,
+    month: Month | None = None,
+    form: str | None = None,
+) -> Times:
     """Return a column of times in New York's wall clock.
 
     Args:
         utc_is_local: the mark UTC is wrong, the clock is New York's.
+        month: most of them lie in it: tells days from months where both are possible.
+        form: tried first on text.
     Raises:
         TripFileError: names the file, the column, what was found and what is expected.
     """
@@ -76,15 +113,16 @@ def read_times(values: pa.ChunkedArray, column: Column, utc_is_local: bool = Fal
     kind = values.type
     if pa.types.is_null(kind):
         return Times(np.full(len(values), np.datetime64("NaT", "us")))
+    used = None
     if is_text(kind):
-        values, zone = _parse(values, column)
+        values, zone, used = _parse(values, column, month, form)
     elif not pa.types.is_timestamp(kind):
         raise column.wrong_type(values, EXPECTED, _hint(values.type))
     else:
         zone = values.type.tz
     clock = _numpy(values)
     if zone is None:
-        return Times(clock)
+        return Times(clock, form=used)
     if zone.lower() not in UTC_NAMES:
         return Times(_to_new_york(clock), zone)
     return Times(clock if utc_is_local else _to_new_york(clock), "UTC", clock)
@@ -137,13 +175,22 @@ def _to_new_york(utc: np.ndarray) -> np.ndarray:
 # --- text ------------------------------------------------------------------------------------
 
 
-def _parse(values: pa.ChunkedArray, column: Column) -> tuple[pa.ChunkedArray, str | None]:
-    """Text as timestamps, and the zone that it carries: UTC, New York, or others' offsets."""
+class _Parsed(NamedTuple):
+    """Text as timestamps; the zone that it carries: UTC, New York, or others' offsets; its form."""
+
+    values: pa.ChunkedArray
+    zone: str | None = None
+    form: str | None = None
+
+
+def _parse(
+    values: pa.ChunkedArray, column: Column, month: Month | None, form: str | None
+) -> _Parsed:
     if values.null_count == len(values):
-        return values.cast(pa.timestamp("us")), None
+        return _Parsed(values.cast(pa.timestamp("us")))
     if len(_first(values)) > len("2021-01-31"):
         with contextlib.suppress(pa.ArrowException):  # as TLC writes them: looked at no further
-            return values.cast(pa.timestamp("us")), None
+            return _Parsed(values.cast(pa.timestamp("us")))
     for pattern, instead in SPELLED:
         values = pc.replace_substring_regex(values, pattern, instead)
     zoned = pc.match_substring_regex(values, AFTER_TIME)
@@ -152,19 +199,44 @@ def _parse(values: pa.ChunkedArray, column: Column) -> tuple[pa.ChunkedArray, st
         found = [values.filter(mask)[0].as_py() for mask in (zoned, pc.invert(zoned))]
         raise column.wrong(f"times with a zone and without ({found[0]!r}, {found[1]!r})", EXPECTED)
     if not share:
-        return _parse_forms(values, column, None), None
-    parsed = _parse_forms(values, column, "UTC")
+        return _parse_forms(values, column, month, form)
+    parsed = _parse_iso(values, column, "UTC")
     if _all_match(values, UTC_OFFSETS):
-        return parsed, "UTC"
-    return parsed, NEW_YORK.key if _all_match(values, NEW_YORKS_OFFSETS) else "of its offsets"
+        return _Parsed(parsed, "UTC")
+    zone = NEW_YORK.key if _all_match(values, NEW_YORKS_OFFSETS) else "of its offsets"
+    return _Parsed(parsed, zone)
 
 
 def _all_match(values: pa.ChunkedArray, pattern: str) -> bool:
     return pc.all(pc.match_substring_regex(values, pattern)).as_py()
 
 
-def _parse_forms(values: pa.ChunkedArray, column: Column, zone: str | None) -> pa.ChunkedArray:
-    """The first form that reads all of them."""
+def _parse_forms(
+    values: pa.ChunkedArray, column: Column, month: Month | None, form: str | None
+) -> _Parsed:
+    """The first form that reads all of them, or the one with more of them in the month."""
+    try:
+        return _Parsed(_parse_iso(values, column, None))
+    except TripFileError as error:
+        reason: Exception = error
+    known = [f"{day} {time}" for day in DATE_FORMS for time in TIME_FORMS]
+    for first in [form, *known] if form else known:
+        try:
+            parsed = _strptime(values, first)
+        except pa.ArrowException as error:
+            if _first(values) not in str(error):  # it reads the first, and not another
+                reason = column.wrong(f"{values.type} with {first_line(error)}", EXPECTED)
+            continue
+        if month and (swapped := _swapped(first)):
+            with contextlib.suppress(pa.ArrowException):
+                other = _strptime(values, swapped)
+                if _outside(other, month) < _outside(parsed, month):
+                    return _Parsed(other, form=swapped)
+        return _Parsed(parsed, form=first)
+    raise reason
+
+
+def _parse_iso(values: pa.ChunkedArray, column: Column, zone: str | None) -> pa.ChunkedArray:
     first = _first(values)
     if re.fullmatch(r"[\d.]+", first) and first.count(".") < 2:
         raise column.wrong(f"{first!r}{NUMBERS}", EXPECTED)
@@ -176,16 +248,28 @@ def _parse_forms(values: pa.ChunkedArray, column: Column, zone: str | None) -> p
             return values.cast(pa.timestamp(unit, zone))
         except pa.ArrowException as error:
             reason = reason or error
-    forms = [f"{day} {time}" for day in DATE_FORMS for time in TIME_FORMS] if zone is None else []
-    for form in forms:
-        try:
-            pc.strptime(first, format=form, unit="us")
-            parsed = pc.strptime(values, format=form, unit="us")
-            if pc.min(parsed).as_py() >= FIRST_YEAR:
-                return parsed
-        except pa.ArrowException as error:
-            reason = error if first not in str(error) else reason
     raise column.wrong(f"{values.type} with {first_line(reason)}", EXPECTED) from reason
+
+
+def _strptime(values: pa.ChunkedArray, form: str) -> pa.ChunkedArray:
+    pc.strptime(_first(values), format=form, unit="us")
+    parsed = pc.strptime(values, format=form, unit="us")
+    if pc.min(parsed).as_py() < FIRST_YEAR:
+        raise pa.ArrowInvalid(f"{_first(values)!r} has a year of two digits")
+    return parsed
+
+
+def _swapped(form: str | None) -> str | None:
+    """The form with day and month the other way round; None where a text tells which is which."""
+    for one, other in (("%m/%d/", "%d/%m/"), ("%m-%d-", "%d-%m-")):
+        for this, that in ((one, other), (other, one)):
+            if form and form.startswith(this):
+                return form.replace(this, that)
+    return None
+
+
+def _outside(values: pa.ChunkedArray, month: Month | None) -> int:
+    return int(outside_month(_numpy(values), month).sum())
 
 
 def _first(values: pa.ChunkedArray) -> str:

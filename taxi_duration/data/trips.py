@@ -17,7 +17,12 @@ from taxi_duration.data.csv_files import read_csv
 from taxi_duration.data.health.look import SUSPECT, MonthLook, look_at_columns
 from taxi_duration.data.packing import Part, is_parquet, month_parts
 from taxi_duration.data.parquet_files import read_parquet
-from taxi_duration.data.times import outside_either_way, outside_month, read_times, zone_note
+from taxi_duration.data.times import (
+    outside_either_way,
+    outside_month,
+    read_both_times,
+    zone_note,
+)
 from taxi_duration.domain.limits import (
     LONGEST_MINUTES,
     MAX_TRIP_MILES,
@@ -25,7 +30,7 @@ from taxi_duration.domain.limits import (
 )
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.zones import is_unknown
-from taxi_duration.errors import BadMonthError
+from taxi_duration.errors import BadMonthError, TripFileError
 
 DROP_REASONS = ("bad_time", "too_short", "too_long")
 FLAG_REASONS = ("outside_month", "unknown_zone", "bad_distance", "duplicate")
@@ -200,8 +205,11 @@ class _ReadPart(NamedTuple):
 def _read_part(part: Part, month: Month | None, utc_is_local: bool) -> _ReadPart:
     raw, names, notes = (read_parquet if is_parquet(part) else read_csv)(part)
     columns = {ours: Column(part.name, theirs) for ours, theirs in names.items()}
-    pickup, dropoff = (
-        read_times(raw[name], columns[name], utc_is_local) for name in ("pickup_at", "dropoff_at")
+    pickup, dropoff = read_both_times(
+        (raw["pickup_at"], columns["pickup_at"]),
+        (raw["dropoff_at"], columns["dropoff_at"]),
+        month,
+        utc_is_local,
     )
     zones = {
         name: read_zones(raw[name], columns[name]) for name in ("PULocationID", "DOLocationID")
@@ -223,10 +231,24 @@ def _read_part(part: Part, month: Month | None, utc_is_local: bool) -> _ReadPart
     said = [zone_note(pickup, names["pickup_at"], utc_is_local)]
     if dropoff.zone != pickup.zone:
         said.append(zone_note(dropoff, names["dropoff_at"], utc_is_local))
-    there = [name for name in MARKS if name in columns]
-    marks = pa.table([plain(raw[name], columns[name]) for name in there], there)
-    notes = [*notes, *filter(None, said)]
+    marks, unread = _read_marks(raw, columns)
+    notes = [*notes, *filter(None, said), *unread]
     return _ReadPart(frame, marks, notes, outside_either_way(pickup, month))
+
+
+def _read_marks(raw: pa.Table, columns: dict[str, Column]) -> tuple[pa.Table, list[str]]:
+    """The columns of MARKS, and what is to be said of those that cannot be read.
+
+    No ride is learned from them: for an odd one no month is refused.
+    """
+    marks, notes = {}, []
+    for name in MARKS:
+        if name in columns:
+            try:
+                marks[name] = plain(raw[name], columns[name])
+            except TripFileError as error:
+                notes.append(f"{error}: not looked at")
+    return pa.table(marks), notes
 
 
 def _minutes(pickup: np.ndarray, dropoff: np.ndarray) -> np.ndarray:
