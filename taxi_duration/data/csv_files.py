@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import BinaryIO, TextIO
 
 import pyarrow as pa
@@ -39,6 +39,13 @@ BOMS = {  # UTF-32 begins as UTF-16 does
 LINE_END = re.compile(r"\r\n|\n|\r")
 EXCELS_HINT = re.compile(r'"?sep=(.)"?')  # a first line that only says which delimiter follows
 OTHER_LENGTH = re.compile(r"Expected \d+ columns, got \d+")  # pyarrow's words
+# pyarrow's and Python's, of a field that is larger than a block.
+STRADDLES = ("straddling object", "field larger than field limit")
+OPEN_QUOTE = (
+    "a quotation mark is not closed, or a field is longer than a block of the file; expected is a "
+    "row of trips on each line"
+)
+AFTER_ALL = "\x1eafter all rows\x1e"  # a row that no file holds
 CHUNK_ROWS = 100_000  # of Python strings held at once
 
 
@@ -152,10 +159,34 @@ def _parse(part: Part, layout: Layout) -> pa.Table:
     if not layout.has_rows:  # nor an end of line, which pyarrow wants to see
         return pa.table({ours: pa.array([], pa.string()) for ours in at.values()})
     with part.open() as file:
+        counted = _Counted(file)
         table = pa.csv.read_csv(
-            file, _read_options(layout), _parse_options(layout), _as_text(list(at))
+            counted, _read_options(layout), _parse_options(layout), _as_text(list(at))
         )
+    if counted.quotes and counted.lines > table.num_rows + layout.before + 1:
+        # Fields of several lines, or a quotation mark that took all rows behind it: pyarrow does
+        # not tell.
+        for _ in _picked(part, layout):
+            pass
     return table.rename_columns([at[name] for name in table.column_names])
+
+
+class _Counted:
+    """A file that counts the lines and quotation marks that are read."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.lines, self.quotes = file, 0, 0
+
+    def read(self, size: int = -1) -> bytes:
+        found = self._file.read(size)
+        self.lines += max(found.count(b"\n"), found.count(b"\r"))
+        self.quotes += found.count(b'"')
+        return found
+
+    def close(self) -> None:
+        """Closed by whoever opened it."""
 
 
 def _read_options(layout: Layout) -> pa.csv.ReadOptions:
@@ -168,7 +199,9 @@ def _read_options(layout: Layout) -> pa.csv.ReadOptions:
 
 
 def _parse_options(layout: Layout, odd: Callable | None = None) -> pa.csv.ParseOptions:
-    return pa.csv.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=odd)
+    return pa.csv.ParseOptions(
+        delimiter=layout.delimiter, invalid_row_handler=odd, newlines_in_values=True
+    )
 
 
 def _as_text(names: list[str]) -> pa.csv.ConvertOptions:
@@ -189,49 +222,56 @@ def _parse_uneven(part: Part, layout: Layout) -> tuple[pa.Table, int]:
     Extra fields that are empty mean nothing; missing ones, that none of ours is among them.
     """
     places, uneven, chunks = layout.places(), 0, []
-    with part.open() as file:
-        rows = _picked(file, part.name, layout)
-        while taken := list(islice(rows, CHUNK_ROWS)):
-            uneven += sum(len(row) != len(layout.names) for row in taken)
-            columns = zip(
-                *([row[at] if at < len(row) else None for at in places.values()] for row in taken),
-                strict=True,
-            )
-            chunks.append(pa.table([pa.array(column, pa.string()) for column in columns],
-                                   names=list(places)))  # fmt: skip
+    rows = _picked(part, layout)
+    while taken := list(islice(rows, CHUNK_ROWS)):
+        uneven += sum(len(row) != len(layout.names) for row in taken)
+        columns = zip(
+            *([row[at] if at < len(row) else None for at in places.values()] for row in taken),
+            strict=True,
+        )
+        chunks.append(pa.table([pa.array(column, pa.string()) for column in columns],
+                               names=list(places)))  # fmt: skip
     return pa.concat_tables(chunks), uneven
 
 
-def _picked(file: BinaryIO, name: str, layout: Layout) -> Iterator[list[str]]:
+def _picked(part: Part, layout: Layout) -> Iterator[list[str]]:
     """The rows that are not blank; each holds all that we need."""
-    lines = io.TextIOWrapper(file, encoding=layout.encoding, errors="replace", newline="")
-    text = _Lines(lines)
-    rows = csv.reader(text, delimiter=layout.delimiter)
-    for _ in range(layout.before):
-        next(text)
-    next(rows)
-    width, needed = (
-        len(layout.names),
-        max(at for ours, at in layout.places().items() if ours in FIELDS),
-    )
-    for row in rows:
-        extra = [cell for cell in row[width:] if cell.strip()]
-        cut = row and len(row) < width and text.ends_without_newline()
-        if extra or cut or 0 < len(row) <= needed:
-            what = f"more, such as {extra[0]!r}" if extra else "fewer, as if it was cut off"
-            raise TripFileError(
-                f"{name}: line {rows.line_num + layout.before} has {len(row)} fields ({what}); "
-                f"expected are {width}, from {layout.names[0]!r} to {layout.names[-1]!r}"
-            )
-        if row:
-            yield row
+    with part.open() as file:
+        lines = io.TextIOWrapper(file, encoding=layout.encoding, errors="replace", newline="")
+        text = _Lines(lines)
+        rows = csv.reader(text, delimiter=layout.delimiter)
+        for _ in range(layout.before):
+            next(text)
+        next(rows)
+        for row in rows:
+            if row == [AFTER_ALL]:
+                return
+            if row and AFTER_ALL in row[-1]:
+                number = rows.line_num + 1 - row[-1].count("\n") + layout.before
+                raise TripFileError(f"{part.name}: line {number}: {OPEN_QUOTE}")
+            if row:
+                where = f"{part.name}: line {rows.line_num + layout.before}"
+                _check_length(row, layout, where, text.ends_without_newline())
+                yield row
+
+
+def _check_length(row: list[str], layout: Layout, where: str, ends_the_file: bool) -> None:
+    width = len(layout.names)
+    needed = max(at for ours, at in layout.places().items() if ours in FIELDS)
+    extra = [cell for cell in row[width:] if cell.strip()]
+    if extra or (len(row) < width and ends_the_file) or len(row) <= needed:
+        what = f"more, such as {extra[0]!r}" if extra else "fewer, as if it was cut off"
+        raise TripFileError(
+            f"{where} has {len(row)} fields ({what}); "
+            f"expected are {width}, from {layout.names[0]!r} to {layout.names[-1]!r}"
+        )
 
 
 class _Lines:
-    """The lines of a text; remembers the last one."""
+    """The lines of a text, and then AFTER_ALL; remembers the last one."""
 
     def __init__(self, text: TextIO):
-        self._text, self._last = text, ""
+        self._text, self._last = chain(text, [AFTER_ALL + "\n"]), ""
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -248,6 +288,8 @@ def _fault(part: Part, error: Exception) -> TripFileError:
     if unread := not_read(part, error):
         return unread
     said = first_line(error)
+    if any(words in said for words in STRADDLES):
+        return TripFileError(f"{part.name}: {OPEN_QUOTE} ({said})")
     if isinstance(error, (pa.ArrowInvalid, UnicodeError, csv.Error)) and "compress" not in said:
         return TripFileError(f"{part.name}: cannot be read as CSV: {said}; {EXPECTED}")
     return TripFileError(

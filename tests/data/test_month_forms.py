@@ -1,9 +1,11 @@
 """The same small month, written in every way, reads as the same rows."""
 
+import base64
 import bz2
 import gzip
 import io
 import lzma
+import re
 import shutil
 import zipfile
 from functools import reduce
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as encryption
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -103,6 +106,10 @@ CLOCKS = {
     "coded": lambda c: c.dictionary_encode(),
     "open data": written("%m/%d/%Y %I:%M:%S %p"), "spreadsheet": written("%m/%d/%Y %H:%M"),
     "day first": written("%d/%m/%Y %H:%M:%S"), "German": written("%d.%m.%Y %H:%M"),
+    "dashes": written("%m-%d-%Y %H:%M:%S"), "day first, dashes": written("%d-%m-%Y %H:%M"),
+    "points": written("%Y.%m.%d %H:%M:%S"),
+    "month's name": written("%d %b %Y %H:%M:%S"), "Oracle": written("%d-%b-%Y %H:%M:%S"),
+    "zone's name": written("%Y-%m-%d %H:%M:%S America/New_York"),
     "slashes": written("%Y/%m/%d %H:%M:%S"), "minutes": written("%Y-%m-%d %H:%M"),
     "fraction": written("%Y-%m-%d %H:%M:%S.%f"), "nine digits": written("%Y-%m-%dT%H:%M:%S.%f000"),
     "postgres": written("%Y-%m-%d %H:%M:%S-05"), "EST": written("%Y-%m-%d %H:%M:%S EST"),
@@ -177,11 +184,14 @@ def changed(table: pa.Table, columns, how) -> pa.Table:
     return table
 
 
-def folder_of(folder: Path, parts: dict[str, bytes]) -> Path:
+def folder_of(folder: Path, parts: dict[str, bytes | None]) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     for name, content in parts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+        if content is None:
+            (folder / name).symlink_to(folder / "nowhere")
+        else:
+            (folder / name).write_bytes(content)
     return folder
 
 
@@ -229,6 +239,8 @@ def test_month_reads_alike_whatever_wrote_it(
                     "part-00000-a.snappy.parquet": halves[0],
                     "part-00001-a": halves[1],
                     "_SUCCESS": b"",
+                    "Thumbs.db": b"\xd0\xcf",
+                    "desktop.ini": b"[.ShellClassInfo]",
                     ".part-00000-a.snappy.parquet.crc": b"crc\0",
                 },
             )
@@ -344,12 +356,28 @@ def test_ids_that_are_no_zone_are_unknown_in_every_width(table, tmp_path):
     assert read_month(path, JANUARY).accounting.reasons["unknown_zone"] == 6
 
 
-def test_columns_without_any_value_are_read(table, tmp_path):
+@pytest.mark.parametrize("kind", [pa.null(), pa.float64(), pa.bool_(), pa.string(), pa.date32()])
+def test_columns_without_any_value_are_read(kind, table, tmp_path):
     path = tmp_path / "m.parquet"
-    nothing = changed(table, [*ZONES, *TIMES, "trip_distance"], lambda c: pa.nulls(len(c)))
+    nothing = changed(table, [*ZONES, *TIMES, "trip_distance"], lambda c: pa.nulls(len(c), kind))
     pq.write_table(nothing, path)
     reasons = read_month(path, JANUARY).accounting.reasons
     assert (reasons["bad_time"], reasons["unknown_zone"], reasons["bad_distance"]) == (6, 6, 0)
+
+
+def test_odd_column_that_nobody_learns_from_refuses_no_month(table, tmp_path):
+    path = tmp_path / "m.parquet"
+    odd = table.append_column("trip_type", pa.array([b"\xff\xfe"] * len(table)))
+    pq.write_table(odd, path)
+    notes = read_month(path, JANUARY).accounting.notes
+    assert len(notes) == 1 and "column trip_type must hold text" in notes[0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_distance_beyond_any_number_is_bad(table, tmp_path):
+    path = tmp_path / "m.parquet"
+    pq.write_table(changed(table, ["trip_distance"], lambda c: pa.array([1e300] * len(c))), path)
+    assert read_month(path, JANUARY).accounting.reasons["bad_distance"] == len(table)
 
 
 def test_old_type_of_spark_is_said_to_have_no_zone(table, expected, tmp_path):
@@ -398,6 +426,41 @@ def test_fhv_of_another_month_or_with_bad_times_is_refused_all_the_same(fhv, tab
     pq.write_table(swapped, fhv)
     accounting = read_month(fhv, JANUARY, service="fhv").accounting
     assert accounting.reasons["bad_time"] == 10 and accounting.bad_share > 0.8
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["%m/%d/%Y, %I:%M:%S %p", "%B %d, %Y %I:%M %p", "%A, %B %d, %Y %H:%M", "%Y-%m-%d %H:%M:%S,%f"],
+)
+def test_times_with_commas_are_read(form):
+    clock = pd.DatetimeIndex(["2021-01-31 23:50", "2021-01-04 08:05"])
+    column = pa.chunked_array([pa.array(clock.strftime(form).tolist())])
+    assert (times.read_times(column, cells.Column("f", "c")).local == clock.to_numpy()).all()
+
+
+@pytest.mark.parametrize("days", ["04 05 06", "04 05 13", "13 04 05"])
+@pytest.mark.parametrize("day", ["%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y"])
+def test_days_and_months_that_look_alike_are_read_in_one_way(day, days, tmp_path):
+    pickups = pd.to_datetime([f"2021-01-{number} 23:50" for number in days.split()])
+    path = tmp_path / "m.csv"
+    dropoffs = pickups + pd.Timedelta(minutes=20)
+    rows = pd.DataFrame({
+        "pickup_datetime": pickups.strftime(f"{day} %H:%M"),
+        "dropoff_datetime": dropoffs.strftime(f"{day} %H:%M"),
+        "PULocationID": 74, "DOLocationID": 75,
+    })  # fmt: skip
+    rows.to_csv(path, index=False)
+    trips = read_month(path, JANUARY).trips
+    assert trips["pickup_at"].tolist() == pickups.tolist()
+    assert trips["dropoff_at"].tolist() == dropoffs.tolist()
+
+
+def test_drop_offs_say_which_is_the_day_where_no_month_does(tmp_path):
+    path = tmp_path / "m.csv"
+    path.write_text("pickup_datetime,dropoff_datetime,PULocationID,DOLocationID\n"
+                    "12/01/2021 23:50,13/01/2021 00:10,74,75\n"
+                    "04/01/2021 23:50,05/01/2021 00:10,74,75\n")  # fmt: skip
+    assert read_month(path).trips["duration"].tolist() == [20, 20]
 
 
 # --- refused: file, column, found, expected ----------------------------------------------
@@ -476,6 +539,35 @@ def test_what_cannot_be_read_is_refused_with_file_column_found_and_expected(case
     assert len(read_month(path, JANUARY).trips) == 2
 
 
+QUOTED = {
+    "short, at the start": (3, 20, '"xy', "line 4: a quotation mark is not closed"),
+    "short, at the end": (19, 20, '"xy""', "line 20: a quotation mark is not closed"),
+    "rows longer than the header": (3, 20, '"xy\n1,2,3,4,5,6,7,8,9', "line 4: a quotation mark"),
+    "over a block": (3, 30_000, '"xy', "a quotation mark is not closed"),
+    "at the end of many": (29_000, 30_000, '"xy', "line 29001: a quotation mark is not closed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", QUOTED)
+def test_quotation_mark_that_takes_the_rows_behind_it_is_named(case, tmp_path):
+    line, rows, mark, said = QUOTED[case]
+    header, row, _ = GOOD.splitlines()
+    lines = [header + ",note", *[row + ","] * rows]
+    path = tmp_path / "m.csv"
+    path.write_text("\n".join([*lines[:line], lines[line] + mark, *lines[line + 1 :], ""]))
+    with pytest.raises(TripFileError, match=re.escape(f"m.csv: {said}")):
+        read_month(path, JANUARY)
+    path.write_text("\n".join([*lines[:line], lines[line] + 'x"y', *lines[line + 1 :], ""]))
+    assert read_month(path, JANUARY).accounting.rows_read == rows
+
+
+def test_fields_of_several_lines_are_read_in_a_file_of_any_size(tmp_path):
+    header, row, _ = GOOD.splitlines()
+    path = tmp_path / "m.csv"
+    path.write_text("\n".join([header + ",note", *[row + ',"' + "a\n" * 40 + '"'] * 30_000]))
+    assert read_month(path, JANUARY).accounting.rows_read == 30_000
+
+
 FOLDERS = {
     "nothing": ({"_SUCCESS": b""}, "holds _SUCCESS", "expected are Parquet or CSV files"),
     "unfinished": ({"_temporary/0/part-0": PARQUET, "part-1": PARQUET}, "holds _temporary/",
@@ -487,6 +579,8 @@ FOLDERS = {
     "a cut part": ({"part-0": PARQUET, "part-1": PARQUET[:-5]}, "m/part-1: is not a whole Parquet",
                    "PAR1"),
     "an empty part": ({"part-0": PARQUET, "part-1": b""}, "m/part-1: is empty", "Parquet or CSV"),
+    "a link to nowhere": ({"part-0": PARQUET, "part-1": None}, "m/part-1: cannot be read",
+                          "No such file"),
     "a part without a column": (
         {"part-0": PARQUET, "part-1": cell("DOLocationID", "DO")}, "m/part-1: column DOLocationID",
         "expected DOLocationID"),
@@ -524,6 +618,30 @@ def test_type_that_cannot_be_read_is_refused_with_column_found_and_expected(
         read_month(path, JANUARY)
     said = str(error.value)
     assert said.startswith(f"m.parquet: column {column} must hold ") and found in said
+
+
+class NoSecret(encryption.KmsClient):
+    """Keys that wrap themselves."""
+
+    def wrap_key(self, key_bytes, _):
+        return base64.b64encode(key_bytes)
+
+    def unwrap_key(self, wrapped_key, _):
+        return base64.b64decode(wrapped_key)
+
+
+@pytest.mark.parametrize("plaintext_footer", [True, False])
+def test_encrypted_parquet_is_named_as_such(plaintext_footer, table, tmp_path):
+    path = tmp_path / "m.parquet"
+    factory = encryption.CryptoFactory(lambda _: NoSecret())
+    config = encryption.EncryptionConfiguration(
+        footer_key="f", column_keys={"c": [TIMES[0]]}, plaintext_footer=plaintext_footer
+    )
+    keys = factory.file_encryption_properties(encryption.KmsConnectionConfig(), config)
+    with pq.ParquetWriter(path, table.schema, encryption_properties=keys) as writer:
+        writer.write_table(table)
+    with pytest.raises(TripFileError, match=r"m\.parquet: is an encrypted Parquet file"):
+        read_month(path, JANUARY)
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, lambda b: zipped({"a.csv": b})])
