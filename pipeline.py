@@ -121,11 +121,13 @@ def _asked_run(
     """The run to go on with, or a new one, its settings checked."""
     from taxi_duration.chain.run import load_run, new_run
     from taxi_duration.chain.run_settings import resolve_settings
+    from taxi_duration.doctor.settings import check_settings_of_a_run
 
     if given:
         from taxi_duration.chain.notebooks import check_parameter_names
 
         check_parameter_names(given, NOTEBOOKS)
+    check_settings_of_a_run()
     if not resume:
         settings = resolve_settings({k.upper(): v for k, v in flags.items()}, given)
         return new_run(settings, takes_current=not fresh)
@@ -180,12 +182,14 @@ def _asked_months(tags: str | None, flags: dict[str, str | None]) -> tuple[str, 
         settings = resolve_settings({k.upper(): v for k, v in flags.items()}, {})
         return settings.service, settings.train_months + settings.val_months
     from taxi_duration.data.sources import existing_months
-    from taxi_duration.domain.months import check_service, parse_months
+    from taxi_duration.domain.months import check_available, check_service, parse_months
 
     if flags["train_data"] or flags["val_data"]:
         raise click.UsageError("--months stands in the place of --train-data and --val-data")
     service = check_service(flags["service"] or environment.setting("SERVICE") or "green")
-    months = existing_months(service, parse_months(tags), lambda line: click.echo(line, err=True))
+    wanted = parse_months(tags)
+    check_available(service, wanted)
+    months = existing_months(service, wanted, lambda line: click.echo(line, err=True))
     if not months:
         raise MonthNotPublishedError(f"no month of {service} {tags} is published")
     return service, months
@@ -768,6 +772,23 @@ def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.4f}"
 
 
+def _of_the_system(error: OSError) -> str:
+    """Say what the system refused, of which path, and what to do."""
+    from taxi_duration.files import DISK_FULL
+
+    if error.errno in DISK_FULL:
+        return (
+            f"the disk is full ({error}); nothing half-written stays. Free some room and give the "
+            "same command again: what was finished is not done again"
+        )
+    if error.filename is None:
+        raise error  # a mistake of ours
+    return (
+        f"{error.filename}: {error.strerror}; `python pipeline.py doctor` looks at all folders and "
+        "settings"
+    )
+
+
 def main() -> int:
     """Run a command; errors a user can mend end in one message, not in a stack trace."""
     environment.spare_loopback_proxies()
@@ -790,15 +811,7 @@ def main() -> int:
         click.echo(f"error: {error}", err=True)
         return EXIT_FAILED
     except OSError as error:
-        from taxi_duration.files import DISK_FULL
-
-        if error.errno not in DISK_FULL:
-            raise
-        click.echo(
-            f"error: the disk is full ({error}); nothing half-written stays. Free some room and "
-            "give the same command again: what was finished is not done again",
-            err=True,
-        )
+        click.echo(f"error: {_of_the_system(error)}", err=True)
         return EXIT_FAILED
     except ImportError as error:
         if str(error.name).partition(".")[0] in ("taxi_duration", "serve"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -34,9 +34,29 @@ def setting(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def _folder(name: str, default: Path) -> Path:
+    """A folder that a setting names, or the default.
+
+    `~` is the user's home, also where no shell has put it in: files of settings, units, containers.
+    """
+    given = setting(name)
+    return (_expanded(given) if given else default).resolve()
+
+
+def _beside_the_project(path: str) -> Path:
+    """A path as a setting gives it; a relative one is taken from the project's root."""
+    return (PROJECT_ROOT / _expanded(path)).resolve()
+
+
+def _expanded(path: str) -> Path:
+    with suppress(RuntimeError):  # a user that there is not
+        return Path(path).expanduser()
+    return Path(path)
+
+
 def home() -> Path:
     """Folder of data/, runs/, models/, tracking/ and deployment/: `TAXI_HOME`, else the project."""
-    return Path(os.environ.get("TAXI_HOME") or PROJECT_ROOT).resolve()
+    return _folder("TAXI_HOME", PROJECT_ROOT)
 
 
 def spare_loopback_proxies() -> None:
@@ -75,7 +95,7 @@ def temporary_home(folder: Path) -> Iterator[None]:
 
 def data_dir() -> Path:
     """Folder of raw, sample and prepared months: `DATA_DIR`, else data/ in `home`."""
-    return Path(os.environ.get("DATA_DIR") or home() / "data").resolve()
+    return _folder("DATA_DIR", home() / "data")
 
 
 def runs_dir() -> Path:
@@ -85,7 +105,7 @@ def runs_dir() -> Path:
 
 def models_dir() -> Path:
     """Folder of saved bundles, `<name>/<version>/model.bin`: `MODELS_DIR`, else in `home`."""
-    return Path(os.environ.get("MODELS_DIR") or home() / "models").resolve()
+    return _folder("MODELS_DIR", home() / "models")
 
 
 def tracking_dir() -> Path:
@@ -95,7 +115,7 @@ def tracking_dir() -> Path:
 
 def deployment_dir() -> Path:
     """Folder of deployment.json, which says what serves: `DEPLOYMENT_DIR`, else in `home`."""
-    return Path(os.environ.get("DEPLOYMENT_DIR") or home() / "deployment").resolve()
+    return _folder("DEPLOYMENT_DIR", home() / "deployment")
 
 
 def live_dir() -> Path:
@@ -125,8 +145,8 @@ def log_archive(url: str) -> Path:
         url: of the log. Of a database on a server, the default is a folder in `live_dir`, which
             must be the same for every host that reads the log.
     """
-    if given := os.environ.get("LOG_ARCHIVE"):
-        return Path(given).resolve()
+    if setting("LOG_ARCHIVE"):
+        return _folder("LOG_ARCHIVE", live_dir())
     path = url.partition("?")[0].removeprefix("sqlite:///")
     if not url.startswith("sqlite:///") or not path:
         return live_dir() / "archive"
@@ -153,8 +173,8 @@ def tlc_url() -> str:
     A relative folder is taken from the project's root, so that it means the same
     in a shell, in JupyterLab and under papermill.
     """
-    url = (os.environ.get("TLC_URL") or PUBLIC_TLC_URL).rstrip("/")
-    return url if "://" in url else str((PROJECT_ROOT / url).resolve())
+    url = (os.environ.get("TLC_URL", "").strip() or PUBLIC_TLC_URL).rstrip("/")
+    return url if "://" in url else str(_beside_the_project(url))
 
 
 def local_tracking_uri() -> str:
@@ -244,7 +264,7 @@ def extra_features() -> Path | None:
     A relative path is taken from the project's root, as `TLC_URL` is.
     """
     path = os.environ.get("EXTRA_FEATURES")
-    return (PROJECT_ROOT / path).resolve() if path else None
+    return _beside_the_project(path) if path else None
 
 
 def atlas_folder() -> Path | None:
@@ -256,7 +276,7 @@ def atlas_folder() -> Path | None:
     named = os.environ.get("ATLAS") or "auto"
     if named.lower() == "none":
         return None
-    return PACKAGE / "model" if named.lower() == "auto" else (PROJECT_ROOT / named).resolve()
+    return PACKAGE / "model" if named.lower() == "auto" else _beside_the_project(named)
 
 
 def boost_rows() -> int | None:

@@ -155,3 +155,19 @@ def test_loopback_never_goes_through_a_proxy_and_who_was_spared_stays_so(monkeyp
     environment.spare_loopback_proxies()
     for name in ("NO_PROXY", "no_proxy"):
         assert os.environ[name] == "internal.example,127.0.0.1,localhost,::1"
+
+
+FOLDERS = {
+    "TAXI_HOME": environment.home, "DATA_DIR": environment.data_dir,
+    "MODELS_DIR": environment.models_dir, "DEPLOYMENT_DIR": environment.deployment_dir,
+    "LOG_ARCHIVE": lambda: environment.log_archive(environment.log_url()),
+    "TLC_URL": lambda: Path(environment.tlc_url()), "ATLAS": environment.atlas_folder,
+    "EXTRA_FEATURES": environment.extra_features,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_tilde_is_the_users_home_also_where_no_shell_put_it_in(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(name, "~/taxi")
+    assert FOLDERS[name]() == tmp_path / "taxi"

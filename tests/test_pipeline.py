@@ -20,6 +20,7 @@ from servers import free_port
 
 import pipeline
 from taxi_duration import environment
+from taxi_duration.data.sample import write_sample_month
 from taxi_duration.data.sources import SAMPLE_BANNER
 from taxi_duration.files import read_json, write_json
 from taxi_duration.live.deployment import read_deployment, set_challenger
@@ -96,6 +97,41 @@ def test_mistake_stops_before_the_first_notebook(home, monkeypatch, capsys, args
     assert run_here(monkeypatch, *args) == code
     assert said in capsys.readouterr().err
     assert not list(home.glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DATA", "real"), ("ENGINE", "spark"), ("DASK_SCHEDULER", "x"), ("ATLAS", "/no/such"),
+     ("BOOST_ROWS", "-1"), ("DEVICE", "gpu"), ("MAX_BAD_SHARE", "a"), ("UTC_TIMES", "x"),
+     ("SAMPLE_ROWS", "0"), ("EXTRA_FEATURES", "/no/such.csv")],
+)  # fmt: skip
+def test_setting_without_such_a_value_stops_before_the_first_notebook(
+    home, monkeypatch, capsys, name, value
+):
+    monkeypatch.setenv(name, value)
+    assert run_here(monkeypatch) == 1
+    assert f"error: {name}" in capsys.readouterr().err
+    assert not list(home.glob("runs/*"))
+
+
+@pytest.mark.parametrize("spoilt", ["data", "data/raw", "data/prepared"])
+def test_file_in_the_place_of_a_folder_is_named(home, monkeypatch, capsys, spoilt, tmp_path):
+    source = tmp_path / "source" / "trip-data"
+    source.mkdir(parents=True)
+    write_sample_month(source / "green_tripdata_2021-01.parquet", "green", "2021-01", 500)
+    monkeypatch.setenv("TLC_URL", str(source.parent))
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    monkeypatch.delenv("DATA", raising=False)
+    (home / spoilt).parent.mkdir(parents=True, exist_ok=True)
+    (home / spoilt).write_text("no folder")
+    assert run_here(monkeypatch, "data", "--months", "2021-01") == 1
+    said = capsys.readouterr().err
+    assert f"error: {home / spoilt}" in said and len(said.splitlines()) == 1
+
+
+def test_month_from_before_there_were_zones_is_not_waited_for(home, monkeypatch, capsys):
+    assert run_here(monkeypatch, "data", "--months", "2000-01") == 1
+    assert "green data start in 2013-08" in capsys.readouterr().err
 
 
 def test_help_names_the_commands_and_exit_codes(monkeypatch, capsys):

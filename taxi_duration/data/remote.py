@@ -84,6 +84,8 @@ def with_retries(url: str, get: Callable[..., T], *args: Any) -> T | None:
     )
     try:
         return retries(get, *args)
+    except SourceError:
+        raise
     except Exception as error:
         if _is_absent(error):
             return None
@@ -145,7 +147,9 @@ def _present(urls: Sequence[str]) -> list[str]:
     files, _ = open_source(urls[0])
     found = []
     for url in urls:
-        with suppress(FileNotFoundError, PermissionError):  # 403: as in `_is_absent`
+        with suppress(
+            FileNotFoundError, NotADirectoryError, PermissionError
+        ):  # 403: as in `_is_absent`
             files.info(files._strip_protocol(url))
             found.append(url)
     return found
@@ -237,7 +241,10 @@ def _status(error: BaseException) -> int | None:
 
 def _is_absent(error: BaseException) -> bool:
     # The public bucket answers 403, not 404, for a month that is not there.
-    return isinstance(error, FileNotFoundError) or _status(error) in (403, 404)
+    return isinstance(error, (FileNotFoundError, NotADirectoryError)) or _status(error) in (
+        403,
+        404,
+    )
 
 
 def _is_unreachable(error: BaseException) -> bool:
@@ -283,6 +290,8 @@ def check_layout(base: str, layouts: Sequence[str]) -> None:
         raise SourceError(f"TLC_URL names a folder that does not exist: {base}") from None
     except PermissionError:
         return
+    if files.isfile(root):
+        raise SourceError(f"TLC_URL names a file: {base}; expected is the folder that holds it")
     if Path(layouts[0]).name in found:  # TLC's own folder: its months may still be to come
         return
     folders = [layout.format(service="*") for layout in layouts]

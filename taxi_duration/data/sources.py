@@ -273,7 +273,11 @@ def download(url: str, path: Path) -> bool:
     """
     if only_looking():
         raise WouldActError(f"fetch {path.name}, and decide then")
-    remove_leftovers(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
+    except OSError as error:  # said of the folder here, not of the source
+        raise SourceError(f"{path.parent} cannot be written: {error.strerror}") from error
     # Asked for before the bytes: marks older than the bytes make them fetched once too often,
     # younger ones would hide a change for ever.
     stamp = ask_source(url)
@@ -322,6 +326,8 @@ def _check_content(part: Path, url: str) -> None:
         head = file.read(64)
         file.seek(max(0, part.stat().st_size - 4))
         tail = file.read()
+    if not head:
+        raise SourceError(f"{url} answered without any bytes, not with a file of trips")
     if head.lstrip()[:1] == b"<":
         raise SourceError(f"{url} answered with a page ({head[:40]!r}…), not with a file of trips")
     if head[:4] == b"PAR1" and tail != b"PAR1":
@@ -483,7 +489,7 @@ def _checked_sha256(path: Path) -> str:
     checksum = _beside(path, CHECKSUM)
     if not checksum.exists():
         _record_checksum(path, found, None)
-    lines = (line.split(maxsplit=1) for line in checksum.read_text().splitlines())
+    lines = (line.split(maxsplit=1) for line in _checksum_of(path).splitlines())
     known = {
         line[1].removeprefix(path.name).lstrip("/"): line[0]
         for line in lines
@@ -499,9 +505,20 @@ def _checked_sha256(path: Path) -> str:
     return digest
 
 
+def _checksum_of(path: Path) -> str:
+    checksum = _beside(path, CHECKSUM)
+    try:
+        return checksum.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(
+            f"{checksum.name} in data/raw is no checksum ({error}); delete it, and the month too "
+            "where it is to be fetched again"
+        ) from error
+
+
 def _source_of(path: Path) -> str | None:
     """Where a file came from; None for one that the user put there."""
-    first = _beside(path, CHECKSUM).read_text().split("\n", 1)[0]
+    first = _checksum_of(path).split("\n", 1)[0]
     return first.removeprefix("# ") if first.startswith("# ") else None
 
 

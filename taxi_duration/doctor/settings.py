@@ -19,6 +19,23 @@ ELSEWHERE = {
     "LOG_URL": "log", "MLFLOW_TRACKING_URI": "tracking", "TLC_URL": "months", "NO_PROXY": "proxy",
 }  # fmt: skip
 
+# What a run trips over only within a notebook, minutes later.
+OF_A_RUN = (
+    "DATA", "ENGINE", "DASK_SCHEDULER", "ATLAS", "BOOST_ROWS", "DEVICE", "MAX_BAD_SHARE",
+    "UTC_TIMES", "SAMPLE_ROWS", "EXTRA_FEATURES",
+)  # fmt: skip
+
+
+def check_settings_of_a_run() -> None:
+    """Refuse a value that a setting of a run cannot have.
+
+    Raises:
+        SettingError: names it and what is allowed.
+    """
+    for setting in OF_A_RUN:
+        if environment.setting(setting) is not None:
+            readers()[setting]()
+
 
 def readers() -> dict[str, Callable[[], object]]:
     """Return what reads each setting, by name; it raises when the value is not allowed."""

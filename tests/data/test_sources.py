@@ -181,6 +181,15 @@ def test_unreadable_checksum_file_is_refused_with_what_to_do(fake_tlc, month_byt
         fetch_month("green", JANUARY)
 
 
+@pytest.mark.parametrize("spoil", [lambda f: f.write_bytes(b"\xff\xfe\0"), lambda f: f.mkdir()])
+def test_checksum_file_that_is_none_is_refused_with_what_to_do(month_bytes, raw_dir, spoil):
+    raw_dir.mkdir(parents=True, exist_ok=True)
+    (raw_dir / NAME).write_bytes(month_bytes)
+    spoil(raw_dir / f"{NAME}.sha256")
+    with pytest.raises(SourceError, match=rf"{NAME}\.sha256 in data/raw is no checksum .* delete"):
+        fetch_month("green", JANUARY)
+
+
 def test_gzipped_csv_is_found_when_there_is_no_parquet(fake_tlc, raw_month):
     sink = pa.BufferOutputStream()
     pa.csv.write_csv(raw_month, sink)
@@ -526,6 +535,21 @@ def test_web_page_in_place_of_a_month_is_refused_and_not_stored(fake_tlc, raw_di
     with pytest.raises(SourceError, match="answered with a page"):
         fetch_months("green", [JANUARY])
     assert list(raw_dir.iterdir()) == []
+
+
+def test_answer_without_bytes_is_refused_and_not_stored(fake_tlc, raw_dir):
+    fake_tlc.put(b"")
+    with pytest.raises(SourceError, match="answered without any bytes"):
+        fetch_months("green", [JANUARY])
+    assert list(raw_dir.iterdir()) == []
+
+
+def test_file_given_for_the_folder_is_named(monkeypatch, tmp_path):
+    path = tmp_path / NAME
+    path.write_bytes(b"PAR1")
+    monkeypatch.setenv("TLC_URL", str(path))
+    with pytest.raises(SourceError, match=f"TLC_URL names a file: {path}; expected is the folder"):
+        fetch_months("green", [JANUARY])
 
 
 DOWNLOAD = "from taxi_duration.data.sources import *; " \
