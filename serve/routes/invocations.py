@@ -136,7 +136,8 @@ def _from_columns(value: dict[str, Any], name: str, most: int) -> ManyRides:
 def _from_csv(text: str, most: int) -> ManyRides:
     """Rides of a CSV file with a header."""
     try:
-        rows = list(csv.reader(io.StringIO(text)))
+        # Strict: a quotation mark that is not closed would take the rides behind it.
+        rows = list(csv.reader(io.StringIO(text), strict=True))
     except csv.Error as error:
         raise ApiError(400, "bad_csv", f"the body is not CSV: {error}") from None
     if not rows:

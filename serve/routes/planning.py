@@ -107,8 +107,16 @@ def _zone(name: str) -> int:
     return int(text)
 
 
+def _asked(name: str) -> str | None:
+    texts = request.args.getlist(name)
+    if len(texts) > 1:
+        message = f"{name} comes {len(texts)} times; one is expected"
+        raise ApiError(400, "duplicate_key", message, name)
+    return texts[0] if texts else None
+
+
 def _required(name: str) -> str:
-    text = request.args.get(name)
+    text = _asked(name)
     if text is None:
         message = f"{name} is missing; it must be {ALLOWED[name]}"
         raise ApiError(400, "missing_field", message, name)
@@ -121,7 +129,7 @@ def _refused(name: str, text: str, allowed: str) -> ApiError:
 
 
 def _date() -> date:
-    text = request.args.get("date")
+    text = _asked("date")
     if text is None:
         return local_time(None).date()
     try:
@@ -130,11 +138,11 @@ def _date() -> date:
             return day
     except ValueError:
         pass
-    raise _refused("date", text, "a day such as 2021-02-15")
+    raise _refused("date", text, ALLOWED["date"])
 
 
 def _start() -> datetime:
-    text = request.args.get("when")
+    text = _asked("when")
     return local_time(None) if text is None else _moment(text, "when")
 
 
@@ -148,7 +156,8 @@ def _moment(text: str, field: str) -> datetime:
 
 
 def _probability() -> float:
-    text = request.args.get("p", "0.9")
+    asked = _asked("p")
+    text = "0.9" if asked is None else asked
     try:
         p = float(text)
     except ValueError:

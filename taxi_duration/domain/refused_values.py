@@ -14,10 +14,10 @@ from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE, LONGEST_FEEDBACK_
 
 MAX_MILES = 1_000_000  # meters recorded 244,152; above MAX_TRIP_MILES the model ignores it
 MAX_ID = 100  # characters
-YEARS = (2000, 2100)
+YEARS = (2000, 2100)  # from the first, before the second
 
 NEW_YORK_TIME = (
-    f"an ISO date and time such as 2021-02-15T08:30 from year {YEARS[0]} to {YEARS[1]}, "
+    f"an ISO date and time such as 2021-02-15T08:30 from year {YEARS[0]} to {YEARS[1] - 1}, "
     "New York local unless it has an offset"
 )
 NOW = "; now when missing"
@@ -28,6 +28,7 @@ ALLOWED = {
     "pickup_datetime": NEW_YORK_TIME + NOW,
     "when": NEW_YORK_TIME + NOW,
     "arrive": NEW_YORK_TIME,
+    "date": f"a day such as 2021-02-15, from year {YEARS[0]} to {YEARS[1] - 1}; today when missing",
     "ride_id": f"your own id of the ride, text or a whole number of at most {MAX_ID} characters",
     "prediction_id": f"an id that /predict gave, 1 to {MAX_ID} ASCII characters",
     "duration": f"the true minutes, a number above 0 up to {LONGEST_FEEDBACK_MINUTES}",

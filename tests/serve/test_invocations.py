@@ -266,6 +266,8 @@ def test_what_is_not_of_the_protocol_is_refused(client, content):
         "PULocationID,DOLocationID\nten,2\n",
         "PULocationID,DOLocationID,trip_distance\n1,2,inf\n",
         'PULocationID,DOLocationID\n"1,2\n',
+        'PULocationID,DOLocationID,note\n1,2,"a\n3,4,b\n5,6,c\n',
+        'PULocationID,DOLocationID,note\n1,2,a\n3,4,"b\n',
         "PULocationID,DOLocationID\n1,2\x00\n",
     ],
 )
