@@ -789,9 +789,17 @@ def _of_the_system(error: OSError) -> str:
     )
 
 
+def _is_text(argument: str) -> bool:
+    """False for bytes of another encoding: neither log nor registry could keep them."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in argument)
+
+
 def main() -> int:
     """Run a command; errors a user can mend end in one message, not in a stack trace."""
     environment.spare_loopback_proxies()
+    if odd := next((argument for argument in sys.argv if not _is_text(argument)), None):
+        click.echo(f"error: {odd!r} is no text in UTF-8", err=True)
+        return EXIT_USAGE
     try:
         return cli.main(standalone_mode=False) or EXIT_DONE
     except click.exceptions.Exit as stop:

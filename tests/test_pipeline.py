@@ -129,6 +129,14 @@ def test_file_in_the_place_of_a_folder_is_named(home, monkeypatch, capsys, spoil
     assert f"error: {home / spoilt}" in said and len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "args", [["trace", "\udcff"], ["promote", "\udcff"], ["score", "--out", "a\udce9.parquet"]]
+)
+def test_argument_in_another_encoding_is_named(home, monkeypatch, capsys, args):
+    assert run_here(monkeypatch, *args) == 2
+    assert "is no text in UTF-8" in capsys.readouterr().err
+
+
 def test_month_from_before_there_were_zones_is_not_waited_for(home, monkeypatch, capsys):
     assert run_here(monkeypatch, "data", "--months", "2000-01") == 1
     assert "green data start in 2013-08" in capsys.readouterr().err
