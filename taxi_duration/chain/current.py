@@ -56,9 +56,11 @@ def take_current(run: Run, notebooks: Sequence[str], first: int) -> Look:
     for place in range(first, len(notebooks)):
         name = notebooks[place]
         inputs = _inputs(run, name, notebooks[:place])
-        if inputs is None or not run.takes_current:
-            return Look(inputs, "")
+        if inputs is None:
+            return Look(None, "")
         run.update(data_source=run.data_source)  # it stays with these months
+        if not run.takes_current:
+            return Look(inputs, "")
         made, why = _find(run, name, inputs)
         if made is None:
             return Look(inputs, why)

@@ -6,8 +6,9 @@ The cells are not executed here: their steps are taken by the functions that the
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import nbformat
@@ -23,6 +24,8 @@ from taxi_duration.chain.notebooks import notebook_path
 from taxi_duration.chain.release import check_release, deploy_winner, register_winner, save_winner
 from taxi_duration.chain.run import Run, load_run, new_run
 from taxi_duration.chain.run_settings import check_settings
+from taxi_duration.data import sources
+from taxi_duration.errors import SourceUnreachableError
 from taxi_duration.files import MODEL_MAKING, code_digest, read_json, sha256_file, write_json
 from taxi_duration.live.audit import audit_lines
 from taxi_duration.model.bundle import load_card
@@ -306,6 +309,24 @@ def test_fresh_run_takes_nothing(again, executed, fits):
     assert [row.number for row in list_versions(run.client)] == [2, 1]
     assert "registered green-duration:2; green-duration:1 still serves. " in said
     assert "python pipeline.py promote green-duration:2" in said
+
+
+def test_source_without_network_is_asked_once_in_a_run(again, monkeypatch):
+    asked = []
+
+    def unreachable(service, month):
+        asked.append(str(month))
+        raise SourceUnreachableError("no network")
+
+    def elsewhere(function, *args):  # as another process has them: what it remembers is not there
+        return function(*pickle.loads(pickle.dumps(args)))
+
+    monkeypatch.setattr(sources, "fetch_month", unreachable)
+    monkeypatch.setattr(chain, "call_warm", elsewhere)
+    monkeypatch.setattr(chain, "_execute", partial(elsewhere, execute))
+    monkeypatch.setenv("DATA", "auto")
+    again(fresh=True)
+    assert asked == ["2021-01"]
 
 
 def test_run_of_the_loop_takes_nothing(first, executed, fits):
