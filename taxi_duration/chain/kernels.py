@@ -110,6 +110,8 @@ def _run_kernel(argv: list[str], env: dict[str, str] | None, cwd: str | None) ->
         f"--IPKernelApp.parent_handle={os.getppid()}",
         # matplotlib was imported before there was a shell that it could tie itself to.
         "--IPKernelApp.matplotlib=inline",
+        # The layout already leaves no margin to cut away, and to look for one draws a picture anew.
+        "--InlineBackend.print_figure_kwargs={'bbox_inches': None}",
     ]
     with contextlib.suppress(SystemExit):
         kernelapp.launch_new_instance(argv=[*argv, *options])
