@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ STORY = """
 import os, signal
 from concurrent.futures.process import BrokenProcessPool
 from taxi_duration.chain.warm import call_warm, start_warming
-from tests.chain.test_warm import kill_oneself, modules_here, pid_here
+from tests.chain.test_warm import collector_here, kill_oneself, modules_here, pid_here
 
 if __name__ == "__main__":
     start_warming()
@@ -24,6 +25,7 @@ if __name__ == "__main__":
     except BrokenProcessPool:
         pass
     assert call_warm(pid_here) not in (first, os.getpid())
+    assert call_warm(collector_here) == (True, True)
     print(call_warm(modules_here))
 """
 
@@ -34,6 +36,11 @@ def pid_here() -> int:
 
 def kill_oneself() -> None:
     os.kill(os.getpid(), 9)
+
+
+def collector_here() -> tuple[bool, bool]:
+    """Whether garbage is collected, and what was imported left alone by it."""
+    return gc.isenabled(), gc.get_freeze_count() > 100_000
 
 
 def modules_here() -> list[str]:
