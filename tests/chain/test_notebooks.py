@@ -207,7 +207,7 @@ def test_half_run_notebook_shows_on_disk_what_is_done_and_what_runs(fake_noteboo
 def test_steps_that_a_cell_tells_are_said_and_nothing_else(fake_notebook, tmp_path):
     told = "from taxi_duration.logs import log_to_stdout, log_step\nlog_to_stdout()\n"
     fake_notebook(
-        "A: int = 0", told + "print('a table')\ntell_step('LR: fit')\ntell_step('LR: score')"
+        "A: int = 0", told + "print('a table')\nlog_step('LR: fit')\nlog_step('LR: score')"
     )
     said: list[str] = []
     execute("fake", tmp_path / "out.ipynb", {}, say=said.append)
