@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +191,7 @@ def _log_version(run_id: str, name: str, bundle: Path) -> str:
 
     from taxi_duration.registry.pyfunc import input_example, requirements, signature
 
-    with needed(), mlflow.start_run(run_id=run_id):
+    with needed(), _quiet(), mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(MODEL_SCRIPT),
@@ -201,6 +203,18 @@ def _log_version(run_id: str, name: str, bundle: Path) -> str:
             registered_model_name=name,
         )
     return str(info.registered_model_version)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without MLflow's lines on every step of a registration: who calls says what was made."""
+    from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
+
+    before, MLFLOW_LOGGING_STREAM.enabled = MLFLOW_LOGGING_STREAM.enabled, False
+    try:
+        yield
+    finally:
+        MLFLOW_LOGGING_STREAM.enabled = before
 
 
 def _code_copy(folder: Path) -> Path:

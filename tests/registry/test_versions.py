@@ -61,6 +61,11 @@ def test_next_bundle_becomes_the_next_version_and_the_first_stays(client, first,
     assert card["model_sha256"] != first["model_sha256"]
 
 
+def test_mlflow_says_nothing_of_its_own_of_a_registration(client, bundle, capsys):
+    register_bundle(client, new_parent(client), "green", bundle)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_registering_the_same_run_again_keeps_its_version(client, bundle):
     parent = new_parent(client)
     cards = [register_bundle(client, parent, "green", bundle) for _ in range(2)]
