@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import platform
@@ -86,6 +87,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if WHOLE & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("faults"):
             item.add_marker(pytest.mark.integration)
     items.sort(key=lambda item: item.get_closest_marker("first") is None)
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of the search for garbage what is imported and collected: it stays."""
+    gc.freeze()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
