@@ -16,8 +16,8 @@ def look_at_deployment(name: str) -> Iterator[Finding]:
     try:
         deployment = read_deployment()
     except DeploymentError as error:
-        remedy = "`python pipeline.py rollback` or `promote NAME:VERSION` writes it anew"
-        yield Finding(name, PROBLEM, one_line(error).rpartition("; ")[0], remedy)
+        found, _, remedy = one_line(error).rpartition("; ")
+        yield Finding(name, PROBLEM, found, remedy)
         return
     if deployment is None:
         yield Finding(name, NOTE, "nothing is deployed",

@@ -105,6 +105,8 @@ def read_deployment(folder: Path | None = None) -> Deployment | None:
     """
     path = (folder or environment.deployment_dir()) / DEPLOYMENT_FILE
     try:
+        if path.is_dir():  # no file takes its place
+            raise IsADirectoryError(f"{DEPLOYMENT_FILE} is a folder")
         content = read_json(path, MAX_DEPLOYMENT_BYTES)
         # The first releases kept one earlier champion, as `previous`.
         if isinstance(content, dict) and "earlier" not in content and content.get("previous"):
@@ -113,10 +115,10 @@ def read_deployment(folder: Path | None = None) -> Deployment | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise DeploymentError(
-            f"{DEPLOYMENT_FILE} cannot be read ({error}); "
-            "`python pipeline.py promote NAME:VERSION` or `rollback` writes it anew"
-        ) from error
+        remedy = "`python pipeline.py promote NAME:VERSION` or `rollback` writes it anew"
+        if isinstance(error, OSError):
+            remedy = "a file that this user can read and write must lie there, or nothing"
+        raise DeploymentError(f"{DEPLOYMENT_FILE} cannot be read ({error}); {remedy}") from error
 
 
 def deploy_champion(
@@ -268,15 +270,18 @@ def _apply(
     change: Callable[[Deployment | None], Deployment],
     who: str | None,
 ) -> Deployment:
-    """Read, change and write under one lock; write nothing when nothing changes."""
+    """Read, change and write under one lock; write nothing when nothing changes.
+
+    A damaged file is written anew in any case.
+    """
     from filelock import FileLock  # the service, which only reads, does not have it
 
     folder = environment.deployment_dir()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        now = _read_or_recover()
+        now, is_damaged = _read_or_recover()
         wanted = change(now)
-        if wanted == now:
+        if wanted == now and not is_damaged:
             return now
         if who is not None:
             _record_request(who, action, reason, now, wanted)
@@ -301,14 +306,14 @@ def _record_request(
     record(f"{action} {ref}", reason, key=f"{action}:{ref}:{began}:{reason}", who=who)
 
 
-def _read_or_recover() -> Deployment | None:
-    """Return the deployment; rebuilt from the history when the file is damaged.
+def _read_or_recover() -> tuple[Deployment | None, bool]:
+    """Return the deployment, and whether the file is damaged and the history was taken instead.
 
     Raises:
         DeploymentError: the file exists but cannot be read from disk now.
     """
     try:
-        return read_deployment()
+        return read_deployment(), False
     except DeploymentError as error:
         if isinstance(error.__cause__, OSError):
             raise
@@ -319,4 +324,4 @@ def _read_or_recover() -> Deployment | None:
             champions.pop()
         elif [line.champion] != champions[-1:]:
             champions.append(line.champion)
-    return _alone(champions[-1], tuple(champions[:-1])) if champions else None
+    return (_alone(champions[-1], tuple(champions[:-1])) if champions else None), True

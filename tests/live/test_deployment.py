@@ -237,6 +237,25 @@ def test_promote_mends_a_spoiled_deployment_and_keeps_the_way_back():
     assert roll_back("back").champion.number == 1
 
 
+@pytest.mark.parametrize("change", [
+    lambda: deploy_champion(version(1), "mend"),
+    lambda: drop_challenger("mend"),
+])  # fmt: skip
+def test_a_spoiled_deployment_is_written_anew_also_when_its_only_champion_stays(change):
+    deploy_champion(version(1), "first")
+    (environment.deployment_dir() / "deployment.json").write_text("{")
+    assert change().champion == version(1)
+    assert read_deployment().champion == version(1)
+    assert [line.reason for line in read_history()] == ["first", "mend"]
+
+
+def test_a_folder_in_place_of_the_deployment_is_named_without_a_remedy_that_fails():
+    (environment.deployment_dir() / "deployment.json").mkdir(parents=True)
+    with pytest.raises(DeploymentError, match="a file that this user can read") as error:
+        deploy_champion(version(1), "first")
+    assert "promote" not in str(error.value)
+
+
 def test_a_deployment_written_without_earlier_can_be_rolled_back():
     deploy_champion(version(1), "first")
     deployment = deploy_champion(version(2), "next").as_dict()
