@@ -80,7 +80,7 @@ def test_run_whose_version_was_deleted_in_mlflow_is_finished_all_the_same(run, c
     lines = read_audit()
     keep_finished(run)
     assert read_audit() == lines
-    assert f"the files of run {run.run_id} are not vouched for" in caplog.text
+    assert f"the files of run {run.run_id} are not recorded" in caplog.text
 
 
 def test_finished_run_keeps_the_digests_of_its_files_in_both_places(run):
