@@ -180,7 +180,7 @@ def test_an_address_where_nobody_listens_is_named(monkeypatch, kind):
         engine.connected()
 
 
-def test_a_server_of_another_kind_is_no_scheduler(monkeypatch):
+def refused_by_a_web_server(monkeypatch):
     monkeypatch.setattr(engine, "CONNECT_S", 1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -190,12 +190,16 @@ def test_a_server_of_another_kind_is_no_scheduler(monkeypatch):
             engine.connected()
 
 
+def test_a_server_of_another_kind_is_no_scheduler(monkeypatch):
+    refused_by_a_web_server(monkeypatch)
+
+
 def test_a_client_that_could_not_connect_is_closed_at_once(monkeypatch):
     """Collected while another starts, it would wait for a lock that this one holds, for ever."""
     gc.collect()
     gc.disable()
     try:
-        test_a_server_of_another_kind_is_no_scheduler(monkeypatch)
+        refused_by_a_web_server(monkeypatch)
         left = [one.status for one in gc.get_objects() if isinstance(one, Client)]
     finally:
         gc.enable()
