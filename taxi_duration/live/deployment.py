@@ -105,8 +105,6 @@ def read_deployment(folder: Path | None = None) -> Deployment | None:
     """
     path = (folder or environment.deployment_dir()) / DEPLOYMENT_FILE
     try:
-        if path.is_dir():  # no file takes its place
-            raise IsADirectoryError(f"{DEPLOYMENT_FILE} is a folder")
         content = read_json(path, MAX_DEPLOYMENT_BYTES)
         # The first releases kept one earlier champion, as `previous`.
         if isinstance(content, dict) and "earlier" not in content and content.get("previous"):
@@ -116,7 +114,7 @@ def read_deployment(folder: Path | None = None) -> Deployment | None:
         return None
     except (OSError, ValueError, RecursionError) as error:
         remedy = "`python pipeline.py promote NAME:VERSION` or `rollback` writes it anew"
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) or path.is_dir():  # no file takes a folder's place
             remedy = "a file that this user can read and write must lie there, or nothing"
         raise DeploymentError(f"{DEPLOYMENT_FILE} cannot be read ({error}); {remedy}") from error
 
@@ -310,12 +308,13 @@ def _read_or_recover() -> tuple[Deployment | None, bool]:
     """Return the deployment, and whether the file is damaged and the history was taken instead.
 
     Raises:
-        DeploymentError: the file exists but cannot be read from disk now.
+        DeploymentError: the file exists but cannot be read from disk now, or a folder is there.
     """
     try:
         return read_deployment(), False
     except DeploymentError as error:
-        if isinstance(error.__cause__, OSError):
+        path = environment.deployment_dir() / DEPLOYMENT_FILE
+        if isinstance(error.__cause__, OSError) or path.is_dir():
             raise
         logger.warning("%s; the history is taken instead", error)
     champions: list[Version] = []
