@@ -19,12 +19,6 @@ ELSEWHERE = {
     "LOG_URL": "log", "MLFLOW_TRACKING_URI": "tracking", "TLC_URL": "months", "NO_PROXY": "proxy",
 }  # fmt: skip
 
-# What a run trips over only within a notebook, minutes later.
-OF_A_RUN = (
-    "DATA", "ENGINE", "DASK_SCHEDULER", "ATLAS", "BOOST_ROWS", "DEVICE", "MAX_BAD_SHARE",
-    "UTC_TIMES", "SAMPLE_ROWS", "EXTRA_FEATURES",
-)  # fmt: skip
-
 
 def check_settings_of_a_run() -> None:
     """Refuse a value that a setting of a run cannot have.
@@ -32,38 +26,46 @@ def check_settings_of_a_run() -> None:
     Raises:
         SettingError: names it and what is allowed.
     """
-    for setting in OF_A_RUN:
+    for setting, reader in _readers_of_a_run().items():
         if environment.setting(setting) is not None:
-            readers()[setting]()
+            reader()
 
 
 def readers() -> dict[str, Callable[[], object]]:
     """Return what reads each setting, by name; it raises when the value is not allowed."""
     from taxi_duration.chain.run_settings import DEFAULTS
-    from taxi_duration.model.atlas import atlas_sources
-    from taxi_duration.training.device import check_device
 
     return {
         **dict.fromkeys(DEFAULTS, _run_settings),
-        "DATA": environment.data_mode,
-        "ENGINE": environment.engine,
-        "DASK_SCHEDULER": environment.dask_scheduler,
-        "ATLAS": atlas_sources,
-        "BOOST_ROWS": environment.boost_rows,
-        "DEVICE": check_device,
+        **_readers_of_a_run(),
         "AUTO_APPROVE": environment.needs_approval,
-        "MAX_BAD_SHARE": environment.max_bad_share,
-        "UTC_TIMES": environment.utc_times,
-        "SAMPLE_ROWS": environment.sample_rows,
         "LOG_KEEP_DAYS": environment.log_keep_days,
         "LOG_MAX_MB": environment.log_max_mb,
-        "EXTRA_FEATURES": _extra_features,
         "MODEL_SIGNING_KEY": partial(_signing_key, "MODEL_SIGNING_KEY"),
         "MODEL_PRIVATE_KEY": partial(_signing_key, "MODEL_PRIVATE_KEY"),
         "NOTIFY_URLS": _notify_urls,
         "PUBLIC_URL": _public_url,
         "API_KEY": environment.api_key,
         **_readers_of_the_service(),
+    }
+
+
+def _readers_of_a_run() -> dict[str, Callable[[], object]]:
+    """Return those of settings that a run would fail by only within a notebook, minutes later."""
+    from taxi_duration.model.atlas import atlas_sources
+    from taxi_duration.training.device import check_device
+
+    return {
+        "DATA": environment.data_mode,
+        "ENGINE": environment.engine,
+        "DASK_SCHEDULER": environment.dask_scheduler,
+        "ATLAS": atlas_sources,
+        "BOOST_ROWS": environment.boost_rows,
+        "DEVICE": check_device,
+        "MAX_BAD_SHARE": environment.max_bad_share,
+        "UTC_TIMES": environment.utc_times,
+        "SAMPLE_ROWS": environment.sample_rows,
+        "EXTRA_FEATURES": _extra_features,
     }
 
 

@@ -675,3 +675,13 @@ def test_every_line_of_the_doctor_is_provoked_above():
     asked |= set(re.findall(r'levels\["([a-z]+)"\]', text))
     asked |= {"port mlflow", "port lab"}
     assert {check.name for check in checks(docker=True)} - asked == set(SAME)
+
+
+def test_settings_of_a_run_are_checked_also_where_no_service_is_installed(monkeypatch):
+    """As in the workshop's image, which has the pipeline alone."""
+    monkeypatch.setitem(sys.modules, "serve", None)
+    monkeypatch.setenv("SAMPLE_ROWS", "4000")
+    settings.check_settings_of_a_run()
+    monkeypatch.setenv("SAMPLE_ROWS", "few")
+    with pytest.raises(SettingError, match="SAMPLE_ROWS"):
+        settings.check_settings_of_a_run()
