@@ -164,7 +164,8 @@ def test_the_traffic_that_riders_tell_of_is_in_answers_and_rows(served):
 
     def now() -> Any:
         answer = post(served, "/predict", ride(1, minutes_ago=0))
-        return answer if "traffic" in answer else None
+        # One true duration of another test may have made a level before these are counted.
+        return answer if answer.get("traffic", 1) > 1.1 else None
 
     answer = wait_until(now, "the level of the traffic is in an answer", 60)
     (row,) = logged(served, [answer])
