@@ -270,7 +270,10 @@ def _with_challenger(work: Path) -> dict[str, str]:
     from taxi_duration.live.deployment import deploy_champion, read_deployment, set_challenger
     from taxi_duration.model.bundle import load_bundle, save_bundle
 
-    champion, key = read_deployment().champion, environment.signing_key()
+    deployed, key = read_deployment(), environment.signing_key()
+    if deployed is None:
+        raise SystemExit("nothing is deployed to ask: `make run` trains a model and deploys it")
+    champion = deployed.champion
     model, card = load_bundle(champion.folder, key)
     places = {"MODELS_DIR": str(work / "models"), "DEPLOYMENT_DIR": str(work / "deployment")}
     with environment.temporary(**places):
