@@ -14,6 +14,7 @@ from taxi_duration import environment
 MODULES = (
     "tqdm.auto",  # before IPython, or it asks for widgets
     "ipykernel.kernelapp",
+    "ipykernel.debugger",  # each kernel asks for it
     "pandas",
     "pyarrow.parquet",
     "matplotlib.pyplot",
@@ -42,5 +43,7 @@ if not environment.tracking_server():
     for name in STORE:
         import_module(name)
     import_module("sqlalchemy.orm").configure_mappers()
+# A kernel looks for "inline" among the backends of all installed packages: they are looked up once.
+import_module("matplotlib.backends").backend_registry.list_all()
 gc.freeze()  # nor do the forked processes look through it, and so copy its pages
 gc.enable()

@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from commands import PROJECT
@@ -14,7 +15,9 @@ STORY = """
 import os, signal
 from concurrent.futures.process import BrokenProcessPool
 from taxi_duration.chain.warm import call_warm, start_warming
-from tests.chain.test_warm import collector_here, kill_oneself, modules_here, pid_here
+from tests.chain.test_warm import (
+    collector_here, kernel_here, kill_oneself, modules_here, pid_here
+)
 
 if __name__ == "__main__":
     start_warming()
@@ -26,7 +29,7 @@ if __name__ == "__main__":
         pass
     assert call_warm(pid_here) not in (first, os.getpid())
     assert call_warm(collector_here) == (True, True)
-    print(call_warm(modules_here))
+    print(call_warm(modules_here), call_warm(kernel_here))
 """
 
 
@@ -52,6 +55,17 @@ def modules_here() -> list[str]:
     return sorted(name for name in set(sys.modules) - before if "sqlalchemy" in name)
 
 
+def kernel_here() -> list[str]:
+    """What becoming a kernel still imports of its debugger, which is most of what it could."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    before = set(sys.modules)
+    with tempfile.TemporaryDirectory() as folder:
+        sockets = ["--transport=ipc", f"--ip={folder}/socket"]
+        IPKernelApp.instance().initialize(["-f", f"{folder}/kernel.json", *sockets])
+    return sorted(name for name in set(sys.modules) - before if "debugpy" in name)
+
+
 @pytest.mark.long
 def test_calls_share_a_process_that_has_all_imported_and_is_replaced_when_killed(home, tmp_path):
     script = tmp_path / "story.py"
@@ -61,4 +75,4 @@ def test_calls_share_a_process_that_has_all_imported_and_is_replaced_when_killed
         env={**os.environ, "PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert done.stdout.splitlines()[-1] == "[] []"
