@@ -18,9 +18,9 @@ from taxi_duration.chain.expected_cost import expected_cost
 from taxi_duration.chain.kernels import WarmKernelManager
 from taxi_duration.chain.notebooks import NotebookError, execute
 from taxi_duration.chain.released import registered_text
-from taxi_duration.chain.report import write_report
+from taxi_duration.chain.report import render_ahead, write_report
 from taxi_duration.chain.run import Run
-from taxi_duration.chain.warm import call_warm, start_warming
+from taxi_duration.chain.warm import begin_warm, call_warm, start_warming
 from taxi_duration.data.sources import SAMPLE_BANNER
 from taxi_duration.errors import DeletedError, MonthNotPublishedError, TrackingError
 from taxi_duration.files import read_json, sha256_file
@@ -98,6 +98,7 @@ def _run_one(run: Run, notebooks: Sequence[str], place: int, say: Callable[[str]
         say(f"{label} {f'is current: taken from run {taken}' if taken else 'was done before'}")
         return
     say(f"{label} …{f' ({look.why})' if look.why else ''}")
+    begin_warm(render_ahead, run.folder, notebooks[:place])
     made = _execute(run, name, say) | call_warm(
         what_was_made, run, name, notebooks[:place], look.inputs
     )

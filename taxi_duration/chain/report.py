@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 from taxi_duration.files import write_bytes
 
 REPORT_FILE = "report.html"
+BEGIN, END = "<main>", "</main>"  # the page around all cells is nbconvert's
 
 
-def write_report(folder: Path, notebooks: list[str], info: dict[str, Any]) -> Path:
+def write_report(folder: Path, notebooks: Sequence[str], info: dict[str, Any]) -> Path:
     """Write `report.html` from the executed notebooks in a run's folder; return its path.
 
     Args:
@@ -22,18 +25,43 @@ def write_report(folder: Path, notebooks: list[str], info: dict[str, Any]) -> Pa
         notebooks: names in order.
         info: content of run.json.
     """
-    from nbconvert import HTMLExporter
-
-    cells = [new_markdown_cell(_summary(info))]
-    for name in notebooks:
-        path = folder / f"{name}.ipynb"
-        if path.exists():
-            cells.append(new_markdown_cell(f"---\n*{escape(name)}.ipynb*"))
-            cells.extend(nbformat.read(path, as_version=4).cells)
-    page = new_notebook(cells=_with_ids(cells), metadata={"title": f"Run {info['run_id']}"})
-    html, _ = HTMLExporter(template_name="lab", embed_images=True).from_notebook_node(page)
+    title = {"title": f"Run {info['run_id']}"}
+    summary = new_markdown_cell(_summary(info), id="summary")
+    page = _as_html(new_notebook(cells=[summary], metadata=title))
+    begin, _, end = page.rpartition(END)
+    html = "".join([begin, *_rendered(folder, notebooks), END, end])
     write_bytes(folder / REPORT_FILE, html.encode())
     return folder / REPORT_FILE
+
+
+def render_ahead(folder: Path, notebooks: Sequence[str]) -> None:
+    """Render executed notebooks now, so that this process writes their report sooner."""
+    _rendered(folder, notebooks)
+
+
+def _rendered(folder: Path, notebooks: Sequence[str]) -> list[str]:
+    """Return each notebook that is there as HTML, below its name."""
+    paths = [path for name in notebooks if (path := folder / f"{name}.ipynb").exists()]
+    found = [(path, path.stat()) for path in paths]
+    return [_rendered_once(path, stat.st_mtime_ns, stat.st_size) for path, stat in found]
+
+
+@lru_cache(maxsize=8)  # more than a chain has notebooks
+def _rendered_once(path: Path, _mtime_ns: int, _size: int) -> str:
+    notebook = nbformat.read(path, as_version=4)
+    name = new_markdown_cell(f"---\n*{escape(path.name)}*")
+    notebook.cells = [name, *notebook.cells]
+    for i, cell in enumerate(notebook.cells):
+        cell["id"] = f"{path.stem}-{i}"  # cells of several notebooks may carry the same id
+    return _as_html(notebook).partition(BEGIN)[2].rpartition(END)[0]
+
+
+def _as_html(notebook: Any) -> str:
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="lab", embed_images=True)
+    html: str = exporter.from_notebook_node(notebook)[0]
+    return html
 
 
 def _summary(info: dict[str, Any]) -> str:
@@ -52,10 +80,3 @@ def _summary(info: dict[str, Any]) -> str:
         else ""
     )
     return f"# Run {escape(info['run_id'])}\n{warning}\n| | |\n| --- | --- |\n{lines}"
-
-
-def _with_ids(cells: list[Any]) -> list[Any]:
-    """Cells of several notebooks may carry the same id."""
-    for i, cell in enumerate(cells):
-        cell["id"] = f"cell-{i}"
-    return cells

@@ -37,6 +37,17 @@ def call_warm(function: Callable[..., Any], *args: Any) -> Any:
         raise
 
 
+def begin_warm(function: Callable[..., Any], *args: Any) -> None:
+    """Have a function called there and go on; calls that follow wait for it.
+
+    What it returns or raises is not asked for: it may only prepare what they would do themselves.
+    """
+    try:
+        _worker().submit(function, *args)
+    except BrokenProcessPool:  # it was killed while it had nothing to do
+        _worker.cache_clear()
+
+
 @cache
 def _worker() -> ProcessPoolExecutor:
     """One process for all calls: it connects to MLflow's store once."""

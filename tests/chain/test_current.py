@@ -72,6 +72,7 @@ def in_this_process(patch: pytest.MonkeyPatch) -> None:
     """No kernel and no warm process is started; the report is a short one."""
     patch.setattr(chain, "start_warming", lambda: None)
     patch.setattr(chain, "call_warm", lambda function, *args: function(*args))
+    patch.setattr(chain, "begin_warm", lambda function, *args: None)
     patch.setattr(
         chain,
         "write_report",
@@ -327,6 +328,17 @@ def test_source_without_network_is_asked_once_in_a_run(again, monkeypatch):
     monkeypatch.setenv("DATA", "auto")
     again(fresh=True)
     assert asked == ["2021-01"]
+
+
+def test_executed_notebooks_are_rendered_while_the_next_one_runs(again, executed, monkeypatch):
+    ahead = []
+
+    def note(function, folder, names):
+        ahead.append((list(names), len(executed)))
+
+    monkeypatch.setattr(chain, "begin_warm", note)
+    again(fresh=True)
+    assert ahead == [(list(CHAIN[:n]), n) for n in range(len(CHAIN))]
 
 
 def test_run_of_the_loop_takes_nothing(first, executed, fits):

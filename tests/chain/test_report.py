@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from taxi_duration.chain.report import write_report
+from taxi_duration.chain import report
+from taxi_duration.chain.report import render_ahead, write_report
 
 INFO = {
     "run_id": "20210301-120000-abcd",
@@ -39,6 +42,33 @@ def test_report_leaves_out_a_notebook_that_did_not_run(folder):
     html = write_report(folder, ["01_read_data", "04_save_model"], INFO).read_text()
     assert "said by 01_read_data" in html
     assert "said by 02_train_validate" not in html
+
+
+@pytest.mark.slow
+def test_notebook_rendered_ahead_is_not_rendered_again(folder, monkeypatch):
+    names, as_html, converted = ["01_read_data", "02_train_validate"], report._as_html, []
+    apart = write_report(folder, names, INFO).read_text()
+    for name in names:
+        (folder / f"{name}.ipynb").touch()
+    render_ahead(folder, names[:1])
+    monkeypatch.setattr(report, "_as_html", lambda page: converted.append(page) or as_html(page))
+    assert write_report(folder, names, INFO).read_text() == apart
+    assert len(converted) == 2  # summary, and second notebook
+
+
+@pytest.mark.slow
+def test_notebook_that_changed_is_rendered_anew(folder):
+    render_ahead(folder, ["01_read_data"])
+    path = folder / "01_read_data.ipynb"
+    path.write_text(path.read_text().replace("said by", "later said by"))
+    assert "later said by 01_read_data" in write_report(folder, ["01_read_data"], INFO).read_text()
+
+
+@pytest.mark.slow
+def test_cells_of_several_notebooks_have_ids_of_their_own(folder):
+    html = write_report(folder, ["01_read_data", "02_train_validate"], INFO).read_text()
+    ids = re.findall(r'id="cell-id=([^"]+)"', html)
+    assert len(ids) == len(set(ids)) == 7
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from commands import PROJECT
 STORY = """
 import os, signal
 from concurrent.futures.process import BrokenProcessPool
-from taxi_duration.chain.warm import call_warm, start_warming
+from taxi_duration.chain.warm import _worker, begin_warm, call_warm, start_warming
 from tests.chain.test_warm import (
     collector_here, kernel_here, kill_oneself, modules_here, pid_here
 )
@@ -28,6 +28,10 @@ if __name__ == "__main__":
     except BrokenProcessPool:
         pass
     assert call_warm(pid_here) not in (first, os.getpid())
+    os.kill(call_warm(pid_here), signal.SIGKILL)
+    pool = _worker()
+    while _worker() is pool:  # until its end is noticed
+        begin_warm(pid_here)
     assert call_warm(collector_here) == (True, True)
     print(call_warm(modules_here), call_warm(kernel_here))
 """
