@@ -32,7 +32,7 @@ def checks(docker: bool) -> list[Check]:
           for name, where, setting in folders()),
         Check("locks", places.look_at_locks, DISK),
         Check("processes", places.look_at_processes),
-        Check("port", ports.look_at_service, NETWORK),
+        *([Check("port", ports.look_at_service, NETWORK)] if settings.has_service() else []),
         Check("port mlflow", partial(ports.look_at_pages, port=MLFLOW_PORT, who="`make mlflow`",
               remedy="`make mlflow` takes the next one and says so")),
         Check("port lab", partial(ports.look_at_pages, port=LAB_PORT, who="`make lab`",
@@ -52,7 +52,7 @@ def checks(docker: bool) -> list[Check]:
 
 def folders() -> list[tuple[str, Callable[[], Path], str]]:
     """Return name, place and setting of each folder that something is written to."""
-    return [
+    found = [
         ("home", environment.home, "TAXI_HOME"),
         ("data", environment.data_dir, "DATA_DIR"),
         ("runs", environment.runs_dir, "TAXI_HOME"),
@@ -61,8 +61,10 @@ def folders() -> list[tuple[str, Callable[[], Path], str]]:
         ("deployed", environment.deployment_dir, "DEPLOYMENT_DIR"),
         ("live", environment.live_dir, "DATA_DIR"),
         ("archive", lambda: environment.log_archive(environment.log_url()), "LOG_ARCHIVE"),
-        ("metrics", _metrics, "PROMETHEUS_MULTIPROC_DIR"),
     ]
+    if settings.has_service():
+        found.append(("metrics", _metrics, "PROMETHEUS_MULTIPROC_DIR"))
+    return found
 
 
 def _metrics() -> Path:

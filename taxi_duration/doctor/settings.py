@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from functools import partial
 from urllib.parse import urlsplit
@@ -18,6 +19,11 @@ ELSEWHERE = {
     "DEPLOYMENT_DIR": "deployed", "LOG_ARCHIVE": "archive", "PROMETHEUS_MULTIPROC_DIR": "metrics",
     "LOG_URL": "log", "MLFLOW_TRACKING_URI": "tracking", "TLC_URL": "months", "NO_PROXY": "proxy",
 }  # fmt: skip
+
+
+def has_service() -> bool:
+    """Return whether the service is installed here: the workshop's image has the pipeline alone."""
+    return importlib.util.find_spec("serve") is not None
 
 
 def check_settings_of_a_run() -> None:
@@ -46,7 +52,7 @@ def readers() -> dict[str, Callable[[], object]]:
         "NOTIFY_URLS": _notify_urls,
         "PUBLIC_URL": _public_url,
         "API_KEY": environment.api_key,
-        **_readers_of_the_service(),
+        **(_readers_of_the_service() if has_service() else {}),
     }
 
 

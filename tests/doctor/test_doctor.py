@@ -685,3 +685,11 @@ def test_settings_of_a_run_are_checked_also_where_no_service_is_installed(monkey
     monkeypatch.setenv("SAMPLE_ROWS", "few")
     with pytest.raises(SettingError, match="SAMPLE_ROWS"):
         settings.check_settings_of_a_run()
+
+
+def test_doctor_looks_at_all_but_the_service_where_that_is_not_installed(monkeypatch):
+    whole = {check.name for check in checks(docker=False)}
+    monkeypatch.setitem(sys.modules, "serve", None)
+    found = consult(seconds=60)
+    assert whole - {finding.check for finding in found} == {"port", "metrics"}
+    assert not [finding.found for finding in found if "serve" in finding.found]
