@@ -22,6 +22,7 @@ from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import SettingError
 from taxi_duration.evaluation.bootstrap import DayBootstrap
+from taxi_duration.evaluation.gain_words import gain_in_words
 from taxi_duration.evaluation.metrics import NOMINAL_COVERAGE, segment_masks
 from taxi_duration.files import read_settings
 from taxi_duration.model.duration_model import DurationModel
@@ -187,10 +188,7 @@ def _error(
     """Not worse: the low end of the gain must stay above the loss that nobody would notice."""
     gain = days.mean(np.subtract(theirs, ours, dtype="float64"))
     bound = -settings.max_loss_share * float(theirs.mean())
-    detail = (
-        f"nearer by {gain.value:+.3f} min on average ({gain.low:+.3f} to {gain.high:+.3f}; "
-        f"the low end must pass {bound:+.3f})"
-    )
+    detail = f"on average {gain_in_words(*gain)}; its low end may be {-bound:.3f} farther off"
     numbers = {
         "gain_min": gain.value, "low_min": gain.low, "high_min": gain.high, "bound_min": bound,
         "champion_mae": float(theirs.mean()), "challenger_mae": float(ours.mean()),
@@ -206,11 +204,16 @@ def _rmse(
     squares = (e.astype("float64") ** 2 for e in (ours, theirs))
     low = float(np.sqrt(days.ratio(*squares).low)) - 1
     detail = (
-        f"RMSE {after:.3f} min, the champion's is {before:.3f} (a loss of {low:+.1%} or more; "
-        f"at most {settings.max_loss_share:+.1%})"
+        f"RMSE {after:.3f} min, the champion's is {before:.3f} "
+        f"({_sure_loss(low, settings.max_loss_share)})"
     )
     numbers = {"champion_rmse": before, "challenger_rmse": after, "low_loss": low}
     return Check("rmse", low <= settings.max_loss_share, detail, numbers)
+
+
+def _sure_loss(low: float, most: float) -> str:
+    sure = f"surely worse by {low:.1%}" if low > 0 else "not surely worse"
+    return f"{sure}; at most {most:.1%} is allowed"
 
 
 def _beats_lookups(
@@ -219,10 +222,7 @@ def _beats_lookups(
     errors = {name: np.abs(minutes - actual) for name, minutes in lookups.items()}
     best = min(errors, key=lambda name: errors[name].mean())
     gain = days.mean(np.subtract(errors[best], ours, dtype="float64"))
-    detail = (
-        f"nearer than the best lookup, {best}, by {gain.value:+.3f} min "
-        f"({gain.low:+.3f} to {gain.high:+.3f}; must be above 0)"
-    )
+    detail = f"against the best lookup, {best}: {gain_in_words(*gain)}; the low end must be nearer"
     numbers = {"gain_min": gain.value, "low_min": gain.low, "lookup_mae": errors[best].mean()}
     return Check("lookups", gain.low > 0, detail, {k: float(v) for k, v in numbers.items()})
 
@@ -292,8 +292,8 @@ def _segments(
     worst = max(losses, key=lambda name: losses[name].low)
     low = losses[worst].low - 1
     detail = (
-        f"the worst segment, {worst}, changes its MAE by {losses[worst].value - 1:+.1%}, "
-        f"at least {low:+.1%} (at most {bound:+.0%})"
+        f"the worst segment, {worst}, changes its MAE by {losses[worst].value - 1:+.1%} "
+        f"({_sure_loss(low, bound)})"
     )
     numbers = {name: loss.value - 1 for name, loss in losses.items()}
     numbers |= {f"{name}_low": loss.low - 1 for name, loss in losses.items()}

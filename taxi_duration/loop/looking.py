@@ -17,6 +17,7 @@ from taxi_duration.errors import (
     SourceUnreachableError,
     TripFileError,
 )
+from taxi_duration.evaluation.gain_words import gain_in_words
 from taxi_duration.evaluation.health import Health
 from taxi_duration.live.audit import record
 from taxi_duration.loop.challenging import training_window
@@ -176,7 +177,7 @@ def go_back(now: Situation, live: Health) -> Step | None:
     if gain.low <= 0 or gain.value < enough:
         return None
     why = (
-        f"{live.reasons[0].text}; {previous.ref} is nearer by {gain.value:.2f} min "
+        f"{live.reasons[0].text}; {previous.ref} is {gain_in_words(gain.value)} "
         f"on the same {rides:,} rides"
     )
     numbers = {"live": live.overall(), "gain_min": gain._asdict(), "rides": rides}

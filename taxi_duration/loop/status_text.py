@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from taxi_duration.evaluation.gain_words import gain_in_words
+
 Lines = list[tuple[str, str]]  # a label and what is said under it
 
 
@@ -64,11 +66,10 @@ def _test(test: dict[str, Any] | None) -> Lines:
     if test is None:
         return []
     evidence = f"{test['e_value']:.3g} of the {test['boundary']:.3g} that decide"
-    gain = f"{test['gain_min']:+.3f} min"
-    if test["low_min"] is not None and test["high_min"] is not None:
-        gain += f" ({test['low_min']:+.3f} to {test['high_min']:+.3f})"
+    ends = (test["low_min"], test["high_min"])
+    gain = gain_in_words(test["gain_min"], *(() if None in ends else ends))
     seen = f"{test['blocks']} days, {test['trips']:,} rides"
-    return [("evidence", f"{evidence}, {test['verdict']}: {seen}, nearer by {gain}")]
+    return [("evidence", f"{evidence}, {test['verdict']}: {seen}, {gain}")]
 
 
 def _feedback(feedback: dict[str, Any] | None) -> Lines:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from taxi_duration.evaluation.gain_words import gain_in_words
 from taxi_duration.evaluation.health import hold_reason, scored
 from taxi_duration.evaluation.sequential_test import Outcome, judge, paired_gains
 from taxi_duration.evaluation.serving_checks import (
@@ -166,7 +167,7 @@ def _in_words(outcome: Outcome) -> str:
     if outcome.trips == 0:
         return "no feedback yet on a day that is over"
     return (
-        f"{outcome.verdict} after {outcome.blocks} days and {outcome.trips:,} rides: nearer by "
-        f"{outcome.gain_min:+.3f} min ({outcome.low_min:+.3f} to {outcome.high_min:+.3f}), "
+        f"{outcome.verdict} after {outcome.blocks} days and {outcome.trips:,} rides: "
+        f"{gain_in_words(outcome.gain_min, outcome.low_min, outcome.high_min)}, "
         f"evidence {outcome.e_value:.3g}"
     )

@@ -67,7 +67,7 @@ def test_whole_screen_of_a_test(home):
     assert {"drop", "rollback", "auto pause", "auto"} <= found["commands"].keys()
     text = status_text(found)
     for words in (
-        "3.14 of the 20", "5 days, 1,203 rides", "+0.125 min", "took 3.4 minutes",
+        "3.14 of the 20", "5 days, 1,203 rides", "nearer by 0.125 min (", "took 3.4 minutes",
         "nearer by 0.31 min", "not paused", "end the test of green-duration:2",
     ):  # fmt: skip
         assert words in text
@@ -81,7 +81,7 @@ def test_interval_without_an_end_is_null_for_machines_and_left_out_for_people(ho
     found = read_status()
     assert (found["test"]["low_min"], found["test"]["high_min"]) == (None, None)
     json.dumps(found, allow_nan=False)
-    assert "nearer by +0.125 min\n" in status_text(found)
+    assert "nearer by 0.125 min\n" in status_text(found)
 
 
 def test_bundle_that_is_gone_is_a_problem_and_the_rest_is_shown(home):
