@@ -27,7 +27,7 @@ HELD_BACK = "Answers are the model's own: only some kinds of rides get feedback,
 def traffic_content(answering: Answering, now: float) -> dict[str, Any]:
     """Return what the page for operators shows, as JSON types.
 
-    `said` is a sentence for each version, `versions` a dict for each with a level: `areas` where
+    `said` is a line for each version, `versions` a dict for each with a level: `areas` where
     rides have ended in the time shown, each with its `factor` now and a `line` of factors, each
     `step_minutes` from `since` to `until` (ride time); and the mean error of its rides `with` and
     `without` traffic.
@@ -40,7 +40,7 @@ def traffic_content(answering: Answering, now: float) -> dict[str, Any]:
     return {
         "is_on": live.is_on,
         "trouble": without_folders(live.problem),
-        "said": " ".join(map(_said, versions)) or _why_nothing(live),
+        "said": "\n".join(map(_said, versions)) or _why_nothing(live),
         "step_minutes": STEP_MINUTES,
         "versions": versions,
     }
@@ -58,10 +58,11 @@ def _said(version: dict[str, Any]) -> str:
     if not version["rides"]:
         return f"{version['model']}, {span} (New York): no ride with a true duration ended."
     with_it, without = version["with"], version["without"]
-    change = 100 * (with_it / without - 1) if without else 0.0
+    change = round(100 * (with_it / without - 1), 1) if without else 0.0
+    compared = f" ({abs(change):.1f} % {'less' if change < 0 else 'more'})" if change else ""
     return (
         f"{version['model']}, {span} (New York): {version['rides']:,} rides, off by "
-        f"{with_it:.2f} minutes with it and {without:.2f} without ({change:+.1f} %)."
+        f"{with_it:.2f} minutes with it and {without:.2f} without{compared}."
     )
 
 

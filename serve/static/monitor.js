@@ -82,7 +82,10 @@ const within = (value, low, high) =>
     : low === null || low === undefined ? fixed(value, 2)
       : `${fixed(value, 2)} (${fixed(low, 2)}–${fixed(high, 2)})`;
 
+/** Fill a table; on a phone a cell stands under the others of its row, with its column's name before it. */
 function fillTable(id, columns, rows, empty) {
+  const titles = [...byId(id).closest("table").tHead.rows[0].cells].map((title) => title.textContent);
+  for (const { cells } of rows) [...cells].forEach((one, i) => { one.dataset.column = titles[i]; });
   byId(id).replaceChildren(...(rows.length ? rows : [none(columns, empty)]));
 }
 
@@ -162,9 +165,9 @@ function showVerdict({ verdict }) {
   fillTable("segments", 4, verdict.errors.map((one) => row(
     { overall: "all", segment: one.group.replaceAll("_", " ") }[one.by] ?? `${one.by} ${one.group}`, one.rows.toLocaleString("en"),
     within(one.mae, one.mae_low, one.mae_high), percent(one.coverage))), "No true duration came in yet.");
-  fillTable("drift", 6, verdict.drift.map((one) => row(
-    one.feature, one.measure, `${+one.value.toPrecision(3)} ${one.unit}`, String(one.watch), String(one.alarm),
-    cell(badge(one.level)))), "Too few rides to tell.");
+  fillTable("drift", 4, verdict.drift.map((one) => row(
+    html("td", {}, one.feature.replaceAll("_", " "), " ", html("small", {}, one.measure)),
+    `${+one.value.toPrecision(2)} ${one.unit}`, `${one.watch}, ${one.alarm}`, cell(badge(one.level)))), "Too few rides to tell.");
 }
 
 /** What is expected of the rides without a truth, beside what was measured on the others. */

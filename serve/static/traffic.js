@@ -8,7 +8,7 @@ function course({ name, line }, low, high) {
   const y = (factor) => 3 + ((HIGH - 6) * (high - factor)) / (high - low);
   const points = line.map((factor, i) => `${((WIDE * i) / (line.length - 1)).toFixed(1)} ${y(factor).toFixed(1)}`);
   const text = `${name}: factors from ${Math.min(...line)} to ${Math.max(...line)}`;
-  return svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, width: WIDE, role: "img", "aria-label": text, class: "timeline" },
+  return svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img", "aria-label": text, class: "timeline" },
     svg("path", { d: `M0 ${y(1)}H${WIDE}`, class: "grid" }),
     svg("path", { d: `M${points.join("L")}`, class: "line" }));
 }
@@ -20,6 +20,8 @@ export function showTraffic({ traffic: { trouble, said, versions } }) {
   byId("traffic-part").hidden = !versions.length;
   const factors = versions.flatMap(({ areas }) => areas.flatMap(({ line }) => line));
   const low = Math.min(0.95, ...factors), high = Math.max(1.05, ...factors);
-  byId("traffic").replaceChildren(...versions.flatMap(({ model, areas }) => areas.map((area) => html("tr", {},
-    ...[model, area.name, fixed(area.factor, 2), course(area, low, high)].map((one) => html("td", {}, one))))));
+  const rowOf = (area) => html("tr", {},
+    ...[area.name, fixed(area.factor, 2), course(area, low, high)].map((one) => html("td", {}, one)));
+  byId("traffic").replaceChildren(...versions.flatMap(({ model, areas }) =>
+    [html("tr", {}, html("th", { scope: "rowgroup", colspan: 3 }, model)), ...areas.map(rowOf)]));
 }

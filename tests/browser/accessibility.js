@@ -48,6 +48,10 @@ for (const control of document.querySelectorAll("button, input, select, summary,
 if (document.documentElement.scrollWidth > innerWidth) {
   wrong.push(`the page is ${document.documentElement.scrollWidth} wide on a screen of ${innerWidth}`);
 }
+for (const table of document.querySelectorAll(".scroll")) {
+  const { scrollWidth, clientWidth } = table;
+  if (scrollWidth > clientWidth) wrong.push(`a table is ${scrollWidth} wide in a place of ${clientWidth}: ${table.innerText.slice(0, 40)}`);
+}
 
 // Contrast of every text with what is behind it
 const numbers = (colour) => colour.match(/[\d.]+/g).map(Number);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("selenium", reason="selenium is not installed")
@@ -19,6 +21,8 @@ from taxi_duration.model.bundle import save_bundle
 
 pytestmark = pytest.mark.slow
 
+CHECKS = (Path(__file__).parent / "accessibility.js").read_text()
+
 # Answers to a path come when `held` is called, the first one's first.
 HOLD = """
 const [start] = arguments, real = window.fetch;
@@ -33,6 +37,34 @@ window.fetch = async (path, ...rest) => {
   const response = await real(path, ...rest);
   if (!path.startsWith("/monitor/data")) return response;
   return Response.json({ ...await response.json(), traffic: null });
+};
+"""
+# As if it had met all that its tables can show, with long names, figures and reasons.
+FULL = """
+const real = window.fetch, at = "2026-11-27T04:53:31+00:00", line = Array(145).fill(1.04);
+const model = "green-duration:12", version = { name: "green-duration", version: 12 };
+const areas = ["Bronx", "Manhattan", "Staten Island", "elsewhere"].map((name) => ({ name, factor: 1.04, line }));
+const full = {
+  traffic: { trouble: null, said: `${model}, a line\nand another`, versions: [{ model, areas }, { model, areas }] },
+  verdict: {
+    at, verdict: "watch", model, source: "live log", rides: 4000, answered: 3000, truths: {}, reasons: [],
+    last_ride_at: at, last_feedback_at: at, estimate: null,
+    errors: ["without_distance", "manhattan_internal"].map((group) => ({
+      by: "segment", group, rows: 123456, mae: 13.5, mae_low: 13.36, mae_high: 13.65, coverage: 0.761 })),
+    drift: ["straight_distance", "missing_distance"].map((feature) => ({
+      feature, measure: "share", value: 0.000313, unit: "minutes", watch: 0.015, alarm: 0.035, level: "unknown" })),
+  },
+  history: [{ at, action: "challenge", champion: version, challenger: version, reason: "the newest other version" }],
+  decisions: [{ at, what: `A/B-test ${model}`, why: "farther off by 0.095 min (0.323 farther off to 0.059 nearer)" }],
+};
+window.fetch = async (path, ...rest) => {
+  const response = await real(path, ...rest);
+  if (!path.startsWith("/monitor/data")) return response;
+  const body = await response.json();
+  body.log.models = [{
+    model, arm: "challenger", predictions: 123456, feedback: 123456, short: 3000, long: 3000, quarantined: {},
+    mean_error: 13.5, error_low: 13.36, error_high: 13.65, coverage: 0.761, latency_ms: 10.38 }];
+  return Response.json({ ...body, ...full });
 };
 """
 # As if the service were stopped until `up` is set.
@@ -182,6 +214,25 @@ def test_a_part_of_the_monitor_that_cannot_be_shown_hides_no_other(browser, inje
     browser.open("/monitor")
     browser.wait(lambda: browser.text("beat").startswith("not updated"))
     assert "the first model" in browser.text("history")
+
+
+@pytest.mark.parametrize("width", [1200, 1000, 820, 700, 390, 320])
+def test_no_table_of_the_monitor_is_cut_however_full_it_is(browser, injected, width):
+    injected(FULL)
+    browser.size(width, 800)
+    browser.open("/monitor")
+    browser.wait(lambda: browser.text("beat") == "live" and browser.text("decisions"))
+    assert browser.run(CHECKS) == []
+
+
+def test_a_phone_names_the_column_of_each_cell(browser, injected):
+    injected(FULL)
+    browser.size(390, 800)
+    browser.open("/monitor")
+    browser.wait(lambda: browser.text("decisions"))
+    said = """const cell = document.querySelector("#decisions td:last-child");
+              return getComputedStyle(cell, "::before").content"""
+    assert browser.run(said) == '"why"'
 
 
 def test_a_model_that_came_after_the_page_was_opened_is_named_on_it(browser, fitted):

@@ -322,7 +322,7 @@ def test_the_page_draws_the_level_and_what_it_bought(app, jammed):
     assert version["rides"] == 900
     assert 0 < version["with"] < 0.75 * version["without"]
     assert re.fullmatch(r"green-duration:1, \S+ \S+ to \S+ \S+ \(New York\): 900 rides, off by "
-                        r"[.0-9]+ minutes with it and [.0-9]+ without \(-[.0-9]+ %\)\.",
+                        r"[.0-9]+ minutes with it and [.0-9]+ without \([.0-9]+ % less\)\.",
                         shown["said"])  # fmt: skip
 
 
