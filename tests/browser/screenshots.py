@@ -70,7 +70,7 @@ def main() -> int:
 def shrink(path: Path) -> None:
     """Keep 256 colours of a picture, rare ones too: the file becomes half as large."""
     with Image.open(path) as picture:
-        few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+        few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1)
     few.save(path, optimize=True)
 
 
