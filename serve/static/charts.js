@@ -10,7 +10,17 @@ export function ticks(largest) {
   return Array.from({ length: Math.max(last, 1) + 1 }, (_, i) => i * step);
 }
 
-const path = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+/** An empty chart, with words for who does not see it. */
+export const chartOf = (wide, high, text, kind, more = {}) =>
+  svg("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": text, class: kind, ...more });
+export const path = (d, kind) => svg("path", { d, class: kind });
+export const tick = (x, y, text, side) => svg("text", { x, y, class: side }, text);
+
+/** The steps of a vertical axis, as lines from left to right. */
+const grid = (steps, y, left, right) => steps.flatMap((step) =>
+  [path(`M${left} ${y(step)}H${right}`, "grid"), tick(left - 5, y(step) + 4, +step.toPrecision(3), "end")]);
+
+const through = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
 
 /** The interval of an answer on a line of minutes. */
 export function band({ p10, p50, p90 }, duration) {
@@ -18,16 +28,13 @@ export function band({ p10, p50, p90 }, duration) {
   const last = steps.at(-1);
   const x = (minutes) => 8 + (344 * Math.min(minutes, last)) / last;
   const text = `Eight of ten rides take ${p10.toFixed(0)} to ${p90.toFixed(0)} minutes, half of them less than ${p50.toFixed(0)}.`;
-  const chart = svg("svg", { viewBox: "0 0 360 46", role: "img", "aria-label": text, class: "band" });
-  chart.append(svg("path", { d: `M8 14H352`, class: "rail" }));
-  for (const step of steps) {
-    chart.append(svg("path", { d: `M${x(step)} 26v4`, class: "axis" }));
-    chart.append(svg("text", { x: x(step), y: 42, class: "tick middle" }, String(step)));
-  }
+  const chart = chartOf(360, 46, text, "band");
+  chart.append(path("M8 14H352", "rail"));
+  for (const step of steps) chart.append(path(`M${x(step)} 26v4`, "axis"), tick(x(step), 42, step, "middle"));
   const width = Math.max(x(p90) - x(p10), 2);
   chart.append(
     svg("rect", { x: x(p10), y: 6, width, height: 16, rx: 5, class: "likely" }),
-    svg("path", { d: `M${x(duration)} 2v24`, class: "needle" }),
+    path(`M${x(duration)} 2v24`, "needle"),
   );
   return chart;
 }
@@ -38,27 +45,18 @@ export function profile(hours, asked, best, now, wide) {
   const steps = ticks(Math.max(...hours.map(({ interval }) => interval.p90)));
   const x = (hour) => left + ((wide - left - right) * hour) / 23;
   const y = (minutes) => high - foot - ((high - foot - top) * minutes) / steps.at(-1);
-  const chart = svg("svg", {
-    viewBox: `0 0 ${wide} ${high}`, role: "img", class: "profile",
-    "aria-label": "Minutes by hour of the start; the table below has the same figures.",
-  });
-  for (const step of steps) {
-    chart.append(
-      svg("path", { d: `M${left} ${y(step)}H${wide - right}`, class: "grid" }),
-      svg("text", { x: left - 6, y: y(step) + 4, class: "tick end" }, String(step)),
-    );
-  }
-  chart.append(svg("text", { x: 0, y: 10, class: "tick" }, "minutes"));
+  const chart = chartOf(wide, high, "Minutes by hour of the start; the table below has the same figures.");
+  chart.append(...grid(steps, y, left, wide - right), tick(0, 10, "minutes"));
   for (let hour = 0; hour < 24; hour += wide < 500 ? 6 : 3) {
     const label = `${String(hour).padStart(2, "0")}:00`;
-    chart.append(svg("text", { x: x(hour), y: high - 10, class: "tick middle" }, label));
+    chart.append(tick(x(hour), high - 10, label, "middle"));
   }
   const over = hours.map(({ hour, interval }) => [x(hour), y(interval.p90)]);
   const under = hours.map(({ hour, interval }) => [x(hour), y(interval.p10)]).reverse();
   chart.append(
-    svg("path", { d: `${path([...over, ...under])}Z`, class: "likely" }),
-    svg("path", { d: path(hours.map(({ hour, duration }) => [x(hour), y(duration)])), class: "line" }),
-    svg("path", { d: `M${x(asked)} ${top}V${high - foot}`, class: "asked" }),
+    path(`${through([...over, ...under])}Z`, "likely"),
+    path(through(hours.map(({ hour, duration }) => [x(hour), y(duration)])), "line"),
+    path(`M${x(asked)} ${top}V${high - foot}`, "asked"),
   );
   if (now > 0 && now < 23) { // what has passed of today
     chart.append(svg("rect", { x: left, y: top, width: x(now) - left, height: high - foot - top, class: "gone" }));
@@ -85,18 +83,10 @@ export function timeline(series, seconds, unit, label, wide, every = null) {
   const now = Math.max(...series.flat().map(({ t }) => t), 0);
   const x = (t) => wide - 4 - ((wide - 4 - left) * (now - t)) / seconds;
   const y = (v) => high - foot - ((high - foot - top) * v) / steps.at(-1);
-  const chart = svg("svg", { viewBox: `0 0 ${wide} ${high}`, role: "img", "aria-label": label, class: "timeline" });
-  for (const step of steps) {
-    chart.append(
-      svg("path", { d: `M${left} ${y(step)}H${wide - 4}`, class: "grid" }),
-      svg("text", { x: left - 5, y: y(step) + 4, class: "tick end" }, String(+step.toPrecision(3))),
-    );
-  }
-  chart.append(
-    svg("text", { x: left, y: high - 3, class: "tick" }, seconds < 7200 ? `${seconds / 60} min ago` : `${seconds / 3600} h ago`),
-    svg("text", { x: wide - 4, y: high - 3, class: "tick end" }, "now"),
-    svg("text", { x: 0, y: 10, class: "tick" }, unit),
-  );
+  const chart = chartOf(wide, high, label, "timeline");
+  const begin = seconds < 7200 ? `${seconds / 60} min ago` : `${seconds / 3600} h ago`;
+  chart.append(...grid(steps, y, left, wide - 4),
+    tick(left, high - 3, begin), tick(wide - 4, high - 3, "now", "end"), tick(0, 10, unit));
   series.forEach((points, i) => {
     if (every && i === 0) {
       chart.append(...points.filter(({ v }) => v).map(({ t, v }) => svg("rect", { x: x(t - 0.9 * every), y: y(v),
@@ -105,7 +95,7 @@ export function timeline(series, seconds, unit, label, wide, every = null) {
     }
     let run = [];
     const flush = () => {
-      if (run.length > 1) chart.append(svg("path", { d: path(run), class: `line line-${i}` }));
+      if (run.length > 1) chart.append(path(through(run), `line line-${i}`));
       else if (run.length) chart.append(svg("circle", { cx: run[0][0], cy: run[0][1], r: 2, class: `dot line-${i}` }));
       run = [];
     };

@@ -3,7 +3,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export const byId = (id) => document.getElementById(id);
 
-function fill(element, attributes, children) {
+function make(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value !== null && value !== undefined) element.setAttribute(name, value);
   }
@@ -13,16 +13,19 @@ function fill(element, attributes, children) {
 
 /** An HTML element. Texts become text nodes: nothing that comes from outside is markup. */
 export const html = (tag, attributes = {}, ...children) =>
-  fill(document.createElement(tag), attributes, children);
+  make(document.createElement(tag), attributes, children);
 
 /** An SVG element. */
 export const svg = (tag, attributes = {}, ...children) =>
-  fill(document.createElementNS(SVG, tag), attributes, children);
+  make(document.createElementNS(SVG, tag), attributes, children);
+
+export const fill = (id, ...children) => byId(id).replaceChildren(...children);
+export const put = (id, text) => { byId(id).textContent = text; };
 
 /** Show a text in an element, or hide it when there is none. */
-export function say(element, text) {
-  element.textContent = text ?? "";
-  element.hidden = !text;
+export function say(id, text) {
+  put(id, text ?? "");
+  byId(id).hidden = !text;
 }
 
 /** A request that was refused; `field` names what it is about. */

@@ -1,6 +1,6 @@
 // The operator's page: rates and latencies from /metrics, everything else from /monitor/data.
-import { ask, byId, fixed, html, say, svg } from "./dom.js";
-import { timeline } from "./charts.js";
+import { ask, byId, fill, fixed, html, put, say, svg } from "./dom.js";
+import { chartOf, path, tick, timeline } from "./charts.js";
 import { parseMetrics, quantile, total } from "./metrics.js";
 import { showTraffic } from "./traffic.js";
 
@@ -48,20 +48,20 @@ function showMetrics(now) {
   const before = samples.find(({ t }) => now.t - t <= RATE_SECONDS);
   const seconds = now.t - before.t;
   const asked = now.requests - before.requests;
-  byId("rate").textContent = seconds > 0 ? fixed(asked / seconds, asked / seconds < 10 ? 2 : 0) : "–";
-  byId("errors").textContent = now.requests ? `${((100 * now.refused) / now.requests).toFixed(1)} %` : "–";
-  byId("rides").textContent = now.rides.toLocaleString("en");
-  byId("feedback").textContent = now.feedback.toLocaleString("en");
+  put("rate", seconds > 0 ? fixed(asked / seconds, asked / seconds < 10 ? 2 : 0) : "–");
+  put("errors", now.requests ? `${((100 * now.refused) / now.requests).toFixed(1)} %` : "–");
+  put("rides", count(now.rides));
+  put("feedback", count(now.feedback));
   let recent = since(before, now);
   if (!recent.get("+Inf")) recent = now.latency; // quiet: since the service began
-  for (const q of [50, 95, 99]) byId(`p${q}`).textContent = fixed(milliseconds(recent, q / 100), 2);
+  for (const q of [50, 95, 99]) put(`p${q}`, fixed(milliseconds(recent, q / 100), 2));
   const steps = samples.slice(1).map((to, i) => ({ from: samples[i], to }));
   const rates = steps.map(({ from, to }) => ({ t: to.t, v: (to.requests - from.requests) / (to.t - from.t) }));
   const at = (q) => steps.map(({ from, to }) => ({ t: to.t, v: milliseconds(since(from, to), q) }));
-  byId("rate-plot").replaceChildren(
+  fill("rate-plot",
     timeline([rates], SHOWN_SECONDS, "1/s", "Requests a second over the last five minutes",
       byId("rate-plot").clientWidth));
-  byId("latency-plot").replaceChildren(
+  fill("latency-plot",
     timeline([at(0.5), at(0.99)], SHOWN_SECONDS, "ms", "Latency over the last five minutes",
       byId("latency-plot").clientWidth));
 }
@@ -70,7 +70,7 @@ function showMetrics(now) {
 
 const cell = (content, kind = null) => html("td", { class: kind }, content ?? "–");
 const row = (...cells) => html("tr", {}, ...cells.map((one) => (one instanceof Node ? one : cell(one))));
-const none = (columns, text) => html("tr", {}, html("td", { colspan: columns, class: "muted" }, text));
+const count = (number) => number.toLocaleString("en");
 const percent = (share, digits = 1) => (share === null || share === undefined ? "–" : `${fixed(100 * share, digits)} %`);
 const nameOf = (entry) => (entry ? `${entry.name}:${entry.version}` : "–");
 const clock = (iso) => iso.slice(0, 19).replace("T", " ");
@@ -82,48 +82,48 @@ const within = (value, low, high) =>
     : low === null || low === undefined ? fixed(value, 2)
       : `${fixed(value, 2)} (${fixed(low, 2)}–${fixed(high, 2)})`;
 
-/** Fill a table; on a phone a cell stands under the others of its row, with its column's name before it. */
-function fillTable(id, columns, rows, empty) {
+/** Fill a table; a phone shows a column's name before each of its cells. */
+function fillTable(id, rows, empty) {
   const titles = [...byId(id).closest("table").tHead.rows[0].cells].map((title) => title.textContent);
   for (const { cells } of rows) [...cells].forEach((one, i) => { one.dataset.column = titles[i]; });
-  byId(id).replaceChildren(...(rows.length ? rows : [none(columns, empty)]));
+  fill(id, ...(rows.length ? rows : [html("tr", {}, html("td", { colspan: titles.length, class: "muted" }, empty))]));
 }
 
 function showServing({ serving, trouble }) {
-  say(byId("trouble"), trouble.join(" "));
+  say("trouble", trouble.join(" "));
   const sample = serving?.champion.data_source === "sample";
-  say(byId("source"), sample ? "The champion learned from the built-in sample, not from real trips." : null);
+  say("source", sample ? "The champion learned from the built-in sample, not from real trips." : null);
   if (!serving) {
-    byId("serving").textContent = "No model serves.";
+    put("serving", "No model serves.");
     return;
   }
   const { champion, challenger } = serving;
-  byId("serving").replaceChildren(
+  fill("serving",
     "Champion ", html("b", {}, champion.model), ` (${champion.model_kind ?? "?"}`,
     champion.train_data ? `, learned from ${champion.train_data}` : "",
     champion.run_id ? `, run ${champion.run_id}` : "", ")",
     ...(challenger ? [serving.baking ? ", before it " : ", challenger ", html("b", {}, challenger.model), ` (${challenger.model_kind ?? "?"})`] : []), ".");
 }
 
-const toldOf = (one) => [one.feedback.toLocaleString("en"),
+const toldOf = (one) => [count(one.feedback),
   one.short + one.long ? `${percent((one.short + one.long) / one.feedback)} outside 1–60 min` : null,
-  ...Object.entries(one.quarantined).map(([reason, n]) => `${n.toLocaleString("en")} ${reason.replaceAll("_", " ")}`),
+  ...Object.entries(one.quarantined).map(([reason, n]) => `${count(n)} ${reason.replaceAll("_", " ")}`),
 ].filter(Boolean).join(", ");
 
 function showLog({ log, serving }) {
   const rows = log.models.map((one) => row(
-    one.model, one.arm, one.predictions.toLocaleString("en"), toldOf(one),
+    one.model, one.arm, count(one.predictions), toldOf(one),
     within(one.mean_error, one.error_low, one.error_high), percent(one.coverage), fixed(one.latency_ms, 2)));
-  fillTable("versions", 7, rows, log.trouble ?? "No ride was asked for yet.");
-  byId("window").textContent = `Last ${log.days} days of the prediction log. The interval takes rides as ` +
-    "independent of each other; the verdict's, drawn over days, does not.";
+  fillTable("versions", rows, log.trouble ?? "No ride was asked for yet.");
+  put("window", `Last ${log.days} days of the prediction log. The interval takes rides as ` +
+    "independent of each other; the verdict's, drawn over days, does not.");
   const own = log.models.find((one) => one.model === serving?.champion.model && one.arm === "champion");
-  byId("mae").textContent = fixed(own?.mean_error, 2);
+  put("mae", fixed(own?.mean_error, 2));
 }
 
 function showHeadline({ headline: { level, text } }) {
   byId("headline").className = `headline ${level}`;
-  byId("headline").textContent = text;
+  put("headline", text);
 }
 
 /** The last hours as the log's sums have them: there before anything happens on this page. */
@@ -131,7 +131,7 @@ function showHours({ at, log, serving }) {
   const now = Math.ceil(at / 3600) * 3600, known = new Map(log.hours.map((one) => [one.at + 3600, one]));
   const hours = Array.from({ length: HOURS }, (_, i) => now - 3600 * (HOURS - 1 - i)); // their ends
   const expected = serving?.champion.validation_mae[0];
-  const draw = (id, series, unit, label) => byId(id).replaceChildren(
+  const draw = (id, series, unit, label) => fill(id,
     timeline(series, 3600 * HOURS, unit, label, byId(id).clientWidth, 3600));
   draw("rides-plot", [hours.map((t) => ({ t, v: known.get(t)?.rides ?? 0 }))], "rides", "Rides by hour over the last day");
   draw("error-plot", [hours.map((t) => ({ t, v: known.get(t)?.mean_error ?? null })),
@@ -140,14 +140,14 @@ function showHours({ at, log, serving }) {
 }
 
 function showTraining({ training }) {
-  say(byId("training"), training && `Last training: ${training.what}, ${fixed(training.minutes)} minutes of work. ` +
+  say("training", training && `Last training: ${training.what}, ${fixed(training.minutes)} minutes of work. ` +
     `Its gain: ${training.gain} (${clock(training.at)} UTC)`);
 }
 
 /** How many true durations do not count, and why. */
 function notScored(truths) {
   const others = Object.entries(truths).filter(([what]) => what !== "scored")
-    .map(([what, n]) => `${n.toLocaleString("en")} ${what.replaceAll("_", " ")}`);
+    .map(([what, n]) => `${count(n)} ${what.replaceAll("_", " ")}`);
   return others.length ? [html("li", {}, `true durations that do not count: ${others.join(", ")}`)] : [];
 }
 
@@ -155,17 +155,17 @@ function showVerdict({ verdict }) {
   for (const part of ["segments-part", "drift-part"]) byId(part).hidden = !verdict;
   if (!verdict) return;
   byId("level").className = `level ${verdict.verdict}`;
-  byId("level").textContent = verdict.verdict;
-  byId("verdict-about").textContent = `${verdict.model} on the ${verdict.source}: ${verdict.rides.toLocaleString("en")} ` +
-    `rides, ${verdict.answered.toLocaleString("en")} with a true duration that counts; made at ${clock(verdict.at)} UTC. ` +
-    `Last ride ${ago(verdict.last_ride_at)}, last true duration ${ago(verdict.last_feedback_at)}.`;
+  put("level", verdict.verdict);
+  put("verdict-about", `${verdict.model} on the ${verdict.source}: ${count(verdict.rides)} ` +
+    `rides, ${count(verdict.answered)} with a true duration that counts; made at ${clock(verdict.at)} UTC. ` +
+    `Last ride ${ago(verdict.last_ride_at)}, last true duration ${ago(verdict.last_feedback_at)}.`);
   showEstimate(verdict.estimate);
-  byId("reasons").replaceChildren(...verdict.reasons.map(({ kind, level, text }) =>
+  fill("reasons", ...verdict.reasons.map(({ kind, level, text }) =>
     html("li", {}, badge(level), ` ${kind}: ${text}`)), ...notScored(verdict.truths));
-  fillTable("segments", 4, verdict.errors.map((one) => row(
-    { overall: "all", segment: one.group.replaceAll("_", " ") }[one.by] ?? `${one.by} ${one.group}`, one.rows.toLocaleString("en"),
+  fillTable("segments", verdict.errors.map((one) => row(
+    { overall: "all", segment: one.group.replaceAll("_", " ") }[one.by] ?? `${one.by} ${one.group}`, count(one.rows),
     within(one.mae, one.mae_low, one.mae_high), percent(one.coverage))), "No true duration came in yet.");
-  fillTable("drift", 4, verdict.drift.map((one) => row(
+  fillTable("drift", verdict.drift.map((one) => row(
     html("td", {}, one.feature.replaceAll("_", " "), " ", html("small", {}, one.measure)),
     `${+one.value.toPrecision(2)} ${one.unit}`, `${one.watch}, ${one.alarm}`, cell(badge(one.level)))), "Too few rides to tell.");
 }
@@ -174,21 +174,21 @@ function showVerdict({ verdict }) {
 function showEstimate(estimate) {
   byId("estimate").hidden = !estimate;
   if (!estimate) return;
-  byId("estimate").textContent = `Before their truth is known: ${estimate.rides.toLocaleString("en")} rides without a true ` +
+  put("estimate", `Before their truth is known: ${count(estimate.rides)} rides without a true ` +
     `duration are expected to be off by ${within(estimate.mae, estimate.mae_low, estimate.mae_high)} minutes on average, ` +
     `and P10–P90 to hold ${percent(estimate.coverage)} of them (${percent(estimate.coverage_low)}–${percent(estimate.coverage_high)}). ` +
-    "It knows the mix of rides, not today's traffic.";
+    "It knows the mix of rides, not today's traffic.");
 }
 
 function showTest({ serving, test }) {
   const on = serving?.challenger;
-  byId("ab").textContent = !on ? "No challenger."
+  put("ab", !on ? "No challenger."
     : serving.baking ? `${serving.champion.model} bakes: ${on.model}, the champion before, answers every ride in the shadow and takes over again if it is nearer.`
-      : `${on.model} answers ${percent(serving.ab_share, 0)} of the rides; shadow answers are ${serving.shadow ? "on" : "off"}.`;
-  byId("evidence").replaceChildren();
+      : `${on.model} answers ${percent(serving.ab_share, 0)} of the rides; shadow answers are ${serving.shadow ? "on" : "off"}.`);
+  fill("evidence", );
   if (!on || !test) return;
   byId("ab").textContent += ` Last look (${clock(test.at)} UTC): ${test.verdict} after ${test.blocks} days and ` +
-    `${test.trips.toLocaleString("en")} rides, ${test.gain_min < 0 ? "farther off" : "nearer"} by ${fixed(Math.abs(test.gain_min), 2)} minutes` +
+    `${count(test.trips)} rides, ${test.gain_min < 0 ? "farther off" : "nearer"} by ${fixed(Math.abs(test.gain_min), 2)} minutes` +
     (test.boundary ? `; evidence ${test.e_value.toPrecision(3)} of the ${test.boundary} that decide.` : ".");
   if (test.boundary) byId("evidence").append(evidence(test.e_value, test.boundary));
 }
@@ -198,21 +198,21 @@ function evidence(value, boundary) {
   const most = Math.log10(Math.max(boundary * 5, value));
   const x = (v) => 10 + (320 * Math.log10(Math.max(v, 1))) / most;
   const text = `Evidence ${value.toPrecision(3)}; the test is decided at ${boundary}.`;
-  return svg("svg", { viewBox: "0 0 360 52", role: "img", "aria-label": text, class: "band" },
-    svg("path", { d: "M10 16H330", class: "rail" }),
+  const chart = chartOf(360, 52, text, "band");
+  chart.append(path("M10 16H330", "rail"),
     svg("rect", { x: 10, y: 9, width: x(value) - 10, height: 14, rx: 5, class: "likely" }),
-    svg("path", { d: `M${x(boundary)} 3v28`, class: "needle" }),
-    svg("text", { x: x(boundary), y: 46, class: "tick middle" }, `decided at ${boundary}`),
-    svg("text", { x: 10, y: 46, class: "tick" }, `evidence ${value.toPrecision(3)}`));
+    path(`M${x(boundary)} 3v28`, "needle"),
+    tick(x(boundary), 46, `decided at ${boundary}`, "middle"), tick(10, 46, `evidence ${value.toPrecision(3)}`));
+  return chart;
 }
 
 function showPast({ history, decisions, report, mlflow, serving }) {
-  fillTable("history", 5, history.map((one) => row(
+  fillTable("history", history.map((one) => row(
     when(one.at), one.action, nameOf(one.champion), nameOf(one.challenger), cell(one.reason, "why"))), "Nothing was deployed yet.");
-  fillTable("decisions", 3, decisions.map((one) => row(when(one.at), one.what, cell(one.why, "why"))),
+  fillTable("decisions", decisions.map((one) => row(when(one.at), one.what, cell(one.why, "why"))),
     "None yet: python pipeline.py auto takes a turn.");
   byId("report").hidden = !report;
-  byId("report-time").textContent = report ? clock(report) : "";
+  put("report-time", report ? clock(report) : "");
   const known = byId("mlflow-link");
   if (mlflow && serving && !known) {
     const [name, version] = serving.champion.model.split(":");
@@ -238,7 +238,7 @@ async function pollData() {
 
 function tell() {
   const wrong = Object.values(heard).find(Boolean);
-  byId("beat").textContent = wrong ? `not updated: ${wrong}` : "live";
+  put("beat", wrong ? `not updated: ${wrong}` : "live");
 }
 
 /** Poll for ever, one at a time, and not while nobody looks. */

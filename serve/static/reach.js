@@ -1,5 +1,5 @@
 // How far one gets: the map coloured by the minutes to every zone, and the same as a table.
-import { ask, byId, fixed, html, say } from "./dom.js";
+import { ask, byId, fill, fixed, html, put, say } from "./dom.js";
 import { CityMap } from "./map.js";
 import { clock, newYork } from "./times.js";
 import { inWords, minutes } from "./words.js";
@@ -11,8 +11,11 @@ const RETRY_MS = 3000; // until the service has given the zones
 
 const step = (value) => STEPS.filter((most) => value >= most).length;
 
+/** Words of a name that may begin a new line: “Governor's Island/Ellis Island/Liberty Island”. */
+const breakable = (name) => name.split("/").flatMap((part, i) => (i ? ["/", html("wbr"), part] : [part]));
+
 /** A row of a table of answers. */
-export const minutesRow = (name, { duration, interval }) => html("tr", {}, html("th", { scope: "row" }, name),
+export const minutesRow = (name, { duration, interval }) => html("tr", {}, html("th", { scope: "row" }, ...breakable(name)),
   html("td", {}, fixed(duration, 0)), html("td", {}, `${fixed(interval.p10, 0)}–${fixed(interval.p90, 0)}`));
 
 /** The zones, asked for until they are there, and their shapes, null without; `failed` is told of errors. */
@@ -66,22 +69,22 @@ export class Reach {
     try {
       const found = await this.answer(from, `${day}T${clock(minute)}`);
       if (serial !== this.serial) return; // asked anew meanwhile
-      say(byId("reach-error"), null);
+      say("reach-error", null);
       Object.assign(this, { from, at: clock(minute), found });
       this.count();
     } catch (error) {
       if (serial !== this.serial) return;
       this.map?.colour();
-      byId("reach-says").textContent = "";
-      byId("zones").replaceChildren();
+      put("reach-says", "");
+      fill("zones", );
       this.found = null;
-      say(byId("reach-error"), inWords(error));
+      say("reach-error", inWords(error));
       if (error.status === 401) byId("key-field").hidden = false;
     }
   }
 
   sayHour(text) {
-    byId("hour-says").textContent = text;
+    put("hour-says", text);
     byId("hour").setAttribute("aria-valuetext", text);
   }
 
@@ -98,16 +101,16 @@ export class Reach {
   /** Show what was found, with the zones within the slider's minutes counted and brought out. */
   count() {
     const most = Number(byId("within").value);
-    byId("within-says").textContent = `${most} minutes`;
+    put("within-says", `${most} minutes`);
     byId("within").setAttribute("aria-valuetext", `${most} minutes`);
     if (!this.found) return;
     const others = [...this.found.values()].filter(({ DOLocationID: id }) => id !== this.from.id);
     const near = others.filter(({ duration }) => duration <= most).length;
-    byId("reach-says").replaceChildren(`From ${this.from.name} at ${this.at}, `,
+    fill("reach-says", `From ${this.from.name} at ${this.at}, `,
       html("b", {}, `${near} of ${others.length}`), ` other zones are within ${most} minutes.`);
     const to = (id) => this.found.get(id).duration;
     this.map?.colour((id) => step(to(id)), (id) => to(id) <= most, (zone) => `${zone.label}: ${minutes(to(zone.id))}`);
     const sorted = [...this.found.values()].sort((a, b) => a.duration - b.duration);
-    byId("zones").replaceChildren(...sorted.map((one) => minutesRow(this.zones.get(one.DOLocationID).label, one)));
+    fill("zones", ...sorted.map((one) => minutesRow(this.zones.get(one.DOLocationID).label, one)));
   }
 }

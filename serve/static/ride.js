@@ -1,5 +1,5 @@
 // The rider's page: a question, its answer, how far one gets, and when to leave.
-import { ask, byId, fixed, html, keepKey, say } from "./dom.js";
+import { ask, byId, fill, fixed, html, keepKey, put, say } from "./dom.js";
 import { band, profile } from "./charts.js";
 import { Reach, askForCity, minutesRow } from "./reach.js";
 import { advise, between, clock, newYork, nextDay } from "./times.js";
@@ -15,9 +15,11 @@ const OTHERS = { XGB: BY_PLACE, RF: BY_PLACE, LR: BY_MEAN, LASSO: BY_MEAN, RIDGE
 const WORTH_MINUTES = 1; // less is not worth a word
 const form = byId("ride");
 const input = (field) => form.elements.namedItem(field);
+const whenField = input("pickup_datetime"), milesField = input("trip_distance");
 const wantsArrival = () => form.elements.namedItem("mode").value === "arrive";
 const kinds = new Map(); // of the models that serve, by name:version
 let from, to, reach;
+const pickers = () => Object.entries({ from, to });
 let next = "from"; // what a click on the map sets
 let predictionId = null;
 let serial = 0; // of questions: an answer that comes after the next question is not shown
@@ -25,16 +27,16 @@ let drawDay = () => {};
 
 function showError(field, message) {
   const known = FIELDS.includes(field);
-  say(known ? byId(`${field}-error`) : byId("form-error"), message);
+  say(known ? `${field}-error` : "form-error", message);
   if (known && message) input(field).setAttribute("aria-invalid", "true");
 }
 
 function clearErrors() {
   for (const field of FIELDS) {
-    say(byId(`${field}-error`), null);
+    say(`${field}-error`, null);
     input(field).removeAttribute("aria-invalid");
   }
-  say(byId("form-error"), null);
+  say("form-error", null);
 }
 
 /** Show a refusal in our words, beside the field that it is about. */
@@ -53,13 +55,12 @@ const wrongZone = ({ zone, input: { value } }) =>
 
 /** What can be seen to be wrong before asking: texts by field. */
 function problems() {
-  const when = input("pickup_datetime");
-  const incomplete = when.validity.badInput || (wantsArrival() && !when.value);
+  const incomplete = whenField.validity.badInput || (wantsArrival() && !whenField.value);
   return Object.entries({
     PULocationID: wrongZone(from),
     DOLocationID: wrongZone(to),
     pickup_datetime: incomplete ? "Choose a day and a time." : null,
-    trip_distance: milesOf(input("trip_distance").value) === null ? inWords({ field: "trip_distance" }) : null,
+    trip_distance: milesOf(milesField.value) === null ? inWords({ field: "trip_distance" }) : null,
   }).filter(([, text]) => text);
 }
 
@@ -72,8 +73,8 @@ function question() {
     return null;
   }
   return { PULocationID: from.zone.id, DOLocationID: to.zone.id,
-    pickup_datetime: input("pickup_datetime").value || undefined,
-    trip_distance: milesOf(input("trip_distance").value) };
+    pickup_datetime: whenField.value || undefined,
+    trip_distance: milesOf(milesField.value) };
 }
 
 async function submit(event) {
@@ -115,7 +116,7 @@ async function showRide(ride, ends, isLast) {
 
 /** Ask for a start at a time, whatever the form asked for before. */
 function startAt(when) {
-  input("pickup_datetime").value = when;
+  whenField.value = when;
   form.elements.namedItem("mode").value = "leave";
   chooseMode();
 }
@@ -130,9 +131,9 @@ function remember(ride) {
 
 function recall(zones) {
   const asked = new URLSearchParams(location.search);
-  if (asked.get("when")) input("pickup_datetime").value = asked.get("when");
-  if (asked.get("miles")) input("trip_distance").value = asked.get("miles");
-  for (const [name, picker] of [["from", from], ["to", to]]) {
+  if (asked.get("when")) whenField.value = asked.get("when");
+  if (asked.get("miles")) milesField.value = asked.get("miles");
+  for (const [name, picker] of pickers()) {
     const zone = zones.find(({ id }) => String(id) === asked.get(name));
     if (zone) picker.choose(zone);
   }
@@ -140,8 +141,8 @@ function recall(zones) {
 
 function chooseMode() {
   const arrive = wantsArrival();
-  byId("when-label").textContent = arrive ? "Arrive by" : "Leave at";
-  byId("when-hint").textContent = arrive ? "(New York)" : "(New York; now if empty)";
+  put("when-label", arrive ? "Arrive by" : "Leave at");
+  put("when-hint", arrive ? "(New York)" : "(New York; now if empty)");
   byId("sure-field").hidden = !arrive;
   byId("miles-field").hidden = arrive;
   clearErrors();
@@ -154,19 +155,17 @@ function showAnswer(answer, ride, ends) {
   const { duration, interval } = answer;
   predictionId = answer.prediction_id;
   const begin = newYork(ride.pickup_datetime).minute;
-  byId("minutes").textContent = duration.toFixed(0);
-  byId("arrival").textContent =
-    `${ends.from.name} → ${ends.to.name}: leave ${clock(begin)}, arrive about ${clock(begin + duration)}`;
-  byId("band").replaceChildren(band(interval, duration));
-  byId("interval").textContent =
-    `Eight of ten such rides take ${interval.p10.toFixed(0)} to ${interval.p90.toFixed(0)} minutes.`;
+  put("minutes", duration.toFixed(0));
+  put("arrival", `${ends.from.name} → ${ends.to.name}: leave ${clock(begin)}, arrive about ${clock(begin + duration)}`);
+  fill("band", band(interval, duration));
+  put("interval", `Eight of ten such rides take ${interval.p10.toFixed(0)} to ${interval.p90.toFixed(0)} minutes.`);
   const unlogged = answer.logged === false ? " It could not be logged." : "";
-  byId("rests-on").textContent = `${restsOn(answer, ride, ends)} Answered by ${answer.model} (${answer.arm}).${unlogged}`;
+  put("rests-on", `${restsOn(answer, ride, ends)} Answered by ${answer.model} (${answer.arm}).${unlogged}`);
   byId("why").open = false;
-  byId("reasons").replaceChildren(...reasonRows(answer.reasons ?? [], duration));
+  fill("reasons", ...reasonRows(answer.reasons ?? [], duration));
   byId("true-minutes").value = "";
-  byId("thanks").textContent = "";
-  say(byId("duration-error"), null);
+  put("thanks", "");
+  say("duration-error", null);
   byId("leave").hidden = true;
   byId("answer").hidden = false;
 }
@@ -188,29 +187,27 @@ function reasonRows(reasons, duration) {
     const text = Math.abs(part).toFixed(1);
     return text === "0.0" ? text : `${part < 0 ? "−" : "+"} ${text}`;
   };
-  const rows = reasons.map(({ name, minutes: part }, i) =>
-    html("tr", {}, html("th", { scope: "row" }, name),
-      html("td", { class: "number" }, i ? signed(part) : part.toFixed(1))));
-  const sum = html("tr", { class: "sum" }, html("th", { scope: "row" }, "answer, minutes"),
-    html("td", { class: "number" }, duration.toFixed(1)));
-  return [...rows, sum];
+  const row = (kind, name, text) =>
+    html("tr", { class: kind }, html("th", { scope: "row" }, name), html("td", { class: "number" }, text));
+  return [...reasons.map(({ name, minutes: part }, i) => row(null, name, i ? signed(part) : part.toFixed(1))),
+    row("sum", "answer, minutes", duration.toFixed(1))];
 }
 
 async function tell(event) {
   event.preventDefault();
   const typed = byId("true-minutes").value.trim().replace(",", "."), id = predictionId;
-  say(byId("duration-error"), null);
-  byId("thanks").textContent = "";
+  say("duration-error", null);
+  put("thanks", "");
   try {
     const duration = typed && Number.isFinite(Number(typed)) ? Number(typed) : typed;
     const told = await ask("/feedback", { prediction_id: id, duration });
     if (id !== predictionId) return; // the next ride is shown meanwhile
-    byId("thanks").textContent = told.duplicate.length
+    put("thanks", told.duplicate.length
       ? "This ride had its true duration already; the first one stays."
       : told.unknown.length ? "This answer is not in the log, so its true duration is not counted."
-        : "Thank you: the monitor counts it.";
+        : "Thank you: the monitor counts it.");
   } catch (error) {
-    if (id === predictionId) say(byId("duration-error"), inWords(error));
+    if (id === predictionId) say("duration-error", inWords(error));
   }
 }
 
@@ -223,11 +220,11 @@ async function showLeave({ PULocationID, DOLocationID, pickup_datetime: arrive }
   const found = await ask(`/leave-by?${asked}`);
   if (!isLast()) return;
   const start = newYork(found.leave_by), late = between(start, newYork());
-  byId("leave-by").textContent = clock(start.minute);
+  put("leave-by", clock(start.minute));
   const aim = `to be at ${ends.to.name} by ${clock(newYork(arrive).minute)}, ${times}`;
-  byId("leave-why").textContent = late >= 1
+  put("leave-why", late >= 1
     ? `Too late ${aim}: that start has passed. The ride takes up to ${minutes(found.minutes)}.`
-    : `${start.day === newYork(arrive).day ? "" : `On ${start.day}, `}${aim}. The ride takes up to ${minutes(found.minutes)}.`;
+    : `${start.day === newYork(arrive).day ? "" : `On ${start.day}, `}${aim}. The ride takes up to ${minutes(found.minutes)}.`);
   byId("leave-ask").hidden = late >= 1;
   byId("leave-ask").onclick = () => {
     startAt(found.leave_by.slice(0, 16));
@@ -250,12 +247,12 @@ async function showDay(ride, isLast) {
   const starts = [...hours, ...later].map(({ duration }, i) => ({ at: 60 * i, duration }));
   const now = between({ day, minute: 0 }, newYork());
   const advice = advise(starts, minute, now);
-  byId("best").textContent = inAdvice(advice, ride.pickup_datetime ? clock(minute) : "now", day, hours);
+  put("best", inAdvice(advice, ride.pickup_datetime ? clock(minute) : "now", day, hours));
   byId("day").hidden = false;
-  drawDay = () => byId("profile").replaceChildren(
+  drawDay = () => fill("profile",
     profile(hours, minute / 60, advice.best, now / 60, byId("profile").clientWidth));
   drawDay();
-  byId("hours").replaceChildren(...hours.map((one) => minutesRow(clock(one.hour * 60), one)));
+  fill("hours", ...hours.map((one) => minutesRow(clock(one.hour * 60), one)));
 }
 
 function inAdvice({ passed, own, best }, asked, day, hours) {
@@ -271,7 +268,7 @@ function inAdvice({ passed, own, best }, asked, day, hours) {
 // --- the map and the model ------------------------------------------------------------------
 
 function showReach() {
-  const start = wantsArrival() ? "" : input("pickup_datetime").value;
+  const start = wantsArrival() ? "" : whenField.value;
   return reach.show(from.zone?.longitude === null ? null : from.zone, start);
 }
 
@@ -279,7 +276,7 @@ function picked(picker) {
   reach?.map?.show(from?.zone, to?.zone);
   if (reach && picker === from) showReach();
   const name = next === "from" ? "From" : "To";
-  byId("map-says").replaceChildren("The next click sets ", html("b", {}, name), ".");
+  fill("map-says", "The next click sets ", html("b", {}, name), ".");
 }
 
 function startMap(zones, shapes) {
@@ -291,7 +288,7 @@ function startMap(zones, shapes) {
     if (picker === to && from.zone) submit();
   };
   reach = new Reach(zones, shapes, clicked, startAt);
-  input("pickup_datetime").addEventListener("change", showReach);
+  whenField.addEventListener("change", showReach);
 }
 
 async function showModel() {
@@ -299,14 +296,14 @@ async function showModel() {
     const { champion, challenger, trouble } = await ask("/model");
     for (const card of [champion, challenger]) if (card) kinds.set(`${card.name}:${card.version}`, card.model_kind);
     const sample = champion.data_source === "sample";
-    say(byId("source"), sample
+    say("source", sample
       ? "This model learned from the built-in sample, not from real trips: it says nothing about New York."
       : null);
     const months = champion.train_data ? `, ${champion.train_data}` : "";
-    byId("model").textContent = `Model ${champion.name}:${champion.version} (${champion.model_kind}), learned from ` +
-      `${sample ? "the built-in sample" : "real TLC trips"}${months}.${trouble ? ` ${trouble}` : ""}`;
+    put("model", `Model ${champion.name}:${champion.version} (${champion.model_kind}), learned from ` +
+      `${sample ? "the built-in sample" : "real TLC trips"}${months}.${trouble ? ` ${trouble}` : ""}`);
   } catch (error) {
-    if (error.status !== 401) say(byId("source"), inWords(error));
+    if (error.status !== 401) say("source", inWords(error));
   }
 }
 
@@ -327,7 +324,7 @@ async function main() {
   };
   from = new ZonePicker(byId("from"), zones, changed);
   to = new ZonePicker(byId("to"), zones, changed);
-  for (const [name, picker] of [["from", from], ["to", to]]) {
+  for (const [name, picker] of pickers()) {
     picker.input.addEventListener("focus", () => {
       next = name;
       picked();

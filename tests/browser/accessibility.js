@@ -50,7 +50,7 @@ if (document.documentElement.scrollWidth > innerWidth) {
 }
 for (const table of document.querySelectorAll(".scroll")) {
   const { scrollWidth, clientWidth } = table;
-  if (scrollWidth > clientWidth) wrong.push(`a table is ${scrollWidth} wide in a place of ${clientWidth}: ${table.innerText.slice(0, 40)}`);
+  if (shown(table) && scrollWidth > clientWidth) wrong.push(`a table is ${scrollWidth} wide in a place of ${clientWidth}: ${table.innerText.slice(0, 40)}`);
 }
 
 // Contrast of every text with what is behind it
