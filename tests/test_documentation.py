@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import click
 import pytest
 import yaml
+from commands import run_pipeline
+from documented import all_commands
 from exported import RIDE, a_service, metrics_text
 from pages import INLINE, PROJECT, Page, all_rows, named, pages
 from settings_read import run_settings, settings_read
@@ -267,10 +272,48 @@ def test_ports_of_the_handbook_are_those_of_compose():
     assert {row[0] for row in all_rows("port")} == there
 
 
+def first_ride() -> dict[str, Any]:
+    """What README's first curl asks."""
+    (call,) = (c for name, c in all_commands() if name == "README.md" and c.startswith("curl"))
+    words = shlex.split(call)
+    ride: dict[str, Any] = json.loads(words[words.index("-d") + 1])
+    return ride
+
+
+def test_first_question_in_readme_can_be_asked_again():
+    assert "pickup_datetime" in first_ride()  # without, it is about now
+
+
+@pytest.mark.long
+def test_first_answer_in_readme_is_that_of_the_model_of_make_run(real_months, tmp_path):
+    home = tmp_path / "home"
+    done = run_pipeline(
+        home, "--model", "XGB", TRAIN_DATA="2021-01", VAL_DATA="2021-02", DATA="auto",
+        SAMPLE_ROWS="", TLC_URL=str(real_months),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ask = (
+        "import json, sys; from serve import create_app; app = create_app({'BACKGROUND': False}); "
+    )
+    ask += "print(app.test_client().post('/predict', json=json.loads(sys.argv[1])).text)"
+    said = subprocess.run(
+        [sys.executable, "-c", ask, json.dumps(first_ride())], cwd=PROJECT, check=True, text=True,
+        capture_output=True, env={**os.environ, "TAXI_HOME": str(home)},
+    )  # fmt: skip
+    found = json.loads(said.stdout)
+    (told,) = map(json.loads, Page(PROJECT / "README.md").blocks("json"))
+    assert told["duration"] == pytest.approx(found["duration"], abs=0.1)
+    assert told["interval"] == pytest.approx(found["interval"], abs=0.1)
+    unlike = {"duration", "interval", "prediction_id"}
+    assert {k: v for k, v in told.items() if k not in unlike} == {
+        k: v for k, v in found.items() if k not in unlike
+    }
+
+
 def test_json_in_the_pages_is_what_the_service_answers(tmp_path):
     ((answer,), (error,)) = (page.blocks("json") for page in pages() if page.blocks("json"))
     client = a_service(tmp_path).test_client()
-    ours = client.post("/predict", json={**RIDE, "trip_distance": 40}).json
+    ours = client.post("/predict", json=first_ride()).json
     assert json.loads(answer.replace("…", "")).keys() == ours.keys()
     assert json.loads(answer)["interval"].keys() == ours["interval"].keys()
     assert json.loads(error) == client.post("/predict", json={**RIDE, "trip_distance": -3}).json
