@@ -4,9 +4,10 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends gcc libc6-dev \
  && { test -e "$(python -c 'import sysconfig; print(sysconfig.get_paths()["include"])')/Python.h" \
       || apt-get install -y --no-install-recommends python3-dev; }
-RUN python -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH
-COPY ops/requirements.txt ops/slim.sh /tmp/
+# The base's pip installs into it: a second one would only be carried along.
+RUN python -m venv --without-pip /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PIP_PYTHON=/opt/venv/bin/python
+COPY ops/requirements.txt ops/slim.sh serve/system_libraries.sh /tmp/
 RUN pip install --no-cache-dir --no-compile --no-deps --require-hashes -r /tmp/requirements.txt \
  && sh /tmp/slim.sh /opt/venv/lib/python3*/site-packages
 WORKDIR /project

@@ -2,6 +2,7 @@
 # Takes out of a folder of packages what no answer of the service needs: sh serve/slim.sh FOLDER
 # The Dockerfile runs it, and a test that lets the service answer from what is left.
 set -eu
+here=$(cd "$(dirname "$0")" && pwd)
 cd "$1"
 
 # Tests, build tools, an ORM, other databases, and what numpy loads only for who asks for it.
@@ -19,19 +20,7 @@ find . -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.c'
 find numpy sqlalchemy msgspec nacl psycopg_binary taxi_duration -name '*.so' \
   -exec strip --strip-unneeded {} +
 
-# psycopg brings OpenSSL, Kerberos and more that the system has too. Its own are taken, if they have
-# all that is asked of them: every symbol is looked up as they are loaded.
-cp -R psycopg_binary.libs psycopg_binary.own
-for file in psycopg_binary.libs/*; do
-  name=$(basename "$file" | sed 's/-[0-9a-f]*\(\.so\.[0-9]*\).*/\1/') # libssl-6a9b88ec.so.3: libssl.so.3
-  system=$(ldconfig -p | awk -v name="$name" '$1 == name { print $NF; exit }')
-  [ "$name" = libpq.so.5 ] || [ -z "$system" ] || ln -sf "$system" "$file"
-done
-if LD_BIND_NOW=1 PSYCOPG_IMPL=binary PYTHONPATH=. python -c 'import psycopg' 2>/dev/null; then
-  rm -rf psycopg_binary.own
-else
-  rm -rf psycopg_binary.libs && mv psycopg_binary.own psycopg_binary.libs
-fi
+sh "$here/system_libraries.sh" .
 
 # Other people's packages are kept as bytecode, without docstrings. Of a stack trace in them the
 # numbers of lines are left, and no text; our own code keeps its sources.

@@ -161,7 +161,7 @@ class Stack:
     ) -> None:
         self.engine = engine
         self.name = f"{STACK}{os.getpid()}"
-        self.ports = {name: free_port() for name in ("SERVE", "MLFLOW", "PROMETHEUS")}
+        self.ports = {name: free_port() for name in ("SERVE", "MLFLOW", "PROMETHEUS", "LAB")}
         self.settings = {
             **{f"{name}_PORT": str(port) for name, port in self.ports.items()},
             "POSTGRES_PASSWORD": secrets.token_hex(16),
@@ -181,7 +181,7 @@ class Stack:
         return run((*self.engine.compose, *named, *args), env, timeout).stdout
 
     def url(self, server: str, path: str) -> str:
-        """Return an address on this machine: of SERVE, MLFLOW or PROMETHEUS."""
+        """Return an address on this machine: of SERVE, MLFLOW, PROMETHEUS or LAB."""
         return f"http://127.0.0.1:{self.ports[server]}{path}"
 
     def container(self, service: str) -> str:
@@ -220,7 +220,15 @@ class Stack:
 
     def down(self) -> None:
         """Take all of it away, whatever state it is in."""
-        everything = ("--profile", "dask", "down", "--volumes", "--remove-orphans")
+        everything = (
+            "--profile",
+            "dask",
+            "--profile",
+            "lab",
+            "down",
+            "--volumes",
+            "--remove-orphans",
+        )
         self.compose(*everything, "--timeout", "5")
         for image in set(self.engine.docker("images", "-q", f"{self.name}/*").split()):
             self.engine.docker("rmi", "--force", image)

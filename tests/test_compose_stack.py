@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import secrets
 import subprocess
 import threading
 import time
@@ -28,7 +29,8 @@ pytestmark = [pytest.mark.long, pytest.mark.integration, pytest.mark.compose]
 STAYING = ("serve", "auto", "mlflow", "prometheus", "postgres")  # Grafana: the engine has none
 CLUSTER = ("dask-scheduler", "dask-worker-1", "dask-worker-2")
 # A first model within seconds; rows enough for a boosting that can be met in the middle.
-SMALL = {"services": {"auto": {"environment": {"SAMPLE_ROWS": "4000", "MODEL": "LR"}}}}
+FEW = {"environment": {"SAMPLE_ROWS": "4000", "MODEL": "LR"}}
+SMALL = {"services": {"auto": FEW, "lab": FEW}}
 BOOSTED = {
     "ENGINE": "dask", "DASK_SCHEDULER": "tcp://dask-scheduler:8786", "MODEL": "XGB",
     "SAMPLE_ROWS": "120000", "PYTHONUNBUFFERED": "1",
@@ -43,7 +45,8 @@ BASE = ("base_duration", "base_p10", "base_p50", "base_p90")
 def stack(tmp_path_factory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     with docker_engine() as engine:
-        made = Stack(engine, folder, SMALL, DATA="sample", AUTO_SECONDS="3600")
+        token = secrets.token_hex(16)
+        made = Stack(engine, folder, SMALL, DATA="sample", AUTO_SECONDS="3600", JUPYTER_TOKEN=token)
         try:
             made.compose("up", "-d", "--build", *STAYING, timeout=1500)
             yield made
@@ -304,6 +307,59 @@ def test_a_worker_killed_in_boosting_ends_the_run_which_resumes_without_it(serve
     (version,) = re.findall(r"^registered green-duration:(\d+);", resumed.read_text(), re.MULTILINE)
     got(served, "MLFLOW",
         f"/api/2.0/mlflow/model-versions/get?name=green-duration&version={version}")  # fmt: skip
+
+
+def test_the_doctor_looks_at_the_workshop(served):
+    said = served.engine.docker(
+        "exec", served.container("auto"), "sh", "-c", "python pipeline.py doctor --json || true"
+    )
+    levels = {line["check"]: line["level"] for line in json.loads(said)}
+    assert {levels[name] for name in ("settings", "tracking", "deployment", "log")} == {"ok"}
+
+
+def run_all_cells(browser: Any) -> None:
+    """Run the open notebook as a reader does: by JupyterLab's menu."""
+    for kind, words in (("MenuBar", "Run"), ("Menu", "Run All Cells")):
+        path = f"//div[contains(@class, 'lm-{kind}-itemLabel') and text()='{words}']"
+        wait_until(lambda path=path: browser.driver.find_elements("xpath", path), words, 60)[
+            0
+        ].click()
+
+
+def test_jupyterlab_lists_the_notebooks_and_runs_one_without_a_red_line(served, tmp_path):
+    pytest.importorskip("selenium", reason="selenium is not installed")
+    from browser import missing, open_browser
+
+    if missing():
+        pytest.skip(missing())
+    served.compose("--profile", "lab", "up", "-d", "lab")
+    wait_for(served, "lab")
+    token = f"token={served.settings['JUPYTER_TOKEN']}"
+
+    def code() -> list[dict[str, Any]]:
+        """The notebook's cells as they were saved last."""
+        found = got(served, "LAB", f"/api/contents/02_train_validate.ipynb?{token}")
+        return [c for c in found["content"]["cells"] if c["cell_type"] == "code"]
+
+    def is_idle() -> bool:
+        kernels = got(served, "LAB", f"/api/kernels?{token}")
+        return [kernel["execution_state"] for kernel in kernels] == ["idle"]
+
+    def is_run() -> bool:
+        browser.driver.find_element("tag name", "body").send_keys("\ue009s\ue000")  # Ctrl-S
+        return all(cell["execution_count"] for cell in code())
+
+    with open_browser(served.url("LAB", ""), tmp_path / "profile") as browser:
+        browser.open(f"/lab/tree/02_train_validate.ipynb?{token}")
+        listed = "return document.querySelector('.jp-DirListing-content')?.innerText ?? ''"
+        wait_until(lambda: "05_monitor.ipynb" in browser.run(listed), "notebooks are listed", 120)
+        assert len(re.findall(r"0\d_\w+\.ipynb", browser.run(listed))) == 5
+        wait_until(is_idle, "the kernel is ready", 120)
+        run_all_cells(browser)
+        wait_until(is_run, "all cells were run", 400, lambda: served.logs("lab"))
+    outputs = [output for cell in code() for output in cell["outputs"]]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"] == []
 
 
 def test_taken_down_nothing_of_it_is_left(stack):
