@@ -20,7 +20,7 @@ from taxi_duration.chain.run_settings import RunSettings, check_settings
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.sources import fetch_republished, newest_edition, published_months
 from taxi_duration.data.window import Window
-from taxi_duration.domain.months import Month, parse_months
+from taxi_duration.domain.months import Month, format_months, parse_months
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version, bundle_folder
 from taxi_duration.errors import NotFoundError, PipelineError, SourceUnreachableError
@@ -190,6 +190,7 @@ class PipelineWorld(World):
         settings = check_settings(**given, MODEL=card["model_kind"], SERVICE=card["service"])
         run = self._begin(settings, run_id)
         remember(run.run_id)
+        self._say(f"{judged.ref} is fitted once more, on {format_months(months)}: minutes …")
         return Version.of(refit_version(run, model, card, months))
 
     def check_bundle(self, version: Version) -> None:

@@ -269,3 +269,11 @@ def test_chain_killed_at_random_moments_is_finished_by_later_turns(moved_home):
     assert versions == ["1", "2", "3"][: 3 if passed else 2]
     registered = tracking.connect().search_model_versions(f"name='{NAME}'")
     assert sorted(str(version.version) for version in registered) == versions
+
+
+def test_a_second_fit_says_what_it_learns_from_before_its_minutes_begin(world, monkeypatch, capsys):
+    monkeypatch.setattr(
+        "taxi_duration.loop.pipeline_world.refit_version", lambda run, model, card, months: card
+    )
+    world.refit(champion(), [Month(2021, 1), Month(2021, 2)], None, lambda run_id: None)
+    assert f"{NAME}:1 is fitted once more, on 2021-01:2021-02" in capsys.readouterr().out
