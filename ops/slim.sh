@@ -18,7 +18,7 @@ find . -type d -name tests -prune -exec rm -rf {} +
 find babel/locale-data -type f -name '*.dat' ! -name 'en*' ! -name root.dat -delete
 rm -rf jupyterlab/galata jupyterlab/static matplotlib/mpl-data/sample_data \
   jedi/third_party/django-stubs jedi/third_party/typeshed/stubs jupyter_builder/yarn.js granian \
-  apprise/i18n databricks/sdk mlflow/utils/model_catalog distributed/http/static docker ./*.dist-info/sboms \
+  apprise/i18n databricks/sdk mlflow/utils/model_catalog distributed/http/static docker sklearn/datasets/images ./*.dist-info/sboms \
   widgetsnbextension/static ../../../share/jupyter/nbextensions
 # Fonts in the two forms that no browser has asked for since 2012.
 find . ../../../share -type f \( -name '*.eot' -o -name '*.svg' -exec grep -q '<font ' {} \; \) -exec rm {} +

@@ -336,18 +336,21 @@ def test_jupyterlab_lists_the_notebooks_and_runs_one_without_a_red_line(served, 
     wait_for(served, "lab")
     token = f"token={served.settings['JUPYTER_TOKEN']}"
 
-    def code() -> list[dict[str, Any]]:
-        """The notebook's cells as they were saved last."""
-        found = got(served, "LAB", f"/api/contents/02_train_validate.ipynb?{token}")
-        return [c for c in found["content"]["cells"] if c["cell_type"] == "code"]
-
     def is_idle() -> bool:
         kernels = got(served, "LAB", f"/api/kernels?{token}")
         return [kernel["execution_state"] for kernel in kernels] == ["idle"]
 
-    def is_run() -> bool:
+    def cells_run() -> list[dict[str, Any]]:
+        """The cells of code, saved after all of them were run; none before."""
+        if not is_idle():
+            return []
         browser.driver.find_element("tag name", "body").send_keys("\ue009s\ue000")  # Ctrl-S
-        return all(cell["execution_count"] for cell in code())
+        path = f"/api/contents/02_train_validate.ipynb?{token}"
+        status, body = ask(served.url("LAB", path))
+        if status != 200:  # it is being saved
+            return []
+        cells = [c for c in json.loads(body)["content"]["cells"] if c["cell_type"] == "code"]
+        return cells if all(cell["execution_count"] for cell in cells) else []
 
     with open_browser(served.url("LAB", ""), tmp_path / "profile") as browser:
         browser.open(f"/lab/tree/02_train_validate.ipynb?{token}")
@@ -356,8 +359,8 @@ def test_jupyterlab_lists_the_notebooks_and_runs_one_without_a_red_line(served, 
         assert len(re.findall(r"0\d_\w+\.ipynb", browser.run(listed))) == 5
         wait_until(is_idle, "the kernel is ready", 120)
         run_all_cells(browser)
-        wait_until(is_run, "all cells were run", 400, lambda: served.logs("lab"))
-    outputs = [output for cell in code() for output in cell["outputs"]]
+        cells = wait_until(cells_run, "all cells were run", 600, lambda: served.logs("lab"))
+    outputs = [output for cell in cells for output in cell["outputs"]]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"] == []
 
