@@ -204,14 +204,17 @@ News = tuple[Sent, list[Message]]
 def _decisions(sent: Sent) -> News:
     """Lines with a key changed something; those without look again at every turn.
 
-    Lines with digests only record them: what was made stands in the loop's own lines.
+    Lines with digests only record them: what was made stands in the loop's own lines. A reason is
+    told once: that of `trust` is the one of the promotion that follows, too.
     """
     lines = read_audit()
+    told = [line for line in lines[sent.decisions :] if line.get("key") and "sha256" not in line]
+    reasons = ["", *(line["why"] for line in told)]
     return replace(sent, decisions=len(lines)), [
-        _message("decision", f"{line['what']}: {line['why']}", _kind(line["what"]), line["at"])
-        for line in lines[sent.decisions :]
-        if line.get("key") and "sha256" not in line
-    ]
+        _message("decision", line["what"] + f": {line['why']}" * (line["why"] != before),
+                 _kind(line["what"]), line["at"])
+        for line, before in zip(told, reasons, strict=False)
+    ]  # fmt: skip
 
 
 def _kind(what: str) -> Kind:

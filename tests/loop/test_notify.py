@@ -89,6 +89,16 @@ def test_turns_decisions_are_one_letter_with_the_link_and_are_told_once(receiver
     assert link == "https://taxi.example/monitor"
 
 
+def test_a_reason_that_two_decisions_share_is_told_once(receiver):
+    for what, why in (("trust", "better"), ("promote", "better"), ("drop", "worse")):
+        decide(f"{what} green-duration:2", why, f"5:{what}")
+    turn(NOTHING)
+    (letter,) = receiver.letters
+    told = [line.split(" ", 2)[2] for line in letter["message"].splitlines()[:-1]]
+    assert told == ["trust green-duration:2: better", "promote green-duration:2",
+                    "drop green-duration:2: worse"]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("what", "kind"),
     [("promote green-duration:2", "success"), ("drop green-duration:2", "warning"),
@@ -347,7 +357,7 @@ def test_what_waits_is_bounded_in_number_and_age(receiver, monkeypatch):
 
 def test_much_that_waited_comes_in_letters_of_bearable_length(receiver):
     for number in range(30):
-        decide(f"drop green-duration:{number}", "worse " * 20, f"{number}:drop")
+        decide(f"drop green-duration:{number}", f"{number} worse " * 14, f"{number}:drop")
     turn(NOTHING)
     assert 2 < len(receiver.letters) < 30
     assert all(len(letter["message"]) < 2000 for letter in receiver.letters)
