@@ -48,6 +48,10 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
+    def touch(self, by_fingers: bool) -> None:
+        """Be a screen that is touched, or not."""
+        self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": by_fingers})
+
     def open(self, path: str) -> None:
         """Open a page of the service."""
         self.driver.get(self.address + path)

@@ -59,6 +59,7 @@ def main() -> int:
             with open_browser(address, Path(folder) / "profile") as browser:
                 for suffix, (width, height, dark) in LOOKS.items():
                     browser.size(width, height, dark)
+                    browser.touch(width < 600)
                     take_reach(browser, DOCS / f"reach{suffix}.png")
                     take_ride(browser, DOCS / f"page{suffix}.png")
                     take_monitor(browser, address, trips, DOCS / f"monitor{suffix}.png")

@@ -189,3 +189,13 @@ def test_fingers_pinch_and_a_small_zone_is_brought_nearer_before_it_is_chosen(br
     touch(browser, "touchEnd")
     browser.wait(lambda: seen(browser)[2] < whole[2] / 2)
     assert not value(browser, "to")  # a pinch is no tap
+
+
+@pytest.mark.parametrize(("by_fingers", "said"), [(False, "Wheel"), (True, "Two fingers zoom")])
+def test_the_map_says_how_it_is_moved_here(browser, by_fingers, said):
+    browser.touch(by_fingers)
+    try:
+        browser.open_ride()
+        assert browser.text("map-keys").startswith(said)
+    finally:
+        browser.touch(False)
