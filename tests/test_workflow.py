@@ -166,11 +166,12 @@ def test_ci_ends_with_the_section_that_hangs_or_fails_and_names_it(command, stat
 
 
 def test_a_test_that_hangs_is_named_and_the_others_are_run(tmp_path):
-    """With the options that `.ci/run` gives pytest."""
+    """With the options that `.ci/run` gives pytest; without plugins that take seconds to load."""
     (tmp_path / "test_it.py").write_text(
         "import time\ndef test_stuck():\n    time.sleep(300)\ndef test_good():\n    pass\n"
     )
-    run = f"{sys.executable} -m pytest -n 2 -q -p no:cacheprovider {tmp_path}"
+    options = f"-p xdist -n 2 -q -p no:cacheprovider {tmp_path}"
+    run = f"PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 {sys.executable} -m pytest {options}"
     script = f'section "tests"\neach_within 1\n{run} | tee "$scratch/pytest.txt"\n'
     status, said = said_by_ci(script)
     assert status == 1
