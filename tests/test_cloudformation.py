@@ -54,7 +54,7 @@ class Cloud:
             for i in (0, 1)
         ]
         self.ec2.create_key_pair(KeyName="mine")
-        image = self.ec2.describe_images()["Images"][0]["ImageId"]
+        image = self.ec2.register_image(Name="image")["ImageId"]
         self.client("ssm").put_parameter(Name="image", Value=image, Type="String")
 
     def client(self, service: str) -> Any:
@@ -133,9 +133,14 @@ class Cloud:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """Address of a server of the module's own."""
-    with moto_server() as address:
-        yield address
+    """Address of a server of the module's own; it knows no images, of which it would read hundreds.
+
+    That takes a second, in every account.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
+        with moto_server() as address:
+            yield address
 
 
 @pytest.fixture
