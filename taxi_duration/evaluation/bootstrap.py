@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -39,17 +40,11 @@ class DayBootstrap:
             block: `D` for days, `h` for hours where there are too few days to draw.
             seed: of the draws.
         """
-        from scipy import stats
-
         days, self._day = np.unique(pickup_at.astype(f"datetime64[{block}]"), return_inverse=True)
         self.count = n = len(days)
         self._rides = np.bincount(self._day, minlength=n)
-        draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
-        self._draws = draws.astype("float64")
-        tail = (1 - confidence) / 2
-        self._tail = (
-            float(stats.norm.cdf(stats.t.ppf(tail, n - 1) * np.sqrt(n / (n - 1)))) if n > 1 else 0.0
-        )
+        self._draws = _draw(n, resamples, seed)
+        self._tail = _tail_of(n, confidence)
 
     def mean(self, values: np.ndarray) -> Estimate:
         """Estimate the mean of a value per ride, shape (n,)."""
@@ -70,3 +65,24 @@ class DayBootstrap:
         squares = errors.astype("float64") ** 2
         kept = squares if weights is None else squares * weights
         return Estimate(*np.sqrt(self.ratio(kept, weights)))
+
+
+# A look at a log draws the same few numbers of days again and again; a month's draws are 250 kB.
+@lru_cache(maxsize=32)
+def _draw(n: int, resamples: int, seed: int) -> np.ndarray:
+    """Return how often each of n blocks is drawn, shape (resamples, n); not to be changed."""
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    drawn = draws.astype("float64")
+    drawn.flags.writeable = False
+    return drawn
+
+
+@lru_cache(maxsize=256)
+def _tail_of(n: int, confidence: float) -> float:
+    """Return the share of draws beyond each end of an interval over n blocks."""
+    from scipy import stats
+
+    if n < 2:
+        return 0.0
+    t = stats.t.ppf((1 - confidence) / 2, n - 1)
+    return float(stats.norm.cdf(t * np.sqrt(n / (n - 1))))
