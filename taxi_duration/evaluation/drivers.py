@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -60,15 +61,16 @@ def find_drivers(answered: pd.DataFrame, expected: np.ndarray) -> list[Driver]:
 
 def _strongest(excess: np.ndarray, groups: Iterator[tuple[str, np.ndarray]]) -> Driver | None:
     best, most = None, MIN_SIGMAS
-    spread = float(excess.std())
+    size, total, spread = len(excess), float(excess.sum()), float(excess.std())
     for name, mask in groups:
         n = np.count_nonzero(mask)
-        if not 0 < n < len(excess) or spread == 0:
+        if not 0 < n < size or spread == 0:
             continue
-        inside, outside = float(excess[mask].mean()), float(excess[~mask].mean())
-        sigmas = (inside - outside) / (spread * np.sqrt(1 / n + 1 / (len(excess) - n)))
+        inside = float(excess[mask].mean())
+        outside = (total - inside * n) / (size - n)
+        sigmas = (inside - outside) / (spread * math.sqrt(1 / n + 1 / (size - n)))
         if sigmas > most:
-            best, most = Driver(name, n / len(excess), inside), sigmas
+            best, most = Driver(name, n / size, inside), sigmas
     return best
 
 
