@@ -8,7 +8,7 @@ docs/traffic.md.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -151,16 +151,24 @@ class TrafficLevel:
         """Return faded sums of the bins that ended before slots, shape (n, k)."""
         last = np.minimum(slots - 1 - self._first, self._length - 1)
         age = slots - 1 - self._first - last
-        fade = np.where(last < 0, 0.0, 2.0 ** (-age / _in_bins(hours)))
-        faded: np.ndarray = sums[np.maximum(last, 0)] * fade[:, None]
+        faded: np.ndarray = sums[np.maximum(last, 0)]
+        faded[last < 0] = 0.0
+        if (age > 0).any():  # not in the past, of which most is asked
+            faded *= (2.0 ** (-age / _in_bins(hours)))[:, None]
         return faded
 
 
 def _faded(sums: np.ndarray, hours: float) -> np.ndarray:
     """Return running sums in which a bin counts half after some hours, shape (bins, k)."""
-    weight = 2.0 ** (np.arange(len(sums)) / _in_bins(hours))[:, None]
+    weight = _growth(len(sums), hours)
     faded: np.ndarray = np.cumsum(sums * weight, axis=0) / weight
     return faded
+
+
+@lru_cache(maxsize=64)
+def _growth(bins: int, hours: float) -> np.ndarray:
+    """Return the weight of each bin, shape (bins, 1); not to be changed."""
+    return np.asarray(2.0 ** (np.arange(bins) / _in_bins(hours))[:, None])
 
 
 def _in_bins(hours: float) -> float:
