@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 # As cards name them, and the packages that may bring them: the lock takes XGBoost's build without
@@ -29,14 +31,20 @@ def versions_here() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
-    for name, packages in PACKAGES.items():
-        for package in packages:
-            try:
-                found[name] = version(package)
-                break
-            except PackageNotFoundError:
-                continue
-    return found
+    versions = ((name, _version_of(packages)) for name, packages in PACKAGES.items())
+    return found | {name: version for name, version in versions if version is not None}
+
+
+@cache
+def _version_of(packages: tuple[str, ...]) -> str | None:
+    """Return the version of the first that is installed, None where none is.
+
+    Read once: a process keeps what it imported, and a chain asks at every step.
+    """
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            return version(package)
+    return None
 
 
 def other_versions(made_with: Mapping[str, str], names: Iterable[str] = DECIDING) -> str | None:

@@ -37,6 +37,7 @@ def test_xgboost_is_one_library_whichever_build_is_installed(monkeypatch, there)
         return "3.2.0"
 
     monkeypatch.setattr(made_with, "version", only_this_one)
+    monkeypatch.setattr(made_with, "_version_of", made_with._version_of.__wrapped__)
     found = versions_here()
     assert found.keys() == {"python", "platform", "xgboost"}
     assert found["xgboost"] == "3.2.0"
