@@ -19,9 +19,10 @@ from taxi_duration.evaluation.gate import (
     compare_models,
     gate_settings,
 )
+from taxi_duration.training import tree_models
 from taxi_duration.training.baselines import fit_baselines
 from taxi_duration.training.boosting import quicker_boosting
-from taxi_duration.training.feature_tables import FoldTables, fold_tables
+from taxi_duration.training.feature_tables import FoldTables, fold_tables, window_atlas
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS
 from taxi_duration.training.window_sums import window_sums
@@ -355,9 +356,12 @@ def test_same_model_with_another_seed_is_refused_at_most_one_time_in_twenty(
     train, (rides, actual) = Window.from_frame(sample_months[0]), inputs(sample_months[1])
     few_rounds(monkeypatch, 15)
     model = fit_model("XGB", train)
-    # Features do not depend on the seed: made once, they leave only the trees to be fitted.
-    made = [*fold_tables(window_sums(train)).batches(train)]
+    # Tables and features do not depend on the seed: made once, they leave the trees to be fitted.
+    folds = fold_tables(window_sums(train), None, window_atlas(train))
+    made = [*folds.batches(train)]
     monkeypatch.setattr(FoldTables, "batches", lambda *_: made)
+    monkeypatch.setattr(tree_models, "fold_tables", lambda *_: folds)
+    monkeypatch.setattr(tree_models, "fit_tables", lambda *_: model.point.tables)
     lookups = fit_baselines(train)
     minutes = {name: lookup.predict_minutes(rides) for name, lookup in lookups.items()}
     answers = []
