@@ -44,11 +44,24 @@ def one_browser(address, tmp_path_factory) -> Iterator[Browser]:
         yield browser
 
 
+HAS_PASSED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Let the browser know whether its test passed."""
+    report = yield
+    if report.when == "call":
+        item.stash[HAS_PASSED] = report.passed
+    return report
+
+
 @pytest.fixture
 def browser(one_browser: Browser, tmp_path: Path, request) -> Iterator[Browser]:
-    """The browser, at its usual size; a picture of how the test left it is kept."""
+    """The browser, at its usual size; a picture of how a test that failed left it is kept."""
     one_browser.size(1200, 900)
     one_browser.console()
     one_browser.requests()
     yield one_browser
-    one_browser.picture(tmp_path / f"{request.node.originalname}.png", whole=False)
+    if not request.node.stash.get(HAS_PASSED, False):
+        one_browser.picture(tmp_path / f"{request.node.originalname}.png", whole=False)
