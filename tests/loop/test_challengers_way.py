@@ -104,7 +104,7 @@ def few_or(seeds: int, few: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("seeds", [few, pytest.param(seeds, marks=pytest.mark.long)])
 
 
-@few_or(20, 2)
+@few_or(20, 1)
 @pytest.mark.parametrize("stage", ["start_shadow", "start_ab"])
 def test_worse_challenger_is_promoted_in_at_most_one_of_20_lives(tmp_path, stage, seeds):
     """Once by a lucky shadow before the riders' stage, too: it must hold by itself."""

@@ -50,7 +50,7 @@ def test_a_model_names_the_parameters_of_its_own_kind_and_no_other(fitted, kind)
     assert beside <= told.keys()
 
 
-def test_a_new_tree_kind_is_a_line_and_names_its_own_parameters(trips, monkeypatch):
+def test_a_new_tree_kind_is_a_line_and_names_its_own_parameters(trips, monkeypatch, quick_trees):
     few = {"n_estimators": 3, "min_samples_leaf": 7}
     kind = TreeKind(
         tree_models.learn_forest, from_forest, few, {"n_estimators": 1}, "monotonic_cst"
@@ -65,7 +65,7 @@ def test_a_new_tree_kind_is_a_line_and_names_its_own_parameters(trips, monkeypat
     assert len(model.point.with_distance.roots) == 3
 
 
-def test_a_rehearsal_is_fitted_with_the_quicker_parameters(trips):
+def test_a_rehearsal_is_fitted_with_the_quicker_parameters(trips, quick_trees):
     kind = replace(KINDS["RF"], quicker={"n_estimators": 2})
     for rehearsal, size in ((True, 2), (False, KINDS["RF"].parameters["n_estimators"])):
         point = kind.fit(Window.from_frame(trips), rehearsal=rehearsal)

@@ -11,7 +11,7 @@ from taxi_duration import environment
 from taxi_duration.data import window as windows
 from taxi_duration.data.window import Window
 from taxi_duration.model.tree_model import TreeModel
-from taxi_duration.training import tree_models
+from taxi_duration.training import day_groups, tree_models
 from taxi_duration.training.boosting_engine import boost, learn_booster
 from taxi_duration.training.fit import fit_model
 from taxi_duration.training.kinds import KINDS
@@ -20,6 +20,12 @@ from taxi_duration.training.window_sums import window_sums
 
 FEW = {**KINDS["XGB"].parameters, "rounds": 6, "min_child_weight": 2}
 QUICK = replace(KINDS["XGB"], parameters=FEW, quicker={"rounds": 3})
+
+
+@pytest.fixture(autouse=True)
+def two_folds(monkeypatch) -> None:
+    """Every fold costs tables of its own; how many there are is none of what is tested here."""
+    monkeypatch.setattr(day_groups, "FOLDS", 2)
 
 
 @pytest.fixture
