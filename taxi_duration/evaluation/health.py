@@ -164,7 +164,9 @@ def monitor_settings() -> MonitorSettings:
     return read_settings(__package__, "monitor_settings.json", MonitorSettings)
 
 
-def live_errors(answered: pd.DataFrame, beside: pd.DataFrame | None = None) -> pd.DataFrame:
+def live_errors(
+    answered: pd.DataFrame, beside: pd.DataFrame | None = None, in_groups: bool = True
+) -> pd.DataFrame:
     """Return errors overall and by version, arm and segment, with 95 % intervals over days.
 
     They are those of the models' own answers; a row `given` says what riders got, where that was
@@ -173,16 +175,16 @@ def live_errors(answered: pd.DataFrame, beside: pd.DataFrame | None = None) -> p
     Args:
         answered: rides as `log_frame`, each with its `true_duration`.
         beside: rides of all versions, to be compared by version and arm; `answered` when None.
+        in_groups: with other rows than the one over all rides.
     Returns:
         One row per group: `by`, `group`, `rows`, then `mae`, `rmse`, `bias` (predicted -
         actual; all minutes), `coverage`, each with `_low` and `_high`.
     """
-    rows = [
-        *_error_rows(answered, _overall),
-        *_error_rows(_as_given(answered), _with_traffic),
-        *_error_rows(answered if beside is None else beside, _versions_and_arms),
-        *_error_rows(answered, _segments),
-    ]
+    rows = [*_error_rows(answered, _overall)]
+    if in_groups:
+        rows += _error_rows(_as_given(answered), _with_traffic)
+        rows += _error_rows(answered if beside is None else beside, _versions_and_arms)
+        rows += _error_rows(answered, _segments)
     return pd.DataFrame(rows)
 
 
@@ -265,6 +267,7 @@ def check_health(
     since: float = 0.0,
     compare: bool = False,
     activity: Activity | None = None,
+    in_groups: bool = True,
 ) -> Health:
     """Look at the rides that one model answered.
 
@@ -277,6 +280,7 @@ def check_health(
         since: unix seconds; the model's own rides before are left out too.
         compare: with the errors of the other models, by version and arm.
         activity: of the log; None for published months, which are never silent.
+        in_groups: with the errors of versions, arms and segments, which people read.
     """
     held = Standard(card, reference, monitor_settings())
     model = Version.of(card).ref
@@ -285,7 +289,7 @@ def check_health(
     own = is_own(frame, model, since)
     frame, verdicts = frame[own], verdicts[own]
     answered, hold = frame[verdicts == SCORED], hold_reason(frame, verdicts, held.settings)
-    errors = live_errors(answered, everybody)
+    errors = live_errors(answered, everybody, in_groups)
     drifts, reasons = _judge_drifts(reference, frame, verdicts, whole_month)
     reasons += _judge_rides(frame, verdicts, held, hold, activity)
     if not whole_month and len(frame):

@@ -248,7 +248,8 @@ class SimulatedWorld(World):
 
     def arm_health(self, challenger: Version) -> Health:
         fitted = self._fitted(challenger)
-        return check_health("live log", self._recent_rides(), fitted.card, fitted.reference)
+        rides = self._recent_rides()
+        return check_health("live log", rides, fitted.card, fitted.reference, in_groups=False)
 
     def _recent_rides(self) -> pd.DataFrame:
         recent = self.time - monitor_settings().live_days * DAY_SECONDS
