@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 
 import nbformat
 import pytest
+from registering import register_by_hand
 from settings_read import settings_read
 
 import pipeline
@@ -26,11 +26,11 @@ from taxi_duration.chain.release import check_release, deploy_winner, register_w
 from taxi_duration.chain.run import Run, load_run, new_run
 from taxi_duration.chain.run_settings import check_settings
 from taxi_duration.data import sources
-from taxi_duration.errors import SourceUnreachableError, TrackingError
+from taxi_duration.errors import SourceUnreachableError
 from taxi_duration.files import MODEL_MAKING, code_digest, read_json, sha256_file, write_json
 from taxi_duration.live.audit import audit_lines
 from taxi_duration.model.bundle import load_card
-from taxi_duration.registry import tracking, versions
+from taxi_duration.registry import tracking
 from taxi_duration.registry.versions import list_versions
 
 pytestmark = pytest.mark.slow  # MLflow alone takes seconds to import
@@ -69,20 +69,9 @@ def write_short_report(folder: Path, *_) -> Path:
     return folder / "report.html"
 
 
-def log_version(run_id: str, name: str, bundle: Path) -> str:
-    """Make the next version of a run, without logging a model that MLflow could load."""
-    client = tracking.connect()
-    with suppress(TrackingError):  # it is there
-        client.create_registered_model(name)
-    return str(client.create_model_version(name, bundle.as_uri(), run_id=run_id).version)
-
-
 def in_this_process(patch: pytest.MonkeyPatch) -> None:
-    """No kernel and no warm process is started; the report is a short one.
-
-    So is what MLflow keeps of a version: registry/test_versions.py looks at all of it.
-    """
-    patch.setattr(versions, "_log_version", log_version)
+    """No kernel and no warm process is started; the report is a short one."""
+    register_by_hand(patch)
     patch.setattr(chain, "start_warming", lambda: None)
     patch.setattr(chain, "call_warm", lambda function, *args: function(*args))
     patch.setattr(chain, "begin_warm", lambda function, *args: None)

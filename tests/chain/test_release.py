@@ -4,6 +4,7 @@ import socket
 import pytest
 from mlflow import MlflowClient
 from msgspec.structs import replace
+from registering import register_by_hand
 
 from taxi_duration.chain.candidates import winning_candidate
 from taxi_duration.chain.release import (
@@ -39,7 +40,8 @@ def done_run(moved_home):
 
 
 @pytest.fixture
-def second_run(moved_home):
+def second_run(moved_home, monkeypatch):
+    register_by_hand(monkeypatch)
     return new_run(check_settings("2021-01", "2021-02", "LR"))
 
 
@@ -64,7 +66,8 @@ def test_releasing_again_keeps_version_and_deployment(done_run):
     assert read_deployment() == before
 
 
-def test_second_winner_is_registered_and_does_not_replace_the_champion(second_run):
+def test_second_winner_is_registered_and_does_not_replace_the_champion(moved_home):
+    second_run = new_run(check_settings("2021-01", "2021-02", "LR"))
     released = release_winner(second_run, *winning_candidate(second_run))
     assert (released["version"], released["aliases"], released["deployed"]) == (2, [], False)
     assert read_deployment().champion.number == 1
