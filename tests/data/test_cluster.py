@@ -86,6 +86,7 @@ def test_an_item_goes_to_the_same_data_folder_each_time(named):
     assert first[0] != first[1]
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_takes_nothing_with_it(mortal, tmp_path):
     assert mapped(partial(clusters.die_once, str(tmp_path)), range(6)) == list(range(6))
     assert [worker.poll() is None for worker in mortal.workers].count(False) == 1

@@ -200,6 +200,7 @@ def assert_same(one: Backtest, other: Backtest) -> None:
     pd.testing.assert_frame_equal(one.alarms, other.alarms)
 
 
+@pytest.mark.long
 def test_killed_backtest_goes_on_and_ends_as_one_that_was_not(small, undisturbed):
     mortal, said = Mortal(dies_at=3), []
     with pytest.raises(KilledError):

@@ -119,6 +119,7 @@ def until_march(monkeypatch):
     monkeypatch.setattr("taxi_duration.loop.tested_rides.TAKE_UP_SECONDS", 0.0)
 
 
+@pytest.mark.long
 def test_story_from_gate_to_promotion_to_rollback(world, challenger, until_march):
     """Version 2 passes the gate, shadows, is A/B-tested, serves; is spoiled, and goes."""
     write_state(State("gate", month=str(MARCH), challenger=challenger, champion=champion()))
