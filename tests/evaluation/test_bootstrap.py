@@ -61,3 +61,16 @@ def test_tails_of_few_days_are_those_of_student(days, tail):
     """Φ(t √(n / (n - 1))), t being Student's 2.5 % quantile: worked out by hand."""
     at = np.datetime64("2021-02-01") + np.arange(days)
     assert DayBootstrap(at, 0.95, 10)._tail == pytest.approx(tail, rel=0.02)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"resamples": 11}, {"confidence": 0.8}])
+def test_only_the_same_intervals_share_their_draws(other):
+    at = np.datetime64("2021-02-01") + np.arange(9)
+    first, same = (DayBootstrap(days, resamples=10) for days in (at, at + 50))
+    assert same._draws is first._draws and same._tail == first._tail
+    changed = DayBootstrap(at, **{"resamples": 10, **other})
+    assert (
+        changed._draws.shape != first._draws.shape
+        or (changed._draws != first._draws).any()
+        or changed._tail != first._tail
+    )

@@ -76,6 +76,15 @@ def test_versions_beside_are_judged_by_the_same_rule():
     assert rows.to_dict() == {**kept["model"].value_counts(), **kept["arm"].value_counts()}
 
 
+def test_without_the_errors_of_groups_the_verdict_is_the_same():
+    frame = one_model().assign(duration=lambda rides: rides["duration"] + 9.0)
+    whole = health(frame)
+    short = check_health("live log", frame, card_of(0.05), EMPTY, in_groups=False)
+    assert len(whole.errors) > 1 and list(short.errors["by"]) == ["overall"]
+    assert short.overall() == whole.overall()
+    assert whole.reasons and short.reasons == whole.reasons
+
+
 # --- the share outside --------------------------------------------------------------------
 
 
