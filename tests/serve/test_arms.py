@@ -6,6 +6,7 @@ import io
 import time
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -108,15 +109,12 @@ MINUTES = ("duration", "p10", "p50", "p90")
 ASKED = ("PULocationID", "DOLocationID", "trip_distance", "pickup_at")
 
 
-def said(model, ride) -> list[float]:
-    """What a model says to a ride, in the order of MINUTES."""
-    answers = model.answer(Rides.from_dicts([ride]))
-    return [float(getattr(answers, name)[0]) for name in MINUTES]
-
-
-def support(model, ride) -> tuple[int, bool]:
-    answers = model.answer(Rides.from_dicts([ride]))
-    return int(answers.support[0]), bool(answers.used_distance[0])
+def said(model, asked) -> list[tuple[list[float], tuple[int, bool]]]:
+    """What a model says to each ride: minutes in the order of MINUTES; support and its use."""
+    answers = model.answer(Rides.from_dicts(asked))
+    minutes = np.stack([getattr(answers, name) for name in MINUTES], axis=1).tolist()
+    of_each = zip(answers.support.tolist(), answers.used_distance.tolist(), strict=True)
+    return list(zip(minutes, of_each, strict=True))
 
 
 @pytest.fixture(params=[1, answering.APART_RIDES], ids=["apart", "in turn"])
@@ -137,7 +135,8 @@ def test_both_versions_answer_every_ride_and_the_rider_gets_his_arms(
     rows = {row["prediction_id"]: row for row in log.answered()}
     arms = {rows[answer["prediction_id"]]["arm"] for answer in given}
     assert arms == {0.0: {"champion"}, 0.5: {"champion", "challenger"}, 1.0: {"challenger"}}[share]
-    for ride, answer in zip(asked, given, strict=True):
+    says = {number: said(models[number], asked) for number in (1, 2)}
+    for i, (ride, answer) in enumerate(zip(asked, given, strict=True)):
         row = rows[answer["prediction_id"]]
         theirs = {"champion": 1, "challenger": 2}[row["arm"]]
         assert (row["model"], row["shadow_model"]) == (
@@ -148,14 +147,12 @@ def test_both_versions_answer_every_ride_and_the_rider_gets_his_arms(
             "PULocationID": 74, "DOLocationID": 42, "trip_distance": pytest.approx(
                 ride["trip_distance"]), "pickup_at": RIDE["pickup_datetime"],
         }  # fmt: skip
-        assert (row["support"], row["used_distance"]) == support(models[theirs], ride)
+        minutes, of_it = says[theirs][i]
+        assert (row["support"], row["used_distance"]) == of_it
         assert answer["duration"] == pytest.approx(row["duration"])
-        assert [row[name] for name in MINUTES] == pytest.approx(
-            said(models[theirs], ride), abs=1e-3
-        )
-        assert [row[f"shadow_{name}"] for name in MINUTES] == pytest.approx(
-            said(models[3 - theirs], ride), abs=1e-3
-        )
+        assert [row[name] for name in MINUTES] == pytest.approx(minutes, abs=1e-3)
+        minutes, _ = says[3 - theirs][i]
+        assert [row[f"shadow_{name}"] for name in MINUTES] == pytest.approx(minutes, abs=1e-3)
 
 
 @every_path
