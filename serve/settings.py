@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from taxi_duration.environment import choice, is_on, positive
+from taxi_duration.environment import choice, is_on, positive, setting
 from taxi_duration.errors import SettingError
 
 HOST = "127.0.0.1"  # no access from other hosts by default; the Dockerfile sets 0.0.0.0
@@ -33,7 +33,7 @@ MAX_FEEDBACK = 20_000  # each is looked up in the log and judged
 
 def host() -> str:
     """`HOST`: address the service listens on."""
-    return os.environ.get("HOST") or HOST
+    return setting("HOST") or HOST
 
 
 def port() -> int:
@@ -73,7 +73,7 @@ def wait_for_model() -> bool:
 
 def api_keys() -> tuple[str, ...]:
     """`API_KEYS`: the valid keys, separated by commas; empty: no key is needed."""
-    return tuple(key.strip() for key in os.environ.get("API_KEYS", "").split(",") if key.strip())
+    return tuple(key.strip() for key in (setting("API_KEYS") or "").split(",") if key.strip())
 
 
 def monitor_access() -> str:
@@ -118,7 +118,7 @@ def max_feedback() -> int:
 
 def metrics_dir() -> str | None:
     """`PROMETHEUS_MULTIPROC_DIR`: folder in which workers share metrics; made when not given."""
-    return os.environ.get("PROMETHEUS_MULTIPROC_DIR") or None
+    return setting("PROMETHEUS_MULTIPROC_DIR")
 
 
 def share_metrics_in(folder: str) -> None:

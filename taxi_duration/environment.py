@@ -30,8 +30,11 @@ NOT_NEGATIVE = "a whole number, 0 or above"  # in words
 
 
 def setting(name: str) -> str | None:
-    """A run's setting as the environment gives it; None when it is not set or empty."""
-    return os.environ.get(name) or None
+    """A setting as the environment gives it; None when it is not set, empty or of spaces alone.
+
+    Spaces around it are left out: files of settings and copied lines bring them along.
+    """
+    return os.environ.get(name, "").strip() or None
 
 
 def _folder(name: str, default: Path) -> Path:
@@ -135,7 +138,7 @@ def sqlite_url(path: Path) -> str:
 
 def log_url() -> str:
     """Database of the prediction log: `LOG_URL`, else SQLite in `live_dir`."""
-    return os.environ.get("LOG_URL") or sqlite_url(live_dir() / "predictions.db")
+    return setting("LOG_URL") or sqlite_url(live_dir() / "predictions.db")
 
 
 def log_archive(url: str) -> Path:
@@ -173,7 +176,7 @@ def tlc_url() -> str:
     A relative folder is taken from the project's root, so that it means the same
     in a shell, in JupyterLab and under papermill.
     """
-    url = (os.environ.get("TLC_URL", "").strip() or PUBLIC_TLC_URL).rstrip("/")
+    url = (setting("TLC_URL") or PUBLIC_TLC_URL).rstrip("/")
     return url if "://" in url else str(_beside_the_project(url))
 
 
@@ -185,9 +188,14 @@ def local_tracking_uri() -> str:
 def tracking_server() -> str | None:
     """`MLFLOW_TRACKING_URI`: where runs are tracked, None for the local store.
 
-    The local store's own address, which the `mlflow` command needs, means the local store too.
+    The local store's own address, which the `mlflow` command needs, means the local store too. A
+    relative path of SQLite's is taken from the project's root, as `TLC_URL` is: notebooks have
+    another working directory.
     """
-    given = os.environ.get("MLFLOW_TRACKING_URI") or None
+    given = setting("MLFLOW_TRACKING_URI")
+    path = (given or "").removeprefix("sqlite:///")
+    if path != (given or "") and path and not path.startswith(("/", "?", "file:")):
+        given = f"sqlite:///{PROJECT_ROOT / path}"
     return None if given == local_tracking_uri() else given
 
 
@@ -206,19 +214,19 @@ def notify_urls() -> list[str]:
     Between them stand commas, spaces or new lines. A comma inside one (the recipients of a
     mail) is followed by no new address.
     """
-    text = os.environ.get("NOTIFY_URLS") or ""
+    text = setting("NOTIFY_URLS") or ""
     parts = re.split(r"\s+|,(?=[A-Za-z][A-Za-z0-9]*://)", text)
     return [url for part in parts if (url := part.strip(","))]
 
 
 def public_url() -> str:
     """`PUBLIC_URL`: where people reach the service's pages, without a trailing slash."""
-    return (os.environ.get("PUBLIC_URL") or "http://127.0.0.1:9696").rstrip("/")
+    return (setting("PUBLIC_URL") or "http://127.0.0.1:9696").rstrip("/")
 
 
 def api_key() -> str | None:
     """`API_KEY`: what `pipeline.py replay` shows to a service that wants a key."""
-    return os.environ.get("API_KEY") or None
+    return setting("API_KEY")
 
 
 def data_mode() -> str:
@@ -245,7 +253,7 @@ def dask_scheduler() -> str | None:
     Raises:
         SettingError: no address of a scheduler.
     """
-    text = os.environ.get("DASK_SCHEDULER") or None
+    text = setting("DASK_SCHEDULER")
     if text is None:
         return None
     try:
@@ -263,7 +271,7 @@ def extra_features() -> Path | None:
 
     A relative path is taken from the project's root, as `TLC_URL` is.
     """
-    path = os.environ.get("EXTRA_FEATURES")
+    path = setting("EXTRA_FEATURES")
     return _beside_the_project(path) if path else None
 
 
@@ -273,7 +281,7 @@ def atlas_folder() -> Path | None:
     Anything else is a folder that `pipeline.py atlas` wrote; a relative path is taken from the
     project's root, as `TLC_URL` is.
     """
-    named = os.environ.get("ATLAS") or "auto"
+    named = setting("ATLAS") or "auto"
     if named.lower() == "none":
         return None
     return PACKAGE / "model" if named.lower() == "auto" else _beside_the_project(named)
@@ -285,7 +293,7 @@ def boost_rows() -> int | None:
     Raises:
         SettingError: anything else.
     """
-    if (os.environ.get("BOOST_ROWS") or "").lower() == "all":
+    if (setting("BOOST_ROWS") or "").lower() == "all":
         return None
     return _whole("BOOST_ROWS", BOOST_ROWS, 1, "a positive whole number, or `all`")
 
@@ -305,7 +313,7 @@ def choice(name: str, allowed: tuple[str, ...]) -> str:
     Raises:
         SettingError: any other value.
     """
-    word = (os.environ.get(name) or allowed[0]).lower()
+    word = (setting(name) or allowed[0]).lower()
     if word not in allowed:
         raise SettingError(f"{name} is {word!r}; allowed are {', '.join(allowed)}")
     return word
@@ -317,7 +325,7 @@ def max_bad_share() -> float:
     Raises:
         SettingError: not a number between 0 and 1.
     """
-    text = os.environ.get("MAX_BAD_SHARE") or "0.2"
+    text = setting("MAX_BAD_SHARE") or "0.2"
     try:
         share = float(text)
     except ValueError:
@@ -352,7 +360,7 @@ def sample_rows() -> int | None:
     Raises:
         SettingError: not a positive whole number.
     """
-    return positive("SAMPLE_ROWS", 1) if os.environ.get("SAMPLE_ROWS") else None
+    return positive("SAMPLE_ROWS", 1) if setting("SAMPLE_ROWS") else None
 
 
 def positive(name: str, default: int) -> int:
@@ -366,7 +374,7 @@ def positive(name: str, default: int) -> int:
 
 def _whole(name: str, default: int, lowest: int, allowed: str) -> int:
     """A whole number, `lowest` or above, from the environment; raises as `positive`."""
-    text = os.environ.get(name) or str(default)
+    text = setting(name) or str(default)
     if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < lowest:
         raise SettingError(f"{name} is {text!r}; it must be {allowed}")
     return int(text)
@@ -374,4 +382,4 @@ def _whole(name: str, default: int, lowest: int, allowed: str) -> int:
 
 def is_on(name: str) -> bool:
     """True for a switch that says `1`, `true`, `yes` or `on`."""
-    return os.environ.get(name, "").lower() in ("1", "true", "yes", "on")
+    return (setting(name) or "").lower() in ("1", "true", "yes", "on")

@@ -84,10 +84,21 @@ def test_each_variable_has_a_default_which_an_empty_one_means_too(
     monkeypatch, name, read, default, good, value
 ):
     assert read() == default
-    monkeypatch.setenv(name, "")
-    assert read() == default
+    for nothing in ("", "  ", "\t\n"):
+        monkeypatch.setenv(name, nothing)
+        assert read() == default
+    monkeypatch.setenv(name, f" {good} ")
+    assert read() == value
     monkeypatch.setenv(name, good)
     assert read() == value
+
+
+def test_relative_file_of_a_store_is_the_same_wherever_a_notebook_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
+    assert environment.tracking_server() == f"sqlite:///{PROJECT}/runs.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////data/runs.db?timeout=5")
+    assert environment.tracking_server() == "sqlite:////data/runs.db?timeout=5"
 
 
 def test_who_has_the_private_key_of_a_pair_signs_with_it(monkeypatch):

@@ -7,7 +7,9 @@ are kept beside the old ones (`….v2.parquet`), and the newest edition is the o
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +39,7 @@ from taxi_duration.errors import (
     WouldActError,
 )
 from taxi_duration.files import (
+    DISK_FULL,
     atomic_folder,
     atomic_path,
     read_json,
@@ -277,14 +280,34 @@ def download(url: str, path: Path) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
     except OSError as error:  # said of the folder here, not of the source
-        raise SourceError(f"{path.parent} cannot be written: {error.strerror}") from error
+        raise _not_written(path.parent, error) from error
     # Asked for before the bytes: marks older than the bytes make them fetched once too often,
     # younger ones would hide a change for ever.
     stamp = ask_source(url)
     if stamp is None or not (path.suffix or stamp.is_folder):
         return False
     get = _download_folder if stamp.is_folder else _download_once
-    return bool(with_retries(url, get, stamp, path))
+    try:
+        return bool(with_retries(url, get, stamp, path))
+    except SourceError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and _is_of_this_machine(cause, path.parent):
+            raise _not_written(path.parent, cause) from error
+        raise
+
+
+def _is_of_this_machine(error: OSError, folder: Path) -> bool:
+    """True when the file could not be written here, whatever the source sends."""
+    in_folder = str(error.filename or "").startswith(f"{folder}{os.sep}")
+    return in_folder or error.errno in (*DISK_FULL, errno.EROFS)
+
+
+def _not_written(folder: Path, error: OSError) -> SourceError:
+    is_full = error.errno in DISK_FULL
+    remedy = "free some room" if is_full else "let it be written, or set DATA_DIR"
+    return SourceError(
+        f"{folder} cannot be written: {error.strerror}; {remedy}, and give the same command again"
+    )
 
 
 def _download_folder(stamp: Stamp, path: Path) -> bool:

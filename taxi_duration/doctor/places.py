@@ -84,10 +84,12 @@ def look_at_locks(name: str) -> Iterator[Finding]:
         words = [word for word in line.split() if word != "->"]
         if words[3] == "WRITE":  # who reads a database of SQLite has a lock on it, too
             held[int(words[5].rpartition(":")[2])] = words[4]
-    databases = (
+    databases = [
         environment.tracking_dir() / "mlflow.db",
         environment.live_dir() / "predictions.db",
-    )
+    ]
+    # Beside a database in WAL mode lies the file on which who writes has its lock.
+    databases += [path.with_name(f"{path.name}-shm") for path in databases]
     tops = (environment.home(), environment.deployment_dir(), environment.data_dir())
     forms = (".*lock", "*/.*lock", "*/*/.*lock")
     files = {*databases, *(path for top in tops for form in forms for path in top.glob(form))}

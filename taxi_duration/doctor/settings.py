@@ -8,7 +8,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from taxi_duration import environment
-from taxi_duration.doctor.examination import NOTE, OK, PROBLEM, Finding, one_line
+from taxi_duration.doctor.examination import OK, PROBLEM, Finding, one_line
 from taxi_duration.errors import SettingError, TaxiError
 
 SWITCHED = ("1", "true", "yes", "on", "0", "false", "no", "off")
@@ -109,9 +109,6 @@ def look_at_settings(name: str) -> Iterator[Finding]:
             if (text := one_line(error)) not in said:  # that of a run may be about several
                 said.append(text)
     yield from (Finding(name, PROBLEM, text, MEND) for text in said)
-    for setting in [*read, *ELSEWHERE]:
-        if (value := environment.setting(setting)) is not None and value != value.strip():
-            yield Finding(name, NOTE, f"{setting} begins or ends with a space", MEND)
     set_here = sorted(n for n in [*read, *ELSEWHERE] if environment.setting(n) is not None)
     if not said:
         yield Finding(name, OK, f"set: {', '.join(set_here) or 'none'}")

@@ -17,13 +17,21 @@ from taxi_duration.doctor.examination import NOTE, OK, PROBLEM, Finding, one_lin
 from taxi_duration.doctor.network import ask, knows_s3_keys, reaches
 from taxi_duration.environment import EXPERIMENT, LOCATION_FILE
 from taxi_duration.files import kind_of
+from taxi_duration.registry.store_address import (
+    ALLOWED,
+    SERVERS,
+    USUAL_PORTS,
+    kind_of_store,
+    noted_place,
+    problem_of_address,
+    without_password,
+)
+from taxi_duration.registry.store_problems import SHORTER, is_too_long
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
 LOCK_SECONDS = 0.3  # a doctor waits for nobody; a commit takes milliseconds
-STORES = ("http", "https", "postgresql", "mysql", "mssql", "sqlite", "file", "databricks", "uc")
-USUAL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 REVISION = re.compile(r'^(down_)?revision = "(\w+)"', re.MULTILINE)
 BACKUP = "restore it, or move it away: the next run makes an empty one"
 MOVED = "the next command that asks MLflow follows it"
@@ -35,13 +43,12 @@ def look_at_tracking(name: str) -> Iterator[Finding]:
     if server is None:
         yield from _local_store(name, environment.tracking_dir())
         return
-    address = urlsplit(server)
-    shown = server.replace(f"{address.netloc.rpartition('@')[0]}@", "", 1)  # no passwords
-    kind = address.scheme.partition("+")[0]
-    if kind not in STORES:
-        yield Finding(name, PROBLEM, f"MLFLOW_TRACKING_URI is {shown!r}: no address of a store",
-                      "http://HOST:5000, or unset it: runs then go to tracking/")  # fmt: skip
-    elif kind in ("http", "https"):
+    shown = without_password(server)
+    if wrong := problem_of_address(server):
+        yield Finding(name, PROBLEM, f"MLFLOW_TRACKING_URI is {shown!r}: {wrong}", ALLOWED)
+        return
+    address, kind = urlsplit(server), kind_of_store(server)
+    if kind in SERVERS:
         yield from _server(name, server, shown)
     elif kind in USUAL_PORTS and address.hostname:
         problem = reaches(address.hostname, address.port or USUAL_PORTS[kind])
@@ -82,7 +89,7 @@ def _deleted(name: str) -> Finding:
 
 def _local_store(name: str, folder: Path) -> Iterator[Finding]:
     database, location = folder / "mlflow.db", folder / LOCATION_FILE
-    if not database.exists():
+    if not database.exists() or (database.is_file() and not database.stat().st_size):
         yield Finding(name, OK, "there is none yet; the first run makes it")
         return
     if not database.is_file():
@@ -112,7 +119,7 @@ def _artifacts(
     name: str, folder: Path, location: Path, experiments: list[tuple[str, str]]
 ) -> Iterator[Finding]:
     """Whether what runs logged lies where the store says."""
-    before = location.read_text() if location.is_file() else None
+    before = noted_place(location)
     if before is not None and before != str(folder):
         yield Finding(name, NOTE, f"tracking/ was moved here from {before}", MOVED)
         return
@@ -136,6 +143,8 @@ def open_read_only(database: Path) -> sqlite3.Connection:
 
 def _unreadable(name: str, database: Path, error: sqlite3.Error) -> Finding:
     said = one_line(error)
+    if is_too_long(database):
+        return Finding(name, PROBLEM, f"{database}: the path is too long for SQLite", SHORTER)
     if "locked" in said:
         return Finding(name, PROBLEM, f"{database} is locked by another program",
                        "let it finish, or end it (see processes)")  # fmt: skip
@@ -213,7 +222,7 @@ def _schema_of_server(address: URL) -> int | None:
 
 
 def _local_log(name: str, database: Path) -> Iterator[Finding]:
-    if not database.exists():
+    if not database.exists() or (database.is_file() and not database.stat().st_size):
         yield Finding(name, OK, f"there is none yet; the service makes {database}")
         return
     if not database.is_file():
@@ -228,6 +237,9 @@ def _local_log(name: str, database: Path) -> Iterator[Finding]:
         return
     if os.access(database, os.W_OK):
         yield _log_schema(name, str(database), found)
+    elif os.statvfs(database).f_flag & os.ST_RDONLY:
+        yield Finding(name, PROBLEM, f"{database} is mounted read-only",
+                      "mount it to be written, or name another place (LOG_URL)")  # fmt: skip
     else:
         yield Finding(name, PROBLEM, f"{database} may not be written by this user",
                       f"`sudo chown $USER {database}*`")  # fmt: skip

@@ -28,6 +28,14 @@ MAGIC = b"SQLite format 3\0"  # the first bytes of every database of SQLite
 MARK = b"TAXI"  # its application_id, bytes 68 to 71: a file copied over the log's has another
 HEAD_BYTES = 72
 MEND_SECONDS = 3.0  # who has the log open notices a deleted -wal within 1 s and repairs it
+# What SQLite or the system says, and what it takes.
+REMEDIES = {
+    "is full": "free some room",
+    "No space left": "free some room",
+    "disk I/O error": "the disk is full or broken: free some room",
+    "unable to open": "`python pipeline.py doctor` says what is wrong with its folder",
+    "readonly database": "let it be written: it is mounted read-only, or another user's",
+}
 
 Identity = tuple[int, int] | None
 
@@ -220,6 +228,13 @@ def _make_way(path: Path, is_late: bool) -> bool:
     return True
 
 
+def reason_of(error: Exception) -> str:
+    """Say in one line what the database or the disk refused, and what to do where that is known."""
+    said = str(getattr(error, "orig", None) or error).splitlines()[0]
+    remedies = (do for part, do in REMEDIES.items() if part in said)
+    return "; ".join([said, *remedies])
+
+
 def _refuse_others(path: Path, lock_seconds: float) -> None:
     """Check an existing file before anything is written into it.
 
@@ -237,7 +252,7 @@ def _refuse_others(path: Path, lock_seconds: float) -> None:
             (count,) = connection.execute(tables).fetchone()
             (mark,) = connection.execute("PRAGMA application_id").fetchone()
     except sqlite3.OperationalError as error:
-        raise LogError(f"the prediction log cannot be used: {error}") from error
+        raise LogError(f"the prediction log cannot be used: {reason_of(error)}") from error
     except sqlite3.DatabaseError as error:
         raise LogError(f"{path.name} is damaged or no database ({error}); move it away, a new one "
                        "is made and takes what waits") from error  # fmt: skip

@@ -17,7 +17,7 @@ import msgspec
 
 from taxi_duration.errors import ContentError, LogError
 from taxi_duration.files import open_file
-from taxi_duration.live.log_file import LogFile, open_log_file
+from taxi_duration.live.log_file import LogFile, open_log_file, reason_of
 from taxi_duration.live.log_rows import (
     FailureRow,
     FeedbackResult,
@@ -432,8 +432,7 @@ def _as_log_error(what: str = "the prediction log") -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise LogError(f"{what} cannot be used: {reason}") from error
+        raise LogError(f"{what} cannot be used: {reason_of(error)}") from error
 
 
 def _path_of(url: str) -> Path | None:

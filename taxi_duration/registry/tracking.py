@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,12 +25,23 @@ from taxi_duration.data.prepared import PreparedMonth
 from taxi_duration.domain.version import Version
 from taxi_duration.environment import EXPERIMENT, LOCATION_FILE
 from taxi_duration.errors import DeletedError, TrackingError
+from taxi_duration.files import write_bytes
+from taxi_duration.registry.store_address import (
+    ALLOWED,
+    USUAL_PORTS,
+    kind_of_store,
+    noted_place,
+    problem_of_address,
+    without_password,
+)
+from taxi_duration.registry.store_problems import reason_of
 
 log = logging.getLogger(__name__)
 
 # What MLflow's pages show of an experiment: runs, metrics and models, not traces of prompts.
 KIND_TAG, OUR_KIND = "mlflow.experimentKind", "custom_model_development"
 ARTIFACTS = "artifacts"
+SERVER_SECONDS = 5.0  # for a connection to a database; MLflow tries ten times, over minutes
 LOCK_SECONDS = 20.0  # as long as MLflow itself waits for a locked database
 # Every column of MLflow's own schema in which it keeps an absolute artifact address.
 ADDRESS_COLUMNS = (
@@ -60,13 +72,34 @@ def connect() -> Any:
     for talker in ("urllib3.connectionpool", "mlflow.store.db"):
         logging.getLogger(talker).setLevel(logging.CRITICAL)
     server = environment.tracking_server()
+    if server:
+        _check_server(server)
     mlflow.set_tracking_uri(store_uri())
     if not server:
         # MLflow puts its choice into the environment, where it would pass for the user's.
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         with needed():
             _prepare_local_store()
-    return _Client(mlflow.MlflowClient())
+    with needed():
+        return _Client(mlflow.MlflowClient())
+
+
+def _check_server(address: str) -> None:
+    """Refuse at once what MLflow would try for minutes, or fail by with a word of its own.
+
+    Raises:
+        TrackingError: says what is wrong with the address, or that no database listens there.
+    """
+    shown = without_password(address)
+    if problem := problem_of_address(address):
+        raise TrackingError(f"MLFLOW_TRACKING_URI is {shown!r}: {problem}; expected is {ALLOWED}")
+    kind, parts = kind_of_store(address), urlsplit(address)
+    with needed():
+        if kind == "sqlite" and not parts.path.startswith("/file:"):  # those have options
+            _look_into(Path(unquote(parts.path[1:])))
+        elif kind in USUAL_PORTS and parts.hostname:
+            place = parts.hostname, parts.port or USUAL_PORTS[kind]
+            socket.create_connection(place, SERVER_SECONDS).close()
 
 
 class _Client:
@@ -109,6 +142,8 @@ def needed() -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError) as error:
         kind = DeletedError if _is_deleted(error) else TrackingError
         raise kind(_in_one_line(error)) from error
+    except ModuleNotFoundError as error:  # a database's driver, or databricks' library
+        raise TrackingError(_in_one_line(error)) from error
 
 
 def _is_deleted(error: Exception) -> bool:
@@ -119,8 +154,7 @@ def _is_deleted(error: Exception) -> bool:
 
 def _in_one_line(error: Exception) -> str:
     store = environment.tracking_server() or f"{environment.tracking_dir().name}/"
-    why = (str(error) or type(error).__name__).splitlines()[0]
-    said = f"MLflow's store {store} does not do it: {why}"
+    said = f"MLflow's store {store} does not do it: {reason_of(error)}"
     # A server's address may hold a password; one in this process's memory is another every time.
     return re.sub(r"(?<=//)[^/\s@]+@|(?: object)? at 0x[0-9a-f]+", "", said)
 
@@ -303,7 +337,18 @@ def _prepare_local_store() -> None:
         _create(database)
         if before := _place_before(location, database):
             _relocate(database, before, str(folder))
-        location.write_text(str(folder))
+        write_bytes(location, str(folder).encode())
+
+
+def _look_into(database: Path) -> None:
+    """Raise an sqlite3.Error when a file is no database, cannot be opened, or is locked."""
+    with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+
+
+def is_none_yet(database: Path) -> bool:
+    """True where there is no database: no file, or an empty one, as a failed copy leaves it."""
+    return not database.exists() or (database.is_file() and not database.stat().st_size)
 
 
 def _is_prepared(location: Path, database: Path) -> bool:
@@ -312,11 +357,10 @@ def _is_prepared(location: Path, database: Path) -> bool:
     Raises:
         sqlite3.Error: it is no database, or locked. MLflow would try ten times, over minutes.
     """
-    if not database.exists():
+    if is_none_yet(database):
         return False
-    with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
-        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-    return location.exists() and location.read_text() == str(location.parent)
+    _look_into(database)
+    return noted_place(location) == str(location.parent)
 
 
 def _place_before(location: Path, database: Path) -> str | None:
@@ -324,8 +368,8 @@ def _place_before(location: Path, database: Path) -> str | None:
 
     The experiment's own address says it when somebody moved the database without the note.
     """
-    if location.exists():
-        return location.read_text()
+    if noted := noted_place(location):
+        return noted
     query = "SELECT artifact_location FROM experiments WHERE name = ?"
     with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
         found = connection.execute(query, (EXPERIMENT,)).fetchone()
@@ -336,7 +380,7 @@ def _place_before(location: Path, database: Path) -> str | None:
 
 def _create(database: Path) -> None:
     """Make the tables under another name first: a process killed meanwhile leaves no half store."""
-    if not database.exists():
+    if is_none_yet(database):
         part = database.parent / ".new"
         shutil.rmtree(part, ignore_errors=True)  # of a killed process; the caller holds the lock
         part.mkdir()
@@ -363,7 +407,7 @@ def _make_tables(database: Path) -> None:
 def _relocate(database: Path, old: str, new: str) -> None:
     """Rewrite the artifact addresses of a tracking folder that was moved."""
     old_uri, new_uri = Path(old).as_uri(), Path(new).as_uri()
-    connection = sqlite3.connect(database, timeout=60)
+    connection = sqlite3.connect(database, timeout=LOCK_SECONDS)
     with connection:
         for table, column in ADDRESS_COLUMNS:
             for before, after in ((old_uri, new_uri), (old, new)):

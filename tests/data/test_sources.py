@@ -416,6 +416,42 @@ def test_folder_of_parts_is_fetched_whole_and_read_as_one_month(spark_folder, ra
 
 
 @pytest.mark.parametrize(
+    ("number", "remedy"), [(28, "free some room"), (30, "DATA_DIR"), (13, "DATA_DIR")]
+)
+def test_disk_that_takes_no_month_is_said_and_not_of_the_source(
+    tmp_path, raw_dir, monkeypatch, number, remedy
+):
+    (tmp_path / "tlc").mkdir()
+    (tmp_path / "tlc" / NAME).write_bytes(b"PAR1" * 20)
+    monkeypatch.setenv("TLC_URL", str(tmp_path / "tlc"))
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), str(raw_dir / ".part"))
+
+    monkeypatch.setattr("taxi_duration.files.tempfile.mkstemp", refuse)
+    with pytest.raises(SourceError, match=f"data/raw cannot be written: .*{remedy}") as error:
+        fetch_month("green", JANUARY)
+    assert os.strerror(number) in str(error.value) and "OSError" not in str(error.value)
+
+
+def test_file_of_the_source_that_may_not_be_read_is_said_of_the_source(
+    tmp_path, raw_dir, monkeypatch
+):
+    (tmp_path / "tlc").mkdir()
+    there = tmp_path / "tlc" / NAME
+    there.write_bytes(b"PAR1" * 20)
+    monkeypatch.setenv("TLC_URL", str(tmp_path / "tlc"))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, os.strerror(13), str(there))
+
+    monkeypatch.setattr("shutil.copyfile", refuse)
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.get_file", refuse)
+    with pytest.raises(SourceError, match="could not be had"):
+        fetch_month("green", JANUARY)
+
+
+@pytest.mark.parametrize(
     "link", ["../up.parquet", "%2e%2e/up.parquet", "/up.parquet", "//up.parquet"]
 )
 def test_list_of_a_folder_cannot_name_files_outside_it(fake_tlc, month_bytes, raw_dir, link):

@@ -63,6 +63,7 @@ def in_log(home: Path, statement: str) -> None:
 # --- what people have on their machines ----------------------------------------------------------
 
 DATABASE = "tracking/mlflow.db"
+NOTE_OF_PLACE = "tracking/location.txt"
 DELETED = "UPDATE experiments SET lifecycle_stage = 'deleted' WHERE name = 'taxi-duration'"
 MOVED = ("UPDATE experiments SET artifact_location = 'file:///old/tracking/artifacts' "
          "WHERE name = 'taxi-duration'")  # fmt: skip
@@ -128,6 +129,12 @@ STATES = {
     "log of an older release": ("log", NOTE, "the log has schema 1", "brings it forward",
                                 lambda home: in_log(home, "UPDATE log_schema SET version = 1")),
     "no log yet": ("log", OK, "the service makes", "", lambda home: (home / LOG).unlink()),
+    "an empty log": ("log", OK, "there is none yet", "",
+                     lambda home: (home / LOG).write_bytes(b"")),
+    "an empty store": ("tracking", OK, "there is none yet", "",
+                       lambda home: (home / DATABASE).write_bytes(b"")),
+    "the note of the place is empty": ("tracking", OK, "answers", "",
+                                       lambda home: (home / NOTE_OF_PLACE).write_text("")),
     # folders
     "runs is a file": ("runs", PROBLEM, "is a file, a folder is needed", "TAXI_HOME",
                        lambda home: (home / "runs").write_text("")),
@@ -394,6 +401,8 @@ def test_mlflow_server_is_asked_for_the_experiment(home, monkeypatch):
         ("postgresql://me@127.0.0.1:PORT/mlflow", "does not answer"),
         ("htp://host:5000", "no address of a store"),
         ("127.0.0.1:5000", "no address of a store"),
+        ("/data/mlruns", "a folder, in which MLflow keeps no runs any more"),
+        ("http://host:port", "port"),
     ],
 )
 def test_mlflow_server_that_cannot_be_had_is_named(home, monkeypatch, uri, words):

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -164,6 +165,21 @@ def test_check_says_that_the_store_cannot_be_written(tmp_path):
     log = open_log(f"sqlite:///{blocked / 'predictions.db'}", tmp_path / "spool")
     with pytest.raises(LogError):
         log.check_writable()
+
+
+@pytest.mark.parametrize(
+    ("refused", "remedy"),
+    [("database or disk is full", "free some room"), ("unable to open database file", "doctor"),
+     ("attempt to write a readonly database", "let it be written")],
+)  # fmt: skip
+def test_what_the_database_refuses_is_said_with_its_remedy(tmp_path, monkeypatch, refused, remedy):
+    def refuse(*_, **__):
+        raise sqlite3.OperationalError(refused)
+
+    monkeypatch.setattr("taxi_duration.live.log_store.open_log_file", refuse)
+    log = open_log(f"sqlite:///{tmp_path / 'x.db'}", tmp_path / "spool")
+    with pytest.raises(LogError, match=f"cannot be used: {refused}; .*{remedy}"):
+        log.find("a")
 
 
 def test_a_spool_that_cannot_be_written_is_an_error(tmp_path):

@@ -204,6 +204,100 @@ def test_store_that_cannot_be_used_is_told_at_once_in_one_line(
         held.close()
 
 
+@pytest.mark.parametrize(
+    "note", [b"", b"\n", b"\xbd\x00 no text", b"/a\0b"], ids=["empty", "blank", "bytes", "null"]
+)
+def test_note_of_the_place_that_a_full_disk_cut_is_written_anew(store, note):
+    (store / "location.txt").write_bytes(note)
+    client = tracking.connect()
+    run = client.get_run(tracking.start_run(client, "after", {}))
+    assert (store / "location.txt").read_text() == str(store)
+    assert run.info.artifact_uri.startswith(store.as_uri())
+
+
+def test_database_without_a_byte_is_made_like_one_that_is_not_there(store):
+    for path in store.glob("mlflow.db*"):
+        path.unlink()
+    (store / "mlflow.db").touch()
+    assert tracking.start_run(tracking.connect(), "first", {})
+
+
+def test_store_of_another_mlflow_sends_to_who_knows_the_way(store):
+    with closing(sqlite3.connect(store / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    with pytest.raises(TrackingError, match=r"its schema ffffffffffff is another MLflow's.*doctor"):
+        tracking.connect().search_experiments()
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("/data/mlruns", "a folder, in which MLflow keeps no runs any more"),
+        ("file:///data/mlruns", "a folder, in which MLflow keeps no runs any more"),
+        ("mlruns", "a folder"),
+        ("127.0.0.1:5000", "no address of a store"),
+        ("ftp://host", "no address of a store"),
+        ("http://", "without a host"),
+        ("sqlite://", "without a file"),
+        ("http://me:s3cret@host:99999", "Port out of range"),
+        ("http://me:s3cret@host:port", "port"),
+    ],
+)
+def test_address_at_which_no_store_can_be_is_refused_by_its_name(home, monkeypatch, address, said):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(TrackingError, match=f"^MLFLOW_TRACKING_URI is .*{said}.*expected is http"
+                       ) as error:  # fmt: skip
+        tracking.connect()
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_database_server_that_is_down_is_told_at_once(home, monkeypatch, kind):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{kind}://me:s3cret@127.0.0.1:{free_port()}/runs")
+    with pytest.raises(TrackingError, match="no connection: Connection refused; start it, or unset"
+                       ) as error:  # fmt: skip
+        tracking.connect()
+    assert "s3cret" not in str(error.value)
+
+
+def test_file_that_cannot_be_opened_is_told_at_once(home, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:////{home}/no/folder/runs.db")
+    with pytest.raises(TrackingError, match="unable to open database file"):
+        tracking.connect()
+
+
+def test_path_that_is_too_long_for_sqlite_is_said(tmp_path, monkeypatch):
+    far = tmp_path / ("a" * 200) / ("b" * 200) / ("c" * 200)
+    far.mkdir(parents=True)
+    monkeypatch.setenv("TAXI_HOME", str(far))
+    with pytest.raises(TrackingError, match=r"the path is too long for SQLite: .*\(TAXI_HOME\)"):
+        tracking.connect()
+
+
+@pytest.mark.parametrize(
+    ("refused", "remedy"),
+    [
+        ("attempt to write a readonly database", "let tracking/ be written"),
+        ("database or disk is full", "free some room"),
+        ("disk I/O error", "the disk is full or broken"),
+    ],
+)
+def test_what_the_database_refuses_is_said_and_not_what_sqlalchemy_calls_it(
+    client, monkeypatch, refused, remedy
+):
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError
+
+    def fail(*_, **__):
+        words = "(raised as a result of Query-invoked autoflush)\n"
+        database = OperationalError(words, {}, sqlite3.OperationalError(refused))
+        raise MlflowException(f"{words}{database}") from database
+
+    monkeypatch.setattr(client._client, "create_run", fail)
+    with pytest.raises(TrackingError, match=f"does not do it: {refused}; .*{remedy}"):
+        tracking.start_run(client, "a run", {})
+
+
 def test_store_that_is_locked_for_writing_is_told_in_one_line(client, store, monkeypatch, capfd):
     """Readers go on beside a writer; MLflow itself waits twenty seconds for its turn to write."""
     run = tracking.start_run(client, "a run", {})
