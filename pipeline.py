@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import json
+import locale
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -794,12 +796,32 @@ def _is_text(argument: str) -> bool:
     return not any("\ud800" <= sign <= "\udfff" for sign in argument)
 
 
+def _is_somewhere() -> bool:
+    """False where the working directory was deleted: neither libraries nor kernels work there."""
+    try:
+        return Path.cwd().exists()
+    except FileNotFoundError:
+        return False
+
+
+def _write_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale has another encoding.
+
+    Libraries write notebooks and pages in the locale's, in which there may be no dash.
+    """
+    if not sys.flags.utf8_mode and locale.getencoding().lower() not in ("utf-8", "utf8"):
+        os.execve(sys.executable, sys.orig_argv, os.environ | {"PYTHONUTF8": "1"})
+
+
 def main() -> int:
     """Run a command; errors a user can mend end in one message, not in a stack trace."""
     environment.spare_loopback_proxies()
     if odd := next((argument for argument in sys.argv if not _is_text(argument)), None):
         click.echo(f"error: {odd!r} is no text in UTF-8", err=True)
         return EXIT_USAGE
+    if not _is_somewhere():
+        click.echo("error: the folder that this shell is in was deleted; `cd` to another", err=True)
+        return EXIT_FAILED
     try:
         return cli.main(standalone_mode=False) or EXIT_DONE
     except click.exceptions.Exit as stop:
@@ -829,4 +851,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    _write_utf8()
     sys.exit(main())

@@ -148,6 +148,23 @@ def test_help_names_the_commands_and_exit_codes(monkeypatch, capsys):
     assert all(word in text for word in ("run", "models", "score", "Exit codes"))
 
 
+def test_folder_that_was_deleted_under_the_shell_is_said(tmp_path):
+    (tmp_path / "gone").mkdir()
+    words = f'cd gone && rmdir ../gone && exec "{sys.executable}" "{PROJECT}/pipeline.py" models'
+    done = subprocess.run(["sh", "-c", words], cwd=tmp_path, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the folder that this shell is in was deleted")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_locale_without_dashes_does_not_matter(home):
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = run_pipeline(home, "data", "--months", "2021-01", **plain)
+    assert done.returncode == 0 and "┏" in done.stdout
+
+
 @pytest.mark.slow
 def test_address_of_the_store_is_printed_for_mlflows_own_commands(home, monkeypatch, capsys):
     assert run_here(monkeypatch, "mlflow", "--uri") == 0
