@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import json
-import locale
-import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,8 @@ EXIT_NOT_PUBLISHED = 3
 EXIT_CHANGED = 4  # `trace`: something is not as it was recorded
 EXIT_MISSING = 5  # `trace`: nothing changed, something is gone
 EXIT_UNKNOWN = 6  # `trace`: neither, but something cannot be checked
-EXIT_INTERRUPTED = 130  # Ctrl-C, as shells have it: 128 and the signal's number
+EXIT_SIGNALLED = 128  # and the signal's number, as shells have it
+EXIT_INTERRUPTED = 130  # Ctrl-C; SIGTERM 143, SIGHUP 129
 
 
 class DefaultRun(click.Group):
@@ -65,7 +66,7 @@ def cli() -> None:
 
     Settings come from a flag, else -p NAME VALUE, else the environment, else the default.
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a month is not published yet, 4 a trace found
-    something changed, 5 missing, 6 unknown, 130 Ctrl-C.
+    something changed, 5 missing, 6 unknown, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
     """
 
 
@@ -804,13 +805,34 @@ def _is_somewhere() -> bool:
         return False
 
 
-def _write_utf8() -> None:
-    """Start again in Python's UTF-8 mode where the locale has another encoding.
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: ends a command as Ctrl-C does, with what it started and half-written."""
 
-    Libraries write notebooks and pages in the locale's, in which there may be no dash.
-    """
-    if not sys.flags.utf8_mode and locale.getencoding().lower() not in ("utf-8", "utf8"):
-        os.execve(sys.executable, sys.orig_argv, os.environ | {"PYTHONUTF8": "1"})
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = EXIT_SIGNALLED + number
+
+
+def _stop_as_by_ctrl_c() -> None:
+    """Let SIGTERM and SIGHUP end a command orderly; what `nohup` ignores stays ignored."""
+
+    def stop(number: int, _frame: Any) -> None:
+        raise Stopped(number)
+
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(name) is signal.SIG_DFL:
+            signal.signal(name, stop)
+
+
+def _end_children() -> None:
+    """End what this process started: a kernel that still starts would tell of its end at length."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            # Python's own keeper of semaphores ends by itself, when it has removed them.
+            if not any("resource_tracker" in word for word in process.cmdline()):
+                process.kill()
 
 
 def main() -> int:
@@ -832,8 +854,8 @@ def main() -> int:
     except click.ClickException as error:
         error.show()
         return EXIT_FAILED
-    except click.Abort:
-        return EXIT_INTERRUPTED
+    except click.Abort as stop:
+        return getattr(stop.__cause__, "exit_code", EXIT_INTERRUPTED)
     except MonthNotPublishedError as error:
         click.echo(f"not published yet: {error}", err=True)
         return EXIT_NOT_PUBLISHED
@@ -851,5 +873,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    _write_utf8()
-    sys.exit(main())
+    environment.restart_in_utf8()
+    _stop_as_by_ctrl_c()
+    code = main()
+    if code > EXIT_SIGNALLED:
+        _end_children()
+    sys.exit(code)

@@ -5,8 +5,10 @@ What only the service needs to know (port, workers, limits) is read in `serve/se
 
 from __future__ import annotations
 
+import locale
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,6 +62,15 @@ def _expanded(path: str) -> Path:
 def home() -> Path:
     """Folder of data/, runs/, models/, tracking/ and deployment/: `TAXI_HOME`, else the project."""
     return _folder("TAXI_HOME", PROJECT_ROOT)
+
+
+def restart_in_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode where the locale has another encoding.
+
+    Libraries write notebooks and pages in the locale's, in which there may be no dash.
+    """
+    if not sys.flags.utf8_mode and locale.getencoding().lower() not in ("utf-8", "utf8"):
+        os.execve(sys.executable, sys.orig_argv, os.environ | {"PYTHONUTF8": "1"})
 
 
 def spare_loopback_proxies() -> None:

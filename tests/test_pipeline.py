@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from commands import PROJECT, run_pipeline
@@ -156,6 +157,28 @@ def test_folder_that_was_deleted_under_the_shell_is_said(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: the folder that this shell is in was deleted")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "words", "begun", "codes"),
+    [(signal.SIGTERM, ["run", "--model", "LR"], "[1/4]", [143]),
+     (signal.SIGHUP, ["run"], "[1/4]", [129]),
+     (signal.SIGTERM, ["mlflow"], "MLflow on", [0, 143])],  # 143 before its pages have begun
+)  # fmt: skip
+def test_signal_ends_a_command_with_all_that_it_started(home, number, words, begun, codes):
+    place = {**os.environ, "TAXI_HOME": str(home), "DATA": "sample", "SAMPLE_ROWS": "4000"}
+    command = [sys.executable, str(PROJECT / "pipeline.py"), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env=place) as process:  # fmt: skip
+        assert process.stdout
+        until = next(line for line in process.stdout if begun in line)
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        said = process.stdout.read()
+    assert process.returncode in codes, (until, said)
+    assert "Traceback" not in said
+    assert psutil.wait_procs(started, timeout=60)[1] == []
 
 
 @pytest.mark.slow

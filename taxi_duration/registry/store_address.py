@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from taxi_duration import environment
 
 SERVERS = ("http", "https")
 USUAL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -47,7 +48,7 @@ def problem_of_address(address: str) -> str | None:
         return str(error)
     kind = kind_of_store(address)
     if kind == "file" or (not kind and ":" not in address):
-        is_allowed = os.environ.get(ALLOWS_FOLDERS)
+        is_allowed = environment.setting(ALLOWS_FOLDERS)
         return None if is_allowed else "a folder, in which MLflow keeps no runs any more"
     if kind not in (*SERVERS, *DATABASES, CLOUD):
         return "no address of a store"

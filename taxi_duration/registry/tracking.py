@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 KIND_TAG, OUR_KIND = "mlflow.experimentKind", "custom_model_development"
 ARTIFACTS = "artifacts"
 SERVER_SECONDS = 5.0  # for a connection to a database; MLflow tries ten times, over minutes
+END_SECONDS = 5.0  # for MLflow's pages to end
 LOCK_SECONDS = 20.0  # as long as MLflow itself waits for a locked database
 # Every column of MLflow's own schema in which it keeps an absolute artifact address.
 ADDRESS_COLUMNS = (
@@ -307,10 +308,27 @@ def serve_pages(port: int) -> int:
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     # Eight processes and 890 MB, which only evaluations of language models use.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    pages = subprocess.Popen(command)
     try:
-        return subprocess.run(command, check=False).returncode
+        return pages.wait()
     except KeyboardInterrupt:
         return 0
+    finally:
+        _end_with_children(pages.pid)
+
+
+def _end_with_children(pid: int) -> None:
+    """End a process and those it started: only Ctrl-C in a terminal reaches them all."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        all_of_it = [first, *first.children(recursive=True)]
+        for process in all_of_it:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        for process in psutil.wait_procs(all_of_it, timeout=END_SECONDS)[1]:
+            process.kill()
 
 
 def _profile(month: PreparedMonth) -> str:
