@@ -46,8 +46,9 @@ EXIT_NOT_PUBLISHED = 3
 EXIT_CHANGED = 4  # `trace`: something is not as it was recorded
 EXIT_MISSING = 5  # `trace`: nothing changed, something is gone
 EXIT_UNKNOWN = 6  # `trace`: neither, but something cannot be checked
-EXIT_SIGNALLED = 128  # and the signal's number, as shells have it
-EXIT_INTERRUPTED = 130  # Ctrl-C; SIGTERM 143, SIGHUP 129
+EXIT_HANGUP = 129  # SIGHUP, as shells have it: 128 and the signal's number
+EXIT_INTERRUPTED = 130  # Ctrl-C
+EXIT_TERMINATED = 143  # SIGTERM
 
 
 class DefaultRun(click.Group):
@@ -66,7 +67,7 @@ def cli() -> None:
 
     Settings come from a flag, else -p NAME VALUE, else the environment, else the default.
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a month is not published yet, 4 a trace found
-    something changed, 5 missing, 6 unknown, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
+    something changed, 5 missing, 6 unknown, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
     """
 
 
@@ -808,18 +809,20 @@ def _is_somewhere() -> bool:
 class Stopped(KeyboardInterrupt):
     """SIGTERM or SIGHUP: ends a command as Ctrl-C does, with what it started and half-written."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, exit_code: int) -> None:
         super().__init__()
-        self.exit_code = EXIT_SIGNALLED + number
+        self.exit_code = exit_code
 
 
 def _stop_as_by_ctrl_c() -> None:
     """Let SIGTERM and SIGHUP end a command orderly; what `nohup` ignores stays ignored."""
 
-    def stop(number: int, _frame: Any) -> None:
-        raise Stopped(number)
+    codes = {signal.SIGTERM: EXIT_TERMINATED, signal.SIGHUP: EXIT_HANGUP}
 
-    for name in (signal.SIGTERM, signal.SIGHUP):
+    def stop(number: int, _frame: Any) -> None:
+        raise Stopped(codes[signal.Signals(number)])
+
+    for name in codes:
         if signal.getsignal(name) is signal.SIG_DFL:
             signal.signal(name, stop)
 
@@ -876,6 +879,6 @@ if __name__ == "__main__":
     environment.restart_in_utf8()
     _stop_as_by_ctrl_c()
     code = main()
-    if code > EXIT_SIGNALLED:
+    if code in (EXIT_HANGUP, EXIT_INTERRUPTED, EXIT_TERMINATED):
         _end_children()
     sys.exit(code)

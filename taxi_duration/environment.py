@@ -70,7 +70,7 @@ def restart_in_utf8() -> None:
     Libraries write notebooks and pages in the locale's, in which there may be no dash.
     """
     if not sys.flags.utf8_mode and locale.getencoding().lower() not in ("utf-8", "utf8"):
-        os.execve(sys.executable, sys.orig_argv, os.environ | {"PYTHONUTF8": "1"})
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def spare_loopback_proxies() -> None:
