@@ -53,7 +53,7 @@ def start_ab(now: Situation) -> Step:
     given = now.deployment.ab_share if now.is_under_test else 0.0
     share = given or now.settings.ab_share
     set_challenger(now.challenger, now.state.why, ab_share=share)
-    why = f"it answers {share:.0%} of the rides, so far: {now.state.why}"
+    why = f"it answers {share:.0%} of the rides; {now.state.why}"
     after = now.enter("ab", ab_share=share)
     return Step(f"A/B-test {now.challenger.ref}", why, after, version=now.challenger)
 
