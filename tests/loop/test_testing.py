@@ -233,9 +233,9 @@ def test_newer_challenger_whose_interval_reaches_beyond_the_margin_stays_out():
         assert (step.state and step.state.stage) == stage
 
 
-@pytest.mark.parametrize(("with_riders", "stage"), [(7, None), (8, "promote")])
+@pytest.mark.parametrize(("with_riders", "stage"), [(3, None), (4, "promote")])
 def test_ab_test_counts_the_pairs_of_the_shadow_too_and_the_days_of_its_own(with_riders, stage):
-    """Evidence goes on from the shadow; a week with riders is a week all the same."""
+    """Evidence goes on from the shadow; days with riders are counted all the same."""
     began = SINCE + (23 - with_riders) * DAY  # the last day is not over
     state = replace(begin("ab", 0.2, proven=True), since=began, tested_since=SINCE)
     world = World(rides(gain=0.0, days=23, share=0.2), days=23.0)
@@ -364,7 +364,7 @@ UNSURE = {"gain": 0.0, "share": 0.2}
     [
         (True, rides(**UNSURE), "promote"),
         (False, rides(**UNSURE), None),  # riders who do not object are no proof
-        (True, rides(**UNSURE, days=7), None),  # six days are over
+        (True, rides(**UNSURE, days=3), None),  # two days are over
         (True, rides(gain=-0.2, share=0.2), "drop"),
         (False, rides(**UNSURE, days=29), "drop"),
     ],
