@@ -4,6 +4,7 @@ import { chartOf, path, tick, timeline } from "./charts.js";
 import { parseMetrics, quantile, total } from "./metrics.js";
 import { showTraffic } from "./traffic.js";
 
+byId("silent").remove();
 const METRICS_MS = 2000, DATA_MS = 3000;
 const SHOWN_SECONDS = 300, RATE_SECONDS = 60, HOURS = 24;
 const ASKED = ["predict.", "invocations.", "riders.", "feedback."]; // not the pages' own requests

@@ -6,13 +6,14 @@ import { advise, between, clock, newYork, nextDay } from "./times.js";
 import { inWords, milesOf, minutes } from "./words.js";
 import { ZonePicker, prepare } from "./zones.js";
 
+byId("silent").remove();
 const FIELDS = ["PULocationID", "DOLocationID", "pickup_datetime", "trip_distance"];
 const SAME_FIELD = { when: "pickup_datetime", date: "pickup_datetime", arrive: "pickup_datetime" };
-// What an answer without a past trip rests on, by the kind of model.
+// What an answer without past trips rests on, by kind.
 const BY_PLACE = "trips from and to these zones and those around them, the way between the two, and the time";
 const BY_MEAN = "the mean of all trips, and on a distance if one was given";
 const OTHERS = { XGB: BY_PLACE, RF: BY_PLACE, LR: BY_MEAN, LASSO: BY_MEAN, RIDGE: BY_MEAN };
-const WORTH_MINUTES = 1; // less is not worth a word
+const WORTH_MINUTES = 1; // less is no news
 const form = byId("ride");
 const input = (field) => form.elements.namedItem(field);
 const whenField = input("pickup_datetime"), milesField = input("trip_distance");
@@ -22,7 +23,7 @@ let from, to, reach;
 const pickers = () => Object.entries({ from, to });
 let next = "from"; // what a click on the map sets
 let predictionId = null;
-let serial = 0; // of questions: an answer that comes after the next question is not shown
+let serial = 0; // of questions: an answer to an older one is not shown
 let drawDay = () => {};
 
 function showError(field, message) {

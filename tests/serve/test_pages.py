@@ -29,6 +29,12 @@ STATIC = Path(serve.__file__).parent / "static"
 SCRIPTS = sorted(path.name for path in STATIC.glob("*.js"))
 
 
+@pytest.mark.parametrize(("path", "script"), [("/", "ride.js"), ("/monitor", "monitor.js")])
+def test_page_whose_script_does_not_load_says_so(client, path, script):
+    assert '<p id="silent" class="trouble">This page waits for JavaScript' in client.get(path).text
+    assert 'byId("silent").remove();' in (STATIC / script).read_text()
+
+
 @pytest.mark.parametrize("path", ["/", "/monitor", "/docs"])
 def test_pages_carry_headers_that_keep_them_to_themselves(client, path):
     response = client.get(path)
