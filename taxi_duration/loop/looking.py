@@ -52,7 +52,7 @@ def look_at_champion(now: Situation) -> tuple[Health, Step | None]:
         live = now.world.live_health(now.champion)
     except BundleError as error:
         if now.deployment.previous is None:
-            raise
+            raise BundleError(f"{error}; `python pipeline.py doctor` says what mends it") from error
         now.world.check_bundle(now.deployment.previous)
         return UNKNOWN, _distrust(now, str(error), {})
     if live.hold is not None:

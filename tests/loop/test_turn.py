@@ -724,7 +724,7 @@ def test_champion_that_cannot_be_pulled_again_is_rolled_back_from(deployed):
 
 
 def test_champion_damaged_with_nothing_before_it_is_an_error(deployed):
-    with pytest.raises(BundleError):
+    with pytest.raises(BundleError, match=r"green-duration:\d is .*doctor` says what mends it"):
         take_turn(FakeWorld(damaged=(1,)))
 
 
