@@ -171,11 +171,13 @@ def find_reasons(
 
 
 def check_bad_share(accounting: Accounting, file: str, max_share: float) -> None:
-    """Stop when too much of a month is bad.
+    """Stop when too much of a month is bad, or when it has no rows at all.
 
     Raises:
         BadMonthError: names the file, the share, the limit and the counts.
     """
+    if not accounting.rows_read:
+        raise BadMonthError(f"{file} has columns but no rows; expected is a month of trips")
     if accounting.bad_share > max_share:
         counts = ", ".join(f"{r} {accounting.reasons[r]:,}" for r in BAD_REASONS)
         raise BadMonthError(

@@ -159,6 +159,12 @@ def test_unreadable_month_leaves_nothing_in_the_cache(raw, tmp_path):
     assert not (tmp_path / "home" / "data" / "prepared").exists()
 
 
+def test_month_without_rows_stops_and_is_named(raw_month, write_month):
+    empty = as_raw(write_month(raw_month.slice(0, 0)))
+    with pytest.raises(BadMonthError, match=rf"{empty.path.name} has columns but no rows"):
+        prepare_month(empty)
+
+
 def test_bad_month_stops_also_when_it_comes_from_the_cache(raw, raw_month, write_month):
     later = raw_month["lpep_pickup_datetime"].combine_chunks()
     earlier = raw_month["lpep_dropoff_datetime"].combine_chunks()
