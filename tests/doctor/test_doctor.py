@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from zoneinfo import ZoneInfoNotFoundError
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from pages import INLINE, PROJECT, Page
@@ -699,6 +700,7 @@ def test_settings_of_a_run_are_checked_also_where_no_service_is_installed(monkey
 def test_doctor_looks_at_all_but_the_service_where_that_is_not_installed(monkeypatch):
     whole = {check.name for check in checks(docker=False)}
     monkeypatch.setitem(sys.modules, "serve", None)
+    monkeypatch.setattr(psutil, "process_iter", lambda _: [])  # a service of the user's may run
     found = consult(seconds=60)
     assert whole - {finding.check for finding in found} == {"port", "metrics"}
     assert not [finding.found for finding in found if "serve" in finding.found]
