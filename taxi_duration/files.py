@@ -59,6 +59,11 @@ def open_file(path: str | Path) -> BufferedReader:
     return file
 
 
+def is_none_yet(database: Path) -> bool:
+    """True where there is no database: no file, or an empty one, as a failed copy leaves it."""
+    return not database.exists() or (database.is_file() and not database.stat().st_size)
+
+
 def kind_of(mode: int) -> str:
     """Name what is not a regular file, from its `st_mode`."""
     return _KINDS.get(stat.S_IFMT(mode), "of an unknown kind")

@@ -16,7 +16,7 @@ from taxi_duration import environment
 from taxi_duration.doctor.examination import NOTE, OK, PROBLEM, Finding, one_line
 from taxi_duration.doctor.network import ask, knows_s3_keys, reaches
 from taxi_duration.environment import EXPERIMENT, LOCATION_FILE
-from taxi_duration.files import kind_of
+from taxi_duration.files import is_none_yet, kind_of
 from taxi_duration.registry.store_address import (
     ALLOWED,
     SERVERS,
@@ -89,7 +89,7 @@ def _deleted(name: str) -> Finding:
 
 def _local_store(name: str, folder: Path) -> Iterator[Finding]:
     database, location = folder / "mlflow.db", folder / LOCATION_FILE
-    if not database.exists() or (database.is_file() and not database.stat().st_size):
+    if is_none_yet(database):
         yield Finding(name, OK, "there is none yet; the first run makes it")
         return
     if not database.is_file():
@@ -222,7 +222,7 @@ def _schema_of_server(address: URL) -> int | None:
 
 
 def _local_log(name: str, database: Path) -> Iterator[Finding]:
-    if not database.exists() or (database.is_file() and not database.stat().st_size):
+    if is_none_yet(database):
         yield Finding(name, OK, f"there is none yet; the service makes {database}")
         return
     if not database.is_file():

@@ -25,7 +25,7 @@ from taxi_duration.data.prepared import PreparedMonth
 from taxi_duration.domain.version import Version
 from taxi_duration.environment import EXPERIMENT, LOCATION_FILE
 from taxi_duration.errors import DeletedError, TrackingError
-from taxi_duration.files import write_bytes
+from taxi_duration.files import is_none_yet, write_bytes
 from taxi_duration.registry.store_address import (
     ALLOWED,
     USUAL_PORTS,
@@ -362,11 +362,6 @@ def _look_into(database: Path) -> None:
     """Raise an sqlite3.Error when a file is no database, cannot be opened, or is locked."""
     with closing(sqlite3.connect(database, timeout=LOCK_SECONDS)) as connection:
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-
-
-def is_none_yet(database: Path) -> bool:
-    """True where there is no database: no file, or an empty one, as a failed copy leaves it."""
-    return not database.exists() or (database.is_file() and not database.stat().st_size)
 
 
 def _is_prepared(location: Path, database: Path) -> bool:
