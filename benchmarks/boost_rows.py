@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import time
 from dataclasses import replace
 
 import numpy as np
+from peak_memory import peak_bytes
 
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.window import Window
@@ -61,7 +61,7 @@ def main() -> None:
             seconds = time.process_time() - started
             point = TreeModel(tables, trees, trees, lesson.conditions, level=lesson.level)
             errors = error_metrics(actual[used], point.predict_minutes(rides.take(used)))
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            peak = peak_bytes() / 2**20
             print(f"| {most:,} | {drawn} | {errors['rmse']:.4f} | {errors['mae']:.4f} | "
                   f"{seconds:.0f} | {peak:,.0f} |", flush=True)  # fmt: skip
 

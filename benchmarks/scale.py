@@ -36,6 +36,7 @@ from typing import Any
 import click
 import numpy as np
 import psutil
+from peak_memory import peak_bytes
 from results import PROJECT, Results
 
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
@@ -119,9 +120,8 @@ def do_step(step: str, millions: int) -> None:
     before, started = cpu_seconds(), time.perf_counter()
     work()
     taken = {"cpu": cpu_seconds() - before, "wall": time.perf_counter() - started}
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # as Linux counts
     rows = sum(month.accounting.rows_read for month in prepared(millions))
-    print(json.dumps({**taken, "rows": rows, "peak_gb": kib * 1024 / 1e9}))
+    print(json.dumps({**taken, "rows": rows, "peak_gb": peak_bytes() / 1e9}))
 
 
 # --- watched from outside ----------------------------------------------------------------

@@ -19,9 +19,10 @@ import tempfile
 from pathlib import Path
 
 import click
+from peak_memory import peak_bytes
 from results import Results
 
-from taxi_duration.chain.answered import write_answered
+from taxi_duration.chain.answered import forget_answers, write_answered
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.data.window import MonthPart, Window
 from taxi_duration.domain.months import parse_months
@@ -58,7 +59,6 @@ def with_frames(model: DurationModel, months: list[PreparedMonth], path: Path) -
 
 def answer_once(way: str, model: Path, n: int) -> None:
     """Answer in this process and print what it took as JSON; preparing is not counted."""
-    import resource
     import time
 
     fitted, months = pickle.loads(model.read_bytes()), months_of(n)
@@ -67,12 +67,13 @@ def answer_once(way: str, model: Path, n: int) -> None:
     if way == "frames":
         with_frames(fitted, months, path)
     else:
+        forget_answers(path)  # of the run before: it would go on with them
         groups = [group for month in months for group in MonthPart.of(month, True).groups()]
         write_answered(fitted, groups, {"model": "yellow-duration:1"}, path)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     rows = sum(month.accounting.rows_kept for month in months)
-    print(json.dumps({"rows_s": rows / seconds, "rows_cpu_s": rows / cpu, "gb": peak}))
+    figures = {"rows_s": rows / seconds, "rows_cpu_s": rows / cpu, "gb": peak_bytes() / 1e9}
+    print(json.dumps(figures))
 
 
 def measure(kind: str, model: Path, n: int, times: int, results: Results) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peak_memory import peak_bytes
 from plain_lightgbm import fit_plain_lightgbm
 from results import ASIDE, PROJECT, Results
 
@@ -110,7 +110,7 @@ def _measure(who: str, target: str) -> Found:
         "fit_cpu_seconds": time.process_time() - cpu,
     }
     found = score(rides, actual)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_bytes() / 2**20
     return {**found, **figures, "peak_mb": peak, "trips": len(window), "busy": os.getloadavg()[0]}
 
 
