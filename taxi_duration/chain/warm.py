@@ -15,13 +15,15 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from typing import Any
 
+from taxi_duration import environment
+
 
 def start_warming() -> None:
     """Start the warm process; it imports while the caller goes on."""
     from multiprocessing import forkserver
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # why: `boosting.boost_here`
+    environment.bound_spinning()
     # OpenBLAS spins too, and nothing here multiplies matrices large enough to want two cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     forkserver.set_forkserver_preload(["taxi_duration.chain.preloaded"])

@@ -6,7 +6,6 @@ XGBoost is imported where it fits: serving walks packed trees without it.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -103,10 +102,7 @@ def boost_here(
     Raises:
         SettingError: XGBoost cannot compute where `DEVICE` says.
     """
-    # Threads that spin while they wait cost a busy machine two to three times the fit itself.
-    # Read when the library is loaded, so before the import.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
+    environment.bound_spinning()  # before the import
     device = environment.device()
     if device != "cpu":
         _check_used(device)
