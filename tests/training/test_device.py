@@ -1,6 +1,6 @@
 """`DEVICE=cuda` is passed on where XGBoost can use a GPU, and refused at once where it cannot.
 
-No GPU is needed: a stand-in says what a build with CUDA says.
+A stand-in says what a build with CUDA says. What is learned on a GPU is held where there is one.
 """
 
 from __future__ import annotations
@@ -8,10 +8,14 @@ from __future__ import annotations
 import ctypes
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from taxi_duration.errors import SettingError
 from taxi_duration.training import device
+from taxi_duration.training.boosting import xgb_parameters
+from taxi_duration.training.boosting_engine import learn_booster
+from taxi_duration.training.tree_packing import from_xgboost
 
 CPU_BUILD, GPU_BUILD = {"USE_CUDA": False, "version": [3, 2, 0]}, {"USE_CUDA": True}
 
@@ -90,3 +94,28 @@ def test_gpus_are_counted_by_the_driver(monkeypatch, there, gpus):
 
     monkeypatch.setattr(device.ctypes, "CDLL", load)
     assert device.visible_gpus() == gpus
+
+
+@pytest.mark.skipif(
+    not (device.build_info().get("USE_CUDA") and device.visible_gpus()),
+    reason="needs a GPU, and an XGBoost that was built with CUDA",
+)
+def test_on_a_gpu_the_same_is_learned(monkeypatch):
+    rng = np.random.default_rng(4)
+    rows = rng.gamma(2.0, 2.0, (20_000, 4)).astype("float32")
+    minutes = (5 + 2 * rows[:, 0] + rows[:, 1] * rows[:, 2]).astype("float32")
+    rows[rng.random(len(rows)) < 0.1, 3] = np.nan
+    # What is drawn by chance is drawn otherwise on a GPU, and weighs in so few trees and features.
+    every = dict.fromkeys(("subsample", "colsample_bytree", "colsample_bynode"), 1)
+    parameters = {**xgb_parameters(), **every, "rounds": 60, "monotone_constraints": (1, 0, 0, 0)}
+
+    def answers(of: str) -> np.ndarray:
+        monkeypatch.setenv("DEVICE", of)
+        booster = learn_booster(rows, minutes, None, parameters, seed=0, threads=2)
+        return from_xgboost(booster).predict(rows)  # walked as a service does, without a GPU
+
+    here, there = answers("cpu"), answers("cuda")
+    assert np.array_equal(there, answers("cuda"))
+    off = [float(np.sqrt(np.mean((some - minutes) ** 2))) for some in (here, there)]
+    assert off[1] == pytest.approx(off[0], rel=0.03)
+    assert np.mean(np.abs(here - there)) < off[0]
