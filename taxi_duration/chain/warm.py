@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from typing import Any
 
-from taxi_duration import environment
+from taxi_duration.training.openmp import bound_spinning
 
 
 def start_warming() -> None:
@@ -23,7 +23,7 @@ def start_warming() -> None:
     from multiprocessing import forkserver
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    environment.bound_spinning()
+    bound_spinning()
     # OpenBLAS spins too, and nothing here multiplies matrices large enough to want two cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     forkserver.set_forkserver_preload(["taxi_duration.chain.preloaded"])

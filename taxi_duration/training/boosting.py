@@ -23,6 +23,7 @@ from taxi_duration.errors import SettingError
 from taxi_duration.files import scratch_folder
 from taxi_duration.logs import log_step
 from taxi_duration.training.device import NO_GPU, check_device
+from taxi_duration.training.openmp import bound_spinning
 from taxi_duration.training.tree_packing import FREE_TREES
 
 # Rehearsals only calibrate intervals: their error is 1 % larger in a quarter of the time.
@@ -102,7 +103,7 @@ def boost_here(
     Raises:
         SettingError: XGBoost cannot compute where `DEVICE` says.
     """
-    environment.bound_spinning()  # before the import
+    bound_spinning()  # before the import
     device = environment.device()
     if device != "cpu":
         _check_used(device)
