@@ -130,7 +130,9 @@ class LeaveBy(msgspec.Struct):
     PULocationID: int
     DOLocationID: int
     arrive: str
-    leave_by: str
+    leave_by: Annotated[
+        str, Meta(description="New York local; with its offset in the hour that comes twice")
+    ]
     p: float
     minutes: Annotated[float, Meta(description="that the ride stays under with probability p")]
     model: str

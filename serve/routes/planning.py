@@ -5,6 +5,7 @@ Answered by the champion, without a distance. They belong to no ride, and are no
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
@@ -21,6 +22,7 @@ from taxi_duration.model.intervals import LEVELS
 
 PLACES = np.arange(FIRST_ZONE, UNKNOWN_ZONE)  # 264 and 265 are no places
 LOOK_BACK_MINUTES = int(LONGEST_MINUTES)  # no answer is longer
+_UNESCAPED = re.compile(r"^(\S+[T ]\S+) (\d\d:?\d\d)$", re.ASCII)
 
 
 def planning_blueprint(answering: Answering) -> Blueprint:
@@ -50,7 +52,7 @@ def planning_blueprint(answering: Answering) -> Blueprint:
         at = int(np.argmax(in_time)) if in_time.any() else LOOK_BACK_MINUTES - 1
         return json_response(
             LeaveBy(
-                pickup, dropoff, arrive.isoformat(), starts[at].isoformat(), p,
+                pickup, dropoff, _written(arrive), _written(starts[at]), p,
                 float(minutes[at]), version,
             )
         )  # fmt: skip
@@ -76,6 +78,14 @@ def _before(arrive: datetime, minutes: int) -> datetime:
     """Return New York local time so many minutes earlier, also across a clock change."""
     moment = arrive.replace(tzinfo=NEW_YORK).astimezone(UTC)
     return local_time(moment - timedelta(minutes=minutes))
+
+
+def _written(at: datetime) -> str:
+    """Return a time of New York's clock; with its offset in the hour that comes twice."""
+    first, second = (at.replace(tzinfo=NEW_YORK, fold=fold) for fold in (0, 1))
+    if first.utcoffset() == second.utcoffset():
+        return at.isoformat()
+    return (second if at.fold else first).isoformat()
 
 
 def _rides(pickup: int, dropoff: int | np.ndarray, starts: list[datetime]) -> Rides:
@@ -147,12 +157,17 @@ def _start() -> datetime:
 
 
 def _arrival() -> datetime:
-    return _moment(_required("arrive"), "arrive")
+    """Return the asked arrival; one in the hour that is left out is what the clock then shows."""
+    text = _required("arrive")
+    arrive = _before(_moment(text, "arrive"), 0)
+    if _before(arrive, LOOK_BACK_MINUTES).year < YEARS[0]:  # no start that would be answered
+        raise _refused("arrive", text, ALLOWED["arrive"])
+    return arrive
 
 
 def _moment(text: str, field: str) -> datetime:
     # A plus sign of an offset arrives as a space when the client did not escape it.
-    return parse_time(text.replace(" ", "+") if "T" in text else text, field)
+    return parse_time(_UNESCAPED.sub(r"\1+\2", text), field)
 
 
 def _probability() -> float:

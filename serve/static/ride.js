@@ -215,17 +215,16 @@ async function tell(event) {
 // --- when to leave --------------------------------------------------------------------------
 
 async function showLeave({ PULocationID, DOLocationID, pickup_datetime: arrive }, ends, isLast) {
-  const sure = byId("sure");
+  const sure = byId("sure").selectedOptions[0];
   const asked = new URLSearchParams({ PULocationID, DOLocationID, arrive, p: sure.value });
-  const times = sure.selectedOptions[0].textContent;
   const found = await ask(`/leave-by?${asked}`);
   if (!isLast()) return;
-  const start = newYork(found.leave_by), late = between(start, newYork());
+  const end = newYork(found.arrive), start = newYork(found.leave_by), late = between(start, newYork());
   put("leave-by", clock(start.minute));
-  const aim = `to be at ${ends.to.name} by ${clock(newYork(arrive).minute)}, ${times}`;
+  const aim = `to be at ${ends.to.name} by ${clock(end.minute)}, ${sure.textContent}`;
   put("leave-why", late >= 1
     ? `Too late ${aim}: that start has passed. The ride takes up to ${minutes(found.minutes)}.`
-    : `${start.day === newYork(arrive).day ? "" : `On ${start.day}, `}${aim}. The ride takes up to ${minutes(found.minutes)}.`);
+    : `${start.day === end.day ? "" : `On ${start.day}, `}${aim}. The ride takes up to ${minutes(found.minutes)}.`);
   byId("leave-ask").hidden = late >= 1;
   byId("leave-ask").onclick = () => {
     startAt(found.leave_by.slice(0, 16));

@@ -320,10 +320,10 @@ def parse_time(text: str, field: str, element: int | None = None) -> datetime:
     # SQL engines write an instant's zone as a word.
     iso = text[:-4] + "+00:00" if text.endswith(" UTC") else text
     try:
-        asked = datetime.fromisoformat(iso)
+        asked = local_time(iso)
         # A NUL ends the text for the C code below `fromisoformat`, whatever follows.
         if YEARS[0] <= asked.year < YEARS[1] and "\0" not in text:
-            return local_time(asked)
+            return asked
     except (ValueError, OverflowError):
         pass
     raise refused(field, text, element)

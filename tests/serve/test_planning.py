@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import hypothesis.strategies as st
 import pytest
+from examples import bounded
+from hypothesis import given
 
 from taxi_duration.domain.rides import NEW_YORK
 
@@ -149,3 +152,53 @@ def test_leaving_before_clocks_change_counts_minutes_that_pass(client):
     minutes = (end - start) / timedelta(minutes=1)
     assert answer["minutes"] <= minutes < answer["minutes"] + 1.01
     assert not answer["leave_by"].startswith("2021-03-14T02")  # a time that there is not
+
+
+def moment_of(text: str) -> datetime:
+    """The moment at which New York's clock shows a time, which it must do once."""
+    at = datetime.fromisoformat(text)
+    first, second = (at.replace(tzinfo=at.tzinfo or NEW_YORK, fold=fold) for fold in (0, 1))
+    assert first.utcoffset() == second.utcoffset(), f"{text} is left out or comes twice"
+    assert first.astimezone(NEW_YORK).utcoffset() == first.utcoffset()
+    return first.astimezone(UTC)
+
+
+changes = st.sampled_from(  # of the clocks; leap days; the first and last that are answered
+    ["2021-03-14T02:00", "2021-11-07T01:00", "2021-11-07T02:00", "2006-04-02T02:00",
+     "2024-02-29T00:00", "2100-01-01T00:00", "2000-01-01T00:00", "2000-02-29T23:59"]
+).map(datetime.fromisoformat)  # fmt: skip
+near_changes = st.builds(
+    lambda at, minutes: at + timedelta(minutes=minutes), changes, st.integers(-150, 150)
+)
+arrivals = st.builds(
+    lambda at, zone: at.isoformat() + zone,
+    near_changes | st.datetimes(datetime(1999, 12, 31), datetime(2100, 1, 2)),
+    st.sampled_from(["", "", "Z", "-05:00", "-04:00", "+14:00", "-12:00", " UTC", "+05:45"]),
+)
+
+
+@pytest.mark.parametrize("examples", [60, pytest.param(2000, marks=pytest.mark.long)])
+def test_whoever_leaves_as_told_arrives_by_the_time_that_predict_says(client, examples):
+    taken = 0
+
+    @bounded(examples)
+    @given(arrivals, st.sampled_from([("p50", 0.5), ("p90", 0.9), ("p10", 0.1)]))
+    def ask(asked, level):
+        nonlocal taken
+        name, p = level
+        found = client.get("/leave-by", query_string={**ZONES, "arrive": asked, "p": p})
+        if found.status_code == 400:
+            assert found.json["error"]["field"] == "arrive"
+            return
+        told, taken = found.json, taken + 1
+        ride = client.post("/predict", json={**ZONES, "pickup_datetime": told["leave_by"]})
+        assert ride.status_code == 200, (asked, told, ride.json)
+        minutes = ride.json["interval"][name]
+        assert minutes == pytest.approx(told["minutes"], abs=1e-3)
+        left, arrive = moment_of(told["leave_by"]), moment_of(told["arrive"])
+        assert left + timedelta(minutes=minutes) <= arrive, (asked, told)
+        if asked.endswith("Z"):
+            assert arrive == datetime.fromisoformat(asked).replace(microsecond=0)
+
+    ask()
+    assert taken > examples / 4
