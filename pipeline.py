@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import sys
@@ -371,8 +372,15 @@ def rollback(reason: str) -> None:
 @cli.command()
 @click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
 @click.option("--months", required=True, help="Months to search on; none that you judge by later.")
-@click.option("--trials", default=40, show_default=True, help="At most so many settings.")
-@click.option("--minutes", default=30.0, show_default=True, help="At most so long.")
+@click.option(
+    "--trials",
+    default=40,
+    type=click.IntRange(1),
+    show_default=True,
+    help="At most so many settings.",
+)
+@click.option("--minutes", default=30.0, type=click.FloatRange(0, min_open=True),
+              show_default=True, help="At most so long.")  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True,
               help="File to write, in the form of training/xgb_settings.json.")  # fmt: skip
 def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> None:
@@ -501,6 +509,9 @@ def auto(context: click.Context, dry_run: bool) -> None:
         if dry_run:
             raise click.UsageError("--dry-run goes with a turn, not with pause or resume")
         return
+    from taxi_duration.doctor.settings import check_settings_of_a_turn
+
+    check_settings_of_a_turn()
     if dry_run:
         from taxi_duration.loop.dry_run import say_dry_run
 
@@ -614,8 +625,8 @@ def archive() -> None:
 @click.option("--data", required=True, help="Month, range or list to play, as --train-data.")
 @click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
 @click.option("--url", default="http://127.0.0.1:9696", show_default=True, help="Of the service.")
-@click.option("--days", type=int, help="Only so many, from the first on.")
-@click.option("--rides", type=int, help="At most so many, evenly spread.")
+@click.option("--days", type=click.IntRange(1), help="Only so many, from the first on.")
+@click.option("--rides", type=click.IntRange(1), help="At most so many, evenly spread.")
 @click.option("--only-scored", is_flag=True, help="Leave out rides outside 1 to 60 minutes.")
 def replay(
     data: str, service: str, url: str, days: int | None, rides: int | None, only_scored: bool
@@ -662,7 +673,8 @@ def replay(
     type=click.IntRange(0, 12),
     help="From a month's end to its publication; TLC takes about two.",
 )
-@click.option("--share", default=1.0, show_default=True, help="Of each month's trips.")
+@click.option("--share", default=1.0, type=click.FloatRange(0, 1, min_open=True),
+              show_default=True, help="Of each month's trips.")  # fmt: skip
 @click.option("--table", type=click.Path(dir_okay=False), help="File to write: .md or .csv.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="PNG file to write.")
 def backtest(
@@ -798,6 +810,16 @@ def _is_text(argument: str) -> bool:
     return not any("\ud800" <= sign <= "\udfff" for sign in argument)
 
 
+def _empty_argument(arguments: list[str]) -> str | None:
+    """What an empty argument stands behind: of a variable that was empty, as in --resume "$RUN"."""
+    for before, argument in itertools.pairwise(arguments):
+        if not argument.strip():
+            return before
+        if argument.startswith("--") and argument.endswith("="):
+            return argument[:-1]
+    return None
+
+
 def _is_somewhere() -> bool:
     """False where the working directory was deleted: neither libraries nor kernels work there."""
     try:
@@ -843,6 +865,9 @@ def main() -> int:
     environment.spare_loopback_proxies()
     if odd := next((argument for argument in sys.argv if not _is_text(argument)), None):
         click.echo(f"error: {odd!r} is no text in UTF-8", err=True)
+        return EXIT_USAGE
+    if before := _empty_argument(sys.argv):
+        click.echo(f"error: an empty value after {before}; give one or leave both out", err=True)
         return EXIT_USAGE
     if not _is_somewhere():
         click.echo("error: the folder that this shell is in was deleted; `cd` to another", err=True)

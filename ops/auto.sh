@@ -15,8 +15,18 @@ if [ "${1:-}" = --once ]; then
   turn
   exit
 fi
+# A sleep that fails would take turn upon turn without one.
+read -r seconds <<END
+${AUTO_SECONDS:-3600}
+END
+case $seconds in
+  *[!0-9]* | 0* | ??????????*)
+    echo "AUTO_SECONDS is '$seconds'; it must be a whole number of seconds, 1 or above" >&2
+    exit 1
+    ;;
+esac
 while :; do
   turn
   # A turn that failed is tried again by the next; each act of it may be repeated.
-  sleep "${AUTO_SECONDS:-3600}"
+  sleep "$seconds"
 done

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serve import settings
 from taxi_duration import environment
-from taxi_duration.errors import TaxiError
+from taxi_duration.errors import SettingError, TaxiError
 
 # In memory where possible: works on a read-only root, and no disk can block a worker.
 SHARED = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -21,6 +21,7 @@ def main() -> int:
               "environment (docs/reference.md)", file=sys.stderr)  # fmt: skip
         return 2
     try:
+        _check_settings()
         if not settings.wait_for_model() and not _is_deployed():
             from serve.core.served_models import HOW_TO_DEPLOY
 
@@ -40,6 +41,18 @@ def main() -> int:
     return 0
 
 
+def _check_settings() -> None:
+    """Refuse a value that a setting cannot have before anything is started.
+
+    Raises:
+        SettingError: names it and what is allowed.
+    """
+    from taxi_duration.model.signatures import check_keys
+
+    settings.check_settings()
+    check_keys()
+
+
 def _serve() -> None:
     from serve.app import create_app
     from serve.server.processes import serve
@@ -55,7 +68,12 @@ def _share_metrics() -> str | None:
 
     folder = settings.metrics_dir()
     if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingError(
+                f"PROMETHEUS_MULTIPROC_DIR is {folder!r}; it must be a folder ({error.strerror})"
+            ) from error
         return None
     try:
         made = make_folder(SHARED)

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -28,6 +28,9 @@ EXPERIMENT = "taxi-duration"  # MLflow's, of all our runs
 LOCATION_FILE = "location.txt"  # in tracking/: where it lay when it was last used
 # Of 4 million rows XGBoost keeps a gigabyte; what twice as many buy stands in docs/scale.md.
 BOOST_ROWS = 4_000_000
+MOST_DAYS = 36_500  # a century; more is a typing error, and no time that a database can hold
+MOST_SAMPLE_ROWS = 100_000_000  # five times a month of fhvhv, the largest service
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")  # of a switch
 NOT_NEGATIVE = "a whole number, 0 or above"  # in words
 
 
@@ -35,28 +38,44 @@ def setting(name: str) -> str | None:
     """A setting as the environment gives it; None when it is not set, empty or of spaces alone.
 
     Spaces around it are left out: files of settings and copied lines bring them along.
+
+    Raises:
+        SettingError: it is no text in UTF-8, which neither log nor registry could keep.
     """
-    return os.environ.get(name, "").strip() or None
+    value = os.environ.get(name, "").strip()
+    if not value.isascii() and any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise SettingError(f"{name} is no text in UTF-8")
+    return value or None
 
 
 def _folder(name: str, default: Path) -> Path:
     """A folder that a setting names, or the default.
 
-    `~` is the user's home, also where no shell has put it in: files of settings, units, containers.
+    Raises:
+        SettingError: a file is there, or as `_path`.
     """
     given = setting(name)
-    return (_expanded(given) if given else default).resolve()
+    if given is None:
+        return default.resolve()
+    folder = _path(name, given)
+    if folder.is_file():
+        raise SettingError(f"{name} is {given!r}; it must be a folder, and that is a file")
+    return folder
 
 
-def _beside_the_project(path: str) -> Path:
-    """A path as a setting gives it; a relative one is taken from the project's root."""
-    return (PROJECT_ROOT / _expanded(path)).resolve()
+def _path(name: str, given: str) -> Path:
+    """A path as a setting gives it; a relative one is taken from the project's root.
 
+    Notebooks, JupyterLab and timers have another working directory than a shell. `~` is the user's
+    home, also where no shell has put it in: files of settings, units, containers.
 
-def _expanded(path: str) -> Path:
-    with suppress(RuntimeError):  # a user that there is not
-        return Path(path).expanduser()
-    return Path(path)
+    Raises:
+        SettingError: it is in the home of a user that there is not.
+    """
+    try:
+        return (PROJECT_ROOT / Path(given).expanduser()).resolve()
+    except RuntimeError as error:
+        raise SettingError(f"{name} is {given!r}; there is no such user") from error
 
 
 def home() -> Path:
@@ -148,8 +167,18 @@ def sqlite_url(path: Path) -> str:
 
 
 def log_url() -> str:
-    """Database of the prediction log: `LOG_URL`, else SQLite in `live_dir`."""
-    return setting("LOG_URL") or sqlite_url(live_dir() / "predictions.db")
+    """Database of the prediction log: `LOG_URL`, else SQLite in `live_dir`.
+
+    Raises:
+        SettingError: no address of SQLite or PostgreSQL; not shown, as it may hold a password.
+    """
+    url = setting("LOG_URL") or sqlite_url(live_dir() / "predictions.db")
+    if not re.match(r"(sqlite|postgres(ql)?)(\+\w+)?://", url):
+        raise SettingError(
+            "LOG_URL is no address of SQLite or PostgreSQL; sqlite:////FOLDER/FILE or "
+            "postgresql://USER:PASSWORD@HOST/NAME is one"
+        )
+    return url
 
 
 def log_archive(url: str) -> Path:
@@ -173,7 +202,7 @@ def log_keep_days() -> int:
 
     The default is a year and the month that it is compared with.
     """
-    return _whole("LOG_KEEP_DAYS", 400, 0, NOT_NEGATIVE)
+    return _whole("LOG_KEEP_DAYS", 400, 0, NOT_NEGATIVE, MOST_DAYS)
 
 
 def log_max_mb() -> int:
@@ -188,7 +217,7 @@ def tlc_url() -> str:
     in a shell, in JupyterLab and under papermill.
     """
     url = (setting("TLC_URL") or PUBLIC_TLC_URL).rstrip("/")
-    return url if "://" in url else str(_beside_the_project(url))
+    return url if "://" in url else str(_path("TLC_URL", url))
 
 
 def local_tracking_uri() -> str:
@@ -283,7 +312,7 @@ def extra_features() -> Path | None:
     A relative path is taken from the project's root, as `TLC_URL` is.
     """
     path = setting("EXTRA_FEATURES")
-    return _beside_the_project(path) if path else None
+    return _path("EXTRA_FEATURES", path) if path else None
 
 
 def atlas_folder() -> Path | None:
@@ -295,7 +324,7 @@ def atlas_folder() -> Path | None:
     named = setting("ATLAS") or "auto"
     if named.lower() == "none":
         return None
-    return PACKAGE / "model" if named.lower() == "auto" else _beside_the_project(named)
+    return PACKAGE / "model" if named.lower() == "auto" else _path("ATLAS", named)
 
 
 def boost_rows() -> int | None:
@@ -360,7 +389,16 @@ def signing_key() -> bytes | None:
 
     A secret, or one of a pair of keys: see `model/signatures.py`. Where one file of settings is for
     all, as in Compose, the second is what everybody checks with, the first what only makers get.
+
+    Raises:
+        SettingError: a key is set under the name that one would guess for the public one: nothing
+            reads it, and bundles would be served unchecked.
     """
+    if setting("MODEL_PUBLIC_KEY"):
+        raise SettingError(
+            "MODEL_PUBLIC_KEY is set, and no such setting is read: the public key of a pair is "
+            "MODEL_SIGNING_KEY, the private one beside it MODEL_PRIVATE_KEY"
+        )
     key = setting("MODEL_PRIVATE_KEY") or setting("MODEL_SIGNING_KEY")
     return key.encode() if key else None
 
@@ -371,26 +409,35 @@ def sample_rows() -> int | None:
     Raises:
         SettingError: not a positive whole number.
     """
-    return positive("SAMPLE_ROWS", 1) if setting("SAMPLE_ROWS") else None
+    return positive("SAMPLE_ROWS", 1, MOST_SAMPLE_ROWS) if setting("SAMPLE_ROWS") else None
 
 
-def positive(name: str, default: int) -> int:
-    """A whole number above zero from the environment.
+def positive(name: str, default: int, highest: int | None = None) -> int:
+    """A whole number above zero from the environment, at most `highest`.
 
     Raises:
         SettingError: anything else.
     """
-    return _whole(name, default, 1, "a positive whole number")
+    return _whole(name, default, 1, "a positive whole number", highest)
 
 
-def _whole(name: str, default: int, lowest: int, allowed: str) -> int:
+def _whole(name: str, default: int, lowest: int, allowed: str, highest: int | None = None) -> int:
     """A whole number, `lowest` or above, from the environment; raises as `positive`."""
     text = setting(name) or str(default)
     if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < lowest:
         raise SettingError(f"{name} is {text!r}; it must be {allowed}")
+    if highest is not None and int(text) > highest:
+        raise SettingError(f"{name} is {text!r}; it must be at most {highest}")
     return int(text)
 
 
 def is_on(name: str) -> bool:
-    """True for a switch that says `1`, `true`, `yes` or `on`."""
-    return (setting(name) or "").lower() in ("1", "true", "yes", "on")
+    """True for a switch that says `1`, `true`, `yes` or `on`; False for their opposites and unset.
+
+    Raises:
+        SettingError: any other value.
+    """
+    word = (setting(name) or NO[0]).lower()
+    if word not in YES + NO:
+        raise SettingError(f"{name} is {word!r}; allowed are {', '.join(YES + NO)}")
+    return word in YES

@@ -174,9 +174,21 @@ def test_a_first_turn_trains_and_the_next_ones_look(tmp_path):
         stub.chmod(0o755)
     subprocess.run(
         ["sh", OPS / "auto.sh"], check=False, timeout=20,
-        env={"PATH": f"{stubs}:/usr/bin:/bin", "DEPLOYMENT_DIR": str(tmp_path)},
+        env={"PATH": f"{stubs}:/usr/bin:/bin", "DEPLOYMENT_DIR": str(tmp_path),
+             "AUTO_SECONDS": " 9 "},
     )  # fmt: skip
     assert calls.read_text().splitlines() == ["pipeline.py run", "pipeline.py auto"]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-60", "1h", "1 2", "9" * 10])
+def test_loop_without_a_pause_between_turns_is_refused(tmp_path, seconds):
+    """`sleep` would fail, and turn follow upon turn."""
+    done = subprocess.run(
+        ["/bin/sh", OPS / "auto.sh"], check=False, timeout=20, capture_output=True, text=True,
+        env={"PATH": str(tmp_path), "DEPLOYMENT_DIR": str(tmp_path), "AUTO_SECONDS": seconds},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"AUTO_SECONDS is '{seconds}'")
 
 
 @pytest.mark.parametrize(("code", "made"), [(0, True), (3, False)])

@@ -122,6 +122,15 @@ def test_who_has_the_private_key_of_a_pair_signs_with_it(monkeypatch):
         ("DEVICE", environment.device, "cuda:0", "cpu, cuda"),
         ("SAMPLE_ROWS", environment.sample_rows, "1e4", "positive whole number"),
         ("SAMPLE_ROWS", environment.sample_rows, "-5", "positive whole number"),
+        ("SAMPLE_ROWS", environment.sample_rows, "100000001", "at most 100000000"),
+        ("LOG_KEEP_DAYS", environment.log_keep_days, "9" * 18, "at most 36500"),
+        ("TAXI_HOME", environment.home, __file__, "a folder"),
+        ("DATA_DIR", environment.data_dir, __file__, "a folder"),
+        ("MODELS_DIR", environment.models_dir, __file__, "a folder"),
+        ("DEPLOYMENT_DIR", environment.deployment_dir, __file__, "a folder"),
+        ("TAXI_HOME", environment.home, "~no-such-user/taxi", "no such user"),
+        ("TLC_URL", environment.tlc_url, "~no-such-user/taxi", "no such user"),
+        ("ACCESS_LOG", lambda: environment.is_on("ACCESS_LOG"), "maybe", "1, true, yes, on, 0"),
     ],
 )
 def test_bad_value_is_refused_by_name_with_what_is_allowed(monkeypatch, name, read, bad, allowed):
@@ -130,6 +139,29 @@ def test_bad_value_is_refused_by_name_with_what_is_allowed(monkeypatch, name, re
         read()
     message = str(error.value)
     assert name in message and repr(bad) in message and allowed in message
+
+
+@pytest.mark.parametrize("url", ["mysql://taxi:s3cret@host/taxi", "predictions.db", "sqlit://x"])
+def test_log_of_another_kind_is_refused_and_its_password_not_shown(monkeypatch, url):
+    monkeypatch.setenv("LOG_URL", url)
+    with pytest.raises(
+        SettingError, match="LOG_URL is no address of SQLite or PostgreSQL"
+    ) as error:
+        environment.log_url()
+    assert "s3cret" not in str(error.value)
+
+
+def test_bytes_of_another_encoding_are_refused_by_name(monkeypatch):
+    monkeypatch.setitem(os.environb, b"MODEL_SIGNING_KEY", b"cl\xe9")
+    with pytest.raises(SettingError, match="MODEL_SIGNING_KEY is no text in UTF-8"):
+        environment.signing_key()
+
+
+@pytest.mark.parametrize("name", ["TAXI_HOME", "DATA_DIR", "MODELS_DIR", "DEPLOYMENT_DIR"])
+def test_relative_folder_is_the_same_wherever_a_notebook_runs(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, "elsewhere")
+    assert FOLDERS[name]() == PROJECT / "elsewhere"
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,13 @@ def test_an_import_of_our_own_that_fails_shows_where(monkeypatch):
         (["--resume", "x", "--model", "LR"], 2, "settings the run was started with"),
         (["--resume", "x", "--fresh"], 2, "settings the run was started with"),
         (["train"], 2, "train"),
+        (["run", "--resume", ""], 2, "an empty value after --resume"),
+        (["--model="], 2, "an empty value after --model"),
+        (["-p", "MODEL", " "], 2, "an empty value after MODEL"),
+        (["replay", "--data", "2021-02", "--days", "0"], 2, "--days"),
+        (["replay", "--data", "2021-02", "--rides", "-1"], 2, "--rides"),
+        (["tune", "--months", "2021-01", "--out", "x", "--trials", "0"], 2, "--trials"),
+        (["backtest", "--months", "2021-01:2021-03", "--share", "1.5"], 2, "--share"),
     ],
 )
 def test_mistake_stops_before_the_first_notebook(home, monkeypatch, capsys, args, code, said):
@@ -104,15 +111,26 @@ def test_mistake_stops_before_the_first_notebook(home, monkeypatch, capsys, args
     ("name", "value"),
     [("DATA", "real"), ("ENGINE", "spark"), ("DASK_SCHEDULER", "x"), ("ATLAS", "/no/such"),
      ("BOOST_ROWS", "-1"), ("DEVICE", "gpu"), ("MAX_BAD_SHARE", "a"), ("UTC_TIMES", "x"),
-     ("SAMPLE_ROWS", "0"), ("EXTRA_FEATURES", "/no/such.csv")],
+     ("SAMPLE_ROWS", "0"), ("EXTRA_FEATURES", "/no/such.csv"),
+     ("MODEL_SIGNING_KEY", "ed25519-public:" + 43 * "A" + "="), ("MODEL_PRIVATE_KEY", "ed25519:x"),
+     ("MODEL_PUBLIC_KEY", "x"), ("TAXI_HOME", __file__)],
 )  # fmt: skip
+@pytest.mark.parametrize("command", ["run", "auto"])
 def test_setting_without_such_a_value_stops_before_the_first_notebook(
-    home, monkeypatch, capsys, name, value
+    home, monkeypatch, capsys, name, value, command
 ):
     monkeypatch.setenv(name, value)
-    assert run_here(monkeypatch) == 1
+    assert run_here(monkeypatch, command) == 1
     assert f"error: {name}" in capsys.readouterr().err
-    assert not list(home.glob("runs/*"))
+    assert not [*home.glob("runs/*"), *home.glob("deployment/*")]
+
+
+@pytest.mark.parametrize("name", ["AUTO_APPROVE", "LOG_KEEP_DAYS", "LOG_MAX_MB"])
+def test_turn_is_refused_by_a_setting_of_the_loop_before_it_begins(home, monkeypatch, capsys, name):
+    monkeypatch.setenv(name, "never")
+    assert run_here(monkeypatch, "auto") == 1
+    assert f"error: {name}" in capsys.readouterr().err
+    assert not list(home.glob("deployment/*"))
 
 
 @pytest.mark.parametrize("spoilt", ["data", "data/raw", "data/prepared"])

@@ -34,8 +34,7 @@ def serve(app: Flask) -> None:
     """Listen and answer until SIGTERM or SIGINT.
 
     Raises:
-        SettingError: another program listens on the port.
-        OSError: it cannot listen for another reason.
+        SettingError: HOST or PORT names what it cannot listen on, or another program does.
     """
     _raise_file_limit()
     _wait_for_port()
@@ -138,10 +137,16 @@ class Processes:
 
 
 def _socket() -> tuple[socket.socket, tuple[Any, ...]]:
-    """Return an unbound socket for `HOST` and `PORT`, and the address."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        settings.host(), settings.port(), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    """Return an unbound socket for `HOST` and `PORT`, and the address; raises SettingError."""
+    host, port = settings.host(), settings.port()
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:  # of a label that is empty or too long
+        raise SettingError(
+            f"HOST is {host!r}; it must be an address or a name of this machine ({error})"
+        ) from error
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return made, address
@@ -151,8 +156,7 @@ def _wait_for_port() -> None:
     """Wait until the port is free; with SO_REUSEPORT we would share it with another service.
 
     Raises:
-        SettingError: another program listens on it.
-        OSError: it cannot be bound for another reason.
+        SettingError: another program listens on it, or this machine may not.
     """
     until = time.monotonic() + TAKEN_SECONDS
     while True:
@@ -163,7 +167,8 @@ def _wait_for_port() -> None:
                 return
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
-                    raise
+                    where = f"HOST {settings.host()!r} with PORT {address[1]}"
+                    raise SettingError(f"{where} cannot be listened on: {error}") from error
         if time.monotonic() > until:
             raise SettingError(
                 f"port {address[1]} of {address[0]} is taken: another program listens there; end "

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from taxi_duration.errors import SettingError
+
+MEND = "mend it or unset it (docs/reference.md#settings)"
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 # With the second in which Python and the command itself are loaded, a doctor is done in three.
 DEADLINE_SECONDS = 1.7
@@ -74,6 +77,8 @@ def examine(checks: list[Check], seconds: float = DEADLINE_SECONDS) -> list[Find
 def _answer(number: int, check: Check, answers: queue.SimpleQueue[Any]) -> None:
     try:
         findings = list(check.look(check.name))
+    except SettingError as error:
+        findings = [Finding(check.name, PROBLEM, one_line(error), MEND)]
     except Exception as error:  # an unforeseen state is reported, not raised
         said = f"cannot be looked at: {one_line(error)}"
         findings = [Finding(check.name, PROBLEM, said, "mend what it names")]

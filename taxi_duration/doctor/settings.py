@@ -8,11 +8,10 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from taxi_duration import environment
-from taxi_duration.doctor.examination import OK, PROBLEM, Finding, one_line
+from taxi_duration.doctor.examination import MEND, OK, PROBLEM, Finding, one_line
 from taxi_duration.errors import SettingError, TaxiError
+from taxi_duration.model.signatures import can_sign, check_key
 
-SWITCHED = ("1", "true", "yes", "on", "0", "false", "no", "off")
-MEND = "mend it or unset it (docs/reference.md#settings)"
 # Looked at by other checks, which need the disk or the network for it.
 ELSEWHERE = {
     "TAXI_HOME": "home", "DATA_DIR": "data", "MODELS_DIR": "models",
@@ -32,7 +31,26 @@ def check_settings_of_a_run() -> None:
     Raises:
         SettingError: names it and what is allowed.
     """
-    for setting, reader in _readers_of_a_run().items():
+    _check(_readers_of_a_run())
+    key = environment.signing_key()
+    if key and not can_sign(key):  # notebook 04 would find that out, after the training
+        raise SettingError(
+            "MODEL_SIGNING_KEY is a public key, which only checks; a run signs its model, with the "
+            "private key as MODEL_PRIVATE_KEY or as MODEL_SIGNING_KEY"
+        )
+
+
+def check_settings_of_a_turn() -> None:
+    """Refuse a value that a setting of the loop cannot have; raises as `check_settings_of_a_run`.
+
+    Messages are not what a turn is for: NOTIFY_URLS does not keep it from its work.
+    """
+    check_settings_of_a_run()
+    _check(_readers_of_the_loop())
+
+
+def _check(readers: dict[str, Callable[[], object]]) -> None:
+    for setting, reader in readers.items():
         if environment.setting(setting) is not None:
             reader()
 
@@ -44,11 +62,7 @@ def readers() -> dict[str, Callable[[], object]]:
     return {
         **dict.fromkeys(DEFAULTS, _run_settings),
         **_readers_of_a_run(),
-        "AUTO_APPROVE": environment.needs_approval,
-        "LOG_KEEP_DAYS": environment.log_keep_days,
-        "LOG_MAX_MB": environment.log_max_mb,
-        "MODEL_SIGNING_KEY": partial(_signing_key, "MODEL_SIGNING_KEY"),
-        "MODEL_PRIVATE_KEY": partial(_signing_key, "MODEL_PRIVATE_KEY"),
+        **_readers_of_the_loop(),
         "NOTIFY_URLS": _notify_urls,
         "PUBLIC_URL": _public_url,
         "API_KEY": environment.api_key,
@@ -72,28 +86,24 @@ def _readers_of_a_run() -> dict[str, Callable[[], object]]:
         "UTC_TIMES": environment.utc_times,
         "SAMPLE_ROWS": environment.sample_rows,
         "EXTRA_FEATURES": _extra_features,
+        "MODEL_SIGNING_KEY": partial(check_key, "MODEL_SIGNING_KEY"),
+        "MODEL_PRIVATE_KEY": partial(check_key, "MODEL_PRIVATE_KEY"),
+        "MODEL_PUBLIC_KEY": environment.signing_key,
+    }
+
+
+def _readers_of_the_loop() -> dict[str, Callable[[], object]]:
+    return {
+        "AUTO_APPROVE": environment.needs_approval,
+        "LOG_KEEP_DAYS": environment.log_keep_days,
+        "LOG_MAX_MB": environment.log_max_mb,
     }
 
 
 def _readers_of_the_service() -> dict[str, Callable[[], object]]:
-    from serve import settings
+    from serve.settings import READERS
 
-    return {
-        "API_KEYS": settings.api_keys,
-        "HOST": settings.host,
-        "PORT": settings.port,
-        "WORKERS": settings.workers,
-        "THREADS": settings.threads,
-        "TRAFFIC": settings.traffic,
-        "MONITOR_ACCESS": settings.monitor_access,
-        "MAX_BODY_MB": settings.max_body_bytes,
-        "CLIENT_CONNECTIONS": settings.client_connections,
-        "BODY_SECONDS": settings.body_seconds,
-        "MAX_RIDES": settings.max_rides,
-        "MAX_EXPLAINED": settings.max_explained,
-        "MAX_FEEDBACK": settings.max_feedback,
-        **{name: partial(_switch, name) for name in ("ACCESS_LOG", "WAIT_FOR_MODEL")},
-    }
+    return READERS
 
 
 def look_at_settings(name: str) -> Iterator[Finding]:
@@ -129,16 +139,6 @@ def _extra_features() -> None:
         raise SettingError(f"EXTRA_FEATURES cannot be read: {one_line(error)}") from error
 
 
-def _signing_key(name: str) -> None:
-    from taxi_duration.model.signatures import can_sign
-
-    if key := environment.setting(name):
-        try:
-            can_sign(key.encode())
-        except TaxiError as error:
-            raise SettingError(f"{name}: {one_line(error)}") from error
-
-
 def _notify_urls() -> None:
     from taxi_duration.loop.targets import read_targets
 
@@ -154,8 +154,3 @@ def _public_url() -> None:
         good = False
     if not good:
         raise SettingError("PUBLIC_URL is no address such as https://HOST")
-
-
-def _switch(name: str) -> None:
-    if (value := environment.setting(name)) and value.lower() not in SWITCHED:
-        raise SettingError(f"{name} is {value!r}; allowed are {', '.join(SWITCHED)}")

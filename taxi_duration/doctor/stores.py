@@ -190,13 +190,11 @@ def look_at_log(name: str) -> Iterator[Finding]:
     url = environment.log_url()
     try:
         address = make_url(url)
-        backend = address.get_backend_name()
     except Exception:  # of SQLAlchemy, by kind of mistake
-        address, backend = None, ""
-    if address is None or backend not in ("sqlite", "postgresql"):
         yield Finding(name, PROBLEM, "LOG_URL is no address of SQLite or PostgreSQL",
                       "sqlite:////FOLDER/FILE or postgresql://USER:PASSWORD@HOST/NAME")  # fmt: skip
-    elif backend == "postgresql":
+        return
+    if address.get_backend_name() != "sqlite":
         shown = address.render_as_string(hide_password=True)
         try:
             yield _log_schema(name, shown, _schema_of_server(address))

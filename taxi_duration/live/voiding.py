@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 
 from taxi_duration.domain.rides import NEW_YORK
 from taxi_duration.errors import SettingError
@@ -47,9 +47,10 @@ def void_feedback(
 def _seconds(name: str, given: str) -> float:
     try:
         at = datetime.fromisoformat(given.strip())
-    except ValueError as error:
+        at = at if at.tzinfo else at.replace(tzinfo=NEW_YORK)
+        return at.astimezone(UTC).timestamp()
+    except (ValueError, OverflowError) as error:  # the second: of the years 1 and 9999
         raise SettingError(
             f"{name} {given!r} is no time; such as 2021-03-01T14:30 (New York), "
             "2021-03-01T19:30:00+00:00 or 2021-03-01"
         ) from error
-    return (at if at.tzinfo else at.replace(tzinfo=NEW_YORK)).timestamp()

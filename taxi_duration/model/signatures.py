@@ -12,14 +12,15 @@ import base64
 import hmac
 import re
 
-from taxi_duration.errors import BundleError
+from taxi_duration import environment
+from taxi_duration.errors import BundleError, SettingError
 
 PRIVATE, PUBLIC = "ed25519-private:", "ed25519-public:"
 SIGNED = "ed25519:"  # begins such a signature in a card
 # Signed along, so that what was signed for something else is no signature of a card.
 PURPOSE = b"taxi-duration card\n"
 # Other forms of keys: taken as a secret, a public key would be one that everybody knows.
-_LOOKS_PAIRED = re.compile(r"\s*(ed25519|ssh-|-----BEGIN )", re.IGNORECASE)
+_LOOKS_PAIRED = re.compile(r"ed25519-|\s*[\"']?(ed25519|ssh-|-----BEGIN )", re.IGNORECASE)
 _FORM = re.compile(rf"({PRIVATE}|{PUBLIC})([A-Za-z0-9+/]{{43}}=)")
 
 
@@ -29,6 +30,21 @@ def new_pair() -> tuple[str, str]:
 
     key = SigningKey.generate()
     return PRIVATE + _text(bytes(key)), PUBLIC + _text(bytes(key.verify_key))
+
+
+def check_keys() -> None:
+    """Look at the keys that are set, before bundles are served; raises SettingError."""
+    environment.signing_key()
+    for name in ("MODEL_SIGNING_KEY", "MODEL_PRIVATE_KEY"):
+        check_key(name)
+
+
+def check_key(name: str) -> None:
+    """Raise SettingError when the key that a setting gives is malformed."""
+    try:
+        can_sign((environment.setting(name) or "").encode())
+    except BundleError as error:
+        raise SettingError(f"{name}: {error}") from error
 
 
 def can_sign(key: bytes) -> bool:

@@ -27,7 +27,7 @@ from stalled_disk import stalled_disk
 import pipeline
 from taxi_duration.doctor import machine, network, places, settings, stores
 from taxi_duration.doctor.doctor import checks, consult
-from taxi_duration.doctor.examination import NOTE, OK, PROBLEM, Check, Finding, examine
+from taxi_duration.doctor.examination import MEND, NOTE, OK, PROBLEM, Check, Finding, examine
 from taxi_duration.doctor.ports import free_port as next_free_port
 from taxi_duration.errors import SettingError
 
@@ -141,7 +141,7 @@ STATES = {
                        lambda home: (home / "runs").write_text("")),
     "models is a pipe": ("models", PROBLEM, "is a pipe, a folder is needed", "MODELS_DIR",
                          lambda home: replace(home / "models", "pipe")),
-    "home is a file": ("home", PROBLEM, "is a file, a folder is needed", "TAXI_HOME",
+    "home is a file": ("home", PROBLEM, "it must be a folder, and that is a file", "settings",
                        lambda home: replace(home, "file")),
     "home is missing": ("home", OK, "it is made when it is needed", "",
                         lambda home: shutil.rmtree(home)),
@@ -241,9 +241,9 @@ BAD = {
     "WORKERS": "0", "THREADS": "two", "MONITOR_ACCESS": "nobody", "MAX_BODY_MB": "16 MB",
     "CLIENT_CONNECTIONS": "-5", "BODY_SECONDS": "²", "MAX_RIDES": "9" * 5000,
     "MAX_EXPLAINED": "1e4", "MAX_FEEDBACK": "many", "ACCESS_LOG": "maybe", "WAIT_FOR_MODEL": "2",
-    "TRAFFIC": "no",
+    "TRAFFIC": "no", "API_KEYS": ",", "MODEL_PUBLIC_KEY": "ed25519-public:x",
 }  # fmt: skip
-FREE = {"API_KEY", "API_KEYS", "HOST"}  # any text is one; HOST is looked up for the port
+FREE = {"API_KEY", "HOST"}  # any text is one; HOST is looked up for the port
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -251,7 +251,7 @@ def test_bad_value_is_named(home, monkeypatch, name):
     monkeypatch.setenv(name, BAD[name])
     problems = [f for f in said("settings") if f.level == PROBLEM]
     assert [name in f.found for f in problems] == [True], problems
-    assert problems[0].remedy == settings.MEND
+    assert problems[0].remedy == MEND
 
 
 def test_every_setting_that_can_be_wrong_has_its_case():

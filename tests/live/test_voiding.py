@@ -45,6 +45,12 @@ def test_times_are_new_yorks_unless_they_say_otherwise(log, since, until):
     assert truths(log) == {"a": None, "b": 9.0}
 
 
+@pytest.mark.parametrize("given", ["", "noon", "0001-01-01T00:00+14:00", "2021-02-30"])
+def test_what_is_no_time_is_refused_by_its_option(log, given):
+    with pytest.raises(SettingError, match="--from .* is no time"):
+        void_feedback(log, given, "2021-03-01", "", dry_run=True)
+
+
 def test_it_is_written_down_who_took_out_what_and_why(log):
     said = void_feedback(log, "2021-03-01T12:00", "2021-03-01T12:01", "seconds")
     when = "received from 2021-03-01T17:00:00+00:00 until 2021-03-01T17:01:00+00:00"

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from running import free_port
 
+from serve import __main__ as start
 from serve import settings
+from serve.server.processes import Processes
 from taxi_duration.errors import SettingError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -19,7 +23,7 @@ OTHERS = {
     "taxi_duration/chain/kernels.py": "a warm kernel takes over the environment of its run",
     "taxi_duration/chain/warm.py": "how threads of OpenMP and OpenBLAS wait, MLflow's telemetry",
     "taxi_duration/data/cluster.py": "a worker of a cluster takes over the settings of who asks",
-    "taxi_duration/training/boosting.py": "OpenMP's threads sleep while they wait",
+    "taxi_duration/training/openmp.py": "OpenMP's threads sleep while they wait",
 }
 
 
@@ -58,6 +62,35 @@ def test_bad_number_is_refused_by_name(monkeypatch, name, bad):
     read = {"MAX_BODY_MB": settings.max_body_bytes}.get(name, getattr(settings, name.lower(), None))
     with pytest.raises(SettingError, match=f"{name} is '{re.escape(bad)}'"):
         read()
+
+
+BAD = {
+    "HOST": "no such host", "PORT": "65536", "WORKERS": "1001", "THREADS": "0", "API_KEYS": " , ",
+    "MONITOR_ACCESS": "all", "TRAFFIC": "on", "MAX_BODY_MB": "-1", "CLIENT_CONNECTIONS": "1e3",
+    "BODY_SECONDS": "86401", "MAX_RIDES": "9" * 400, "MAX_EXPLAINED": "x", "MAX_FEEDBACK": "1.5",
+    "WAIT_FOR_MODEL": "perhaps", "ACCESS_LOG": "verbose", "PROMETHEUS_MULTIPROC_DIR": __file__,
+    "MODEL_SIGNING_KEY": '"ed25519-public:quoted"', "MODEL_PRIVATE_KEY": "ed25519-private:short",
+    "MODEL_PUBLIC_KEY": "ed25519-public:x", "DEPLOYMENT_DIR": __file__, "MODELS_DIR": __file__,
+    "DATA_DIR": __file__, "LOG_URL": "mysql://host/taxi",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_start_is_refused_by_the_settings_name_before_anything_runs(
+    home, monkeypatch, capsys, name
+):
+    """Those that only workers read too: each worker would end by it, again and again."""
+    monkeypatch.setattr(sys, "argv", ["serve"])
+    monkeypatch.setattr(Processes, "run", lambda _: pytest.fail("it was started"))
+    monkeypatch.setenv("WAIT_FOR_MODEL", "1")
+    monkeypatch.setenv("PORT", str(free_port()))
+    monkeypatch.setenv(name, BAD[name])
+    assert start.main() == 1
+    assert capsys.readouterr().err.startswith(f"error: {name}")
+
+
+def test_every_setting_that_can_be_wrong_is_tried_above():
+    assert settings.READERS.keys() <= BAD.keys()
 
 
 def test_image_listens_on_every_address_and_compose_leaves_it_so():
