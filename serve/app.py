@@ -56,6 +56,7 @@ def create_app(
         log: where predictions go; by default as the environment says.
     """
     app = _Service(__name__)
+    app.url_map.merge_slashes = False  # else /v2//models is sent on to an address without a host
     app.config.update(_from_environment() | dict(config or {}))
     instruments = Instruments()
     answering = Answering(

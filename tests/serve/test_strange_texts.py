@@ -135,6 +135,16 @@ def test_what_came_is_told_in_part_however_long_it_is(client):
         assert error["message"].isprintable()
 
 
+@pytest.mark.parametrize(
+    "path", ["/v2//models", "/v2///health/live", "/monitor//data", "/static///ride.js", "/predict/"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS"])
+def test_another_spelling_of_a_path_is_nothing_and_leads_nowhere(client, path, method):
+    answer = client.open(path, method=method)
+    assert (answer.status_code, answer.headers.get("Location")) == (404, None)
+    assert method == "HEAD" or answer.json["error"]
+
+
 # --- generated ------------------------------------------------------------------------------
 
 letters = st.characters(codec=None, exclude_categories=()) | st.sampled_from("\ud800\udfff\0\x7f")
