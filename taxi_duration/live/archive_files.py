@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +52,20 @@ def write_rides(path: Path, rides: Sequence[Ride]) -> None:
 
     Args:
         rides: at least one.
+    Raises:
+        OSError: no space, no permission.
     """
     columns: dict[str, Any] = {name: _column(name, v) for name, v in _values(rides).items()}
-    with path.open("wb") as file:
-        write_parquet(
-            Table.from_pydict(columns),
-            file,
-            compression="zstd(9)",
-            max_row_group_size=MOST_ROWS,
-            column_dictionary_enabled={name: name not in _UNLIKE for name in columns},
-            column_encoding=_encodings(columns),
-        )
+    content = BytesIO()  # on a full disk arro3 panics, which no `except Exception` catches
+    write_parquet(
+        Table.from_pydict(columns),
+        content,
+        compression="zstd(9)",
+        max_row_group_size=MOST_ROWS,
+        column_dictionary_enabled={name: name not in _UNLIKE for name in columns},
+        column_encoding=_encodings(columns),
+    )
+    path.write_bytes(content.getbuffer())
 
 
 def read_rides(path: Path) -> list[Ride]:

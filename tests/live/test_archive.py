@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from log_samples import row
@@ -447,6 +448,14 @@ def test_a_file_keeps_what_a_ride_has(log, tmp_path, name, value):
         some[2]["voided_feedback"] = []
     write_rides(tmp_path / "x.parquet", some)
     assert read_rides(tmp_path / "x.parquet") == some
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+def test_a_full_disk_is_an_error_of_the_disk(log, tmp_path):
+    """Not the end of whoever writes: arro3 panics when a file takes nothing more."""
+    archiver = Archiver(log._store._begin, tmp_path, log._store._url)
+    with pytest.raises(OSError, match="No space left"):
+        write_rides(Path("/dev/full"), archiver._oldest(START + DAY_SECONDS))
 
 
 def test_answers_keep_four_digits_after_the_point_and_latency_three(log, tmp_path):
