@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from serve import settings
+from serve.core.metrics_file import reserve_files
 from taxi_duration.domain.truths import OUTSIDE, SCORED
 
 ARM = ("version", "arm")
@@ -81,6 +82,7 @@ class Instruments:
     """
 
     def __init__(self) -> None:
+        reserve_files()
         self.registry = CollectorRegistry()
         counter, histogram = self._counter, self._histogram
         self._requests = counter(
