@@ -47,7 +47,7 @@ def test_times_are_new_yorks_unless_they_say_otherwise(log, since, until):
 
 @pytest.mark.parametrize("given", ["", "noon", "0001-01-01T00:00+14:00", "2021-02-30"])
 def test_what_is_no_time_is_refused_by_its_option(log, given):
-    with pytest.raises(SettingError, match="--from .* is no time"):
+    with pytest.raises(SettingError, match=r"--from .* is no time"):
         void_feedback(log, given, "2021-03-01", "", dry_run=True)
 
 
