@@ -117,7 +117,16 @@ def run(
     start_warming()  # it imports beside what is imported here
     from taxi_duration.chain.chain import run_chain
 
-    run_chain(this_run, NOTEBOOKS, say=click.echo)
+    try:
+        run_chain(this_run, NOTEBOOKS, say=click.echo)
+    except KeyboardInterrupt:
+        done = this_run.read()["notebooks"]
+        place = next((name for name in NOTEBOOKS if done.get(name, {}).get("status") != "done"), "")
+        where = f" with {place}" if place else ""
+        click.echo(
+            f"interrupted; `python pipeline.py run --resume {this_run.run_id}` goes on{where}"
+        )
+        raise
 
 
 def _asked_run(

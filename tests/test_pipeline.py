@@ -181,7 +181,7 @@ def test_folder_that_was_deleted_under_the_shell_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("number", "words", "begun", "codes"),
     [(signal.SIGTERM, ["run", "--model", "LR"], "[1/4]", [143]),
-     (signal.SIGHUP, ["run"], "[1/4]", [129]),
+     (signal.SIGHUP, ["run"], "[1/4]", [129]), (signal.SIGINT, ["run"], "[1/4]", [130]),
      (signal.SIGTERM, ["mlflow"], "MLflow on", [0, 143])],  # 143 before its pages have begun
 )  # fmt: skip
 def test_signal_ends_a_command_with_all_that_it_started(home, number, words, begun, codes):
@@ -196,6 +196,8 @@ def test_signal_ends_a_command_with_all_that_it_started(home, number, words, beg
         said = process.stdout.read()
     assert process.returncode in codes, (until, said)
     assert "Traceback" not in said
+    if words[0] == "run":
+        assert f"`python pipeline.py run --resume {the_run(home).name}` goes on with 01_" in said
     assert psutil.wait_procs(started, timeout=60)[1] == []
 
 
