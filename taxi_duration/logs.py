@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,6 +13,7 @@ from pathlib import Path
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 steps = logging.getLogger("taxi_duration.steps")
+_STEP = re.compile(rf" (?:INFO|WARNING) {re.escape(steps.name)}: (.*)")
 _WORKING_ON: ContextVar[tuple[str, ...]] = ContextVar("working on", default=())
 # Libraries that talk about themselves at INFO and bury what we say.
 QUIET = ("alembic", "botocore", "papermill.translators", "matplotlib", "asyncio")
@@ -37,10 +40,23 @@ def log_step(step: str) -> None:
     steps.info("%s", ": ".join((*_WORKING_ON.get(), step)))
 
 
+@contextmanager
+def saying_when_slow(what: str, seconds: float) -> Iterator[None]:
+    """Say what is waited for when the block takes longer; as a warning, seen without a log too."""
+    said = f"{what}: no answer in {seconds:g} s yet; `python pipeline.py doctor` looks who holds it"
+    timer = threading.Timer(seconds, steps.warning, [said])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def logged_steps(text: str) -> list[str]:
     """Return the steps in a log's text, in order."""
-    mark = f" INFO {steps.name}: "
-    return [line.partition(mark)[2] for line in text.splitlines() if mark in line]
+    lines = map(_STEP.search, text.splitlines())
+    return [line[1] for line in lines if line]
 
 
 def log_to_file(path: Path) -> None:

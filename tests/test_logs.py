@@ -3,7 +3,14 @@ import threading
 
 import pytest
 
-from taxi_duration.logs import log_step, log_to_file, log_to_stdout, logged_steps, prefix_steps
+from taxi_duration.logs import (
+    log_step,
+    log_to_file,
+    log_to_stdout,
+    logged_steps,
+    prefix_steps,
+    saying_when_slow,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +85,15 @@ def test_step_that_fails_leaves_no_name_behind(capsys):
         raise ValueError("no")
     log_step("score")
     assert logged_steps(capsys.readouterr().out) == ["score"]
+
+
+def test_what_is_waited_for_is_said_while_it_lasts_and_not_otherwise(capsys):
+    log_to_stdout()
+    with saying_when_slow("the store is waited for", 0.01):
+        said = threading.Event()
+        logging.getLogger("taxi_duration.steps").addFilter(lambda _: said.set() or True)
+        assert said.wait(20)
+    with saying_when_slow("another", 3600):
+        pass
+    (step,) = logged_steps(capsys.readouterr().out)
+    assert step.startswith("the store is waited for: no answer in 0.01 s yet")

@@ -12,6 +12,7 @@ import numpy as np
 from flask import Blueprint, Response, request
 
 from serve.bodies.errors import ApiError, json_response
+from serve.bodies.query import check_names
 from serve.bodies.schema import Hour, Interval, LeaveBy, Profile, Reach, ZoneReached
 from serve.core.answering import Answering
 from taxi_duration.domain.asked_rides import parse_time
@@ -31,6 +32,7 @@ def planning_blueprint(answering: Answering) -> Blueprint:
 
     @blueprint.get("/profile")
     def profile() -> Response:
+        check_names("PULocationID", "DOLocationID", "date")
         pickup, dropoff = _zone("PULocationID"), _zone("DOLocationID")
         day = _date()
         starts = [datetime.combine(day, time(hour)) for hour in range(24)]
@@ -43,6 +45,7 @@ def planning_blueprint(answering: Answering) -> Blueprint:
 
     @blueprint.get("/leave-by")
     def leave_by() -> Response:
+        check_names("PULocationID", "DOLocationID", "arrive", "p")
         pickup, dropoff = _zone("PULocationID"), _zone("DOLocationID")
         arrive, p = _arrival(), _probability()
         starts = [_before(arrive, ago) for ago in range(1, LOOK_BACK_MINUTES + 1)]
@@ -59,6 +62,7 @@ def planning_blueprint(answering: Answering) -> Blueprint:
 
     @blueprint.get("/reach")
     def reach() -> Response:
+        check_names("PULocationID", "when")
         return json_response(_reach(answering, _zone("PULocationID"), _start()))
 
     return blueprint
@@ -118,11 +122,7 @@ def _zone(name: str) -> int:
 
 
 def _asked(name: str) -> str | None:
-    texts = request.args.getlist(name)
-    if len(texts) > 1:
-        message = f"{name} comes {len(texts)} times; one is expected"
-        raise ApiError(400, "duplicate_key", message, name)
-    return texts[0] if texts else None
+    return request.args.get(name)
 
 
 def _required(name: str) -> str:

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 from serve.bodies.errors import JSON, ApiError
 from serve.bodies.json_text import JSON_TYPES
 from serve.bodies.parquet import PARQUET_TYPES, read_rides
+from serve.bodies.query import check_names
 from serve.bodies.reading import media_type, read_body, wrong_type
 from serve.bodies.ride_body import parse_rides
 from serve.bodies.schema import RideAnswer
@@ -68,6 +69,7 @@ def _answers(
 def _wants_reasons() -> bool:
     if not request.query_string:
         return False
+    check_names("explain")
     given = request.args.get("explain", "false").lower()
     if given not in ("true", "false", "1", "0"):
         raise ApiError(

@@ -26,6 +26,7 @@ from taxi_duration.domain.version import Version
 from taxi_duration.environment import EXPERIMENT, LOCATION_FILE
 from taxi_duration.errors import DeletedError, TrackingError
 from taxi_duration.files import is_none_yet, write_bytes
+from taxi_duration.logs import saying_when_slow
 from taxi_duration.registry.store_address import (
     ALLOWED,
     USUAL_PORTS,
@@ -43,6 +44,7 @@ KIND_TAG, OUR_KIND = "mlflow.experimentKind", "custom_model_development"
 ARTIFACTS = "artifacts"
 SERVER_SECONDS = 5.0  # for a connection to a database; MLflow tries ten times, over minutes
 END_SECONDS = 5.0  # for MLflow's pages to end
+PATIENCE_SECONDS = 5.0  # then it is said that the store is waited for
 LOCK_SECONDS = 20.0  # as long as MLflow itself waits for a locked database
 # Every column of MLflow's own schema in which it keeps an absolute artifact address.
 ADDRESS_COLUMNS = (
@@ -139,7 +141,8 @@ def needed() -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        yield
+        with saying_when_slow(f"MLflow's store {_shown_store()} is waited for", PATIENCE_SECONDS):
+            yield
     except (MlflowException, SQLAlchemyError, CommandError, sqlite3.Error, OSError) as error:
         kind = DeletedError if _is_deleted(error) else TrackingError
         raise kind(_in_one_line(error)) from error
@@ -153,10 +156,14 @@ def _is_deleted(error: Exception) -> bool:
     return code == "RESOURCE_DOES_NOT_EXIST" or "Current state is deleted" in str(error)
 
 
+def _shown_store() -> str:
+    server = environment.tracking_server()
+    return without_password(server) if server else f"{environment.tracking_dir().name}/"
+
+
 def _in_one_line(error: Exception) -> str:
-    store = environment.tracking_server() or f"{environment.tracking_dir().name}/"
-    said = f"MLflow's store {store} does not do it: {reason_of(error)}"
-    # A server's address may hold a password; one in this process's memory is another every time.
+    said = f"MLflow's store {_shown_store()} does not do it: {reason_of(error)}"
+    # What an error says may hold a password; an address in this process's memory is never the same.
     return re.sub(r"(?<=//)[^/\s@]+@|(?: object)? at 0x[0-9a-f]+", "", said)
 
 

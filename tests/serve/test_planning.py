@@ -31,6 +31,27 @@ def test_profile_is_of_today_without_a_date(client):
     assert client.get("/profile", query_string=ZONES).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "query", "wrong", "taken"),
+    [("/profile", {**ZONES, "when": "2021-02-15"}, "when", "PULocationID, DOLocationID, date"),
+     ("/leave-by", {**ZONES, "arrive": "2021-02-15T09:00", "P": "0.5"}, "P", "arrive, p"),
+     ("/reach", {**ZONES, "date": "2021-02-15"}, "DOLocationID", "takes PULocationID, when"),
+     ("/predict", {"explian": "true"}, "explian", "takes explain")],
+)  # fmt: skip
+def test_misspelt_parameter_is_named_and_not_passed_over(client, path, query, wrong, taken):
+    ask = client.post if path == "/predict" else client.get
+    answer = ask(path, query_string=query, **({"json": ZONES} if path == "/predict" else {}))
+    error = answer.json["error"]
+    assert (answer.status_code, error["code"]) == (400, "unknown_parameter")
+    assert error["field"] == wrong and taken in error["message"]
+
+
+@pytest.mark.parametrize("query", ["/predict?explain=true&explain=false", "/reach?when=a&when=b"])
+def test_parameter_that_comes_twice_is_refused(client, query):
+    answer = client.post(query, json=ZONES) if "predict" in query else client.get(query)
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "duplicate_key")
+
+
 def leave(client, p: float):
     query = {**ZONES, "arrive": "2021-02-15T09:00:00", "p": p}
     return client.get("/leave-by", query_string=query).json
@@ -131,7 +152,8 @@ def test_nothing_asked_here_is_in_the_prediction_log(client, log):
     ],
 )
 def test_a_bad_question_is_refused_by_the_name_of_its_field(client, path, changes, field):
-    query = {name: value for name, value in {**ZONES, **changes}.items() if value is not None}
+    zones = {"PULocationID": 74} if path == "/reach" else ZONES
+    query = {name: value for name, value in {**zones, **changes}.items() if value is not None}
     response = client.get(path, query_string=query)
     assert response.status_code == 400
     assert response.json["error"]["field"] == field
