@@ -859,7 +859,12 @@ def _stop_as_by_ctrl_c() -> None:
 
 
 def _end_children() -> None:
-    """End what this process started: a kernel that still starts would tell of its end at length."""
+    """End what this process started: a kernel that still starts would tell of its end at length.
+
+    A second Ctrl-C of the impatient would cut that short, and leave what was started.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     import psutil
 
     for process in psutil.Process().children(recursive=True):

@@ -201,6 +201,26 @@ def test_signal_ends_a_command_with_all_that_it_started(home, number, words, beg
     assert psutil.wait_procs(started, timeout=60)[1] == []
 
 
+IMPATIENT = """
+import os, signal, subprocess, psutil, pipeline
+pipeline._stop_as_by_ctrl_c()
+started, find = subprocess.Popen(["sleep", "20"]), psutil.Process.children
+def again(*args, **kwargs):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(os.getpid(), number)
+    return find(*args, **kwargs)
+psutil.Process.children = again
+pipeline._end_children()
+print(started.wait())
+"""
+
+
+def test_a_second_signal_does_not_keep_what_was_started_alive():
+    command = [sys.executable, "-c", IMPATIENT]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{-signal.SIGKILL}\n", "")
+
+
 @pytest.mark.slow
 def test_locale_without_dashes_does_not_matter(home):
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
