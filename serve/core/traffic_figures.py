@@ -30,7 +30,7 @@ def traffic_content(answering: Answering, now: float) -> dict[str, Any]:
     `said` is a line for each version, `versions` a dict for each with a level: `areas` where
     rides have ended in the time shown, each with its `factor` now and a `line` of factors, each
     `step_minutes` from `since` to `until` (ride time); and the mean error of its rides `with` and
-    `without` traffic.
+    `without` traffic, and the share of them in P10-P90 `covered_with` and `covered_without`.
 
     Args:
         now: unix seconds.
@@ -62,7 +62,8 @@ def _said(version: dict[str, Any]) -> str:
     compared = f" ({abs(change):.1f} % {'less' if change < 0 else 'more'})" if change else ""
     return (
         f"{version['model']}, {span} (New York): {version['rides']:,} rides, off by "
-        f"{with_it:.2f} minutes with it and {without:.2f} without{compared}."
+        f"{with_it:.2f} minutes with it and {without:.2f} without{compared}; "
+        f"{version['covered_with']:.1%} and {version['covered_without']:.1%} in P10–P90."
     )
 
 
@@ -107,10 +108,17 @@ def _since(bins: TrafficBins, minute: int) -> np.ndarray:
 
 
 def _errors(bins: TrafficBins, until: int) -> dict[str, Any]:
-    """Return the mean absolute errors (minutes) of the rides of the time shown."""
+    """Return mean absolute errors (minutes) and coverage (shares) of the rides of the time shown.
+
+    Each as answered, and as the model alone would have: without traffic, nor its stretch.
+    """
     shown = _since(bins, until - SHOWN_MINUTES)
     rides = float(bins.rides[shown].sum())
-    sums = {"with": bins.off_with[shown].sum(), "without": bins.off_without[shown].sum()}
+    inside = bins.rides - bins.below - bins.above
+    inside_base = bins.rides - bins.below_base - bins.above_base
+    columns = {"with": bins.off_with, "without": bins.off_without,
+               "covered_with": inside, "covered_without": inside_base}  # fmt: skip
+    sums = {name: column[shown].sum() for name, column in columns.items()}
     means = {name: float(one) / rides if rides else None for name, one in sums.items()}
     return {"rides": int(rides), **means}
 
@@ -128,11 +136,12 @@ def traffic_gauges(answering: Answering, now: float) -> Iterator[GaugeMetricFami
     if not answering.traffic.is_on:
         return
     factor = GaugeMetricFamily("taxi_traffic", "Factor of a ride now.", labels=(*VERSION, "area"))
-    error = GaugeMetricFamily(
-        "taxi_traffic_error_minutes",
-        "Mean absolute error of the newest two days' rides, with and without traffic.",
-        labels=(*VERSION, "traffic"),
-    )
+    of_days = "of the newest two days' rides, with and without traffic."
+    error, covered = (
+        GaugeMetricFamily(name, f"{what} {of_days}", labels=(*VERSION, "traffic"))
+        for name, what in (("taxi_traffic_error_minutes", "Mean absolute error"),
+                           ("taxi_traffic_coverage", "Share within P10-P90"))
+    )  # fmt: skip
     ended = GaugeMetricFamily(
         "taxi_traffic_last_ended_age_seconds", "Since the newest ride ended.", labels=VERSION
     )
@@ -150,8 +159,9 @@ def traffic_gauges(answering: Answering, now: float) -> Iterator[GaugeMetricFami
         found = _errors(level.bins, _shown_until(level.bins, now))
         for name in ("with", "without"):
             error.add_metric([loaded.version, name], found[name])
+            covered.add_metric([loaded.version, name], found[f"covered_{name}"])
         ended.add_metric([loaded.version], 60.0 * (clock - _last_ended(level.bins)))
-    yield from (factor, stretch, error, ended)
+    yield from (factor, stretch, error, covered, ended)
     text = "Since all levels were read."
     yield GaugeMetricFamily(
         "taxi_traffic_refresh_age_seconds", text, value=answering.traffic.age_seconds

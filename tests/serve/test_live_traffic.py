@@ -304,7 +304,7 @@ def test_one_ride_and_many_are_in_the_same_traffic(app, jammed):
 # --- what is shown ----------------------------------------------------------------------
 
 
-def test_the_page_draws_the_level_and_what_it_bought(app, jammed):
+def test_the_page_draws_the_level_and_what_it_bought(app, jammed, metric):
     in_a_jam(jammed, first=datetime(2021, 2, 15, 9))  # answered in traffic
     traffic_of(app).refresh()
     shown = jammed.get("/monitor/data").json["traffic"]
@@ -321,8 +321,19 @@ def test_the_page_draws_the_level_and_what_it_bought(app, jammed):
     assert set(area["line"][: 2 * 18]) == {1.0}
     assert version["rides"] == 900
     assert 0 < version["with"] < 0.75 * version["without"]
+    rows = list(app.extensions["taxi"].log.answered())
+    for name, of in (("covered_with", ""), ("covered_without", "base_")):
+        low, high = ([row[of + end] or row[end] for row in rows] for end in ("p10", "p90"))
+        truth = [row["true_duration"] for row in rows]
+        inside = (np.array(low) <= truth) & (truth <= np.array(high))
+        assert version[name] == pytest.approx(inside.mean())
+        which = name.removeprefix("covered_")
+        line = f'taxi_traffic_coverage{{traffic="{which}",version="green-duration:1"}}'
+        assert metric(line) == version[name]
+    assert version["covered_with"] > version["covered_without"]
     assert re.fullmatch(r"green-duration:1, \S+ \S+ to \S+ \S+ \(New York\): 900 rides, off by "
-                        r"[.0-9]+ minutes with it and [.0-9]+ without \([.0-9]+ % less\)\.",
+                        r"[.0-9]+ minutes with it and [.0-9]+ without \([.0-9]+ % less\); "
+                        r"[.0-9]+% and [.0-9]+% in P10–P90\.",
                         shown["said"])  # fmt: skip
 
 
