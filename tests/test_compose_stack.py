@@ -14,15 +14,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from docker_engine import Stack, docker_engine, wait_until
 from servers import answers, ask
-
-from taxi_duration.domain.rides import NEW_YORK
+from slow_city import SLOWER, SlowCity
 
 pytestmark = [pytest.mark.long, pytest.mark.integration, pytest.mark.compose]
 
@@ -35,7 +33,7 @@ BOOSTED = {
     "ENGINE": "dask", "DASK_SCHEDULER": "tcp://dask-scheduler:8786", "MODEL": "XGB",
     "SAMPLE_ROWS": "120000", "PYTHONUNBUFFERED": "1",
 }  # fmt: skip
-SLOWER = 1.4  # than answered: what the city is like while these tests run
+CITY = SlowCity()  # what it is like while these tests run
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 LEVEL = ("traffic", "stretch_low", "stretch_high")
 BASE = ("base_duration", "base_p10", "base_p50", "base_p90")
@@ -72,19 +70,6 @@ def got(stack: Stack, server: str, path: str, content: object = None) -> Any:
     status, body = ask(stack.url(server, path), content)
     assert status == 200, body
     return json.loads(body)
-
-
-def ride(n: int, minutes_ago: float) -> dict[str, Any]:
-    at = datetime.now(UTC).astimezone(NEW_YORK) - timedelta(minutes=minutes_ago)
-    return {
-        "ride_id": f"ride-{n}", "PULocationID": 41 + n % 40, "DOLocationID": 74 + n % 70,
-        "trip_distance": 2.0 + n % 9, "pickup_datetime": at.strftime("%Y-%m-%dT%H:%M:%S"),
-    }  # fmt: skip
-
-
-def told(answer: dict[str, Any], times: float = SLOWER) -> dict[str, Any]:
-    minutes = min(max(answer["duration"] * times, 1.5), 55)
-    return {"prediction_id": answer["prediction_id"], "duration": minutes}
 
 
 def among(ids: list[str]) -> str:
@@ -132,7 +117,7 @@ def test_the_first_turn_trains_a_model_which_mlflow_knows(served):
 
 
 def test_rides_and_truths_stand_in_postgresql_as_they_were_asked_and_told(served):
-    asked = ride(7, minutes_ago=90)
+    asked = {**CITY.ride(7, minutes_ago=90), "PULocationID": 48, "DOLocationID": 74}
     before = time.time()
     connection = http.client.HTTPConnection("127.0.0.1", served.ports["SERVE"], timeout=30)
     headers = {"Content-Type": "application/json", "traceparent": f"00-{TRACE}-{'b' * 16}-01"}
@@ -140,7 +125,7 @@ def test_rides_and_truths_stand_in_postgresql_as_they_were_asked_and_told(served
     response = connection.getresponse()
     answer = json.loads(response.read())
     connection.close()
-    truth = told(answer)
+    truth = {"prediction_id": answer["prediction_id"], "duration": 17.5}
     assert post(served, "/feedback", truth)["known"] == [answer["prediction_id"]]
 
     (row,) = logged(served, [answer])
@@ -162,17 +147,18 @@ def test_rides_and_truths_stand_in_postgresql_as_they_were_asked_and_told(served
 
 
 def test_the_traffic_that_riders_tell_of_is_in_answers_and_rows(served):
-    early = post(served, "/predict", [ride(n, minutes_ago=70) for n in range(600)])
-    assert len(post(served, "/feedback", [told(answer) for answer in early])["known"]) == 600
+    early = post(served, "/predict", [CITY.ride(n, minutes_ago=70) for n in range(600)])
+    for call in CITY.calls(early):  # among them strays, and fleets that count in seconds
+        assert len(post(served, "/feedback", call)["known"]) == len(call)
 
     def now() -> Any:
-        answer = post(served, "/predict", ride(1, minutes_ago=0))
+        answer = post(served, "/predict", CITY.ride(1, minutes_ago=0))
         # One true duration of another test may have made a level before these are counted.
         return answer if answer.get("traffic", 1) > 1.1 else None
 
     answer = wait_until(now, "the level of the traffic is in an answer", 60)
     (row,) = logged(served, [answer])
-    # A usual hour's level is a few per cent below 1 (`centre`), so that 1.4 times may be 1.43.
+    # A usual hour's level is a few per cent below 1 (`centre`), so that 1.3 times may be 1.33.
     assert 1.1 < row["traffic"] == answer["traffic"] < 1.05 * SLOWER
     assert row["base_duration"] * row["traffic"] == pytest.approx(answer["duration"], abs=1e-3)
     assert [row[name] for name in ("p10", "p50", "p90")] == list(answer["interval"].values())
@@ -215,14 +201,16 @@ class Riders:
         while not self.over.wait(0.05):
             n += 1
             try:
-                status, body = ask(self.stack.url("SERVE", "/predict"), ride(n, minutes_ago=70))
+                status, body = ask(
+                    self.stack.url("SERVE", "/predict"), CITY.ride(n, minutes_ago=70)
+                )
             except OSError as error:
                 status, body = 0, repr(error)
             if status != 200:
                 self.refused.append(body)
                 continue
             self.answered.append(json.loads(body))
-            truth = told(self.answered[-1])
+            truth = CITY.told(self.answered[-1])
             with suppress(OSError):
                 if ask(self.stack.url("SERVE", "/feedback"), truth)[0] == 200:
                     self.told.append(truth)
@@ -264,7 +252,7 @@ def test_an_alarm_fires_and_clears_and_the_loop_takes_its_turn_without_the_servi
     wait_until(lambda: alarm(served, "ServiceDown") == "firing", "ServiceDown fires", 150)
     served.compose("start", "serve")
     wait_until(lambda: alarm(served, "ServiceDown") is None, "ServiceDown is over", 90)
-    assert post(served, "/predict", ride(1, minutes_ago=0))["model"] == "green-duration:1"
+    assert post(served, "/predict", CITY.ride(1, minutes_ago=0))["model"] == "green-duration:1"
 
 
 def trained(stack: Stack, log: Path, *args: str) -> subprocess.Popen[bytes]:
