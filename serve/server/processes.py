@@ -1,4 +1,7 @@
-"""The service's processes: a parent that loads the app, forks workers and replaces dead ones."""
+"""The service's processes: a parent that loads the app, forks the others and replaces dead ones.
+
+The others are the workers, and one that moves their rows into the prediction log.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ from typing import Any
 from flask import Flask
 
 from serve import settings
+from serve.server.log_keeper import keep_log
 from serve.server.spread import shared_counts
-from serve.server.worker import BACKLOG, GRACE_SECONDS, work
+from serve.server.worker import BACKLOG, GRACE_SECONDS, STOPS, work
 from taxi_duration.errors import SettingError
 
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = GRACE_SECONDS + 5  # then workers that still run are killed
-RETRY_SECONDS = 1.0  # at least between two forks of one worker, should it die at once
+RETRY_SECONDS = 1.0  # at least between two forks of one number, should it die at once
 UNREAD_MILLISECONDS = 20_000  # then a client that reads nothing of its answer is disconnected
 TAKEN_SECONDS = 10  # workers of a killed parent need some until they have freed the port
-STOPS = {signal.SIGTERM, signal.SIGINT}
 
 
 def serve(app: Flask) -> None:
@@ -42,7 +45,7 @@ def serve(app: Flask) -> None:
 
 
 class Processes:
-    """The workers.
+    """The workers, numbered from 0, and the log's keeper, whose number is the next one.
 
     Args:
         app: loaded; its threads are started in the workers.
@@ -59,11 +62,11 @@ class Processes:
         signal.set_wakeup_fd(written)
         for number in (*STOPS, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
-        self._running: dict[int, int] = {}  # process id: worker's number
-        self._forked_at = [float("-inf")] * len(listeners)
+        self._running: dict[int, int] = {}  # process id: number
+        self._forked_at = [float("-inf")] * (len(listeners) + 1)
 
     def run(self) -> None:
-        """Keep all workers running until SIGTERM or SIGINT, then stop them."""
+        """Keep all processes running until SIGTERM or SIGINT, then stop them."""
         host, port = self._listeners[0].getsockname()[:2]
         logger.info("serving on http://%s:%s, %s workers", host, port, len(self._listeners))
         while True:
@@ -71,7 +74,7 @@ class Processes:
             if STOPS & self._wait(wait):
                 break
             for number, pid, status in self._ended():
-                logger.error("worker %s (%s) ended: status %s", number + 1, pid, status)
+                logger.error("%s (%s) ended: status %s", self._name(number), pid, status)
         self._stop()
 
     def _wait(self, seconds: float) -> set[int]:
@@ -81,9 +84,9 @@ class Processes:
         return set()
 
     def _start_missing(self) -> float:
-        """Fork missing workers; return the seconds until the next fork is allowed, at most 3600."""
+        """Fork what is missing; return the seconds until the next fork is allowed, at most 3600."""
         wait = 3600.0
-        for number in set(range(len(self._listeners))) - set(self._running.values()):
+        for number in set(range(len(self._forked_at))) - set(self._running.values()):
             left = self._forked_at[number] + RETRY_SECONDS - time.monotonic()
             if left > 0:
                 wait = min(wait, left)
@@ -106,13 +109,20 @@ class Processes:
             for other, listener in enumerate(self._listeners):
                 if other != number:
                     listener.close()
-            work(self._app, self._listeners[number], number, self._counts, self._alive[0])
+            if number == len(self._listeners):
+                keep_log(self._app, self._alive[0])
+            else:
+                work(self._app, self._listeners[number], number, self._counts, self._alive[0])
             code = 0
         except BaseException:
-            logger.exception("worker %s failed", number + 1)
+            logger.exception("%s failed", self._name(number))
         finally:
             logging.shutdown()
             os._exit(code)  # without waiting for granian's threads
+
+    def _name(self, number: int) -> str:
+        is_keeper = number == len(self._listeners)
+        return "the log's keeper" if is_keeper else f"worker {number + 1}"
 
     def _ended(self) -> list[tuple[int, int, int]]:
         """Reap ended workers; return number, process id and wait status of each."""
@@ -132,7 +142,7 @@ class Processes:
             self._wait(left)
             self._ended()
         for pid in self._running:
-            logger.warning("worker %s did not stop in time and is killed", pid)
+            logger.warning("process %s did not stop in time and is killed", pid)
             os.kill(pid, signal.SIGKILL)
 
 

@@ -33,6 +33,7 @@ MAX_HEAD_BYTES = 32_768  # hyper's buffer per connection: longer heads get 431
 BACKLOG = 2048  # connections that wait to be accepted; the kernel may lower it
 OWN_FILES = 256  # descriptors reserved for log, bodies and libraries
 GRACE_SECONDS = 15  # for requests being answered when the service stops
+STOPS = {signal.SIGTERM, signal.SIGINT}
 
 
 def work(app: Flask, listener: socket.socket, number: int, counts: mmap.mmap, alive: int) -> None:
@@ -45,9 +46,8 @@ def work(app: Flask, listener: socket.socket, number: int, counts: mmap.mmap, al
         counts: shared with the other workers, see `spread`.
         alive: pipe that reads as closed when the parent is gone.
     """
-    stops = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_SETMASK, stops)  # before any thread starts: all inherit it
-    threading.Thread(target=_watch_parent, args=(alive,), daemon=True, name="parent").start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, STOPS)  # before any thread starts: all inherit it
+    watch_parent(alive)
     start_background(app)
     intake = Intake(app.config["MAX_CONTENT_LENGTH"], settings.body_seconds())
     most = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_FILES, OWN_FILES)
@@ -56,7 +56,7 @@ def work(app: Flask, listener: socket.socket, number: int, counts: mmap.mmap, al
     stop, stopped = _serve(door, listener, number, most)
     port, of_one = listener.getsockname()[1], settings.client_connections()
     Doorkeeper(port, of_one, most, door.served).start()
-    signal.sigwait(stops)
+    signal.sigwait(STOPS)
     stop()
     intake.hurry()
     door.close(GRACE_SECONDS)
@@ -97,8 +97,12 @@ class _InPlace:
     call_soon_threadsafe = call_soon
 
 
-def _watch_parent(alive: int) -> None:
-    """Stop this worker when the parent is gone, which alone could replace or stop it."""
-    with contextlib.suppress(OSError):
-        os.read(alive, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
+def watch_parent(alive: int) -> None:
+    """Stop this process when the parent is gone, which alone could replace or stop it."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            os.read(alive, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True, name="parent").start()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 import shutil
+import struct
 import threading
 import time
 from pathlib import Path
@@ -20,10 +22,15 @@ DRAIN_SECONDS = 0.5
 PROBE_SECONDS = 2.0
 SILENT_SECONDS = 2 * LOCK_SECONDS  # without progress; SQLite waits half of that for a lock
 MIN_FREE_BYTES = 1_000_000
+KEPT_SECONDS = 2.0  # since all rows were moved by a keeper; then others move them again
+_TIME = struct.Struct("d")
 
 
 class LogWatch:
-    """Moves rows twice a second, from `start` to `close`.
+    """Moves rows twice a second, from `start` to `close`, and looks at the log's health.
+
+    Of processes that were forked after this was made, one may be the keeper: then it moves the rows
+    of all, and the others only look. Should it end or fall behind, each moves rows again.
 
     Args:
         spool: of this process.
@@ -38,10 +45,15 @@ class LogWatch:
         self._found: str | None = None
         self._looked_at = self._moved_at = self._lock_seen = time.monotonic()
         self._lock_time = 0
+        self._is_keeper = False
+        # When the keeper had last moved all rows, by the clock that all processes share.
+        self._kept_at = mmap.mmap(-1, _TIME.size)
+        _TIME.pack_into(self._kept_at, 0, float("-inf"))
 
-    def start(self) -> None:
+    def start(self, as_keeper: bool = False) -> None:
         """Start the thread; it looks at once, then twice a second."""
         if self._thread is None:
+            self._is_keeper = as_keeper
             self._moved_at = time.monotonic() - _age_of_oldest(self._spool.folder)
             self._thread = threading.Thread(target=self._run, daemon=True, name="drain")
             self._thread.start()
@@ -81,7 +93,7 @@ class LogWatch:
 
     def waiting_seconds(self) -> float:
         """Return how long ago all rows that waited were last moved."""
-        return time.monotonic() - self._moved_at
+        return time.monotonic() - max(self._moved_at, self._read_kept_at())
 
     def look(self, probe: bool) -> str | None:
         """Move waiting rows; return what is wrong, None when nothing is.
@@ -115,10 +127,17 @@ class LogWatch:
             raise LogError(f"{folder.name}/ may not be written any more")
 
     def _move(self) -> None:
+        if not self._is_keeper and time.monotonic() - self._read_kept_at() < KEPT_SECONDS:
+            return
         if self._store.drain(wait=False) is not None:
             self._moved_at = time.monotonic()
+            if self._is_keeper:
+                _TIME.pack_into(self._kept_at, 0, self._moved_at)
         elif not self._is_moving():
             raise LogError("who holds the spool's lock moves no rows")
+
+    def _read_kept_at(self) -> float:
+        return float(_TIME.unpack_from(self._kept_at)[0])
 
     def _is_moving(self) -> bool:
         """True when any process moved rows within `SILENT_SECONDS`: it touches the lock file."""

@@ -308,9 +308,14 @@ class PredictionLog:
                 total += path.stat().st_size
         return total
 
-    def start(self) -> None:
-        """Start the background thread, which moves rows twice a second until `close`."""
-        self._watch.start()
+    def start(self, as_keeper: bool = False) -> None:
+        """Start the background thread, which moves rows twice a second until `close`.
+
+        Args:
+            as_keeper: move those of all processes that this log was forked into; they leave it
+                to this one.
+        """
+        self._watch.start(as_keeper)
 
     def close(self) -> None:
         """Stop the thread, move waiting rows and close the files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -35,9 +36,23 @@ class Running:
         client.sendall(content)
         return client
 
-    def workers(self) -> list[int]:
+    def processes(self) -> list[int]:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
+
+    def workers(self) -> list[int]:
+        return [pid for pid in self.processes() if not self._waits(pid)]
+
+    def keeper(self) -> int | None:
+        """The process that moves rows into the log, None while there is none."""
+        return next(filter(self._waits, self.processes()), None)
+
+    def _waits(self, pid: int) -> bool:
+        """True for a process of lower priority than ours."""
+        try:
+            return os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
+        except ProcessLookupError:
+            return False
 
     def clients_of(self, worker: int) -> set[int]:
         """Ports of the clients whose connections a worker holds."""

@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -234,15 +236,50 @@ def test_workers_killed_together_and_again_are_replaced(start, registered):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_without_its_keeper_the_log_takes_every_ride(start, registered, home, number):
+    deploy_champion(registered[1], "first")
+    service = start()
+    await_that(lambda: service.keeper() is not None)
+    await_that((home / "data" / "live" / "predictions.db").exists)
+    keeper = service.keeper()
+    os.kill(keeper, number)
+    for _ in range(5):
+        assert service.ask()[0] == 200
+    await_that(lambda: rows_in(home) == 5)
+    assert service.ask("/ready", verb="GET")[0] == 200
+    if number == signal.SIGSTOP:
+        os.kill(keeper, signal.SIGKILL)
+    await_that(lambda: service.keeper() not in (None, keeper))
+    assert "the log's keeper" in service.output.read_text()
+    assert len(service.workers()) == 2
+
+
+def rows_in(home) -> int:
+    """Rides in the tables, without moving those that wait."""
+    path = home / "data" / "live" / "predictions.db"
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT count(*) FROM predictions").fetchone()[0]
+
+
+def await_that(is_so) -> None:
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
 def test_workers_end_in_order_when_their_parent_is_killed(start, registered, home):
     deploy_champion(registered[1], "first")
     service = start()
     assert service.ask()[0] == 200
-    workers = service.workers()
+    processes = service.processes()
+    assert len(processes) == 3
     service.process.kill()
     service.process.wait()
     deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+    while any(Path(f"/proc/{pid}").exists() for pid in processes):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert list((home / "data" / "live" / "spool").glob("*.spool")) == []

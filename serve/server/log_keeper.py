@@ -1,0 +1,33 @@
+"""A process that moves the rows of all workers into the prediction log, at a low priority.
+
+A thread of a worker would take turns with its answers for the interpreter's lock, and would move
+10,000 rides while the next ones are answered; rows can wait, answers cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from flask import Flask
+
+from serve.core.answering import Answering
+from serve.server.worker import STOPS, watch_parent
+
+NICE = 5  # a third of the processor time of a busy worker: enough for what both cores answer
+
+
+def keep_log(app: Flask, alive: int) -> None:
+    """Move rows until SIGTERM or SIGINT, then those that are left.
+
+    Args:
+        app: its background threads not started.
+        alive: pipe that reads as closed when the parent is gone.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, STOPS)  # before any thread starts: all inherit it
+    os.nice(NICE)
+    watch_parent(alive)
+    answering: Answering = app.extensions["taxi"]
+    answering.log.start(as_keeper=True)
+    signal.sigwait(STOPS)
+    answering.log.close()
