@@ -49,7 +49,7 @@ def port() -> int:
 
 
 def workers() -> int:
-    """`WORKERS`: processes of the service."""
+    """`WORKERS`: processes of the service that answer."""
     return positive("WORKERS", WORKERS, MOST_AT_WORK)
 
 
