@@ -94,9 +94,14 @@ class LogFile:
                     self._side(suffix).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; those in use, when they are given back."""
+        from sqlalchemy import event
+
         with self._keeping:
             self._keeper.close()
+        # Or one that is given back later would stay open, and hold its lock, until Python collects
+        # the pool.
+        event.listen(self.engine, "checkin", _close_given_back)
         self.engine.dispose()
 
     def checkpoint(self, kind: str = "PASSIVE") -> None:
@@ -201,6 +206,10 @@ def _number_of(file: Identity) -> int:
 def _close_without_checkpoint(connection: sqlite3.Connection, _record: Any) -> None:
     """Keep SQLite from checkpointing the -wal into the file when it closes: interrupt it."""
     connection.interrupt()
+
+
+def _close_given_back(_connection: sqlite3.Connection, record: Any) -> None:
+    record.invalidate()
 
 
 def _make_way(path: Path, is_late: bool) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from log_samples import row
 
 from taxi_duration.errors import LogError
+from taxi_duration.live.log_file import open_log_file
 from taxi_duration.live.prediction_log import PredictionLog, open_log
 
 
@@ -310,3 +311,28 @@ def test_log_of_a_newer_release_is_refused_until_it_is_moved_away(log, place):
     place.database.rename(place.folder / "aside")
     log.drain()
     assert "after" in place.ids()
+
+
+def descriptors_of(path: Path) -> int:
+    """How often this process has the file open."""
+    found = 0
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208
+        with suppress(OSError):
+            found += os.path.samestat(os.fstat(int(name)), path.stat())
+    return found
+
+
+@pytest.mark.parametrize("is_overwritten", [False, True])
+def test_a_connection_in_use_is_closed_when_it_is_given_back(tmp_path, is_overwritten):
+    """It would hold its lock: nobody could make an emptied file a database again."""
+    path = tmp_path / "predictions.db"
+    file = open_log_file(f"sqlite:///{path}", path, 1.0)
+    with file.engine.connect() as connection:
+        connection.exec_driver_sql("SELECT * FROM predictions").all()
+        if is_overwritten:
+            os.truncate(path, 0)
+            file.let_go()
+        else:
+            file.close()
+        assert descriptors_of(path)
+    assert not descriptors_of(path)
