@@ -9,24 +9,23 @@ reader. One child at a time: the memory of all is a few hundred megabytes howeve
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import logging
 import threading
 from datetime import datetime
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
-from serve.bodies import parquet_child
 from serve.bodies.errors import ApiError
 from serve.bodies.parquet_child import BAD_COLUMN, TOO_MANY, UNREADABLE
 from serve.bodies.parquet_footer import CutFile, FooterError, NestedError, RowsError, cut_down
 from serve.bodies.reading import check_count
+from serve.bodies.unpacker import SlowError, Unpacked, Unpacker
 from taxi_duration.domain.asked_rides import NEEDED, ManyRides, read_pickups
 from taxi_duration.domain.limits import FIRST_ZONE, LAST_ZONE
 from taxi_duration.domain.refused_values import MAX_MILES, YEARS, RefusedError, refused
 from taxi_duration.domain.rides import Rides, local_time
+
+logger = logging.getLogger(__name__)
 
 PARQUET_TYPES = ("application/vnd.apache.parquet", "application/x-parquet", "application/parquet")
 CHILD_SECONDS = 15  # by the clock, for seconds of the processor (`parquet_child`) on a busy machine
@@ -34,7 +33,7 @@ CHILD_SECONDS = 15  # by the clock, for seconds of the processor (`parquet_child
 # It holds a thread meanwhile, of which there are few.
 WAIT_SECONDS = 2.0
 _one_child = threading.Semaphore(1)  # of each worker
-_ahead: list[subprocess.Popen[bytes]] = []  # waits for a file; ends when this process does
+_unpacker = Unpacker()
 
 
 def read_rides(body: bytes, most: int) -> ManyRides:
@@ -81,55 +80,52 @@ def _cut(body: bytes, most: int) -> CutFile:
 
 
 def _decode(file: bytes, most: int) -> tuple[int, dict[str, np.ndarray], list[str | None] | None]:
-    """Run the child; return the rows, their columns, and the pickups where they are texts."""
+    """Unpack the file; return the rows, their columns, and the pickups where they are texts."""
+    done = _unpack(file, most)
+    message = (done.errors.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
+    if done.code == BAD_COLUMN:
+        raise _bad_column(message, message.split(" ")[0])
+    if done.code == UNREADABLE:
+        raise _unreadable(message)
+    try:
+        if done.code == TOO_MANY:
+            check_count(int(message), most)
+        if done.code == 0:
+            return _parse(done.content, most)
+    except ValueError:  # whatever a damaged file made of its reader
+        logger.exception("a reader of Parquet left what it never leaves")
+    raise _unreadable("it unpacks to more than the service holds, or is damaged")
+
+
+def _unpack(file: bytes, most: int) -> Unpacked:
+    """Let the file be unpacked when it is its turn."""
     if not _one_child.acquire(timeout=WAIT_SECONDS):
         raise ApiError(503, "busy", "other Parquet bodies are being unpacked; try again")
     try:
-        child = _run_child(file, most)
+        return _unpacker.unpack(file, most, CHILD_SECONDS)
+    except SlowError:
+        raise _unreadable("it takes too long to unpack") from None
+    except OSError:
+        logger.exception("a Parquet body was not unpacked")
+        raise ApiError(503, "busy", "the body cannot be unpacked just now; try again") from None
     finally:
         _one_child.release()
-    message = (child.stderr.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
-    if child.returncode == TOO_MANY:
-        check_count(int(message), most)
-    if child.returncode == BAD_COLUMN:
-        raise _bad_column(message, message.split(" ")[0])
-    if child.returncode == UNREADABLE:
-        raise _unreadable(message)
-    if child.returncode:
-        raise _unreadable("it unpacks to more than the service holds, or is damaged")
-    header, _, content = child.stdout.partition(b"\n")
-    rows, *names = header.decode().split()
-    size = int(rows) * len(names)
-    values = np.frombuffer(content, "float64", size).reshape(len(names), int(rows))
-    texts = content[size * values.itemsize :]
-    return int(rows), dict(zip(names, values, strict=True)), json.loads(texts) if texts else None
 
 
-def _run_child(file: bytes, most: int) -> subprocess.CompletedProcess[bytes]:
-    """Let a child unpack a file: one that was started ahead, as the next one is now.
+def _parse(content: bytes, most: int) -> tuple[int, dict[str, np.ndarray], list[str | None] | None]:
+    """Split what the child has written.
 
-    To start and to load the reader takes longer than to unpack 10,000 rides.
+    Raises:
+        ValueError: it is no such thing.
     """
-    child = _ahead.pop() if _ahead else _start_child()
-    if child.poll() is not None:  # somebody ended it while it waited
-        child.communicate()
-        child = _start_child()
-    _ahead.append(_start_child())  # while the other one works, and before the model needs all cores
-    try:
-        out, errors = child.communicate(b"%d\n%b" % (most, file), CHILD_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.communicate()
-        raise _unreadable("it takes too long to unpack") from None
-    return subprocess.CompletedProcess(child.args, child.returncode, out, errors)
-
-
-def _start_child() -> subprocess.Popen[bytes]:
-    # Without site and without numpy it starts in a tenth of the time.
-    packages = str(Path(getattr(find_spec("arro3.io"), "origin", "")).parents[2])
-    command = [sys.executable, "-I", "-S", parquet_child.__file__, packages]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+    header, _, content = content.partition(b"\n")
+    rows, *names = header.decode().split()
+    n = int(rows)
+    if not (0 <= n <= most and {"PULocationID", "DOLocationID"} <= set(names)):
+        raise ValueError(f"{header!r} is no ride's columns")
+    values = np.frombuffer(content, "float64", n * len(names)).reshape(len(names), n)
+    texts = content[values.nbytes :]
+    return n, dict(zip(names, values, strict=True)), json.loads(texts) if texts else None
 
 
 def _bad_column(message: str, field: str | None) -> ApiError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,10 @@ import pytest
 from service_samples import RIDE, make_card, make_rides
 
 from serve.bodies import parquet, parquet_child, parquet_footer
+from serve.bodies.parquet_child import TOO_MANY
 from serve.bodies.parquet_footer import FooterError, NestedError, RowsError
 from serve.bodies.thrift import I32, I64, LIST, STRUCT, Reader, Struct, ThriftError, encode
+from serve.bodies.unpacker import SlowError, Unpacked, Unpacker
 from taxi_duration.domain.refused_values import RefusedError
 
 KIND = "application/vnd.apache.parquet"
@@ -46,8 +49,13 @@ def columns(n: int = 3, **changes) -> dict:
 def cut(monkeypatch) -> list[bytes]:
     """The files that children are given."""
     files = []
-    run = parquet._run_child
-    monkeypatch.setattr(parquet, "_run_child", lambda f, most: files.append(f) or run(f, most))
+    run = parquet._unpacker.unpack
+
+    def note(file: bytes, most: int, seconds: float):
+        files.append(file)
+        return run(file, most, seconds)
+
+    monkeypatch.setattr(parquet._unpacker, "unpack", note)
     return files
 
 
@@ -551,41 +559,72 @@ def test_one_child_runs_at_a_time(client, cut, monkeypatch):
     assert post(client, GOOD).status_code == 200
 
 
-def test_a_file_that_takes_too_long_is_refused_and_its_child_ended(client, monkeypatch):
-    post(client, GOOD)
-    (waiting,) = parquet._ahead
-    monkeypatch.setattr(parquet, "CHILD_SECONDS", 0)
+def test_bodies_that_come_together_are_unpacked_one_by_one(client, monkeypatch):
+    run, inside, most_inside = parquet._unpacker.unpack, [], []
+
+    def watch(*asked):
+        inside.append(1)
+        most_inside.append(len(inside))
+        try:
+            return run(*asked)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(parquet._unpacker, "unpack", watch)
+    monkeypatch.setattr(parquet, "WAIT_SECONDS", 60)
+    with ThreadPoolExecutor(8) as pool:
+        bodies = [GOOD, GOOD[:20] + GOOD[60:]] * 8
+        codes = list(
+            pool.map(lambda b: post(client.application.test_client(), b).status_code, bodies)
+        )
+    assert codes == [200, 422] * 8
+    assert set(most_inside) == {1}
+
+
+def test_a_file_that_takes_too_long_is_refused(client, monkeypatch):
+    def slowly(*_):
+        raise SlowError
+
+    monkeypatch.setattr(parquet._unpacker, "unpack", slowly)
     response = post(client, GOOD)
     assert response.status_code == 422
     assert "too long" in response.json["error"]["message"]
-    assert waiting.poll() is not None
     monkeypatch.undo()
     assert post(client, GOOD).status_code == 200
 
 
-def test_a_child_is_started_ahead_and_used_once(client):
-    post(client, GOOD)
-    (first,) = parquet._ahead
-    assert post(client, GOOD).status_code == 200
-    (second,) = parquet._ahead
-    assert first.poll() == 0
-    assert second.pid != first.pid
+def test_where_nothing_unpacks_the_client_may_come_again(client, monkeypatch, tmp_path):
+    (tmp_path / "ends.py").write_text("")
+    monkeypatch.setattr(parquet, "_unpacker", Unpacker(str(tmp_path / "ends.py")))
+    response = post(client, GOOD)
+    assert (response.status_code, response.json["error"]["code"]) == (503, "busy")
+    assert response.headers["Retry-After"]
 
 
-def test_a_child_that_died_waiting_is_no_clients_fault(client):
-    post(client, GOOD)
-    (waiting,) = parquet._ahead
-    waiting.kill()
-    waiting.wait()
-    assert post(client, GOOD).status_code == 200
+@pytest.mark.parametrize(
+    "left",
+    [
+        Unpacked(0, b"", b""),
+        Unpacked(0, b"-1 PULocationID DOLocationID\n", b""),
+        Unpacked(0, b"1 DOLocationID\n" + bytes(8), b""),
+        Unpacked(0, b"2 PULocationID DOLocationID\n" + bytes(8), b""),
+        Unpacked(TOO_MANY, b"", b""),
+        Unpacked(TOO_MANY, b"", b"1"),
+        Unpacked(1, b"", b"\xff"),
+        Unpacked(-9, b"", b""),
+    ],
+)
+def test_whatever_the_reader_leaves_is_no_fault_of_the_service(client, monkeypatch, left):
+    monkeypatch.setattr(parquet._unpacker, "unpack", lambda *_: left)
+    response = post(client, GOOD)
+    assert (response.status_code, response.json["error"]["code"]) == (422, "bad_parquet")
 
 
-def test_a_child_that_waits_ends_with_the_service():
-    child = parquet._start_child()
-    child.stdin.close()
-    assert child.wait(10) == 0
-    child.stdout.close()
-    child.stderr.close()
+def test_nothing_is_started_before_the_first_file(client, monkeypatch):
+    monkeypatch.setattr(parquet, "_unpacker", Unpacker())
+    assert client.post("/predict", json=RIDE).status_code == 200
+    assert post(client, b"no file").status_code == 422
+    assert parquet._unpacker._process is None
 
 
 def test_the_child_imports_nothing_of_the_service():
