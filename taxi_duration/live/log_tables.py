@@ -157,6 +157,8 @@ traffic_sums = Table(
     Column("below_base", BigInteger, nullable=False),
     Column("above_base", BigInteger, nullable=False),
     Column("told_at", Double, nullable=False),  # of the last true duration, unix seconds
+    # When the first of them was received; None in rows of an older release: nobody knows.
+    Column("begun_at", Double),
     Index("traffic_sums_told_at", "told_at"),
 )
 # Files of the archive; readers look into those that stand here. See `log_archive`.

@@ -8,11 +8,11 @@ change in the transaction of the feedback; voided feedback is taken out again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, case, func, select
 
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.truths import SCORED
@@ -49,13 +49,14 @@ def add_truths(connection: Connection, rows: Sequence[Row], sign: int = 1) -> No
     """
     counted = _ended([row for row in rows if row["verdict"] == SCORED])
     answered = list(_answers(connection, counted))
+    if sign < 0:
+        answered = _still_counted(connection, answered)
     if not answered:
         return
-    sums = _sums(answered)
     if sign > 0:
-        _add(connection, sums)
+        _add(connection, _sums(answered), _begun(answered))
     else:
-        _take_out(connection, sums)
+        _take_out(connection, _sums(answered))
 
 
 def read_bins(connection: Connection, model_sha256: str, days: float, now: float) -> TrafficBins:
@@ -98,11 +99,49 @@ def _ended(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _sums(answered: Sequence[tuple[Row, Row]]) -> dict[Key, tuple[float, ...]]:
-    """Return the sums of true durations and answers to them, in the order of SUMS, by key."""
+def _keys(answered: Sequence[tuple[Row, Row]]) -> Iterator[Key]:
+    """Yield the row of the table that each answer counts in."""
     truth = np.array([row["true_duration"] for row, _ in answered], "float64")
     pickups = np.array([row["pickup_at"] for row, _ in answered], "datetime64[s]")
     areas = zone_areas()[[row["PULocationID"] for row, _ in answered]].tolist()
+    digests = [answer["model_sha256"] for _, answer in answered]
+    return zip(digests, end_bin(pickups, truth).tolist(), areas, strict=True)
+
+
+def _begun(answered: Sequence[tuple[Row, Row]]) -> dict[Key, float]:
+    """Return when the first true duration of each key was received, unix seconds."""
+    begun: dict[Key, float] = {}
+    for key, (row, _) in zip(_keys(answered), answered, strict=True):
+        begun[key] = min(row["received_at"], begun.get(key, row["received_at"]))
+    return begun
+
+
+def _still_counted(
+    connection: Connection, answered: Sequence[tuple[Row, Row]]
+) -> list[tuple[Row, Row]]:
+    """Return those that the table's rows count.
+
+    Not those received before a row was begun: of a log from before there were sums, or of a month
+    that was replayed again after the first replay's sums had gone. The row is others' alone.
+    """
+    if not answered:
+        return []
+    keys, bins = list(_keys(answered)), traffic_sums.c
+    digests, places = {key[0] for key in keys}, [key[1] for key in keys]
+    query = select(bins.model_sha256, bins.bin, bins.area, bins.begun_at).where(
+        bins.model_sha256.in_(digests), bins.bin.between(min(places), max(places))
+    )
+    begun = {(digest, at, area): when for digest, at, area, when in connection.execute(query)}
+    return [
+        pair
+        for key, pair in zip(keys, answered, strict=True)
+        if key in begun and pair[0]["received_at"] >= (begun[key] or 0.0)
+    ]
+
+
+def _sums(answered: Sequence[tuple[Row, Row]]) -> dict[Key, tuple[float, ...]]:
+    """Return the sums of true durations and answers to them, in the order of SUMS, by key."""
+    truth = np.array([row["true_duration"] for row, _ in answered], "float64")
     given = {name: _column(answered, name) for name in ("duration", "p10", "p90")}
     base = {name: _base(answered, name, given[name]) for name in given}
     columns = (
@@ -111,10 +150,8 @@ def _sums(answered: Sequence[tuple[Row, Row]]) -> dict[Key, tuple[float, ...]]:
         np.abs(truth - base["duration"]), np.abs(truth - given["duration"]),
         truth < given["p10"], truth > given["p90"], truth < base["p10"], truth > base["p90"],
     )  # fmt: skip
-    digests = [answer["model_sha256"] for _, answer in answered]
     places: dict[Key, int] = {}
-    keys = zip(digests, end_bin(pickups, truth).tolist(), areas, strict=True)
-    at = [places.setdefault(key, len(places)) for key in keys]
+    at = [places.setdefault(key, len(places)) for key in _keys(answered)]
     sums = [np.bincount(at, column, len(places)).tolist() for column in columns]
     return dict(zip(places, zip(*sums, strict=True), strict=True))
 
@@ -129,16 +166,22 @@ def _base(answered: Sequence[tuple[Row, Row]], name: str, given: np.ndarray) -> 
     return np.where(np.isnan(base), given, base)
 
 
-def _add(connection: Connection, sums: Mapping[Key, Sequence[float]]) -> None:
+def _add(
+    connection: Connection, sums: Mapping[Key, Sequence[float]], begun: Mapping[Key, float]
+) -> None:
     now = time.time()
     # Before a row of our own is locked: who deletes and waits must hold nothing that others want.
     connection.execute(traffic_sums.delete().where(traffic_sums.c.told_at < now - KEPT_SECONDS))
     names = traffic_sums.c.keys()
     # Sorted: two writers lock rows in one order and never deadlock.
-    rows = [dict(zip(names, (*key, *sums[key], now), strict=True)) for key in sorted(sums)]
+    rows = [
+        dict(zip(names, (*key, *sums[key], now, begun[key]), strict=True)) for key in sorted(sums)
+    ]
     statement = insert(connection.dialect, traffic_sums)
     added = {name: traffic_sums.c[name] + statement.excluded[name] for name in SUMS}
     added["told_at"] = statement.excluded.told_at
+    old, new = traffic_sums.c.begun_at, statement.excluded.begun_at
+    added["begun_at"] = case((new < old, new), else_=old)
     keys = list(traffic_sums.primary_key)
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=added), rows)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 from log_samples import row
+from msgspec.structs import replace
 from sqlalchemy import select, text
 
 from taxi_duration.domain.rides import NEW_YORK
@@ -232,6 +233,26 @@ def test_voided_truths_that_were_never_counted_are_owed_by_nobody(log, asked):
     assert sums_of(log) == expected(answers(asked))
 
 
+def test_voiding_what_a_row_never_counted_leaves_it_to_those_whom_it_counts(log, asked):
+    """As of a month that was replayed again after the first replay's sums had gone."""
+    log.add_feedback([told(0, 12.0)])
+    with log._store._begin(writes=True) as connection:
+        connection.execute(table.delete())
+    again = replace(ride(0), prediction_id="again")
+    log.add([again])
+    late = {
+        "prediction_id": "again",
+        "duration": 12.0,
+        "received_at": told(0, 0)["received_at"] + 9,
+    }
+    log.add_feedback([late])
+    (counted,) = sums_of(log).values()
+    assert log.void_feedback(late["received_at"] - 10, late["received_at"], "op", "test") == 1
+    assert [one.expected for one in sums_of(log).values()] == [counted.expected]
+    assert log.void_feedback(late["received_at"], late["received_at"] + 1, "op", "test") == 1
+    assert sums_of(log) == {}
+
+
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite has one writer
 def test_two_that_count_while_old_sums_go_do_not_wait_for_each_other(log, url):
     """One is about to delete the old sum that the other begins anew."""
@@ -241,13 +262,13 @@ def test_two_that_count_while_old_sums_go_do_not_wait_for_each_other(log, url):
     figures = [1.0] * len(SUMS)
     try:
         with engine.begin() as first:
-            traffic_sums._add(first, {old: figures})
+            traffic_sums._add(first, {old: figures}, {old: 1.0})
             first.execute(table.update().values(told_at=0.0))
         with ThreadPoolExecutor(1) as pool, engine.begin() as first:
-            traffic_sums._add(first, {old: figures})
+            traffic_sums._add(first, {old: figures}, {old: 1.0})
             second = pool.submit(added_alone, engine, {other: figures})
             wait_for_lock(first)
-            traffic_sums._add(first, {other: figures})
+            traffic_sums._add(first, {other: figures}, {other: 1.0})
             first.commit()
             second.result(60)
     finally:
@@ -257,7 +278,7 @@ def test_two_that_count_while_old_sums_go_do_not_wait_for_each_other(log, url):
 
 def added_alone(engine, sums):
     with engine.begin() as connection:
-        traffic_sums._add(connection, sums)
+        traffic_sums._add(connection, sums, dict.fromkeys(sums, 1.0))
 
 
 def wait_for_lock(connection, seconds=60):
