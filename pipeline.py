@@ -135,6 +135,7 @@ def _asked_run(
     """The run to go on with, or a new one, its settings checked."""
     from taxi_duration.chain.run import load_run, new_run
     from taxi_duration.chain.run_settings import resolve_settings
+    from taxi_duration.doctor.places import check_places_of_a_run
     from taxi_duration.doctor.settings import check_settings_of_a_run
 
     if given:
@@ -142,6 +143,7 @@ def _asked_run(
 
         check_parameter_names(given, NOTEBOOKS)
     check_settings_of_a_run()
+    check_places_of_a_run()
     if not resume:
         settings = resolve_settings({k.upper(): v for k, v in flags.items()}, given)
         return new_run(settings, takes_current=not fresh)
@@ -518,6 +520,7 @@ def auto(context: click.Context, dry_run: bool) -> None:
         if dry_run:
             raise click.UsageError("--dry-run goes with a turn, not with pause or resume")
         return
+    from taxi_duration.doctor.places import check_places_of_a_run
     from taxi_duration.doctor.settings import check_settings_of_a_turn
 
     check_settings_of_a_turn()
@@ -526,6 +529,7 @@ def auto(context: click.Context, dry_run: bool) -> None:
 
         say_dry_run(click.echo)
         return
+    check_places_of_a_run()
     from taxi_duration.loop.archiving import archive_after_turn
     from taxi_duration.loop.notify import notifying
     from taxi_duration.loop.pipeline_world import PipelineWorld

@@ -1,10 +1,12 @@
 import contextlib
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,6 +25,7 @@ import pipeline
 from taxi_duration import environment
 from taxi_duration.data.sample import write_sample_month
 from taxi_duration.data.sources import SAMPLE_BANNER
+from taxi_duration.doctor import places
 from taxi_duration.files import read_json, write_json
 from taxi_duration.live.deployment import read_deployment, set_challenger
 from taxi_duration.loop.approving import Approval
@@ -131,6 +134,27 @@ def test_turn_is_refused_by_a_setting_of_the_loop_before_it_begins(home, monkeyp
     assert run_here(monkeypatch, "auto") == 1
     assert f"error: {name}" in capsys.readouterr().err
     assert not list(home.glob("deployment/*"))
+
+
+@pytest.mark.parametrize("command", ["run", "auto"])
+@pytest.mark.parametrize("place", ["models", "deployment"])
+def test_place_of_the_end_that_cannot_be_written_stops_before_the_first_notebook(
+    home, monkeypatch, capsys, command, place
+):
+    """A folder mounted read-only: notebook 04 found that out, after the training."""
+
+    def refuse(dir: Path):
+        if Path(dir).name == place:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return take(dir=dir)
+
+    (home / place).mkdir(parents=True)
+    take = tempfile.TemporaryFile
+    monkeypatch.setattr(places.tempfile, "TemporaryFile", refuse)
+    assert run_here(monkeypatch, command) == 1
+    said = capsys.readouterr().err
+    assert f"{place} cannot be written: it is mounted read-only" in said and "_DIR" in said
+    assert not list(home.glob("runs/*"))
 
 
 @pytest.mark.parametrize("spoilt", ["data", "data/raw", "data/prepared"])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from taxi_duration import environment
 from taxi_duration.doctor.examination import NOTE, OK, PROBLEM, Finding, one_line
+from taxi_duration.errors import TaxiError
 from taxi_duration.files import DISK_FULL, kind_of
 
 # A run of all models on the default months leaves 60 MB, and needs the same again while it works.
@@ -46,6 +47,22 @@ def look_at_folder(name: str, where: Callable[[], Path], setting: str) -> Iterat
         return
     made = "" if there == folder else "; it is made when it is needed"
     yield Finding(name, OK, f"{folder} can be written{made}")
+
+
+def check_places_of_a_run() -> None:
+    """Look at the folders that a run writes to at its end, after the training.
+
+    Raises:
+        TaxiError: one cannot be written; says why and what to do.
+    """
+    written = (
+        ("MODELS_DIR", environment.models_dir),
+        ("DEPLOYMENT_DIR", environment.deployment_dir),
+    )
+    for setting, where in written:
+        for found in look_at_folder(setting, where, setting):
+            if found.level == PROBLEM:
+                raise TaxiError(f"{found.found}; {found.remedy}")
 
 
 def _not_written(name: str, folder: Path, setting: str, error: OSError) -> Finding:
