@@ -24,6 +24,8 @@ def start_warming() -> None:
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     bound_spinning()
+    # The kernels' debugger, which is loaded here, warns of every Python that starts as usual.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     # OpenBLAS spins too, and nothing here multiplies matrices large enough to want two cores.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     forkserver.set_forkserver_preload(["taxi_duration.chain.preloaded"])
