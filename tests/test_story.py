@@ -32,7 +32,7 @@ def turn(tmp_path, monkeypatch):
     def run(*args):
         done = run_pipeline(home, *args, **real)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "warning" not in done.stderr.lower()  # of a library, that nobody can do anything about
+        assert "warning" not in done.stderr.lower()  # of a library: nobody can mend it
         return done.stdout
 
     return run
