@@ -77,13 +77,15 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_start_is_refused_by_the_settings_name_before_anything_runs(
-    home, monkeypatch, capsys, name
+    home, tmp_path, monkeypatch, capsys, name
 ):
     """Those that only workers read too: each worker would end by it, again and again."""
     monkeypatch.setattr(sys, "argv", ["serve"])
     monkeypatch.setattr(Processes, "run", lambda _: pytest.fail("it was started"))
     monkeypatch.setenv("WAIT_FOR_MODEL", "1")
     monkeypatch.setenv("PORT", str(free_port()))
+    # Or it would make one and set it, for the tests that follow as well.
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "metrics"))
     monkeypatch.setenv(name, BAD[name])
     assert start.main() == 1
     assert capsys.readouterr().err.startswith(f"error: {name}")
