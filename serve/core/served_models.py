@@ -157,6 +157,8 @@ class ModelHolder:
             champion = self._champion(deployment, folder, problems)
             if champion is not None:
                 challenger = self._challenger(deployment, problems)
+                if not problems:  # first: who is answered by the new one finds no old trouble
+                    self._problem = None
                 self._swap(champion, challenger, deployment)
         except (BundleError, DeploymentError, NotFoundError) as error:
             problems.append(str(error))

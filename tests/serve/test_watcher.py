@@ -137,6 +137,17 @@ def test_bundle_of_what_is_no_file_is_refused_and_the_next_good_one_taken(
     assert watched.trouble() is None
 
 
+def test_who_is_answered_by_the_new_one_finds_no_old_trouble(watched, registered, monkeypatch):
+    replace(deployment_file(), lambda path: path.write_text("{"))
+    assert watched.wait(lambda: watched.holder.problem is not None)
+    found: list[str | None] = []
+    counter = watched.holder._instruments.reloads  # raised when the new one has taken over
+    monkeypatch.setattr(counter, "inc", lambda: found.append(watched.holder.problem))
+    deploy_champion(registered[2], "good")
+    assert watched.wait(lambda: found != [])
+    assert found == [None]
+
+
 def replace_folder_by_good(registered: dict[int, Version]) -> None:
     """Register a good version 3."""
     from cards import make_card
