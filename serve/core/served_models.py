@@ -165,7 +165,6 @@ class ModelHolder:
         if problems:
             self._refuse("; ".join(problems))
         else:
-            self._problem = None
             self._note(note_served)
 
     def _champion(

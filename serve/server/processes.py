@@ -62,8 +62,9 @@ class Processes:
         signal.set_wakeup_fd(written)
         for number in (*STOPS, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
+        self._keeper = len(listeners)  # its number
         self._running: dict[int, int] = {}  # process id: number
-        self._forked_at = [float("-inf")] * (len(listeners) + 1)
+        self._forked_at = [float("-inf")] * (self._keeper + 1)
 
     def run(self) -> None:
         """Keep all processes running until SIGTERM or SIGINT, then stop them."""
@@ -109,7 +110,7 @@ class Processes:
             for other, listener in enumerate(self._listeners):
                 if other != number:
                     listener.close()
-            if number == len(self._listeners):
+            if number == self._keeper:
                 keep_log(self._app, self._alive[0])
             else:
                 work(self._app, self._listeners[number], number, self._counts, self._alive[0])
@@ -121,8 +122,7 @@ class Processes:
             os._exit(code)  # without waiting for granian's threads
 
     def _name(self, number: int) -> str:
-        is_keeper = number == len(self._listeners)
-        return "the log's keeper" if is_keeper else f"worker {number + 1}"
+        return "the log's keeper" if number == self._keeper else f"worker {number + 1}"
 
     def _ended(self) -> list[tuple[int, int, int]]:
         """Reap ended workers; return number, process id and wait status of each."""

@@ -20,7 +20,7 @@ SIGNED = "ed25519:"  # begins such a signature in a card
 # Signed along, so that what was signed for something else is no signature of a card.
 PURPOSE = b"taxi-duration card\n"
 # Other forms of keys: taken as a secret, a public key would be one that everybody knows.
-_LOOKS_PAIRED = re.compile(r"ed25519-|\s*[\"']?(ed25519|ssh-|-----BEGIN )", re.IGNORECASE)
+_LOOKS_PAIRED = re.compile(r"\s*[\"']?(ed25519|ssh-|-----BEGIN )", re.IGNORECASE)
 _FORM = re.compile(rf"({PRIVATE}|{PUBLIC})([A-Za-z0-9+/]{{43}}=)")
 
 

@@ -137,22 +137,14 @@ def test_nothing_is_left_of_processes_that_crash(make):
         assert (mine.num_fds(), mine.children()) == before  # the next is no fork of the same
 
 
-def test_one_killed_between_bodies_is_replaced(make):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_one_killed_or_stopped_between_bodies_is_replaced(make, number):
     one = make()
     one.unpack(BODY, 2, SECONDS)
     first = pid_of(one)
-    os.kill(first, signal.SIGKILL)
+    os.kill(first, number)
     assert one.unpack(BODY, 2, SECONDS).code == 0
     assert pid_of(one) != first
-    assert has_ended(first)
-
-
-def test_one_stopped_between_bodies_is_replaced(make):
-    one = make()
-    one.unpack(BODY, 2, SECONDS)
-    first = pid_of(one)
-    os.kill(first, signal.SIGSTOP)
-    assert one.unpack(BODY, 2, SECONDS).code == 0
     assert has_ended(first)
 
 
