@@ -55,7 +55,8 @@ FREE_S = 30  # for a worker to be started anew
 # A booster of so many rows is one worker's: its bins take 0.1 GB, and workers that boost together
 # wait for each other some 30 times for each tree, and send each other all its histograms.
 ALONE_ROWS = 1_000_000
-# The boosters of a fit are two, with and without distance: so few workers take one each.
+# The boosters of a fit are two, with and without distance: so few workers take one each. On two
+# cores, 5 million rows: two workers that boosted both together kept one core busy on average.
 PAIR = 2
 RANK_LINE = b" got rank "  # XGBoost's, of every worker and booster, whatever its verbosity
 # Makes rows of a share of what is learned from; depends on nothing else, and can be sent.
@@ -77,7 +78,8 @@ def boost_on_cluster(
     share as float32 beside the bins that XGBoost makes of them; one worker holds bins alone.
 
     Args:
-        parameters, on_disk: as `boost` takes them.
+        parameters: as `boost` takes them.
+        on_disk: bins of a worker alone lie in its files; those of all workers lie in memory.
     Raises:
         SettingError: `DEVICE` asks for a GPU: boosting was not tried on those of several hosts.
         ClusterError: a worker that held rows was lost, or the scheduler.
@@ -89,16 +91,16 @@ def boost_on_cluster(
     if not workers:
         raise ClusterError("no worker of the Dask cluster takes tasks; docs/dask.md says why")
     if isinstance(batches, WindowRows):
-        rows, is_few = len(batches.window), len(workers) <= PAIR and not on_disk
-        if rows and (rows <= ALONE_ROWS or is_few):
-            return _boost_alone(client, workers, batches, parameters, seed)
+        rows = len(batches.window)
+        if rows and (rows <= ALONE_ROWS or len(workers) <= PAIR):
+            return _boost_alone(client, workers, batches, parameters, seed, on_disk)
     with _together:
         return _boost_together(client, workers, batches, parameters, seed)
 
 
 def _boost_alone(
     client: Client, workers: dict[str, _Seen], batches: WindowRows, parameters: dict[str, Any],
-    seed: int,
+    seed: int, on_disk: bool,
 ) -> Any:  # fmt: skip
     """Have a worker boost that does nothing else for this process; wait until there is one."""
     # Read where the months are: the worker that boosts may be on another host.
@@ -107,7 +109,7 @@ def _boost_alone(
         return None
     with _one_of(workers) as address:
         log_step(f"boost on worker {address}")
-        work = _on_worker(client, address, batches.make, window, parameters, seed)
+        work = _on_worker(client, address, batches.make, window, parameters, seed, on_disk)
         seen = _workers(client.scheduler_info(n_workers=-1))
         needed = {address: seen.get(address, workers[address])}
         return client.sync(_guarded, client, needed, work, failed_beside())
@@ -131,25 +133,27 @@ def _one_of(workers: Iterable[str]) -> Iterator[str]:
 
 async def _on_worker(
     client: Client, address: str, make: MakeRows, window: Window, parameters: dict[str, Any],
-    seed: int,
+    seed: int, on_disk: bool,
 ) -> Any:  # fmt: skip
     sent = [await client.scatter(one, workers=[address], hash=False) for one in (make, window)]
     asked: Any = client.submit(
-        _boost_window, Terms.of_client(), *sent, parameters, seed, pure=False, workers=[address]
-    )
+        _boost_window, Terms.of_client(), *sent, parameters, seed, on_disk, pure=False,
+        workers=[address],
+    )  # fmt: skip
     return await asked
 
 
 def _boost_window(
-    terms: Terms, make: MakeRows, window: Window, parameters: dict[str, Any], seed: int
-) -> Any:
+    terms: Terms, make: MakeRows, window: Window, parameters: dict[str, Any], seed: int,
+    on_disk: bool,
+) -> Any:  # fmt: skip
     """Boost in the worker that this runs in, with its threads."""
     from distributed import get_worker
 
     terms.hold()
     kept = list(make(window)) if len(window) <= BATCH_ROWS else None
     batches: Batches = lambda: iter(make(window) if kept is None else kept)  # noqa: E731
-    return boost_here(batches, parameters, seed, get_worker().state.nthreads)
+    return boost_here(batches, parameters, seed, get_worker().state.nthreads, on_disk)
 
 
 def _boost_together(

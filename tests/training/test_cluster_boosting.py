@@ -17,7 +17,7 @@ import pytest
 
 from taxi_duration.data import cluster as engine
 from taxi_duration.data.engine import call_all
-from taxi_duration.data.window import Window
+from taxi_duration.data.window import BATCH_ROWS, Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import ClusterError
 from taxi_duration.training import cluster_boosting
@@ -98,10 +98,11 @@ def test_all_workers_are_as_good_as_one_process(named, monkeypatch, form):
     assert not engine.connected().who_has()  # nothing stays in the workers' memory
 
 
-def test_few_rows_are_boosted_by_one_worker_as_by_one_process(named, monkeypatch, caplog):
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_few_rows_are_boosted_by_one_worker_as_by_one_process(named, monkeypatch, caplog, on_disk):
     caplog.set_level("INFO")
     window = trips(5_000)
-    booster = boost(WindowRows(clusters.rows_of, window), PARAMETERS, 0, 1)
+    booster = boost(WindowRows(clusters.rows_of, window), PARAMETERS, 0, 1, on_disk)
     expected = from_xgboost(locally(window, monkeypatch))
     np.testing.assert_array_equal(from_xgboost(booster).nodes, expected.nodes)
     assert any(f"boost on worker {address}" in caplog.text for address in cluster_addresses())
@@ -111,18 +112,28 @@ def test_few_rows_are_boosted_by_one_worker_as_by_one_process(named, monkeypatch
 @pytest.mark.parametrize(
     ("rows", "pair", "on_disk", "told"),
     [(500, 0, False, "worker tcp"), (501, 2, False, "worker tcp"), (501, 1, False, "2 workers"),
-     (501, 2, True, "2 workers")],
+     (501, 2, True, "worker tcp"), (501, 1, True, "2 workers")],
 )  # fmt: skip
 def test_many_rows_are_one_workers_only_where_workers_are_few(
     named, monkeypatch, caplog, rows, pair, on_disk, told
 ):
-    """Those of a file on disk never: they are more than a machine should hold."""
     caplog.set_level("INFO")
     monkeypatch.setattr(cluster_boosting, "ALONE_ROWS", 500)
     monkeypatch.setattr(cluster_boosting, "PAIR", pair)
     quick = {**PARAMETERS, "rounds": 1}
     boost(WindowRows(clusters.rows_of, trips(rows)), quick, 0, 1, on_disk)
     assert f"boost on {told}" in caplog.text
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_what_a_worker_boosts_alone_lies_on_its_disk_when_that_is_asked_for(
+    named, tmp_path, on_disk
+):
+    # More than a batch: the rows are made again for the pages, when their folder is there.
+    window, note = trips(BATCH_ROWS + 1), tmp_path / "note"
+    make = partial(clusters.rows_noting_pages, str(note))
+    boost(WindowRows(make, window), {**PARAMETERS, "rounds": 1}, 0, 1, on_disk)
+    assert int(note.read_text()) == on_disk
 
 
 def cluster_addresses() -> list[str]:
