@@ -55,8 +55,7 @@ FREE_S = 30  # for a worker to be started anew
 # A booster of so many rows is one worker's: its bins take 0.1 GB, and workers that boost together
 # wait for each other some 30 times for each tree, and send each other all its histograms.
 ALONE_ROWS = 1_000_000
-# The boosters of a fit are two, with and without distance: so few workers take one each. On two
-# cores, 5 million rows: two workers that boosted both together kept one core busy on average.
+# The boosters of a fit are two, with and without distance: so few workers take one each.
 PAIR = 2
 RANK_LINE = b" got rank "  # XGBoost's, of every worker and booster, whatever its verbosity
 # Makes rows of a share of what is learned from; depends on nothing else, and can be sent.
