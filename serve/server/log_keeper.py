@@ -6,6 +6,7 @@ A thread of a worker would take turns with its answers for the interpreter's loc
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -26,6 +27,7 @@ def keep_log(app: Flask, alive: int) -> None:
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, STOPS)  # before any thread starts: all inherit it
     os.nice(NICE)
+    gc.freeze()  # as in a worker
     watch_parent(alive)
     answering: Answering = app.extensions["taxi"]
     answering.log.start(as_keeper=True)

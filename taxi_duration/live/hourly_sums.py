@@ -71,22 +71,22 @@ def hour_of(at: float) -> int:
 # --- updating ---------------------------------------------------------------------------
 
 
-def insert_rides(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+def insert_rides(connection: Connection, columns: Sequence[Sequence[Any]]) -> None:
     """Insert the rides that are not in the log yet, and add them to the sums.
 
     Args:
-        rows: values in the order of `PredictionRow`.
+        columns: their values, in the order of `PredictionRow`'s fields; none without rides.
     """
-    if not rows:
+    if not columns:
         return
     if connection.dialect.name == "sqlite":
         # Row ids rise and no other process writes meanwhile: rows with higher ids are new.
         last = connection.exec_driver_sql("SELECT max(rowid) FROM predictions").scalar() or 0
-        insert_new(connection, predictions, _NAMES, rows)
+        insert_new(connection, predictions, _NAMES, columns)
         connection.exec_driver_sql(_counting_new(), (last,))
     else:
-        rows = unknown_rows(connection, rows)
-        insert_new(connection, predictions, _NAMES, rows)
+        rows = unknown_rows(connection, list(zip(*columns, strict=True)))
+        insert_new(connection, predictions, _NAMES, list(zip(*rows, strict=True)))
         _add_rides(connection, rows)
 
 

@@ -172,8 +172,9 @@ class Archiver:
         gone = [row["received_at"] for ride in rides for row in ride["voided_feedback"]]
         spans = [of(times, default=None) for times in (received, gone) for of in (min, max)]
         entry = (name, len(rides), min(asked), max(asked), min(ids), max(ids), *spans, False)
+        columns = [[value] for value in entry]
         with self._begin() as connection:
-            insert_new(connection, archive_parts, archive_parts.c.keys(), [entry])
+            insert_new(connection, archive_parts, archive_parts.c.keys(), columns)
 
     def _unfinished(self) -> list[str]:
         with self._begin() as connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -60,11 +59,18 @@ class _Columns(msgspec.Struct, omit_defaults=True):
         }
         return msgspec.structs.replace(self, **columns)
 
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the values of each row, in the order of the row's own type."""
+    def columns(self) -> list[list[Any]]:
+        """Return the values of all rows, a list for each field.
+
+        Raises:
+            ValueError: the columns are of several lengths.
+        """
         values = msgspec.structs.astuple(self)
-        n = len(next(v for v in values if isinstance(v, list)))
-        yield from zip(*(v if isinstance(v, list) else [v] * n for v in values), strict=True)
+        lengths = {len(v) for v in values if isinstance(v, list)}
+        if len(lengths) > 1:
+            raise ValueError(f"columns of {sorted(lengths)} rows")
+        n = lengths.pop()
+        return [v if isinstance(v, list) else [v] * n for v in values]
 
 
 class PredictionColumns(_Columns):

@@ -13,21 +13,12 @@ from heapq import merge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from taxi_duration.errors import ContentError, LogError
 from taxi_duration.files import open_file
 from taxi_duration.live.log_file import LogFile, open_log_file, reason_of
-from taxi_duration.live.log_rows import (
-    FailureRow,
-    FeedbackResult,
-    LastTimes,
-    PredictionColumns,
-    PredictionRow,
-    ShadowColumns,
-    ShadowRow,
-)
+from taxi_duration.live.log_rows import FeedbackResult, LastTimes
 from taxi_duration.live.spool import LOCK_FILE, folder_lock, is_free, spool_files, whole_lines
+from taxi_duration.live.spool_lines import ROWS, read_lines
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -40,12 +31,6 @@ logger = logging.getLogger(__name__)
 LOCK_SECONDS = 5.0  # how long a writer waits for another one of SQLite
 READ_SECONDS = 2.0  # for queries of pages and metrics: the sums are read in milliseconds
 REJECTED_FILE = "rejected.jsonl"
-# The first byte of a spool line is the type of its row.
-_ROW_OF_TAG = {
-    b"p": PredictionRow, b"m": PredictionColumns, b"s": ShadowRow, b"c": ShadowColumns,
-    b"f": FailureRow,
-}  # fmt: skip
-_DECODERS = {tag: msgspec.json.Decoder(row) for tag, row in _ROW_OF_TAG.items()}
 
 
 class Opened(NamedTuple):
@@ -252,20 +237,7 @@ class LogStore:
     def _insert(self, store: Opened, name: str, lines: list[bytes], offset: int) -> None:
         from taxi_duration.live import hourly_sums, log_tables
 
-        rows: dict[bytes, list[tuple[Any, ...]]] = {tag: [] for tag in _ROW_OF_TAG}
-        rejected = []
-        for line in lines:
-            try:
-                row = _DECODERS[line[:1]].decode(line[1:])
-                if isinstance(row, PredictionColumns):
-                    rows[b"p"] += list(row.rows())  # all rows of the line or none
-                elif isinstance(row, ShadowColumns):
-                    rows[b"s"] += list(row.rows())
-                else:
-                    rows[line[:1]].append(msgspec.structs.astuple(row))
-            except (KeyError, ValueError):  # not ours, not JSON, or columns of several lengths
-                if line.strip():
-                    rejected.append(line)
+        columns, rejected = read_lines(lines)
         if rejected:
             logger.error("%d damaged lines of the spool are kept in %s", len(rejected),
                          REJECTED_FILE)  # fmt: skip
@@ -274,13 +246,13 @@ class LogStore:
         with self._begin(store, writes=True) as connection:
             # Written first: this takes SQLite's write lock, so that new rows stay new.
             log_tables.save_offset(connection, name, offset)
-            hourly_sums.insert_rides(connection, rows[b"p"])
+            hourly_sums.insert_rides(connection, columns[b"p"])
             for tag, table in (
                 (b"s", log_tables.shadow_answers),
                 (b"f", log_tables.model_failures),
             ):
-                names = _ROW_OF_TAG[tag].__struct_fields__
-                log_tables.insert_new(connection, table, names, rows[tag])
+                names = ROWS[tag].__struct_fields__
+                log_tables.insert_new(connection, table, names, columns[tag])
 
     def _forget(self, store: Opened, name: str) -> None:
         from taxi_duration.live.log_tables import spool_offsets

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -30,6 +31,7 @@ from taxi_duration.live.log_rows import LastTimes, ShadowRow
 T = TypeVar("T")
 
 AT_ONCE = 500  # ids or rows in one statement
+MOST_VALUES = 900  # in one of SQLite's; some of its builds allow 999
 
 metadata = MetaData()
 
@@ -186,25 +188,61 @@ spool_offsets = Table(
     Column("bytes", BigInteger, nullable=False),
 )
 
+# What a column has in a row that names no value for it, for those that may be left out.
+DEFAULTS: dict[str, dict[str, float | None]] = {
+    table.name: {
+        column.name: 1.0 if column.name in LIVE else None
+        for column in table.columns
+        if column.nullable or column.name in LIVE
+    }
+    for table in metadata.tables.values()
+}
+
 
 def insert_new(
-    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    connection: Connection, table: Table, names: Sequence[str], columns: Sequence[Sequence[Any]]
 ) -> None:
     """Insert rows whose primary key is not there yet.
 
     Args:
-        names: columns, in the order of each row's values.
+        names: of the columns.
+        columns: each one's values; none when there are no rows.
     """
-    if not rows:
+    if not columns:
         return
     if connection.dialect.name == "sqlite":
-        # SQLAlchemy's work on each row takes twice as long as SQLite's own.
-        columns, marks = ", ".join(names), ", ".join("?" * len(names))
-        statement = f"INSERT OR IGNORE INTO {table.name} ({columns}) VALUES ({marks})"
-        connection.exec_driver_sql(statement, list(rows))
+        _insert_quickly(connection, table, dict(zip(names, columns, strict=True)))
     else:
-        values = [dict(zip(names, row, strict=True)) for row in rows]
+        values = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
         connection.execute(insert(connection.dialect, table).on_conflict_do_nothing(), values)
+
+
+def _insert_quickly(
+    connection: Connection, table: Table, columns: Mapping[str, Sequence[Any]]
+) -> None:
+    """Insert into SQLite without SQLAlchemy, whose work on a row takes longer than SQLite's own.
+
+    Many rows in one statement, for to run one takes as long as to write half a row; and without
+    the columns in which all rows have what the table puts there itself: they are a third while
+    there is no traffic, and to hand a value over takes as long as to write it.
+    """
+    plain = DEFAULTS[table.name]
+    kept = {
+        name: values
+        for name, values in columns.items()
+        if name not in plain or values.count(plain[name]) < len(values)
+    }
+    rows = list(zip(*kept.values(), strict=True))
+    marks = f"({', '.join('?' * len(kept))})"
+    head = f"INSERT OR IGNORE INTO {table.name} ({', '.join(kept)}) VALUES "
+    at_once = MOST_VALUES // len(kept)
+    rest = len(rows) - len(rows) % at_once
+    starts = range(0, rest, at_once)
+    together = [tuple(chain.from_iterable(rows[at : at + at_once])) for at in starts]
+    if together:
+        connection.exec_driver_sql(head + ", ".join([marks] * at_once), together)
+    if rows[rest:]:
+        connection.exec_driver_sql(head + marks, rows[rest:])
 
 
 def insert_feedback(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:

@@ -425,6 +425,26 @@ def test_columns_longer_than_a_transaction_are_kept_whole(log):
     assert log.find("04321")["ride_id"] == "04321"
 
 
+@pytest.mark.parametrize("n", [1, 35, 36, 37, 200])
+def test_rows_that_differ_in_what_is_mostly_left_out_are_kept_as_they_are(log, n):
+    """What all rows of a transaction lack is not named to the database, which puts it there."""
+    plain = [row(f"a{i:03d}") for i in range(n)]
+    odd = [row("b", ride_id="7", traceparent="00-ab", trip_distance=None, latency_ms=None),
+           row("c", traffic=1.2, stretch_low=0.9, stretch_high=1.1, base_duration=17.7,
+               base_p10=1.0, base_p50=2.0, base_p90=3.0)]  # fmt: skip
+    log.add(plain)
+    log.drain()
+    log.add([*plain[:1], *plain[-1:], *odd, row("d")])
+    found = {one["prediction_id"]: one for one in log.answered()}
+    expected = [*plain, *odd, row("d")]
+    assert sorted(found) == [one.prediction_id for one in expected]
+    for one in expected:
+        assert {name: found[one.prediction_id][name] for name in one.__struct_fields__} == (
+            msgspec.structs.asdict(one)
+        )
+    assert log.summary()[0]["predictions"] == n + 3
+
+
 def test_columns_of_several_lengths_are_set_aside(local, tmp_path):
     spoilt = columns(["a", "b"])
     spoilt.duration = [1.0]
