@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +44,9 @@ NONE: Sequence[FailureRow] = ()
 # From so many rides on, the shadow version answers on a thread of its own; for fewer, starting one
 # and waiting for the interpreter's lock takes longer than it saves.
 APART_RIDES = 1_000
+# At least so many rides of an array for each core; of fewer the trees are walked one by one.
+CORE_RIDES = 4_000
+MOST_CORES = 4  # for one array: others want to be answered, too
 
 
 class Answering:
@@ -231,7 +235,7 @@ class Answering:
             shadow = begin("shadow", _other(serving, loaded).model.answer, rides.columns)
         started, failures = time.perf_counter(), NONE
         try:
-            base = loaded.model.answer(rides.columns)
+            base = _answer_all(loaded, rides.columns, alone=shadow is None)
         except Exception as error:
             failures = self._stand_in(serving, loaded, ids, error)
             loaded = serving.champion
@@ -569,6 +573,21 @@ def _reasons(part: _Part) -> list[list[Reason]]:
     """Return the reasons of each answer of a part."""
     found = explain_answers(part.loaded.model, part.rides.columns, part.base.duration)
     return [[Reason(*one) for one in of_ride] for of_ride in found]
+
+
+def _answer_all(loaded: LoadedModel, rides: Rides, alone: bool) -> Answers:
+    """Return the model's answers to n rides, by several threads where there are many.
+
+    Args:
+        alone: no shadow version has the other cores.
+    """
+    cores = min(os.cpu_count() or 1, MOST_CORES, len(rides) // CORE_RIDES)
+    if cores < 2 or not alone:
+        return loaded.model.answer(rides)
+    ends = [len(rides) * i // cores for i in range(cores + 1)]
+    first, *others = (rides.take(slice(*part)) for part in pairwise(ends))
+    beside = [begin("part", loaded.model.answer, part) for part in others]
+    return Answers.joined([loaded.model.answer(first), *(part.result() for part in beside)])
 
 
 def _lists(answers: Answers) -> list[list[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from datetime import datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -153,6 +154,67 @@ def test_both_versions_answer_every_ride_and_the_rider_gets_his_arms(
         assert [row[name] for name in MINUTES] == pytest.approx(minutes, abs=1e-3)
         minutes, _ = says[3 - theirs][i]
         assert [row[f"shadow_{name}"] for name in MINUTES] == pytest.approx(minutes, abs=1e-3)
+
+
+def split_in(monkeypatch, model, cores: int) -> list[int]:
+    """Split arrays for so many cores; return the list of lengths that the model is asked for."""
+    monkeypatch.setattr(answering, "CORE_RIDES", 3)
+    monkeypatch.setattr(answering.os, "cpu_count", lambda: cores)
+    asked, answer = [], model.model.answer
+
+    def noted(rides):
+        asked.append(len(rides))
+        return answer(rides)
+
+    object.__setattr__(model, "model", SimpleNamespace(answer=noted))
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("cores", "n", "lengths"),
+    [(1, 14, [14]), (2, 5, [5]), (2, 7, [3, 4]), (3, 14, [4, 5, 5]), (64, 14, [3, 3, 4, 4])],
+)
+def test_the_parts_of_an_array_are_answered_as_the_whole(
+    registered, make_app, monkeypatch, cores, n, lengths
+):
+    deploy_champion(registered[1], "first")
+    app = make_app()
+    champion = app.extensions["taxi"].holder.serving.champion
+    model = champion.model
+    asked = [{**ride, "PULocationID": i + 1} for i, ride in enumerate(rides(n))]
+    found = split_in(monkeypatch, champion, cores)
+    answers = ask_array(app.test_client(), asked)
+    assert sorted(found) == lengths
+    minutes = [[a["duration"], *a["interval"].values()] for a in answers]
+    assert [
+        (m, (a["support"], a["used_distance"])) for m, a in zip(minutes, answers, strict=True)
+    ] == (said(model, asked))
+
+
+def test_an_array_with_a_shadow_leaves_the_cores_to_both(start, monkeypatch):
+    monkeypatch.setattr(answering, "APART_RIDES", 1)
+    app = start(shadow=True)
+    found = split_in(monkeypatch, app.extensions["taxi"].holder.serving.champion, 2)
+    ask_array(app.test_client(), rides(14))
+    assert found == [14]
+
+
+def test_a_challenger_that_fails_in_one_part_gives_none(start, monkeypatch, log):
+    app = start(ab_share=1.0)
+    challenger = app.extensions["taxi"].holder.serving.challenger
+    answer = challenger.model.answer
+
+    def fails(asked):
+        if asked.PULocationID[0] > 1:
+            raise RuntimeError("no such zone")
+        return answer(asked)
+
+    split_in(monkeypatch, challenger, 2)
+    object.__setattr__(challenger, "model", SimpleNamespace(answer=fails))
+    asked = [{**ride, "PULocationID": i + 1} for i, ride in enumerate(rides(14))]
+    answers = ask_array(app.test_client(), asked)
+    assert {a["arm"] for a in answers} == {"champion"}
+    assert log.counts()["predictions"] == 14
 
 
 @every_path
