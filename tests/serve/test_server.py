@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import random
 import socket
 import threading
 import time
@@ -20,7 +21,7 @@ from serve.server import intake as intakes
 from serve.server.door import QUICK_BYTES, Door, Lane
 from serve.server.doorkeeper import Doorkeeper
 from serve.server.intake import Intake
-from serve.server.spread import BUSY_REQUESTS, Spread, shared_counts
+from serve.server.spread import BUSY_REQUESTS, SEEN_SECONDS, Spread, shared_counts
 from serve.server.wsgi import environ_of
 
 
@@ -434,8 +435,8 @@ def test_the_environment_says_what_came():
      (2, 6, 100, 0), (8, 0, BUSY_REQUESTS - 1, 0), (8, 0, BUSY_REQUESTS, 4)],
 )  # fmt: skip
 def test_a_busy_worker_gives_up_what_the_idlest_lacks(mine, theirs, requests, given_up):
-    shared = shared_counts(2)
-    other, me = Spread(shared, 1, start=False), Spread(shared, 0, start=False)
+    shared, still = shared_counts(2), lambda: 1.0
+    other, me = (Spread(shared, i, start=False, clock=still) for i in (1, 0))
     for client in range(theirs):
         other.gives_up(str(client))
     other.look()
@@ -443,6 +444,60 @@ def test_a_busy_worker_gives_up_what_the_idlest_lacks(mine, theirs, requests, gi
         assert not me.gives_up(str(i % mine))
     me.look()
     assert sum(me.gives_up(str(client)) for client in range(mine)) == given_up
+
+
+class Clients:
+    """Connections to two workers, each with a request in so many seconds of a clock of its own."""
+
+    def __init__(self, workers: list[int], every: float, seed: int = 0) -> None:
+        self.now, self.every, self.chance = 0.0, every, random.Random(seed)
+        shared = shared_counts(2)
+        self.spreads = [Spread(shared, i, start=False, clock=lambda: self.now) for i in (0, 1)]
+        names = [f"{i}" for i in range(len(workers))]
+        self.worker_of = dict(zip(names, workers, strict=True))
+        self.next_of = {name: self.chance.uniform(0, every) for name in names}
+        self.closed = 0
+
+    def run(self, seconds: float) -> list[int]:
+        """Let time pass; return the number of connections of each worker."""
+        look_at, until = self.now + SEEN_SECONDS, self.now + seconds
+        while (name := min(self.next_of, key=self.next_of.__getitem__)) and (
+            self.next_of[name] < until
+        ):
+            self.now = self.next_of.pop(name)
+            if self.now >= look_at:  # as the thread does
+                look_at += SEEN_SECONDS
+                for spread in self.spreads:
+                    spread.look()
+            worker = self.worker_of.pop(name)
+            if self.spreads[worker].gives_up(name):
+                self.closed += 1
+                worker, name = self.chance.choice((0, 1)), f"{name}+"
+            self.worker_of[name], self.next_of[name] = worker, self.now + self.every
+        return [list(self.worker_of.values()).count(i) for i in (0, 1)]
+
+
+@pytest.mark.parametrize("workers", [[0] * 8, [0] * 7 + [1], [1] * 6 + [0] * 2, [0] * 5 + [1] * 3])
+def test_connections_are_soon_spread_evenly(workers):
+    found = [Clients(workers, 0.003, seed).run(0.25) for seed in range(200)]
+    assert sum(one == [4, 4] for one in found) >= 199
+
+
+def test_a_second_load_is_spread_as_the_first_was():
+    clients = Clients([0, 1] * 4, 0.003)
+    clients.run(0.5)
+    clients.next_of = dict.fromkeys(clients.next_of, clients.now + 0.5)  # a pause
+    clients.worker_of = dict.fromkeys(clients.worker_of, 0)
+    assert clients.run(1.0) == [4, 4]
+
+
+@pytest.mark.parametrize("every", [0.003, 0.03, 0.08])
+def test_connections_that_are_even_are_left_in_peace(every):
+    clients = Clients([0, 1] * 20, every)
+    clients.run(0.02)  # half of them have not spoken yet
+    clients.closed = 0
+    clients.run(3)
+    assert clients.closed == 0
 
 
 def test_the_refusal_of_the_server_is_the_application_s(make_door):
