@@ -487,22 +487,36 @@ def _print_many(rows: list[tuple[str, list[float], list[float]]]) -> None:
 
 
 def _print_spread(work: Path, server: Server, starts: int, results: Results) -> None:
-    """Start two workers again and again: have the connections spread over both each time?"""
+    """Start two workers again and again: have the connections spread over both each time?
+
+    Beside each start one service that goes on is driven as long: what the machine does to a
+    service whose connections have long been spread, it does to one that starts.
+    """
+    if not starts:
+        return
+    going_on = _ours(2, {})
     script = _script(work, server)
-    for _ in range(starts):
-        server.start()
-        try:
-            server.load(2, script)
-        finally:
-            server.stop()
-    if starts:
-        balanced = statistics.median(server.rates)
-        least = min(server.rates)
-        results.add("slowest of many starts", "to the middle one", least / balanced, "ratio")
-        print(
-            f"\n{starts} starts, {CONNECTIONS} connections for 2 s each: median {balanced:,.0f} "
-            f"requests/s, least {least:,.0f} ({least / balanced:.2f})"
-        )
+    going_on.start()
+    try:
+        going_on.load(2, script)
+        going_on.rates.clear()
+        for _ in range(starts):
+            server.start()
+            try:
+                server.load(2, script)
+            finally:
+                server.stop()
+            going_on.load(2, script)
+    finally:
+        going_on.stop()
+    print(f"\n{starts} times, {CONNECTIONS} connections for 2 s each:")
+    for of, rates in (
+        ("slowest of many starts", server.rates),
+        ("slowest of as many times without a start", going_on.rates),
+    ):
+        middle, least = statistics.median(rates), min(rates)
+        results.add(of, "to the middle one", least / middle, "ratio")
+        print(f"{of}: {least:,.0f} of {middle:,.0f} requests/s ({least / middle:.2f})")
 
 
 def _print_inside() -> None:
