@@ -21,7 +21,7 @@ NICE = 8
 
 
 def keep_log(app: Flask, alive: int) -> None:
-    """Move rows until SIGTERM or SIGINT, then those that are left.
+    """Move rows until a signal of STOPS, then those that are left.
 
     Args:
         app: its background threads not started.

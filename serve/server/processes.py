@@ -21,6 +21,7 @@ from flask import Flask
 
 from serve import settings
 from serve.server.log_keeper import keep_log
+from serve.server.pulse import BEAT_SECONDS, MISSED, Pulse
 from serve.server.spread import shared_counts
 from serve.server.worker import BACKLOG, GRACE_SECONDS, STOPS, work
 from taxi_duration.errors import SettingError
@@ -30,11 +31,12 @@ logger = logging.getLogger(__name__)
 STOP_SECONDS = GRACE_SECONDS + 5  # then workers that still run are killed
 RETRY_SECONDS = 1.0  # at least between two forks of one number, should it die at once
 UNREAD_MILLISECONDS = 20_000  # then a client that reads nothing of its answer is disconnected
+UNHEARD = (signal.SIGUSR1, signal.SIGUSR2)  # what other servers take as orders ends none here
 TAKEN_SECONDS = 10  # workers of a killed parent need some until they have freed the port
 
 
 def serve(app: Flask) -> None:
-    """Listen and answer until SIGTERM or SIGINT.
+    """Listen and answer until a signal of STOPS.
 
     Raises:
         SettingError: HOST or PORT names what it cannot listen on, or another program does.
@@ -60,20 +62,24 @@ class Processes:
         self._signals, written = os.pipe()  # signal numbers, written by Python's handler
         os.set_blocking(written, False)
         signal.set_wakeup_fd(written)
-        for number in (*STOPS, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
+        for heard in (*STOPS, signal.SIGCHLD):
+            signal.signal(heard, lambda *_: None)
+        for unheard in UNHEARD:
+            signal.signal(unheard, signal.SIG_IGN)
         self._keeper = len(listeners)  # its number
         self._running: dict[int, int] = {}  # process id: number
         self._forked_at = [float("-inf")] * (self._keeper + 1)
+        self._pulse = Pulse(self._keeper + 1)
 
     def run(self) -> None:
-        """Keep all processes running until SIGTERM or SIGINT, then stop them."""
+        """Keep all processes running until a signal of STOPS, then stop them."""
         host, port = self._listeners[0].getsockname()[:2]
         logger.info("serving on http://%s:%s, %s workers", host, port, len(self._listeners))
         while True:
             wait = self._start_missing()
-            if STOPS & self._wait(wait):
+            if STOPS & self._wait(min(wait, BEAT_SECONDS)):
                 break
+            self._kill_silent()
             for number, pid, status in self._ended():
                 logger.error("%s (%s) ended: status %s", self._name(number), pid, status)
         self._stop()
@@ -93,8 +99,19 @@ class Processes:
                 wait = min(wait, left)
                 continue
             self._forked_at[number] = time.monotonic()
+            self._pulse.begin(number)
             self._running[self._fork(number)] = number
         return wait
+
+    def _kill_silent(self) -> None:
+        """Kill who gives no sign of life, to be replaced."""
+        pids = {number: pid for pid, number in self._running.items()}
+        for number in self._pulse.silent(pids):
+            name, pid = self._name(number), pids[number]
+            logger.error("%s (%s) gave no sign of life for %s s and is killed", name, pid,
+                         round(MISSED * BEAT_SECONDS))  # fmt: skip
+            os.kill(pid, signal.SIGKILL)
+            self._pulse.begin(number)  # said once, should it take long to end
 
     def _fork(self, number: int) -> int:
         sys.stdout.flush()
@@ -110,6 +127,7 @@ class Processes:
             for other, listener in enumerate(self._listeners):
                 if other != number:
                     listener.close()
+            self._pulse.start(number)
             if number == self._keeper:
                 keep_log(self._app, self._alive[0])
             else:
@@ -137,6 +155,7 @@ class Processes:
     def _stop(self) -> None:
         for pid in self._running:
             os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGCONT)  # or one that was stopped would not hear it
         until = time.monotonic() + STOP_SECONDS
         while self._running and (left := until - time.monotonic()) > 0:
             self._wait(left)

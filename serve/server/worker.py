@@ -33,11 +33,13 @@ MAX_HEAD_BYTES = 32_768  # hyper's buffer per connection: longer heads get 431
 BACKLOG = 2048  # connections that wait to be accepted; the kernel may lower it
 OWN_FILES = 256  # descriptors reserved for log, bodies and libraries
 GRACE_SECONDS = 15  # for requests being answered when the service stops
-STOPS = {signal.SIGTERM, signal.SIGINT}
+STOPS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as `nohup` lets it be
+    STOPS.add(signal.SIGHUP)
 
 
 def work(app: Flask, listener: socket.socket, number: int, counts: mmap.mmap, alive: int) -> None:
-    """Serve until SIGTERM or SIGINT, then finish open requests and close the log.
+    """Serve until a signal of STOPS, then finish open requests and close the log.
 
     Args:
         app: its background threads not yet started.

@@ -159,15 +159,60 @@ def test_a_worker_that_is_replaced_serves_what_is_deployed_now(start, registered
 
 
 @pytest.mark.slow
-def test_stopping_in_order_leaves_nothing_in_the_spool(start, registered, home):
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP], ids=lambda n: n.name
+)
+def test_stopping_in_order_leaves_nothing_in_the_spool(start, registered, home, number):
     deploy_champion(registered[1], "first")
     service = start()
     for _ in range(10):
         service.ask()
-    service.process.terminate()
+    os.kill(service.process.pid, number)
     service.process.wait(timeout=40)
     assert list((home / "data" / "live" / "spool").glob("*.spool")) == []
     assert service.process.returncode == 0
+
+
+@pytest.mark.slow
+def test_signals_that_mean_nothing_here_end_nobody(start, registered):
+    deploy_champion(registered[1], "first")
+    heard = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` starts it
+    try:
+        service = start()
+    finally:
+        signal.signal(signal.SIGHUP, heard)
+    processes = service.processes()
+    for pid in (service.process.pid, *processes):
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+            os.kill(pid, number)
+    for _ in range(10):
+        assert service.ask()[0] == 200
+    assert service.processes() == processes
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_does_not_hold_up_the_end(start, registered):
+    deploy_champion(registered[1], "first")
+    service = start()
+    for pid in service.processes():
+        os.kill(pid, signal.SIGSTOP)
+    service.process.terminate()
+    assert service.process.wait(timeout=40) == 0
+    assert "killed" not in service.output.read_text()
+
+
+@pytest.mark.long
+def test_a_worker_without_a_sign_of_life_is_replaced(start, registered):
+    deploy_champion(registered[1], "first")
+    service = start()
+    stopped, other = service.workers()
+    os.kill(stopped, signal.SIGSTOP)
+    await_that(lambda: not {stopped}.intersection(service.workers()), seconds=120)
+    await_that(lambda: len(service.workers()) == 2)
+    assert other in service.workers()
+    assert f"worker 1 ({stopped}) gave no sign of life" in service.output.read_text() or (
+        f"worker 2 ({stopped}) gave no sign of life" in service.output.read_text()
+    )
 
 
 def test_with_nothing_deployed_it_says_how_to_get_there(start):
@@ -241,7 +286,7 @@ def test_without_its_keeper_the_log_takes_every_ride(start, registered, home, nu
     deploy_champion(registered[1], "first")
     service = start()
     await_that(lambda: service.keeper() is not None)
-    await_that((home / "data" / "live" / "predictions.db").exists)
+    await_that(lambda: rows_in(home) is not None)
     keeper = service.keeper()
     os.kill(keeper, number)
     for _ in range(5):
@@ -255,15 +300,18 @@ def test_without_its_keeper_the_log_takes_every_ride(start, registered, home, nu
     assert len(service.workers()) == 2
 
 
-def rows_in(home) -> int:
-    """Rides in the tables, without moving those that wait."""
+def rows_in(home) -> int | None:
+    """Rides in the tables, without moving those that wait; None before there are tables."""
     path = home / "data" / "live" / "predictions.db"
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute("SELECT count(*) FROM predictions").fetchone()[0]
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT count(*) FROM predictions").fetchone()[0]
+    except sqlite3.OperationalError:
+        return None
 
 
-def await_that(is_so) -> None:
-    deadline = time.monotonic() + 20
+def await_that(is_so, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -18,9 +18,11 @@ from service_samples import RIDE, make_card
 from serve.bodies.errors import ApiError
 from serve.server import doorkeeper as doorkeepers
 from serve.server import intake as intakes
+from serve.server import pulse as pulses
 from serve.server.door import QUICK_BYTES, Door, Lane
 from serve.server.doorkeeper import Doorkeeper
 from serve.server.intake import Intake
+from serve.server.pulse import BEAT_SECONDS, MISSED, Pulse
 from serve.server.spread import BUSY_REQUESTS, SEEN_SECONDS, Spread, shared_counts
 from serve.server.wsgi import environ_of
 
@@ -424,6 +426,45 @@ def test_the_environment_says_what_came():
     assert {name: environ[name] for name in expected} == expected
     assert "HTTP_TRANSFER_ENCODING" not in environ  # werkzeug would read no body
     assert environ["wsgi.input"].read() == b"abc"
+
+
+# --- signs of life ----------------------------------------------------------------------
+
+
+def test_who_stops_counting_is_silent_after_so_many_looks():
+    now = 0.0
+    pulse = Pulse(3, lambda: now)
+    found = []
+    for _ in range(MISSED):
+        now += BEAT_SECONDS
+        pulse.beat(0)
+        found.append(pulse.silent([0, 1]))  # the third does not run
+        assert pulse.silent([0, 1]) == []  # within a beat nothing is missed
+    assert found == [[]] * (MISSED - 1) + [[1]]
+    pulse.begin(1)
+    now += BEAT_SECONDS
+    assert pulse.silent([1]) == []
+
+
+def test_who_was_stopped_together_with_the_parent_is_not_silent():
+    now = 0.0
+    pulse = Pulse(1, lambda: now)
+    now = 3600.0
+    assert pulse.silent([0]) == []
+
+
+def test_a_process_counts_by_itself(monkeypatch):
+    monkeypatch.setattr(pulses, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(pulses, "MISSED", 100)
+    pulse = Pulse(2)
+    pulse.start(1)
+    found: list[int] = []
+    deadline = time.monotonic() + 60
+    while not found:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+        found = pulse.silent([0, 1])
+    assert found == [0]
 
 
 # --- spread -----------------------------------------------------------------------------
