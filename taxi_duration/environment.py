@@ -264,6 +264,11 @@ def public_url() -> str:
     return (setting("PUBLIC_URL") or "http://127.0.0.1:9696").rstrip("/")
 
 
+def code_commit() -> str | None:
+    """`GIT_COMMIT`: the code's commit where git cannot say it, as in an image."""
+    return setting("GIT_COMMIT")
+
+
 def api_key() -> str | None:
     """`API_KEY`: what `pipeline.py replay` shows to a service that wants a key."""
     return setting("API_KEY")

@@ -7,7 +7,8 @@ from typing import Any
 
 from threadpoolctl import threadpool_info
 
-from taxi_duration.chain.run import Run, git_commit
+from taxi_duration.chain.commit import git_commit
+from taxi_duration.chain.run import Run
 from taxi_duration.domain.limits import ZONE_RANGE
 from taxi_duration.model.atlas import atlas_sources
 from taxi_duration.model.duration_model import DurationModel

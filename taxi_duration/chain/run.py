@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,6 +14,7 @@ import pandas as pd
 from filelock import FileLock
 
 from taxi_duration import environment
+from taxi_duration.chain.commit import git_commit, warn_of_unknown_commit
 from taxi_duration.chain.run_settings import RunSettings, check_settings
 from taxi_duration.data.month_health import MonthHealth, examine_months
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
@@ -258,19 +258,8 @@ def training_minutes(run_id: str | None) -> float | None:
     return round(sum(seconds) / 60, 2) if seconds else None
 
 
-def git_commit() -> str:
-    """Commit of the code, `-dirty` when changed since; `GIT_COMMIT` or `unknown` without git."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-            cwd=environment.PROJECT_ROOT, capture_output=True, text=True, check=True, timeout=20,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return environment.setting("GIT_COMMIT") or "unknown"
-    return described.stdout.strip()
-
-
 def _create(folder: Path, settings: RunSettings, interactive: bool) -> Run:
+    warn_of_unknown_commit()
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder, settings)
     run._write(

@@ -84,6 +84,7 @@ def _readers_of_a_run() -> dict[str, Callable[[], object]]:
         "DEVICE": check_device,
         "MAX_BAD_SHARE": environment.max_bad_share,
         "UTC_TIMES": environment.utc_times,
+        "GIT_COMMIT": environment.code_commit,
         "SAMPLE_ROWS": environment.sample_rows,
         "EXTRA_FEATURES": _extra_features,
         "MODEL_SIGNING_KEY": partial(check_key, "MODEL_SIGNING_KEY"),

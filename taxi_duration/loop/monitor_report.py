@@ -9,9 +9,10 @@ from pathlib import Path
 from msgspec import to_builtins
 
 from taxi_duration import environment
+from taxi_duration.chain.commit import git_commit
 from taxi_duration.chain.notebooks import execute
 from taxi_duration.chain.report import write_report
-from taxi_duration.chain.run import RUN_FILE, git_commit
+from taxi_duration.chain.run import RUN_FILE
 from taxi_duration.domain.months import check_available, format_months, parse_months
 from taxi_duration.errors import NotFoundError
 from taxi_duration.files import write_bytes, write_json

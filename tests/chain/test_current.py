@@ -505,7 +505,7 @@ BY_WHAT_IS_THERE = {"TAXI_HOME", "MODELS_DIR", "DEPLOYMENT_DIR", "MLFLOW_TRACKIN
 # No notebook of the chain reads these, or only for where it is done, not for what comes of it.
 ELSEWHERE = {"DASK_SCHEDULER", "LOG_URL", "LOG_ARCHIVE", "LOG_KEEP_DAYS", "LOG_MAX_MB",
              "AUTO_APPROVE", "NOTIFY_URLS", "PUBLIC_URL", "API_KEY",
-             "MODEL_PUBLIC_KEY"}  # fmt: skip
+             "MODEL_PUBLIC_KEY", "GIT_COMMIT"}  # fmt: skip
 
 
 def test_every_setting_is_known_to_decide_a_notebook_or_not():

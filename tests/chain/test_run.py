@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from taxi_duration.chain import run
 from taxi_duration.chain.chain import run_chain
-from taxi_duration.chain.run import git_commit, load_run, new_run, open_run, training_minutes
+from taxi_duration.chain.commit import git_commit
+from taxi_duration.chain.run import load_run, new_run, open_run, training_minutes
 from taxi_duration.chain.run_settings import check_settings
 from taxi_duration.errors import NotFoundError, SettingError, TagError
 from taxi_duration.files import read_json, write_json
@@ -197,15 +197,6 @@ def test_parent_run_deleted_with_its_experiment_goes_on_when_that_is_restored(ho
     run.client.delete_experiment(tracking.experiment_id(run.client))
     tracking.experiment_id(run.client)  # as a turn of the loop begins
     assert load_run(run.run_id).parent_run() == first
-
-
-def test_commit_comes_from_git_and_else_from_the_environment(monkeypatch, tmp_path):
-    assert len(git_commit().removesuffix("-dirty")) == 40
-    monkeypatch.setattr(run.environment, "PROJECT_ROOT", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert git_commit() == "unknown"
-    monkeypatch.setenv("GIT_COMMIT", "abc123")
-    assert git_commit() == "abc123"
 
 
 @pytest.mark.slow

@@ -243,7 +243,7 @@ BAD = {
     "MAX_EXPLAINED": "1e4", "MAX_FEEDBACK": "many", "ACCESS_LOG": "maybe", "WAIT_FOR_MODEL": "2",
     "TRAFFIC": "no", "API_KEYS": ",", "MODEL_PUBLIC_KEY": "ed25519-public:x",
 }  # fmt: skip
-FREE = {"API_KEY", "HOST"}  # any text is one; HOST is looked up for the port
+FREE = {"API_KEY", "GIT_COMMIT", "HOST"}  # any text is one; HOST is looked up for the port
 
 
 @pytest.mark.parametrize("name", BAD)
