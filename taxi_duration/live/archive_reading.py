@@ -226,10 +226,12 @@ def as_answered(ride: Ride, pair: tuple[str, str] | None = None) -> dict[str, An
     return row | {f"shadow_{name}": shadow.get(name) for name in ShadowRow.__struct_fields__[1:]}
 
 
-def last_archived(connection: Connection) -> LastTimes:
-    """Return the times of the archive's last ride and last true duration."""
+def last_archived(connection: Connection, now: float) -> LastTimes:
+    """Return the times of the archive's last ride and last true duration, of files until now."""
     times = (archive_parts.c.until, archive_parts.c.told_until)
-    return LastTimes(*(connection.scalar(select(func.max(each))) for each in times))
+    return LastTimes(
+        *(connection.scalar(select(func.max(each)).where(each <= now)) for each in times)
+    )
 
 
 def _merge(found: dict[str, Ride], ride: Ride) -> None:

@@ -354,12 +354,12 @@ class LogStore:
         with self._begin() as connection:
             return dict(connection.execute(feedback_rate(since)).mappings().one())
 
-    def last_times(self) -> LastTimes:
+    def last_times(self, now: float) -> LastTimes:
         from taxi_duration.live import log_tables
         from taxi_duration.live.archive_reading import last_archived
 
         with self._reading() as connection:
-            here, old = log_tables.last_times(connection), last_archived(connection)
+            here, old = log_tables.last_times(connection, now), last_archived(connection, now)
             pairs = zip(here, old, strict=True)
             return LastTimes(*(max((a for a in pair if a), default=None) for pair in pairs))
 

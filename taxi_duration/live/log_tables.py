@@ -273,10 +273,12 @@ def _received(table: Table, since: float, until: float) -> ColumnElement[bool]:
     return and_(table.c.received_at >= since, table.c.received_at < until)
 
 
-def last_times(connection: Connection) -> LastTimes:
-    """Return the times of the last ride and the last true duration in the tables."""
+def last_times(connection: Connection, now: float) -> LastTimes:
+    """Return the times of the last ride and the last true duration in the tables, until now."""
     times = (predictions.c.asked_at, feedback.c.received_at)
-    return LastTimes(*(connection.scalar(select(func.max(each))) for each in times))
+    return LastTimes(
+        *(connection.scalar(select(func.max(each)).where(each <= now)) for each in times)
+    )
 
 
 def save_offset(connection: Connection, name: str, offset: int) -> None:

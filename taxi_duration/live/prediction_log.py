@@ -215,10 +215,13 @@ class PredictionLog:
     def last_times(self) -> LastTimes:
         """Return the times of the last ride and the last true duration; voided ones do not count.
 
+        Nor do those that a clock ahead, put right since, has dated after now: they would hide for
+        as long that nothing comes any more.
+
         Does not wait for rows that another process is moving.
         """
         self.drain(wait=False)
-        return self._store.last_times()
+        return self._store.last_times(time.time())
 
     def summary(self, since: float | None = None) -> list[dict[str, Any]]:
         """Return a dict for each model and arm that answered, the latest first.

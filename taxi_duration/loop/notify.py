@@ -230,7 +230,8 @@ def _verdict(sent: Sent) -> News:
     if verdict is None:
         return sent, []
     level = str(verdict.verdict)
-    since = (sent.unknown_since or verdict.at) if level == "unknown" else ""
+    # The earlier: what a clock ahead noted would hold the message back until then.
+    since = min(sent.unknown_since or verdict.at, verdict.at) if level == "unknown" else ""
     sent = replace(sent, unknown_since=since)
     if level == sent.level or (since and not _is_older(since, UNKNOWN_DAYS)):
         return sent, []
@@ -250,7 +251,10 @@ def _in_words(verdict: Verdict, before: str) -> str:
 
 
 def _refusals(sent: Sent) -> News:
-    new = [refusal for refusal in read_refusals() if refusal.at > sent.refused]
+    known = read_refusals()
+    # By its place: a clock that was ahead dates what comes after it earlier.
+    seen = max((i for i, one in enumerate(known, 1) if one.at == sent.refused), default=0)
+    new = known[seen:]
     messages = [
         _message("refused bundle", f"the service refuses what is deployed: {r.problem}"
                  f"{f' (until {r.until[:16]})' if r.until else ''}", "failure", r.at)

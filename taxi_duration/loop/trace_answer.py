@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,7 +78,7 @@ def _feedback_link(row: dict[str, Any]) -> Link:
     """It comes from the client: only its time can be checked."""
     early = row["received_at"] < row["asked_at"]
     detail = f"it took {row['true_duration']:.2f} min"
-    detail += ", received before it was asked" if early else ""
+    detail += ", received before it was asked, or the clock was set back" if early else ""
     return Link("feedback", row["prediction_id"], CHANGED if early else RECORDED, detail)
 
 
@@ -91,10 +92,16 @@ def _deployment_link(evidence: Evidence) -> Link:
     if not evidence.history:
         return Link("deployment", name, MISSING, f"{HISTORY_FILE} has no line")
     then = _at(evidence, row["asked_at"])
-    if not then:
+    if not then and _may_hold(evidence, row) is None:
         began = evidence.history[0][1].at
         return Link("deployment", name, MISSING, f"{HISTORY_FILE} begins later, at {began}")
     held = [i for i in then if _holds(evidence.history[i][1], row)]
+    if not held and (may := _may_hold(evidence, row)) is not None:
+        detail = (
+            f"{may.action} at {may.at}: {may.reason}; a clock was set back: whether the answer was "
+            "given after that change is not known"
+        )
+        return Link("deployment", name, UNKNOWN, detail)
     if not held:
         served = getattr(evidence.history[then[-1]][1], row["arm"], None)
         return Link("deployment", name, CHANGED,
@@ -113,6 +120,20 @@ def _at(evidence: Evidence, asked_at: float) -> list[int]:
     ends = [*starts[1:], math.inf]
     return [i for i, (start, end) in enumerate(zip(starts, ends, strict=False))
             if start <= asked_at < end + CHANGE_SECONDS]  # fmt: skip
+
+
+def _may_hold(evidence: Evidence, row: dict[str, Any]) -> Change | None:
+    """A change that gave the version its role, of which a clock set back since hides the time.
+
+    Until it is reached again the clock shows times before the change, after the change.
+    """
+    times = [change.when for _, change in evidence.history]
+    for i, (_, change) in enumerate(evidence.history):
+        shown = min([*times[i:], time.time()])
+        ended = max(times[: i + 2]) if i + 1 < len(times) else math.inf
+        if shown <= row["asked_at"] < ended + CHANGE_SECONDS and _holds(change, row):
+            return change
+    return None
 
 
 def _holds(change: Change, row: dict[str, Any]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from log_samples import row
 from sqlalchemy import event, text
@@ -56,6 +58,16 @@ def test_twenty_thousand_unknown_ids_are_answered(log, monkeypatch):
     told = [{"prediction_id": f"{i:032x}", "duration": 9.0} for i in range(20_000)]
     result = log.add_feedback([*told, {"prediction_id": "a", "duration": 9.0}])
     assert (result.known, len(result.unknown), result.duplicate) == (["a"], 20_000, [])
+
+
+def test_ride_by_a_clock_that_was_ahead_does_not_hide_that_none_comes(log):
+    now = time.time()
+    log.add([row("now", now - 60), row("ahead", now + 30 * 86_400)])
+    log.add_feedback([
+        {"prediction_id": "now", "duration": 9.0, "received_at": now - 30},
+        {"prediction_id": "ahead", "duration": 9.0, "received_at": now + 30 * 86_400},
+    ])  # fmt: skip
+    assert log.last_times() == (now - 60, now - 30)
 
 
 def test_a_page_waits_for_no_writer(log, url, monkeypatch):

@@ -14,6 +14,7 @@ from servers import free_port
 from taxi_duration import environment
 from taxi_duration.domain.findings import Reason
 from taxi_duration.errors import PipelineError, TrackingError
+from taxi_duration.live import refusals
 from taxi_duration.live.audit import record
 from taxi_duration.live.refusals import note_refusal, note_served
 from taxi_duration.live.verdict import Verdict, read_verdict, write_verdict
@@ -277,6 +278,19 @@ def test_refused_bundle_is_told_once_and_again_when_it_happens_again(receiver):
     note_refusal("green-duration:2 is refused: damaged")
     turn(NOTHING)
     assert receiver.text.count("green-duration:2 is refused: damaged") == 2
+
+
+def test_refusal_by_a_clock_that_was_ahead_hides_none_that_follows(receiver, monkeypatch):
+    with monkeypatch.context() as ahead:
+        ahead.setattr(refusals, "iso_now", lambda: "2099-01-01T00:00:00.000+00:00")
+        note_refusal("green-duration:2 is refused: damaged")
+    turn(NOTHING)
+    note_served()
+    note_refusal("green-duration:3 is refused: unsigned")
+    turn(NOTHING)
+    turn(NOTHING)
+    assert receiver.text.count("green-duration:2 is refused: damaged") == 1
+    assert receiver.text.count("green-duration:3 is refused: unsigned") == 1
 
 
 def test_refusal_that_ended_before_the_turn_is_told_with_its_end(receiver):

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 from servers import free_port
@@ -676,10 +677,37 @@ def serve_otherwise(home, asked_at, *served):
         ([(300, 1, None)], MISSING, "history.jsonl begins later, at "),
     ],
 )
-def test_version_must_have_had_its_role_when_it_answered(files, trace, served, status, told):
-    serve_otherwise(files, trace().prediction["asked_at"], *served)
+def test_version_must_have_had_its_role_when_it_answered(
+    files, trace, monkeypatch, served, status, told
+):
+    asked_at = trace().prediction["asked_at"]
+    serve_otherwise(files, asked_at, *served)
+    later = SimpleNamespace(time=lambda: asked_at + 3600)  # than all of these changes
+    monkeypatch.setattr("taxi_duration.loop.trace_answer.time", later)
     link = about(trace(), "deployment")
     assert (link.status, link.detail[: len(told)]) == (status, told)
+
+
+@pytest.mark.parametrize(
+    "served",
+    [
+        [(3600, 1, None)],  # the first deployment, by a clock that was an hour ahead
+        [(-900, 2, None), (3600, 1, None)],
+        [(-900, 2, None), (86_400, 1, None), (60, 1, 2)],
+    ],
+)
+def test_change_by_a_clock_that_was_set_back_since_is_unknown_and_not_wrong(files, trace, served):
+    serve_otherwise(files, trace().prediction["asked_at"], *served)
+    link = about(trace(), "deployment")
+    assert link.status == UNKNOWN
+    assert "a clock was set back" in link.detail
+
+
+def test_clock_set_back_excuses_nobody_who_never_served(files, trace):
+    served = [(-900, 2, None), (86_400, 3, None), (60, 2, None)]
+    serve_otherwise(files, trace().prediction["asked_at"], *served)
+    link = about(trace(), "deployment")
+    assert (link.status, link.detail) == (CHANGED, f"{NAME}:2 was champion then")
 
 
 # --- from before digests were kept -----------------------------------------------------------
