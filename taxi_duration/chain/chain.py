@@ -22,6 +22,7 @@ from taxi_duration.chain.report import render_ahead, write_report
 from taxi_duration.chain.run import Run
 from taxi_duration.chain.warm import begin_warm, call_warm, start_warming
 from taxi_duration.data.sources import SAMPLE_BANNER
+from taxi_duration.domain.version import bundle_folder
 from taxi_duration.errors import DeletedError, MonthNotPublishedError, TrackingError
 from taxi_duration.files import read_json, sha256_file
 from taxi_duration.logs import log_to_file
@@ -180,7 +181,8 @@ def _say_result(run: Run, say: Callable[[str], None], seconds: float) -> None:
     say(f"\n{registered_text(info)}")
     if words := results.get("longer_window"):
         say(f"window     {words}")
-    say(f"bundle     {info['model']['path']}")
+    # Where it lies now: what was taken from an earlier run may name a home that was moved since.
+    say(f"bundle     {bundle_folder(info['model']['name'], info['model']['version'])}")
     say(f"report     {run.folder / 'report.html'}")
     say(f"data       {info['data_source']}")
     say(f"done in {seconds:.1f} s; `make mlflow` shows every run")

@@ -6,6 +6,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
+from taxi_duration import environment
 from taxi_duration.chain import chain, notebooks
 from taxi_duration.chain.candidates import RESULTS_FILE, keep_longer_window
 from taxi_duration.chain.kernels import PrivateKernelManager
@@ -130,3 +131,15 @@ def test_run_says_at_its_end_what_a_longer_window_would_buy(run):
     keep_longer_window(run, "twice the 31 days")
     chain._say_result(run, after.append, 1.0)
     assert [line for line in after if line not in before] == ["window     twice the 31 days"]
+
+
+def test_run_names_the_bundle_where_it_lies_after_the_home_was_moved(run):
+    row = {"model": "LR", "rmse": 7.7, "mae": 5.3, "rmse_no_distance": None, "coverage": None}
+    write_json(run.folder / RESULTS_FILE, {"winner": "LR", "table": [row]})
+    old = "/old/home/models/green-duration/1"
+    model = {"name": "green-duration", "version": 1, "path": old, "beats_lookups": True}
+    run.update(model=model, data_source="tlc")
+    said = []
+    chain._say_result(run, said.append, 1.0)
+    assert f"bundle     {environment.models_dir() / 'green-duration' / '1'}" in said
+    assert old not in "".join(said)
