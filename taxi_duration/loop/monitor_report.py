@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from taxi_duration.chain.commit import git_commit
 from taxi_duration.chain.notebooks import execute
 from taxi_duration.chain.report import write_report
 from taxi_duration.chain.run import RUN_FILE
+from taxi_duration.data.sources import fetch_months
 from taxi_duration.domain.months import check_available, format_months, parse_months
 from taxi_duration.errors import NotFoundError
 from taxi_duration.files import write_bytes, write_json
@@ -29,14 +31,18 @@ def run_monitor(data: str, say: Callable[[str], None]) -> Verdict:
         data: published months to look at too, as the notebook's `DATA`; may be empty.
         say: prints a line of progress.
     Raises:
+        MonthNotPublishedError: a month cannot be had yet.
         TaxiError: nothing is deployed, a tag is not acceptable, or a cell failed.
     """
     champion = serving_champion()
     if data:
         months = parse_months(data)
         check_available(champion.service, months)
+        # As the notebook has them; one that is not published needs none.
+        fetch_months(champion.service, months, "tlc" if champion.data_source == "tlc" else None)
         data = format_months(months)
-    folder = environment.runs_dir() / f"monitor-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    name = f"monitor-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    folder = environment.runs_dir() / name
     folder.mkdir(parents=True)
     say(f"[1/1] {NOTEBOOK} …")
     execute(NOTEBOOK, folder / f"{NOTEBOOK}.ipynb", {"DATA": data})

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from taxi_duration import environment
-from taxi_duration.errors import NotFoundError, TagError
+from taxi_duration.errors import MonthNotPublishedError, NotFoundError, TagError
 from taxi_duration.files import read_json
 from taxi_duration.live.log_rows import PredictionRow
 from taxi_duration.live.prediction_log import open_log
@@ -30,6 +30,18 @@ def test_nothing_deployed_says_what_to_do(home):
 def test_unknown_month_stops_before_the_notebook_runs(moved_home):
     with pytest.raises(TagError, match="Febuary 2021"):
         run_monitor("Febuary 2021", say=print)
+    assert not list(environment.runs_dir().glob("monitor-*"))
+
+
+@pytest.mark.slow
+def test_month_that_is_not_published_stops_before_the_notebook_runs(
+    moved_home, monkeypatch, tmp_path
+):
+    (tmp_path / "source" / "trip-data").mkdir(parents=True)
+    monkeypatch.setenv("TLC_URL", str(tmp_path / "source"))
+    monkeypatch.setenv("DATA", "tlc")
+    with pytest.raises(MonthNotPublishedError, match="green 2099-01"):
+        run_monitor("2099-01", say=print)
     assert not list(environment.runs_dir().glob("monitor-*"))
 
 
