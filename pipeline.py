@@ -29,6 +29,7 @@ try:
     import click
 
     from taxi_duration import environment
+    from taxi_duration.chain.options import NewPath, Number
     from taxi_duration.domain.months import SERVICES
     from taxi_duration.errors import MonthNotPublishedError, NotFoundError, TaxiError
 except ImportError as error:
@@ -318,7 +319,7 @@ def untag(reference: str) -> None:
 
 @cli.command()
 @click.argument("reference", metavar="REFERENCE")
-@click.option("--to", type=click.Path(file_okay=False, path_type=Path),
+@click.option("--to", type=NewPath(is_folder=True),
               help="Folder for model.bin and card.json; models/NAME/VERSION/.")  # fmt: skip
 def pull(reference: str, to: Path | None) -> None:
     """Fetch a version's bundle from the registry, digest checked, as `docker pull` does.
@@ -337,14 +338,13 @@ def pull(reference: str, to: Path | None) -> None:
 
 @cli.command("model-card")
 @click.argument("reference", metavar="REFERENCE")
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="File; printed when left out."
-)
+@click.option("--out", type=NewPath(), help="File; printed when left out.")
 def model_card(reference: str, out: Path | None) -> None:
     """Write a version's model card as Hugging Face reads it, made from its card.json.
 
     REFERENCE is NAME:VERSION, NAME:ALIAS or NAME@sha256:…
     """
+    from taxi_duration.files import write_bytes
     from taxi_duration.model.bundle import load_card
     from taxi_duration.registry import tracking
     from taxi_duration.registry.model_card import as_model_card
@@ -354,7 +354,7 @@ def model_card(reference: str, out: Path | None) -> None:
     if out is None:
         click.echo(text, nl=False)
     else:
-        out.write_text(text, encoding="utf-8")
+        write_bytes(out, text.encode())
 
 
 @cli.command()
@@ -390,9 +390,9 @@ def rollback(reason: str) -> None:
     show_default=True,
     help="At most so many settings.",
 )
-@click.option("--minutes", default=30.0, type=click.FloatRange(0, min_open=True),
+@click.option("--minutes", default=30.0, type=Number(0, min_open=True),
               show_default=True, help="At most so long.")  # fmt: skip
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True,
+@click.option("--out", type=NewPath(), required=True,
               help="File to write, in the form of training/xgb_settings.json.")  # fmt: skip
 def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> None:
     """Search XGB's settings on time-ordered folds inside months; the study goes to MLflow."""
@@ -409,7 +409,7 @@ def tune(service: str, months: str, trials: int, minutes: float, out: Path) -> N
 @cli.command()
 @click.option("--months", "tags", multiple=True, required=True, metavar="SERVICE=MONTHS",
               help="Such as green=2020-03:2020-12; may be given several times.")  # fmt: skip
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True,
+@click.option("--out", type=NewPath(is_folder=True), required=True,
               help="Folder of its two files; the package's own is model/.")  # fmt: skip
 def atlas(tags: tuple[str, ...], out: Path) -> None:
     """Make an atlas: what earlier years say of every route and hour; `ATLAS=FOLDER` uses it."""
@@ -418,7 +418,11 @@ def atlas(tags: tuple[str, ...], out: Path) -> None:
 
     months: dict[str, Any] = {}
     for given in tags:
-        service, _, some = given.partition("=")
+        service, mark, some = given.partition("=")
+        if not (service and mark and some):
+            raise click.UsageError(
+                f"--months is {given!r}; it must be SERVICE=MONTHS, such as green=2020-03:2020-12"
+            )
         known = months.setdefault(check_service(service), [])
         months[check_service(service)] = sorted({*known, *parse_months(some)})
     made = make_atlas(months, out)
@@ -432,9 +436,9 @@ def atlas(tags: tuple[str, ...], out: Path) -> None:
 @click.option("--data", required=True, help="Month, range or list to score, as --train-data.")
 @click.option("--model", "reference", help="NAME:VERSION, NAME:ALIAS or NAME@sha256:…; champion.")
 @click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
-@click.option("--out", type=click.Path(dir_okay=False), help="Parquet file to write.")
+@click.option("--out", type=NewPath(), help="Parquet file to write.")
 @click.option("--to", metavar="ADDRESS", help="Where to send it instead: s3://bucket/key.")
-def score(data: str, reference: str | None, service: str, out: str | None, to: str | None) -> None:
+def score(data: str, reference: str | None, service: str, out: Path | None, to: str | None) -> None:
     """Score months in a batch, to Parquet, and say how right the answers were."""
     from taxi_duration.chain.scoring import score_months
 
@@ -638,7 +642,9 @@ def archive() -> None:
 @click.option("--data", required=True, help="Month, range or list to play, as --train-data.")
 @click.option("--service", default="green", show_default=True, help=f"{', '.join(SERVICES)}.")
 @click.option("--url", default="http://127.0.0.1:9696", show_default=True, help="Of the service.")
-@click.option("--days", type=click.IntRange(1), help="Only so many, from the first on.")
+@click.option(
+    "--days", type=click.IntRange(1, environment.MOST_DAYS), help="Only so many, from the first on."
+)
 @click.option("--rides", type=click.IntRange(1), help="At most so many, evenly spread.")
 @click.option("--only-scored", is_flag=True, help="Leave out rides outside 1 to 60 minutes.")
 def replay(
@@ -686,12 +692,17 @@ def replay(
     type=click.IntRange(0, 12),
     help="From a month's end to its publication; TLC takes about two.",
 )
-@click.option("--share", default=1.0, type=click.FloatRange(0, 1, min_open=True),
+@click.option("--share", default=1.0, type=Number(0, 1, min_open=True),
               show_default=True, help="Of each month's trips.")  # fmt: skip
-@click.option("--table", type=click.Path(dir_okay=False), help="File to write: .md or .csv.")
-@click.option("--plot", type=click.Path(dir_okay=False), help="PNG file to write.")
+@click.option("--table", type=NewPath(".md", ".csv"), help="File to write: .md or .csv.")
+@click.option("--plot", type=NewPath(".png"), help="PNG file to write.")
 def backtest(
-    months: str, service: str, delay_months: int, share: float, table: str | None, plot: str | None
+    months: str,
+    service: str,
+    delay_months: int,
+    share: float,
+    table: Path | None,
+    plot: Path | None,
 ) -> None:
     """Time travel: live through months with the model frozen, retrained monthly, or by auto.
 

@@ -102,6 +102,22 @@ def test_an_import_of_our_own_that_fails_shows_where(monkeypatch):
         (["replay", "--data", "2021-02", "--rides", "-1"], 2, "--rides"),
         (["tune", "--months", "2021-01", "--out", "x", "--trials", "0"], 2, "--trials"),
         (["backtest", "--months", "2021-01:2021-03", "--share", "1.5"], 2, "--share"),
+        (["backtest", "--months", "2021-01:2021-04", "--share", "nan"], 2, "'--share': nan"),
+        (["backtest", "--months", "2021-01:2021-04", "--plot", "x.txt"], 2, "must end in .png"),
+        (["backtest", "--months", "2021-01:2021-04", "--table", "x.html"], 2, ".md or .csv"),
+        (["tune", "--months", "2021-01", "--out", "x", "--minutes", "nan"], 2, "'--minutes': nan"),
+        (["tune", "--months", "2021-01", "--out", "x", "--minutes", "inf"], 2, "'--minutes': inf"),
+        (["replay", "--data", "2021-02", "--days", "9" * 20], 2, "'--days'"),
+        (["replay", "--data", "2021-02", "--url", "htp://x"], 1, "--url is 'htp://x'; it must be"),
+        (["replay", "--data", "2021-02", "--url", "http://[x"], 1, "--url is 'http://[x'"),
+        (["replay", "--data", "2021-02", "--url", "http://x:99999"], 1, "--url is "),
+        (["score", "--data", "2021-02", "--to", "foo://x"], 1, "--to is 'foo://x'"),
+        (["score", "--data", "2021-02", "--out", "/dev/null"], 2, "'/dev/null' is a device"),
+        (["score", "--data", "2021-02", "--out", f"{__file__}/x"], 2, "is a file, no folder"),
+        (["model-card", "green-duration:1", "--out", f"{__file__}/x"], 2, "is a file, no folder"),
+        (["pull", "green-duration:1", "--to", f"{__file__}/x"], 2, "is a file, no folder"),
+        (["atlas", "--months", "green", "--out", "x"], 2, "--months is 'green'; it must be"),
+        (["atlas", "--months", "=2021-01", "--out", "x"], 2, "--months is '=2021-01'"),
     ],
 )
 def test_mistake_stops_before_the_first_notebook(home, monkeypatch, capsys, args, code, said):
@@ -116,7 +132,7 @@ def test_mistake_stops_before_the_first_notebook(home, monkeypatch, capsys, args
      ("BOOST_ROWS", "-1"), ("DEVICE", "gpu"), ("MAX_BAD_SHARE", "a"), ("UTC_TIMES", "x"),
      ("SAMPLE_ROWS", "0"), ("EXTRA_FEATURES", "/no/such.csv"),
      ("MODEL_SIGNING_KEY", "ed25519-public:" + 43 * "A" + "="), ("MODEL_PRIVATE_KEY", "ed25519:x"),
-     ("MODEL_PUBLIC_KEY", "x"), ("TAXI_HOME", __file__)],
+     ("MODEL_PUBLIC_KEY", "x"), ("TAXI_HOME", __file__), ("TLC_URL", "htp://x")],
 )  # fmt: skip
 @pytest.mark.parametrize("command", ["run", "auto"])
 def test_setting_without_such_a_value_stops_before_the_first_notebook(

@@ -12,12 +12,13 @@ from typing import Any
 
 from taxi_duration import environment
 from taxi_duration.chain.answered import forget_answers, write_answered
+from taxi_duration.data.addresses import WRITTEN, check_address
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.data.remote import open_source, with_retries
 from taxi_duration.data.window import MonthPart
 from taxi_duration.domain.months import check_available, check_service, format_months, parse_months
 from taxi_duration.domain.version import Version, model_name
-from taxi_duration.errors import SettingError, SourceError
+from taxi_duration.errors import SettingError, SourceError, SourceUnreachableError
 from taxi_duration.evaluation.metrics import answer_figures
 from taxi_duration.files import code_digest
 from taxi_duration.model.bundle import load_bundle, reference_of
@@ -50,7 +51,7 @@ def score_months(
     data: str,
     service: str = "green",
     reference: str | None = None,
-    out: str | None = None,
+    out: str | Path | None = None,
     to: str | None = None,
 ) -> ScoredMonths:
     """Answer every trip of some months and write trips and answers to Parquet.
@@ -69,6 +70,8 @@ def score_months(
     """
     if out and to:
         raise SettingError("--out and --to are both given: the file goes to one place")
+    if to:
+        check_address("--to", to, WRITTEN)
     service, months = check_service(service), parse_months(data)
     check_available(service, months)
     folder = find_bundle(tracking.connect(), reference or _default_reference(service))
@@ -110,7 +113,9 @@ def send_file(path: Path, to: str) -> str:
     """
     try:
         if with_retries(to, _put, path, to) is None:
-            raise SourceError(f"{to}: no such bucket or folder, or it may not be written to")
+            raise SourceError("no such bucket or folder, or it may not be written to")
+    except (SourceError, SourceUnreachableError) as error:
+        raise SourceError(f"--to {to}: {error}") from error
     finally:
         path.unlink()
     return to

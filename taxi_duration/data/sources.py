@@ -20,6 +20,7 @@ from pathlib import Path
 
 from taxi_duration import environment
 from taxi_duration.data import sample
+from taxi_duration.data.addresses import READ, check_address
 from taxi_duration.data.parts import choose_parts, digest_of_parts, part_digests
 from taxi_duration.data.remote import (
     Stamp,
@@ -264,6 +265,12 @@ def fetch_republished(newest: RawMonth) -> RawMonth | None:
     return None
 
 
+def check_source() -> None:
+    """Refuse a `TLC_URL` that can be no address; raises a SettingError."""
+    if given := environment.setting("TLC_URL"):
+        check_address("TLC_URL", given, READ)
+
+
 def download(url: str, path: Path) -> bool:
     """Download a file or a folder of part files, with retries and a progress bar.
 
@@ -386,6 +393,7 @@ def _suffixes() -> tuple[str, ...]:
 
 def _folders(service: str) -> dict[str, str]:
     """Where the source may keep months: layout -> address of the folder."""
+    check_source()
     base = environment.tlc_url()
     layouts = LAYOUTS[:1] if base == environment.PUBLIC_TLC_URL else LAYOUTS
     return {layout: base + layout.format(service=service) for layout in layouts}

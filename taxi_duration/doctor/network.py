@@ -102,6 +102,10 @@ def look_at_months(name: str) -> Iterator[Finding]:
     if environment.data_mode() == "sample":
         yield Finding(name, OK, "DATA=sample: nobody is asked")
         return
+    if environment.setting("TLC_URL"):
+        from taxi_duration.data.sources import check_source
+
+        check_source()
     base = environment.tlc_url()
     if not base.startswith(("http://", "https://")):
         yield _other_source(name, base)

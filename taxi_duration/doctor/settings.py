@@ -31,7 +31,10 @@ def check_settings_of_a_run() -> None:
     Raises:
         SettingError: names it and what is allowed.
     """
+    from taxi_duration.data.sources import check_source
+
     _check(_readers_of_a_run())
+    check_source()
     key = environment.signing_key()
     if key and not can_sign(key):  # notebook 04 would find that out, after the training
         raise SettingError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,7 @@ def replay_months(
     for name, number in (("days", days), ("rides", rides)):
         if number is not None and number < 1:
             raise SettingError(f"{name} is {number}; it must be at least 1")
+    check_url(url)
     url, prepared = url.rstrip("/"), prepare_months(service, months)
     every = [month.trips() if only_scored else month.every_ride() for month in prepared]
     trips = _chosen(pd.concat(every, ignore_index=True), months, days, rides)
@@ -66,6 +68,18 @@ def replay_months(
         by_day = trips.groupby(trips["pickup_at"].dt.date)
         answers = [_play_day(session, url, service, day, some, say) for day, some in by_day]
     return _summary(pd.concat(answers, ignore_index=True))
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no address of a service; raises a SettingError."""
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_one = is_one and parts.port != 0
+    except ValueError:  # the port is no number, or a bracket is open
+        is_one = False
+    if not is_one:
+        raise SettingError(f"--url is {url!r}; it must be an address such as http://127.0.0.1:9696")
 
 
 def _chosen(
