@@ -68,10 +68,7 @@ def score_months(
         SettingError: both `out` and `to` are given.
         TaxiError: a month, the reference, the bundle or the address is not usable.
     """
-    if out and to:
-        raise SettingError("--out and --to are both given: the file goes to one place")
-    if to:
-        check_address("--to", to, WRITTEN)
+    _check_place(out, to)
     service, months = check_service(service), parse_months(data)
     check_available(service, months)
     folder = find_bundle(tracking.connect(), reference or _default_reference(service))
@@ -88,6 +85,13 @@ def score_months(
     where = send_file(path, to) if to else path
     forget_answers(path)
     return ScoredMonths(version.ref, metrics["rows"], metrics, where, clean)
+
+
+def _check_place(out: str | Path | None, to: str | None) -> None:
+    if out and to:
+        raise SettingError("--out and --to are both given: the file goes to one place")
+    if to:
+        check_address("--to", to, WRITTEN)
 
 
 def _about(version: Version, months: Sequence[PreparedMonth]) -> dict[str, str]:

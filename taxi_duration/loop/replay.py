@@ -55,10 +55,7 @@ def replay_months(
     """
     months = parse_months(data)
     check_available(check_service(service), months)
-    for name, number in (("days", days), ("rides", rides)):
-        if number is not None and number < 1:
-            raise SettingError(f"{name} is {number}; it must be at least 1")
-    check_url(url)
+    _check_asked(url, days, rides)
     url, prepared = url.rstrip("/"), prepare_months(service, months)
     every = [month.trips() if only_scored else month.every_ride() for month in prepared]
     trips = _chosen(pd.concat(every, ignore_index=True), months, days, rides)
@@ -70,8 +67,10 @@ def replay_months(
     return _summary(pd.concat(answers, ignore_index=True))
 
 
-def check_url(url: str) -> None:
-    """Refuse what is no address of a service; raises a SettingError."""
+def _check_asked(url: str, days: int | None, rides: int | None) -> None:
+    for name, number in (("days", days), ("rides", rides)):
+        if number is not None and number < 1:
+            raise SettingError(f"{name} is {number}; it must be at least 1")
     try:
         parts = urlsplit(url)
         is_one = parts.scheme in ("http", "https") and bool(parts.hostname)
