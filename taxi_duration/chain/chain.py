@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from taxi_duration.chain.candidates import RESULTS_FILE
 from taxi_duration.chain.current import Look, take_current, what_was_made
 from taxi_duration.chain.digests import keep_finished
 from taxi_duration.chain.expected_cost import expected_cost
-from taxi_duration.chain.kernels import WarmKernelManager
+from taxi_duration.chain.kernels import KernelsAhead, kernels_ahead
 from taxi_duration.chain.notebooks import NotebookError, execute
 from taxi_duration.chain.released import registered_text
 from taxi_duration.chain.report import render_ahead, write_report
@@ -29,6 +30,9 @@ from taxi_duration.logs import log_to_file
 from taxi_duration.registry import tracking
 from taxi_duration.timestamps import iso_now
 from taxi_duration.training.kinds import check_kinds
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import AsyncKernelManager
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +61,17 @@ def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) ->
         f"validate {settings.val_data}, model {settings.model}"
     )
     start_warming()
+    import_module("taxi_duration.chain.quick_saves")  # beside it, rather than when it is waited for
     call_warm(tracking.check_store)
     is_finished = _is_finished(run, notebooks)
     if not is_finished:
         run.update(status="running")
     started = time.perf_counter()
-    for place in range(len(notebooks)):
-        _run_one(run, notebooks, place, say)
-        if place == 0:
-            _say_months(run, say)
+    with kernels_ahead() as kernels:
+        for place in range(len(notebooks)):
+            _run_one(run, notebooks, place, kernels, say)
+            if place == 0:
+                _say_months(run, say)
     seconds = time.perf_counter() - started
     if not is_finished:
         call_warm(_finish, run, list(notebooks))
@@ -82,7 +88,13 @@ def _is_finished(run: Run, notebooks: Sequence[str]) -> bool:
     return "finished" in run.read() and all(_is_done(run, name) for name in notebooks)
 
 
-def _run_one(run: Run, notebooks: Sequence[str], place: int, say: Callable[[str], None]) -> None:
+def _run_one(
+    run: Run,
+    notebooks: Sequence[str],
+    place: int,
+    kernels: KernelsAhead,
+    say: Callable[[str], None],
+) -> None:
     """Execute a notebook, or take what an earlier run or process made of it.
 
     Args:
@@ -93,14 +105,19 @@ def _run_one(run: Run, notebooks: Sequence[str], place: int, say: Callable[[str]
     if not _is_done(run, name):
         if place == 0:
             say("months are fetched, prepared and compared with those of earlier runs …")
+        if not run.takes_current:  # so it is executed
+            kernels.start()
         look = call_warm(take_current, run, notebooks, place)
     if _is_done(run, name):
         taken = run.read()["notebooks"][name].get("taken_from")
         say(f"{label} {f'is current: taken from run {taken}' if taken else 'was done before'}")
         return
     say(f"{label} …{f' ({look.why})' if look.why else ''}")
+    kernel = kernels.take()
+    if place + 1 < len(notebooks):
+        kernels.start()
     begin_warm(render_ahead, run.folder, notebooks[:place])
-    made = _execute(run, name, say) | call_warm(
+    made = _execute(run, name, kernel, say) | call_warm(
         what_was_made, run, name, notebooks[:place], look.inputs
     )
     run.update(notebooks={**run.read()["notebooks"], name: made})
@@ -111,13 +128,15 @@ def _is_done(run: Run, name: str) -> bool:
     return run.read()["notebooks"].get(name, {}).get("status") == "done"
 
 
-def _execute(run: Run, name: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """Execute a notebook and return its entry for run.json."""
+def _execute(
+    run: Run, name: str, kernel: AsyncKernelManager | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Execute a notebook, in a kernel that was started, and return its entry for run.json."""
     started = time.perf_counter()
     parameters = {**run.settings.as_parameters(), "RUN_DIR": str(run.folder)}
     executed = run.folder / f"{name}.ipynb"
     try:
-        execute(name, executed, parameters, WarmKernelManager, say)
+        execute(name, executed, parameters, kernel, say)
     except NotebookError as error:
         _fail(run, name, error)
         if kind := KEPT.get(error.ename):

@@ -12,12 +12,14 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
+from jupyter_core.utils import run_sync
 
+from taxi_duration import environment
 from taxi_duration.chain.warm import end_with_caller
 
 if TYPE_CHECKING:
@@ -52,6 +54,53 @@ class WarmKernelManager(PrivateKernelManager):
         # then reports an error where there is none.
         if not self.shutting_down:
             await super()._async_interrupt_kernel()
+
+    async def _async_finish_shutdown(
+        self, waittime: float | None = None, pollinterval: float = 0.01, restart: bool = False
+    ) -> None:
+        # It is gone within a fiftieth of a second, and jupyter_client looks ten times a second.
+        await super()._async_finish_shutdown(waittime, pollinterval, restart)
+
+
+@contextlib.contextmanager
+def kernels_ahead() -> Iterator[KernelsAhead]:
+    """Give kernels to the block; the one that nobody took is ended with it."""
+    kernels = KernelsAhead()
+    try:
+        yield kernels
+    finally:
+        kernels.end()
+
+
+class KernelsAhead:
+    """Starts the kernel of the next notebook while another one still computes."""
+
+    def __init__(self) -> None:
+        self._next: WarmKernelManager | None = None
+
+    def start(self) -> None:
+        """Start a kernel, if none waits; it makes itself ready while the caller goes on."""
+        if self._next is not None and run_sync(self._next.is_alive)():
+            return
+        self.end()
+        self._next = WarmKernelManager(kernel_name="python3")
+        # As nbclient starts one: what is executed stays out of the user's history.
+        history = ["--HistoryManager.hist_file=:memory:"]
+        cwd = str(environment.PROJECT_ROOT)
+        run_sync(self._next.start_kernel)(extra_arguments=history, cwd=cwd)
+
+    def take(self) -> WarmKernelManager:
+        """Return the kernel that waits, or else one started now; who takes it ends it."""
+        self.start()
+        taken, self._next = self._next, None
+        assert taken is not None
+        return taken
+
+    def end(self) -> None:
+        """End the kernel that waits, if there is one."""
+        if self._next is not None:
+            run_sync(self._next.shutdown_kernel)(now=True)
+            self._next = None
 
 
 class WarmProvisioner(LocalProvisioner):

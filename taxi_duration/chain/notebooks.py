@@ -8,11 +8,14 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taxi_duration import environment
 from taxi_duration.errors import PipelineError, SettingError
 from taxi_duration.logs import logged_steps
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import AsyncKernelManager
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +96,7 @@ def execute(
     name: str,
     output: Path,
     parameters: Mapping[str, Any],
-    kernel_manager_class: type | None = None,
+    kernel: AsyncKernelManager | None = None,
     say: Callable[[str], None] | None = None,
 ) -> None:
     """Execute one notebook into `output`, passing the parameters it takes.
@@ -102,7 +105,7 @@ def execute(
         name: of the committed notebook.
         output: where the executed notebook goes, also when a cell fails.
         parameters: by name; those that the notebook does not take are left out.
-        kernel_manager_class: what starts the kernel; `PrivateKernelManager` when None.
+        kernel: that was started ahead; it is ended here. A private one is started when None.
         say: prints a line of progress from inside the notebook, as soon as it is logged there.
     Raises:
         NotebookError: a cell raised or the kernel died; the half-run notebook is kept at
@@ -111,13 +114,11 @@ def execute(
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    from taxi_duration.chain.kernels import PrivateKernelManager
-
     wanted = notebook_parameters(name)
     given = {name: value for name, value in parameters.items() if name in wanted}
     try:
         with _heard(say or log.debug):
-            _run_papermill(name, output, given, kernel_manager_class or PrivateKernelManager)
+            _run_papermill(name, output, given, kernel)
     except PapermillExecutionError as error:
         where = (f"{name}.ipynb", error.cell_index, error.source)
         raise NotebookError(*where, error.ename, error.evalue) from error
@@ -128,7 +129,7 @@ def execute(
 
 
 def _run_papermill(
-    name: str, output: Path, parameters: dict[str, Any], kernel_manager_class: type
+    name: str, output: Path, parameters: dict[str, Any], kernel: AsyncKernelManager | None
 ) -> None:
     import papermill
 
@@ -143,7 +144,7 @@ def _run_papermill(
         kernel_name="python3",
         progress_bar=False,
         log_output=True,
-        kernel_manager_class=kernel_manager_class,
+        kernel=kernel,
     )
 
 

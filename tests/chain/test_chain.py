@@ -9,7 +9,6 @@ from nbformat.v4 import new_code_cell, new_notebook
 from taxi_duration import environment
 from taxi_duration.chain import chain, notebooks
 from taxi_duration.chain.candidates import RESULTS_FILE, keep_longer_window
-from taxi_duration.chain.kernels import PrivateKernelManager
 from taxi_duration.chain.notebooks import NotebookError
 from taxi_duration.chain.run import Run, new_run
 from taxi_duration.chain.run_settings import check_settings
@@ -42,7 +41,7 @@ def failing(run, monkeypatch):
 
         monkeypatch.setattr(chain, "execute", execute)
         with pytest.raises(Exception) as raised:
-            chain._execute(run, NAME, print)
+            chain._execute(run, NAME, None, print)
         return raised.value
 
     return fail
@@ -115,9 +114,8 @@ def test_error_of_the_store_keeps_its_class_through_a_kernel(run, marked, tmp_pa
     kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "x"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), tmp_path / f"{NAME}.ipynb")
     monkeypatch.setattr(notebooks, "notebook_path", lambda name: tmp_path / f"{name}.ipynb")
-    monkeypatch.setattr(chain, "WarmKernelManager", PrivateKernelManager)
     with pytest.raises(TrackingError, match=r"^no connection$"):
-        chain._execute(run, NAME, print)
+        chain._execute(run, NAME, None, print)
     assert run.read()["notebooks"][NAME]["error"] == "TrackingError: no connection"
 
 

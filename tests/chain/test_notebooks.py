@@ -7,10 +7,13 @@ from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 import pytest
+from jupyter_core.utils import run_sync
 from nbformat.v4 import new_code_cell, new_notebook
 
 from taxi_duration.chain import notebooks
+from taxi_duration.chain.kernels import PrivateKernelManager
 from taxi_duration.chain.notebooks import (
     NotebookError,
     check_parameter_names,
@@ -186,6 +189,18 @@ def test_value_given_wins_over_the_default_and_foreign_ones_are_left_out(fake_no
     execute("fake", tmp_path / "out.ipynb", {"A": 5, "RUN_DIR": "elsewhere"})
     executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text == "5 2\n"
+
+
+@pytest.mark.slow
+def test_kernel_that_was_started_is_used_and_ended(fake_notebook, tmp_path):
+    fake_notebook("A: int = 0", "import os\nprint(os.getpid())")
+    kernel = PrivateKernelManager(kernel_name="python3")
+    run_sync(kernel.start_kernel)()
+    pid = kernel.provisioner.pid
+    execute("fake", tmp_path / "out.ipynb", {}, kernel)
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text == f"{pid}\n"
+    assert not psutil.pid_exists(pid)
 
 
 @pytest.mark.slow
