@@ -89,6 +89,14 @@ def test_plot_has_titles_and_named_axes(ridden, plot):
 
 
 @by_plot
+def test_titles_need_not_make_way_for_ticks_above_the_axes(ridden, plot):
+    """`look.py` gives titles a fixed place."""
+    for axes in plot(FIGURES[plot](ridden)).axes:
+        assert axes.xaxis.get_label_position() == "bottom"
+        assert not any(tick.label2.get_visible() for tick in axes.xaxis.get_major_ticks())
+
+
+@by_plot
 def test_plot_names_service_and_months(ridden, plot):
     figure = plot(FIGURES[plot](ridden), about="green 2021-01")
     assert figure.get_suptitle() == "green 2021-01"
