@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,15 @@ def _rendered_once(path: Path, _mtime_ns: int, _size: int) -> str:
 
 
 def _as_html(notebook: Any) -> str:
+    html: str = _exporter().from_notebook_node(notebook)[0]
+    return html
+
+
+@cache  # to read and compile its templates takes longer than to render a short notebook
+def _exporter() -> Any:
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(template_name="lab", embed_images=True)
-    html: str = exporter.from_notebook_node(notebook)[0]
-    return html
+    return HTMLExporter(template_name="lab", embed_images=True)
 
 
 def _summary(info: dict[str, Any]) -> str:
