@@ -112,10 +112,14 @@ def run(
     A notebook whose code, months, settings and versions are as in an earlier run is taken from
     that run, when what it made is still whole.
     """
-    from taxi_duration.chain.warm import start_warming
+    from taxi_duration.chain.warm import end_warming, start_warming
 
-    this_run = _asked_run(resume, fresh, dict(parameters), flags)
-    start_warming()  # it imports beside what is imported here
+    start_warming()  # it imports beside what is imported and looked at here
+    try:
+        this_run = _asked_run(resume, fresh, dict(parameters), flags)
+    except Exception:
+        end_warming()
+        raise
     from taxi_duration.chain.chain import run_chain
 
     try:

@@ -126,6 +126,19 @@ def test_mistake_stops_before_the_first_notebook(home, monkeypatch, capsys, args
     assert not list(home.glob("runs/*"))
 
 
+def test_mistake_ends_the_process_that_was_to_be_warm(home, monkeypatch):
+    """It is started first, imports for seconds, and would stay as long as this process."""
+    assert run_here(monkeypatch, "--model", "SVM") == 1
+    until = time.monotonic() + 20
+    while warm := [
+        child for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE
+        and any("multiprocessing.forkserver" in word for word in child.cmdline())
+    ]:  # fmt: skip
+        assert time.monotonic() < until, warm
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("DATA", "real"), ("ENGINE", "spark"), ("DASK_SCHEDULER", "x"), ("ATLAS", "/no/such"),

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -30,6 +31,16 @@ def start_warming() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     forkserver.set_forkserver_preload(["taxi_duration.chain.preloaded"])
     forkserver.ensure_running()
+
+
+def end_warming() -> None:
+    """End the warm process in the middle of its imports, when what it was to do is refused."""
+    import psutil
+
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any("multiprocessing.forkserver" in word for word in child.cmdline()):
+                child.kill()
 
 
 def call_warm(function: Callable[..., Any], *args: Any) -> Any:
