@@ -22,12 +22,14 @@ import time
 from pathlib import Path
 
 import click
+from timed_fit import timed_fit
 
 from taxi_duration.data.sources import fetch_months
 from taxi_duration.domain.months import parse_months
 
 SERVICE, TRAIN, VALIDATE = "yellow", "2019-01:2019-02", "2019-03"
 ENGINES = ("local", "dask")
+RIDES = 1_000_000  # scored
 
 
 @click.command()
@@ -73,22 +75,8 @@ def in_own_process(engine: str, kind: str, months: Path) -> dict[str, float]:
 
 def fit_once(kind: str) -> dict[str, float]:
     """Return seconds of preparation and fit, and the RMSE on the month after, minutes."""
-    import numpy as np
-
-    from taxi_duration.data.prepared import prepare_months
-    from taxi_duration.data.window import Window
-    from taxi_duration.training.fit import fit_model
-
-    started = time.perf_counter()
-    months = prepare_months(SERVICE, parse_months(TRAIN))
-    prepared = time.perf_counter()
-    model = fit_model(kind, Window.learnable(months))
-    fitted = time.perf_counter()
-    squares, n = 0.0, 0
-    for rides, minutes in Window.scored(prepare_months(SERVICE, parse_months(VALIDATE))).batches():
-        squares += float(np.sum((model.point.predict_minutes(rides) - minutes) ** 2))
-        n += len(minutes)
-    return {"prepare": prepared - started, "fit": fitted - prepared, "RMSE": (squares / n) ** 0.5}
+    found = timed_fit(kind, SERVICE, TRAIN, VALIDATE, most=RIDES)
+    return {"prepare": found["prepare"], "fit": found["fit"], "RMSE": found["rmse"]}
 
 
 if __name__ == "__main__":

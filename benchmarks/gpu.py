@@ -11,20 +11,17 @@ months and loading the libraries is not counted, what a GPU needs before its fir
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import statistics
 import subprocess
 import sys
-import time
 
 import click
-import numpy as np
 from peak_memory import peak_bytes
+from timed_fit import timed_fit
 
 from taxi_duration.data.prepared import prepare_months
-from taxi_duration.data.window import Window
 from taxi_duration.domain.months import parse_months
 
 DEVICES = ("cpu", "cuda")
@@ -64,25 +61,11 @@ def main(service: str, train: str, val: str, times: int, one: bool) -> None:
 
 def fit_once(service: str, train: str, val: str) -> dict[str, object]:
     """Fit in this process, and score later trips with their distance and without."""
-    import xgboost  # noqa: F401  (loading it is not counted)
-
-    from taxi_duration.training.fit import fit_model
-
-    window, later = (
-        of(prepare_months(service, parse_months(tags)))
-        for of, tags in ((Window.learnable, train), (Window.scored, val))
-    )
-    started, cpu = time.perf_counter(), time.process_time()
-    model = fit_model("XGB", window)
-    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    rides, actual = later.evenly(RIDES)
-    minutes = [model.answer(of).duration for of in (rides, rides.without_distance())]
-    errors = [float(np.sqrt(np.mean((some - actual) ** 2))) for some in minutes]
-    digest = hashlib.sha256(b"".join(some.tobytes() for some in minutes)).hexdigest()
+    found = timed_fit("XGB", service, train, val, most=RIDES)
     return {
-        "rows": len(window), "seconds": round(seconds, 2), "cpu_seconds": round(cpu, 1),
-        "gb": round(peak_bytes() / 1e9, 2), "rmse": errors[0], "rmse_none": errors[1],
-        "answers": digest[:12],
+        "rows": found["rows"], "seconds": round(found["fit"], 2),
+        "cpu_seconds": round(found["cpu_seconds"], 1), "gb": round(peak_bytes() / 1e9, 2),
+        **{name: found[name] for name in ("rmse", "rmse_none", "answers")},
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ other and not with another day's.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -57,8 +58,8 @@ predictor = RidePredictor(load_bundle(sys.argv[1])[0])
 marks.append((time.perf_counter(), time.process_time()))
 for (wall, cpu), (later, cpu_later) in zip(marks, marks[1:]):
     print(1000 * (later - wall), 1000 * (cpu_later - cpu))
-status = open("/proc/self/status").read()  # ru_maxrss would count the parent's memory too
-print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
+from peak_memory import peak_bytes
+print(peak_bytes() / 2**20)
 """
 
 
@@ -158,7 +159,8 @@ def _time_cold_starts(bundles: Iterable[Path]) -> None:
 
 def _cold_start(folder: Path) -> list[float]:
     command = [sys.executable, "-c", COLD_START, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    ours = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=ours)
     return [float(figure) for figure in done.stdout.split()]
 
 
