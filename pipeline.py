@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import signal
@@ -939,4 +940,5 @@ if __name__ == "__main__":
     code = main()
     if code in (EXIT_HANGUP, EXIT_INTERRUPTED, EXIT_TERMINATED):
         _end_children()
+    gc.freeze()  # to look once more for garbage, at the end, takes a fifth of a second
     sys.exit(code)

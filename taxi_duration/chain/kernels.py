@@ -7,14 +7,18 @@ modules.
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 from jupyter_core.utils import run_sync
@@ -37,6 +41,30 @@ class PrivateKernelManager(AsyncKernelManager):
         # where two chains at once could take each other's.
         self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")
         super().__init__(**{"transport": "ipc", "ip": f"{self._sockets.name}/socket", **kwargs})
+        self.client_factory = QuickClient
+
+
+class QuickClient(AsyncKernelClient):
+    """Is ready when the kernel is: jupyter_client's own then listens on till 0.2 s are silent."""
+
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Return when the kernel answers and is heard; nbclient passes over answers to others.
+
+        Raises:
+            RuntimeError: the kernel died, or says nothing for so many seconds.
+        """
+        until = time.monotonic() + (timeout or math.inf)
+        while True:
+            self.kernel_info()
+            with contextlib.suppress(queue.Empty):
+                reply = await self.shell_channel.get_msg(timeout=1)
+                await self.iopub_channel.get_msg(timeout=0.2)
+                self._handle_kernel_info_reply(reply)
+                return
+            if not await self.is_alive():
+                raise RuntimeError("the kernel died before it was ready")
+            if time.monotonic() > until:
+                raise RuntimeError(f"the kernel says nothing for {timeout} seconds")
 
 
 class WarmKernelManager(PrivateKernelManager):
