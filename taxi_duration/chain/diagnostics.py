@@ -207,7 +207,9 @@ def learning_curve(
 
 
 def boosting_curve(candidate: Candidate, run: Run) -> pd.DataFrame | None:
-    """Return what the trees with distance know from a part of their rows; tables know all trips.
+    """Return what trees know from a part of their rows; tables know all trips.
+
+    Those with distance, or without where no validation trip has one, as in FHV months.
 
     The parts are 1/8, 1/4, 1/2 and all of the rows that the candidate learned from, at most
     BOOST_CURVE_ROWS, with the quicker parameters of a rehearsal. None for a kind that is not
@@ -222,15 +224,17 @@ def boosting_curve(candidate: Candidate, run: Run) -> pd.DataFrame | None:
     window = Window.learnable(run.train_months)
     rides, actual = Window.scored(run.val_months).evenly(CURVE_RIDES)
     used = point.uses_distance(rides)
+    if not (is_aided := bool(used.any())):
+        used = ~used
     level = point.level.of(rides.pickup_at[used])
-    asked, table = point.rows(rides.take(used), with_distance=True), []
+    asked, table = point.rows(rides.take(used), with_distance=is_aided), []
     whole = min(kind.most_rows() or len(window), len(window), BOOST_CURVE_ROWS)
     for divisor in (8, 4, 2, 1):
         started = time.perf_counter()
         lesson = kind.prepare(window, most=whole // divisor)
         with prefix_steps(f"boosting curve of {candidate.kind}"):
             log_step(f"fit on {len(lesson.sample.window):,} rows")
-            trees = kind.learn_from(lesson, with_distance=True, rehearsal=True)
+            trees = kind.learn_from(lesson, with_distance=is_aided, rehearsal=True)
         minutes = np.clip(trees.predict(asked) * level, *TRIP_MINUTES)
         rmse = error_metrics(actual[used], minutes)["rmse"]
         table.append([len(lesson.sample.window), rmse, time.perf_counter() - started])

@@ -85,6 +85,7 @@ class _RideTreeModel:
         self._conditions = model.conditions
         # Views of what all models share; an item is a Python float.
         self._shortest, self._longest = (miles.reshape(-1).data for miles in pair_miles())
+        self._knows_distance = model.knows_distance
         self._level = RideLevel(model.level)
         self._with_distance = RideTrees(model.with_distance)
         self._without_distance = RideTrees(model.without_distance)
@@ -94,7 +95,9 @@ class _RideTreeModel:
     ) -> tuple[float, bool]:
         """Return minutes, and whether the distance entered them."""
         miles, pair = known_miles(miles), pickup * ZONES + dropoff
-        if miles is not None and not can_be(miles, self._shortest[pair], self._longest[pair]):
+        if miles is not None and not (
+            self._knows_distance and can_be(miles, self._shortest[pair], self._longest[pair])
+        ):
             miles = None
         trees = self._without_distance if miles is None else self._with_distance
         usual = trees.predict(self._row(pickup, dropoff, pickup_at, miles))

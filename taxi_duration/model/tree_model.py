@@ -57,9 +57,18 @@ class TreeModel:
             return rows
         return np.hstack([rows, values_of(self.conditions, rides.pickup_at)])
 
+    @property
+    def knows_distance(self) -> bool:
+        """False for a model of months without distances (FHV): its trees with one learned none."""
+        return bool(self.tables.minutes_of_miles.slope.any())
+
+    def uses_distance(self, rides: Rides) -> np.ndarray:
+        """True where the ride's own distance entered the answer, shape (n,)."""
+        return self.has_usable_distance(rides) & self.knows_distance
+
     @staticmethod
-    def uses_distance(rides: Rides) -> np.ndarray:
-        """True where the ride's own distance entered the answer, shape (n,): it can be."""
+    def has_usable_distance(rides: Rides) -> np.ndarray:
+        """True where the ride has a distance that can be its pair's, shape (n,)."""
         shortest, longest = (of[rides.PULocationID, rides.DOLocationID] for of in pair_miles())
         used: np.ndarray = can_be(rides.trip_distance, shortest, longest)
         return used

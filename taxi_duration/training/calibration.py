@@ -81,9 +81,12 @@ def both_intervals(
     """
     group, places = interval_groups(rides, support), scale_places(rides, used)
     aided, unaided = np.clip(minutes, *TRIP_MINUTES)
+    without = fit_intervals(unaided, actual, group, places)
+    if not used.any():  # as in FHV months: a distance that is asked with says nothing
+        return without, without
     return (
         fit_intervals(aided[used], actual[used], group[used], [place[used] for place in places]),
-        fit_intervals(unaided, actual, group, places),
+        without,
     )
 
 

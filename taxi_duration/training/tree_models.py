@@ -121,7 +121,7 @@ class TreeKind:
         sample = draw_sample(learned, most, seed, HALF_LIFE_DAYS, pair_trips)
         level = drifting_level(folds, sample.window, day_level(sums.days.last))
         names = () if conditions is None else conditions.names
-        return Lesson(folds, sample, names, level)
+        return Lesson(folds, sample, names, level, bool(sums.curve.slope.any()))
 
     def learn_from(
         self, lesson: Lesson, with_distance: bool, seed: int = 0, rehearsal: bool = False
@@ -150,12 +150,14 @@ class Lesson:
         sample: the trips.
         conditions: names of the hour's conditions, the last columns.
         level: of days; minutes are learned as they would be on a usual day at the window's end.
+        has_distances: some trips of the window have one; those of FHV have none.
     """
 
     folds: FoldTables
     sample: Sample
     conditions: tuple[str, ...]
     level: DriftingLevel
+    has_distances: bool = True
 
     def batches(self, with_distance: bool) -> Iterator[RowBatch]:
         """Yield rows that know the distance, of trips that have one, or rows that do not."""
@@ -163,9 +165,11 @@ class Lesson:
             weight = weight * self.sample.factor_of(rides.pickup_at)
             minutes = minutes / self.level.of(rides.pickup_at)
             whole, first = with_conditions(rows, self.conditions, rides.pickup_at)
-            if with_distance:
-                used = TreeModel.uses_distance(rides)
+            if with_distance and self.has_distances:
+                used = TreeModel.has_usable_distance(rides)
                 yield RowBatch(whole[used], minutes[used], weight[used])
+            elif with_distance:  # nobody asks these trees, and no library learns from no rows
+                yield RowBatch(whole, minutes, weight)
             else:
                 yield RowBatch(np.ascontiguousarray(first), minutes, weight)
 

@@ -128,7 +128,8 @@ def time_folds(window: Window) -> list[Fold]:
 def score_settings(
     settings: dict[str, Any], folds: list[Fold], report: Callable[[float, int], None] | None = None
 ) -> float:
-    """Return the mean over folds of the RMSE with and without distance, over the mean's RMSE.
+    """Return the mean over folds of the RMSE with (where there is any) and without distance, over
+    the mean's RMSE.
 
     Args:
         settings: `rounds` and `parameters`.
@@ -151,6 +152,8 @@ def _fold_score(settings: dict[str, Any], fold: Fold) -> float:
         if width > len(FEATURES):
             past &= ~np.isnan(known_distance(fold.past[:, miles]))
             ahead &= ~np.isnan(known_distance(fold.ahead[:, miles]))
+        if not (past.any() and ahead.any()):  # FHV months have no distances
+            continue
         rows = np.ascontiguousarray(fold.past[past, :width])
         given = fold.past_minutes[past], fold.past_weight[past], flat_settings(settings)
         trees = from_xgboost(learn_booster(rows, *given, seed=0, threads=THREADS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from taxi_duration.chain.candidates import train_candidate
@@ -21,6 +22,7 @@ from taxi_duration.chain.diagnostics import (
 )
 from taxi_duration.chain.run import open_run
 from taxi_duration.data.prepared import PreparedMonth
+from taxi_duration.data.sample import make_sample_month
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES
 
 
@@ -120,18 +122,38 @@ def test_every_part_of_the_bin_is_listed_with_its_size(small_run):
     assert saved.loc["model.bin", "sha256"] == candidate.card["model_sha256"]
 
 
+def fhv_months(folder, months):
+    """The sample's trips as FHV files have them."""
+    folder.mkdir()
+    names = {"lpep_pickup_datetime": "pickup_datetime", "lpep_dropoff_datetime": "dropOff_datetime",
+             "PULocationID": "PUlocationID", "DOLocationID": "DOlocationID"}  # fmt: skip
+    for month in months:
+        trips = make_sample_month("green", month, 3000).select([*names])
+        pq.write_table(
+            trips.rename_columns([*names.values()]), folder / f"fhv_tripdata_{month}.parquet"
+        )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("service", "own"), [("green", "with_distance"), ("fhv", "without_distance")]
+)
 def test_boosting_curve_doubles_the_rows_that_the_candidate_learned_from(
-    tmp_path, monkeypatch, quick_trees
+    tmp_path, monkeypatch, quick_trees, service, own
 ):
-    monkeypatch.setenv("DATA", "sample")
+    """Also of a service whose months have no distances."""
+    if service == "fhv":
+        monkeypatch.setenv("TLC_URL", str(fhv_months(tmp_path / "source", ["2022-05", "2022-06"])))
+    monkeypatch.setenv("DATA", "tlc" if service == "fhv" else "sample")
     monkeypatch.setenv("SAMPLE_ROWS", "3000")
     monkeypatch.setenv("BOOST_ROWS", "2000")
-    run = open_run("runs/curve", TRAIN_DATA="2022-05", VAL_DATA="2022-06", MODEL="XGB")
+    months = {"TRAIN_DATA": "2022-05", "VAL_DATA": "2022-06"}
+    run = open_run("runs/curve", **months, MODEL="XGB", SERVICE=service)
     candidate = train_candidate(run, "XGB")
     assert candidate.card["parameters"]["rows_trees"] == 2000
     curve = boosting_curve(candidate, run)
     assert curve["rows"].tolist() == [250, 500, 1000, 2000]
-    own = candidate.metrics["with_distance"]["rmse"]
+    own = candidate.metrics[own]["rmse"]
     assert curve["rmse"].iloc[0] > curve["rmse"].iloc[-1] > 0.8 * own
     assert curve["rmse"].iloc[-1] == pytest.approx(own, rel=0.1)
 

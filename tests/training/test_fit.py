@@ -9,6 +9,7 @@ from taxi_duration.data.window import Window
 from taxi_duration.domain.rides import Rides
 from taxi_duration.errors import SettingError
 from taxi_duration.evaluation.metrics import interval_metrics
+from taxi_duration.model.ride_predictor import RidePredictor
 from taxi_duration.training.fit import MIN_TRIPS, fit_model, fit_point
 from taxi_duration.training.kinds import KINDS
 from taxi_duration.training.linear_models import pair_matrix
@@ -74,3 +75,26 @@ def test_other_kinds_cover_too(fitted, sample_months, kind):
     rides, actual = Rides.from_frame(sample_months[1]), sample_months[1]["duration"].to_numpy()
     coverage = interval_metrics(actual, fitted(kind).answer(rides))["coverage"]
     assert 0.74 <= coverage <= 0.88
+
+
+@pytest.mark.parametrize("kind", ["LR", "RF", "XGB"])
+def test_months_without_distances_teach_nothing_about_one_that_is_asked_with(
+    sample_months, kind, quick_trees
+):
+    """FHV months have none: trees that had learned from no rows answered a minute to everybody."""
+    trips = sample_months[0].head(3000).assign(trip_distance=np.float32("nan"))
+    model = fit_model(kind, Window.from_frame(trips))
+    rides = Rides.from_frame(sample_months[1].head(200))
+    asked, unaided = model.answer(rides), model.answer(rides.without_distance())
+    for name in ("duration", "p10", "p50", "p90"):
+        np.testing.assert_array_equal(getattr(asked, name), getattr(unaided, name))
+    assert np.mean(asked.duration) == pytest.approx(trips["duration"].mean(), rel=0.25)
+    predictor = RidePredictor(model)
+    at, miles = rides.pickup_at.tolist(), rides.trip_distance.tolist()
+    for row in range(20):
+        zones = int(rides.PULocationID[row]), int(rides.DOLocationID[row])
+        alone = predictor.answer(*zones, at[row], miles[row])
+        assert alone[:4] == pytest.approx(
+            [getattr(asked, name)[row] for name in ("duration", "p10", "p50", "p90")], abs=1e-4
+        )
+        assert alone.used_distance == asked.used_distance[row]

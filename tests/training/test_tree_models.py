@@ -62,7 +62,7 @@ def test_a_longer_trip_of_the_same_pair_and_time_does_not_get_shorter(fitted, sa
 @pytest.mark.parametrize("kind", ["XGB", "RF"])
 def test_rides_that_were_quicker_the_longer_they_were_do_not_teach_a_fall(trips, kind):
     rides = Rides.from_frame(trips)
-    known = rides.take(TreeModel.uses_distance(rides))
+    known = rides.take(TreeModel.has_usable_distance(rides))
     quicker = np.clip(40 - 3 * known.trip_distance, *TRIP_MINUTES).astype("float32")
     few = {"XGB": {"rounds": 8, "eta": 0.3}, "RF": {"n_estimators": 4}}[kind]
     taught = replace(KINDS[kind], parameters={**KINDS[kind].parameters, **few})

@@ -72,7 +72,7 @@ def test_a_window_that_fits_is_learned_from_whole_and_in_memory(some, learning, 
     expected = QUICK.fit(some)
     monkeypatch.setenv("BOOST_ROWS", bound)
     assert same_trees(kind.fit(some), expected)
-    assert rows_of(given) == [TreeModel.uses_distance(some.whole().rides).sum(), 3000]
+    assert rows_of(given) == [TreeModel.has_usable_distance(some.whole().rides).sum(), 3000]
     assert [on_disk for _, on_disk in given] == [False, False]
 
 

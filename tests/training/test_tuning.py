@@ -65,6 +65,12 @@ def test_a_score_is_the_share_of_the_mean_s_error(folds):
     assert 0.2 < score_settings(settings, folds) < 0.9
 
 
+def test_months_without_distances_are_scored_without_them(sample_months):
+    trips = sample_months[0].head(2500).assign(trip_distance=np.float32("nan"))
+    settings = {**xgb_settings(), "rounds": 100}
+    assert 0.2 < score_settings(settings, time_folds(Window.from_frame(trips))) < 1.0
+
+
 def test_better_settings_score_lower(folds):
     good = {**xgb_settings(), "rounds": 100}
     bad = {**good, "rounds": 2}
