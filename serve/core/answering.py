@@ -471,13 +471,16 @@ def _answer(
         UNSET if ride.ride_id is None else ride.ride_id,
         UNSET,
         UNSET if logged else False,
-        impossible_distance=_is_impossible(ride.trip_distance, used_distance),
+        impossible_distance=_is_impossible(ride.trip_distance, used_distance, loaded),
     )
 
 
-def _is_impossible(miles: float | None, used: bool) -> bool | UnsetType:
-    """True for a distance that was given and could not be used, else not in the answer."""
-    return UNSET if used or miles is None else True
+def _is_impossible(miles: float | None, used: bool, loaded: LoadedModel) -> bool | UnsetType:
+    """True for a distance that was given and could not be used, else not in the answer.
+
+    Of a model that uses none (FHV) nothing is said about the ride's.
+    """
+    return UNSET if used or miles is None or not loaded.model.knows_distance else True
 
 
 def _as_logged(part: _Part, trace: str | None) -> PredictionColumns:
@@ -536,7 +539,7 @@ def _as_answers(part: _Part, explain: bool) -> list[RideAnswer]:
         )
     ]
     for i in np.flatnonzero(~part.answers.used_distance).tolist():
-        answered[i].impossible_distance = _is_impossible(part.rides.miles[i], used=False)
+        answered[i].impossible_distance = _is_impossible(part.rides.miles[i], False, part.loaded)
     if part.traffic is not None:
         applied = zip(
             answered, part.traffic.factor.tolist(), part.base.duration.tolist(), strict=True

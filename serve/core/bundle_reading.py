@@ -82,6 +82,7 @@ def warm(model: DurationModel, card: dict[str, Any]) -> Loaded:
     """
     at = datetime(2021, 2, 15, 8, 30)
     try:
+        model = model.for_riders()
         predictor = RidePredictor(model)
         for question in ((74, 75, at, 1.5), (10, 50, at, 40.0), (132, 230, at, None)):
             answer = predictor.answer(*question)

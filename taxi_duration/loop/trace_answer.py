@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import structs
 
 from taxi_duration import environment
+from taxi_duration.domain.limits import LONGEST_MINUTES, SHORTEST_MINUTES
 from taxi_duration.domain.rides import Rides
 from taxi_duration.domain.version import Version, bundle_folder
 from taxi_duration.errors import BundleError
@@ -211,6 +212,9 @@ def _ask_again(
             raise BundleError(f"models/{name}/{number} holds another model")
     except BundleError as error:
         return Link(kind, row["prediction_id"], UNKNOWN, f"cannot be repeated: {error}")
+    # Older releases gave riders what a linear model said, also beyond the limits of a trip.
+    if SHORTEST_MINUTES <= row[f"{prefix}duration"] <= LONGEST_MINUTES:
+        model = model.for_riders()
     try:
         answers = model.answer(Rides.from_dicts([{**row, "pickup_datetime": row["pickup_at"]}]))
     except (ValueError, IndexError, OverflowError) as error:  # no ride that was ever answered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from taxi_duration.domain.geometry import ZONES
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.rides import Answers, Rides
 from taxi_duration.model.intervals import Intervals, kind_table, ride_groups, scale_places
-from taxi_duration.model.linear import LinearModel, pair_code
+from taxi_duration.model.linear import LimitedLinearModel, LinearModel, pair_code
 from taxi_duration.model.tree_model import TreeModel
 
 PointModel = LinearModel | TreeModel
@@ -35,6 +35,17 @@ class DurationModel:
     without_distance: Intervals
     pair_trips: np.ndarray
     parameters: dict[str, Any]
+
+    @property
+    def knows_distance(self) -> bool:
+        """False where no distance that is asked with can enter an answer."""
+        return not isinstance(self.point, TreeModel) or self.point.knows_distance
+
+    def for_riders(self) -> DurationModel:
+        """Return the model as it is served: no kind answers beyond the limits of a trip."""
+        if not isinstance(self.point, LinearModel):
+            return self
+        return replace(self, point=LimitedLinearModel(**vars(self.point)))
 
     def answer(self, rides: Rides) -> Answers:
         """Answer n rides with duration, interval, support and whether the distance was used."""

@@ -16,7 +16,7 @@ from taxi_duration.domain.rides import Rides
 from taxi_duration.model.day_level import DayParts
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.model.features import DISTANCE_FEATURES, FEATURES
-from taxi_duration.model.linear import LinearModel, pair_code
+from taxi_duration.model.linear import LimitedLinearModel, LinearModel, pair_code
 from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.model.trees import TreeEnsemble
 
@@ -75,6 +75,9 @@ def explain(model: DurationModel, rides: Rides, minutes: np.ndarray) -> list[lis
             found = explain_trees(trees, features, minutes[rows], with_distance, of_rides)
         else:
             found = explain_linear(point, model.pair_trips, some, with_distance)
+            if isinstance(point, LimitedLinearModel):
+                said = np.array([sum(part for _, part in of_ride) for of_ride in found])
+                _add_cuts(found, minutes[rows] - said)
         for row, of_ride in zip(rows.tolist(), found, strict=True):
             reasons[row] = of_ride
     return reasons
@@ -112,10 +115,14 @@ def explain_trees(
     reasons = _largest_first(usual, parts)
     if days:
         reasons = [_named(*both) for both in zip(reasons, days, strict=True)]
-    cuts = minutes - (usual + sum(parts.values()))
+    _add_cuts(reasons, minutes - (usual + sum(parts.values())))
+    return reasons
+
+
+def _add_cuts(reasons: list[list[Reason]], cuts: np.ndarray) -> None:
+    """Add what the limits of a trip took from, or gave to, each of n answers, minutes."""
     for row in np.flatnonzero(np.abs(cuts) > SMALLEST_MINUTES).tolist():
         reasons[row].append(Reason(LIMITS, float(cuts[row])))
-    return reasons
 
 
 def _named(reasons: list[Reason], day: DayParts) -> list[Reason]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from taxi_duration.domain.geometry import ZONES
-from taxi_duration.domain.limits import can_be_miles
+from taxi_duration.domain.limits import TRIP_MINUTES, can_be_miles
 from taxi_duration.domain.rides import Rides
 
 
@@ -99,6 +100,18 @@ class LinearModel:
         return known
 
 
+class LimitedLinearModel(LinearModel):
+    """The same as riders get it: within the limits of a trip, as trees answer.
+
+    Scores are those of the plain one, which alone gives the public course's figure.
+    """
+
+    def predict_minutes(self, rides: Rides) -> np.ndarray:
+        """Return float32 minutes, shape (n,)."""
+        minutes: np.ndarray = np.clip(super().predict_minutes(rides), *TRIP_MINUTES)
+        return minutes
+
+
 class RidePairs:
     """The answer of a linear model to one ride, equal to what `predict_minutes` gives."""
 
@@ -107,6 +120,8 @@ class RidePairs:
         self._mean_miles = model.vectorizer.mean_miles.data
         self._pair_minutes = model.pair_minutes.data
         self._minutes_per_mile, self._intercept = model.minutes_per_mile, model.intercept
+        is_limited = isinstance(model, LimitedLinearModel)
+        self._low, self._high = TRIP_MINUTES if is_limited else (-math.inf, math.inf)
 
     def predict(self, pickup: int, dropoff: int, miles: float | None) -> float:
         """Return minutes.
@@ -119,4 +134,4 @@ class RidePairs:
         if miles is None:
             miles = self._mean_miles[column]
         minutes = self._pair_minutes[column] + self._minutes_per_mile * miles + self._intercept
-        return float(np.float32(minutes))
+        return min(max(float(np.float32(minutes)), self._low), self._high)

@@ -35,7 +35,8 @@ class TaxiDurationModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the bundle, after all of its checks."""
-        self.model, self.card = load_bundle(context.artifacts["bundle"], environment.signing_key())
+        model, self.card = load_bundle(context.artifacts["bundle"], environment.signing_key())
+        self.model = model.for_riders()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Return one row per ride.

@@ -1,9 +1,12 @@
 """A distance that no ride of a pair can have: named, left out, and the same at every door."""
 
 import io
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
+from service_samples import make_card
 
 from taxi_duration.domain.pair_miles import pair_miles
 from taxi_duration.domain.rides import Rides
@@ -39,6 +42,22 @@ def test_one_ride_and_many_say_so_and_answer_as_without_distance(client, rides):
         alike = [answer["duration"] for answer, used in zip(answers, USED, strict=True) if not used]
         assert alike == pytest.approx([none["duration"]] * 5, abs=1e-4)
     assert "impossible_distance" not in none
+
+
+def test_nothing_is_said_of_a_distance_by_a_model_that_knows_none(make_app, models, rides):
+    """As one of FHV months: it is not the ride's distance that cannot be."""
+    point, curve = models[1].point, models[1].point.tables.minutes_of_miles
+    flat = replace(curve, y=np.full_like(curve.y, 9.0), slope=np.zeros_like(curve.slope))
+    blind = replace(
+        models[1], point=replace(point, tables=replace(point.tables, minutes_of_miles=flat))
+    )
+    client = make_app(model=(blind, make_card(1, "XGB"))).test_client()
+    none = post(client, PAIR)
+    for answers in ([post(client, ride) for ride in rides], post(client, rides)):
+        assert not any(answer["used_distance"] for answer in answers)
+        assert not any("impossible_distance" in answer for answer in answers)
+        alike = [answer["duration"] for answer in answers]
+        assert alike == pytest.approx([none["duration"]] * len(rides), abs=1e-4)
 
 
 def test_a_parquet_file_says_so_too(client, rides):
