@@ -88,7 +88,7 @@ def _look_at_months(now: Situation, live: Health) -> Step:
     looked_at = [parse_month(now.state.looked_at)] if now.state.looked_at else []
     newest = max([*known, *looked_at])
     anew = now.world.fetch_republished(now.champion, known)
-    anew = [found for found in anew if found.after not in now.state.republished]
+    anew = [found for found in anew if not _is_dealt_with(now, found)]
     month = judging_month(now, newest)
     if anew:
         return _learn_anew(now, anew, month or max(known))
@@ -113,10 +113,20 @@ def judging_month(now: Situation, after: Month) -> Month | None:
     return next((month for month in found if training_window(now, month, 1)), None)
 
 
+def _is_dealt_with(now: Situation, found: Republished) -> bool:
+    """True for a change of bytes that was dealt with; older releases kept the new digest alone."""
+    return not {_change_of(found), found.after}.isdisjoint(now.state.republished)
+
+
+def _change_of(found: Republished) -> str:
+    # From what to what: a source may go back to bytes that it had before.
+    return f"{found.before}:{found.after}"
+
+
 def _learn_anew(now: Situation, anew: list[Republished], month: Month) -> Step:
     """Months that the champion knows have other bytes now: retrain if it learned from them."""
     names = format_months([found.month for found in anew])
-    done = (*now.state.republished, *(found.after for found in anew))
+    done = (*now.state.republished, *(_change_of(found) for found in anew))
     numbers = {"republished": {str(f.month): [f.before, f.after] for f in anew}}
     what = f"the source has published {names} anew"
     if not any(found.learned for found in anew):

@@ -44,7 +44,7 @@ class State(Struct, frozen=True):
         training_minutes: that making the challenger took.
         challenger, champion: under test; what deployment.json must still say when a step acts.
         looked_at: newest month that was decided on.
-        republished: digests of months published anew that were dealt with.
+        republished: months published anew that were dealt with: the digests before and after.
         proven: the challenger was better in the shadow, so that it need only be no worse after.
         ab_share: of the rides for the challenger, since the stage began.
         tested_since: unix seconds when both began to answer every ride; 0 as `since`.

@@ -386,6 +386,25 @@ def test_months_published_anew_are_dealt_with_once(deployed):
     assert whats(take_turn(world))[0] == "retrain on 2021-01 anew"
 
 
+def test_month_that_is_published_as_it_was_before_is_learned_from_again(deployed):
+    """Anew, then otherwise, then as the first time: each champion knows other bytes."""
+    first = anew(JANUARY)
+    world = FakeWorld(published=(JANUARY, FEBRUARY), republished=(first,), gate_passes=False)
+    assert whats(take_turn(world))[0] == "retrain on 2021-01 anew"
+    other = first._replace(before=first.after, after="2" * 64)
+    back = other._replace(before=other.after, after=first.after)
+    for found in (other, back):
+        world.republished = (found,)
+        assert whats(take_turn(world))[0] == "retrain on 2021-01 anew"
+        assert whats(take_turn(world)) == ["nothing"]
+
+
+def test_what_an_older_release_dealt_with_is_not_dealt_with_again(deployed):
+    write_state(replace(read_state(), republished=("1" * 64,)))
+    world = FakeWorld(published=(JANUARY, FEBRUARY), republished=(anew(JANUARY),))
+    assert whats(take_turn(world)) == ["nothing"]
+
+
 def test_validation_month_published_anew_is_noted_and_makes_no_successor(deployed):
     world = FakeWorld(published=(JANUARY, FEBRUARY), republished=(anew(FEBRUARY, False),))
     assert whats(take_turn(world)) == ["keep 2021-02 anew", "nothing"]
