@@ -23,6 +23,11 @@ class Curve:
     slope: np.ndarray
     unknown: float
 
+    @property
+    def is_known(self) -> bool:
+        """False where no point's x was known: the line is then one value everywhere."""
+        return len(self.slope) > 1 or bool(self.slope.any())
+
     def at(self, x: np.ndarray) -> np.ndarray:
         """Return float64 values at x, any shape."""
         inside = np.clip(np.where(np.isnan(x), self.x[0], x), self.x[0], self.x[-1])

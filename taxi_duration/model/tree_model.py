@@ -60,7 +60,7 @@ class TreeModel:
     @property
     def knows_distance(self) -> bool:
         """False for a model of months without distances (FHV): its trees with one learned none."""
-        return bool(self.tables.minutes_of_miles.slope.any())
+        return self.tables.minutes_of_miles.is_known
 
     def uses_distance(self, rides: Rides) -> np.ndarray:
         """True where the ride's own distance entered the answer, shape (n,)."""

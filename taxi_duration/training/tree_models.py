@@ -121,7 +121,7 @@ class TreeKind:
         sample = draw_sample(learned, most, seed, HALF_LIFE_DAYS, pair_trips)
         level = drifting_level(folds, sample.window, day_level(sums.days.last))
         names = () if conditions is None else conditions.names
-        return Lesson(folds, sample, names, level, bool(sums.curve.slope.any()))
+        return Lesson(folds, sample, names, level, sums.curve.is_known)
 
     def learn_from(
         self, lesson: Lesson, with_distance: bool, seed: int = 0, rehearsal: bool = False

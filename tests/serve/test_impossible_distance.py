@@ -10,6 +10,7 @@ from service_samples import make_card
 
 from taxi_duration.domain.pair_miles import pair_miles
 from taxi_duration.domain.rides import Rides
+from taxi_duration.model.curves import Curve
 from taxi_duration.registry.pyfunc import TaxiDurationModel
 
 PAIR = {"PULocationID": 40, "DOLocationID": 124, "pickup_datetime": "2021-02-15T08:30:00"}
@@ -46,11 +47,10 @@ def test_one_ride_and_many_say_so_and_answer_as_without_distance(client, rides):
 
 def test_nothing_is_said_of_a_distance_by_a_model_that_knows_none(make_app, models, rides):
     """As one of FHV months: it is not the ride's distance that cannot be."""
-    point, curve = models[1].point, models[1].point.tables.minutes_of_miles
-    flat = replace(curve, y=np.full_like(curve.y, 9.0), slope=np.zeros_like(curve.slope))
-    blind = replace(
-        models[1], point=replace(point, tables=replace(point.tables, minutes_of_miles=flat))
-    )
+    flat = Curve(np.array([0.0, 1.0]), np.full(2, 9.0), np.zeros(1), 9.0)
+    point = models[1].point
+    point = replace(point, tables=replace(point.tables, minutes_of_miles=flat))
+    blind = replace(models[1], point=point)
     client = make_app(model=(blind, make_card(1, "XGB"))).test_client()
     none = post(client, PAIR)
     for answers in ([post(client, ride) for ride in rides], post(client, rides)):
