@@ -49,6 +49,10 @@ class DeploymentError(TaxiError, ValueError):
     """deployment.json is not as it was written; says what is wrong and what writes it anew."""
 
 
+class OvertakenError(TaxiError):
+    """Who serves was changed by somebody else after it was decided what to change."""
+
+
 class TrackingError(TaxiError):
     """MLflow's store does not answer, or not as it should; says why."""
 

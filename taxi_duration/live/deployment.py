@@ -18,7 +18,13 @@ from msgspec.structs import replace
 
 from taxi_duration import environment
 from taxi_duration.domain.version import Version
-from taxi_duration.errors import ContentError, DeploymentError, NotFoundError, SettingError
+from taxi_duration.errors import (
+    ContentError,
+    DeploymentError,
+    NotFoundError,
+    OvertakenError,
+    SettingError,
+)
 from taxi_duration.files import (
     ChainedLine,
     append_json_line,
@@ -120,7 +126,11 @@ def read_deployment(folder: Path | None = None) -> Deployment | None:
 
 
 def deploy_champion(
-    champion: Version, reason: str, bake: bool = False, who: str | None = None
+    champion: Version,
+    reason: str,
+    bake: bool = False,
+    who: str | None = None,
+    seen: Deployment | None = None,
 ) -> Deployment:
     """Make a registered version the champion; the service takes it within two seconds.
 
@@ -131,7 +141,11 @@ def deploy_champion(
         reason: goes to the history.
         bake: let the previous champion answer in shadow until the loop has decided between them.
         who: the person who asked for it, for a line in the audit trail; None when the caller
-            has recorded the decision. The same holds for the other changes.
+            has recorded the decision.
+        seen: what the decision was made on; None: whatever it is now. This and `who` are the same
+            for the other changes.
+    Raises:
+        OvertakenError: the deployment is another than the one that was seen.
     """
 
     def change(now: Deployment | None) -> Deployment:
@@ -142,7 +156,7 @@ def deploy_champion(
         alone = _alone(champion, (*now.earlier, now.champion))
         return replace(alone, challenger=now.champion, shadow=True) if bake else alone
 
-    return _apply("promote", reason, change, who)
+    return _apply("promote", reason, change, who, seen)
 
 
 def set_challenger(
@@ -151,6 +165,7 @@ def set_challenger(
     ab_share: float = 0.0,
     shadow: bool = True,
     who: str | None = None,
+    seen: Deployment | None = None,
 ) -> Deployment:
     """Test a version beside the champion, in place of any other challenger.
 
@@ -160,7 +175,7 @@ def set_challenger(
         ab_share: share of rides that it answers, 0 to 1.
         shadow: let both answer every ride, one of them for the log alone; the loop cannot judge
             without it, and turns it on.
-        who: as in `deploy_champion`.
+        who, seen: as in `deploy_champion`.
     Raises:
         NotFoundError: there is no champion to test it against.
         SettingError: the share is not within 0 to 1, or the version is the champion.
@@ -175,10 +190,12 @@ def set_challenger(
             raise SettingError(f"{challenger.ref} is the champion, it cannot challenge itself")
         return replace(now, challenger=challenger, ab_share=float(ab_share), shadow=shadow)
 
-    return _apply("challenge", reason, change, who)
+    return _apply("challenge", reason, change, who, seen)
 
 
-def drop_challenger(reason: str, who: str | None = None) -> Deployment:
+def drop_challenger(
+    reason: str, who: str | None = None, seen: Deployment | None = None
+) -> Deployment:
     """End the test; the champion answers alone.
 
     Raises:
@@ -190,10 +207,10 @@ def drop_challenger(reason: str, who: str | None = None) -> Deployment:
             raise NotFoundError("nothing is deployed; there is no challenger to drop")
         return now if now.challenger is None else _alone(now.champion, now.earlier)
 
-    return _apply("drop", reason, change, who)
+    return _apply("drop", reason, change, who, seen)
 
 
-def roll_back(reason: str, who: str | None = None) -> Deployment:
+def roll_back(reason: str, who: str | None = None, seen: Deployment | None = None) -> Deployment:
     """Put the previous champion back; another rollback goes one further back.
 
     Rollbacks never return to the version rolled back from: promote it if it is wanted again.
@@ -208,7 +225,7 @@ def roll_back(reason: str, who: str | None = None) -> Deployment:
             raise NotFoundError("there is no earlier champion to roll back to")
         return _alone(now.previous, now.earlier[:-1])
 
-    return _apply("rollback", reason, change, who)
+    return _apply("rollback", reason, change, who, seen)
 
 
 def read_history() -> list[Change]:
@@ -267,6 +284,7 @@ def _apply(
     reason: str,
     change: Callable[[Deployment | None], Deployment],
     who: str | None,
+    seen: Deployment | None,
 ) -> Deployment:
     """Read, change and write under one lock; write nothing when nothing changes.
 
@@ -278,6 +296,8 @@ def _apply(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         now, is_damaged = _read_or_recover()
+        if seen is not None and now != seen:
+            raise OvertakenError("who serves was changed by somebody else in the meantime")
         wanted = change(now)
         if wanted == now and not is_damaged:
             return now

@@ -1,4 +1,7 @@
-"""Carries out what was decided; each act may be repeated after a crash."""
+"""Carries out what was decided; each act may be repeated after a crash.
+
+Each changes the deployment that it was decided on, and no other.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ def promote(now: Situation) -> Step:
         now.world.check_bundle(now.challenger)
     except BundleError as error:
         return doubt(now, str(error), {})
-    deploy_champion(now.challenger, now.state.why, bake=True)
+    deploy_champion(now.challenger, now.state.why, bake=True, seen=now.deployment)
     what = f"promote {now.challenger.ref}"
     return Step(what, now.state.why, now.bake(), version=now.challenger)
 
@@ -25,7 +28,7 @@ def promote(now: Situation) -> Step:
 def drop(now: Situation) -> Step:
     """End the test; the champion answers alone."""
     if now.deployment.challenger == now.challenger:
-        drop_challenger(now.state.why)
+        drop_challenger(now.state.why, seen=now.deployment)
     what = f"drop {now.challenger.ref}"
     return Step(what, now.state.why, now.done(), version=now.challenger)
 
@@ -33,6 +36,6 @@ def drop(now: Situation) -> Step:
 def roll_back(now: Situation) -> Step:
     """Put the earlier champion back; it may be there already after a crash."""
     if not now.is_overtaken:
-        put_previous_back(now.state.why)
+        put_previous_back(now.state.why, seen=now.deployment)
     what = f"roll back {now.old_champion.ref} to {now.challenger.ref}"
     return Step(what, now.state.why, now.done(), version=now.old_champion)

@@ -45,7 +45,7 @@ def bake(now: Situation) -> Step:
 def end_baking(now: Situation) -> Step:
     """Let the champion answer alone."""
     if now.is_under_test and now.deployment.is_baking:
-        drop_challenger(now.state.why)
+        drop_challenger(now.state.why, seen=now.deployment)
     what = f"baked {now.old_champion.ref}"
     return Step(what, now.state.why, now.done(), version=now.old_champion)
 

@@ -19,7 +19,8 @@ def start_shadow(now: Situation) -> Step:
     """Let the challenger answer beside the champion, for the log alone."""
     if now.is_overtaken:
         return now.leave()
-    set_challenger(now.challenger, now.state.why or f"passed the gate on {now.state.month}")
+    reason = now.state.why or f"passed the gate on {now.state.month}"
+    set_challenger(now.challenger, reason, seen=now.deployment)
     why = f"its answers are logged beside those of {now.old_champion.ref}"
     after = now.enter("shadow", ab_share=0.0, tested_since=now.world.now())
     return Step(f"shadow {now.challenger.ref}", why, after, version=now.challenger)
@@ -52,7 +53,7 @@ def start_ab(now: Situation) -> Step:
         return now.leave()
     given = now.deployment.ab_share if now.is_under_test else 0.0
     share = given or now.settings.ab_share
-    set_challenger(now.challenger, now.state.why, ab_share=share)
+    set_challenger(now.challenger, now.state.why, ab_share=share, seen=now.deployment)
     why = f"it answers {share:.0%} of the rides; {now.state.why}"
     after = now.enter("ab", ab_share=share)
     return Step(f"A/B-test {now.challenger.ref}", why, after, version=now.challenger)

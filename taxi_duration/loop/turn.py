@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 from taxi_duration import environment
-from taxi_duration.errors import BundleError, TaxiError, TrackingError
+from taxi_duration.errors import BundleError, OvertakenError, TaxiError, TrackingError
 from taxi_duration.live.audit import read_audit, record
 from taxi_duration.live.deployment import read_deployment
 from taxi_duration.loop import acting, baking, challenging, looking, testing
@@ -86,6 +86,8 @@ def next_step(world: World, settings: AutoSettings, state: State) -> Step:
         return before_act(now) or after_decision(now, STEPS[state.stage](now))
     except TrackingError as error:
         return wait(f"MLflow is needed: {error}", is_problem=True)
+    except OvertakenError as error:
+        return wait(f"{error}; the next turn looks again")
 
 
 def _take_steps(

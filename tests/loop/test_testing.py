@@ -22,6 +22,7 @@ from taxi_duration.live.deployment import (
     roll_back,
     set_challenger,
 )
+from taxi_duration.loop import turn
 from taxi_duration.loop import world as loop_world
 from taxi_duration.loop.settings import auto_settings
 from taxi_duration.loop.state import State, read_state, write_state
@@ -533,6 +534,28 @@ def test_promotion_overtaken_by_somebody_else_promotes_nothing():
     assert (step.what, step.state.stage) == ("leave green-duration:2", "idle")
     assert read_deployment().champion == OTHER
     assert [line.action for line in read_history()] == ["promote", "challenge", "promote"]
+
+
+@pytest.mark.parametrize(
+    "stage", ["start_shadow", "start_ab", "promote", "drop", "roll_back", "end_baking"]
+)
+def test_an_act_leaves_alone_what_somebody_has_deployed_since_it_was_decided(stage, monkeypatch):
+    state = begin(stage, why="decided")
+    if stage in ("roll_back", "end_baking"):
+        deploy_champion(CHALLENGER, "better", bake=True)
+        state = replace(state, champion=CHALLENGER, challenger=CHAMPION)
+
+    def read_before_the_operator_acts():
+        found = read_deployment()
+        deploy_champion(OTHER, "by hand")
+        return found
+
+    monkeypatch.setattr(turn, "read_deployment", read_before_the_operator_acts)
+    step = look(state, World())
+    assert (step.what, step.state) == ("wait", None)
+    assert "changed by somebody else" in step.why
+    assert (read_deployment().champion, read_deployment().challenger) == (OTHER, None)
+    assert read_history()[-1].reason == "by hand"
 
 
 def test_promotion_cut_after_its_act_is_done_once():
