@@ -7,6 +7,7 @@ import os
 import pickle
 import platform
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -137,6 +138,18 @@ def own_home(tmp_path, monkeypatch) -> None:
     """Every test has a home of its own, unless a fixture of its whole module gave it one."""
     if os.environ["TAXI_HOME"] == str(Path(os.environ[OURS], "taxi")):
         monkeypatch.setenv("TAXI_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def hearing() -> Iterator[None]:
+    """What a test starts hears Ctrl-C and hang-ups, also where `nohup` or `&` started the tests."""
+    heard = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
+    yield
+    for number, before in heard.items():
+        signal.signal(number, before)
 
 
 @pytest.fixture(scope="session")

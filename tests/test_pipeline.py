@@ -237,6 +237,7 @@ def test_folder_that_was_deleted_under_the_shell_is_said(tmp_path):
      (signal.SIGHUP, ["run"], "[1/4]", [129]), (signal.SIGINT, ["run"], "[1/4]", [130]),
      (signal.SIGTERM, ["mlflow"], "MLflow on", [0, 143])],  # 143 before its pages have begun
 )  # fmt: skip
+@pytest.mark.usefixtures("hearing")
 def test_signal_ends_a_command_with_all_that_it_started(home, number, words, begun, codes):
     place = {**os.environ, "TAXI_HOME": str(home), "DATA": "sample", "SAMPLE_ROWS": "4000"}
     command = [sys.executable, str(PROJECT / "pipeline.py"), *words]

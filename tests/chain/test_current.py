@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def take_steps(run: Run, name: str) -> None:
         deploy_winner(run, register_winner(run, winner, check_release(run, winner)), beats)
 
 
-def execute(run: Run, name: str, say) -> dict:
+def execute(run: Run, name: str, kernel, say) -> dict:
     """Take a notebook's steps and leave it as if it had been executed."""
     take_steps(run, name)
     path = run.folder / f"{name}.ipynb"
@@ -67,6 +68,16 @@ def execute(run: Run, name: str, say) -> dict:
 def write_short_report(folder: Path, *_) -> Path:
     (folder / "report.html").write_text("a page")
     return folder / "report.html"
+
+
+class NoKernels:
+    """Gives none."""
+
+    def start(self) -> None:
+        """Start none."""
+
+    def take(self) -> None:
+        """Return none."""
 
 
 def in_this_process(patch: pytest.MonkeyPatch) -> None:
@@ -80,6 +91,7 @@ def in_this_process(patch: pytest.MonkeyPatch) -> None:
         "write_report",
         lambda folder, *_: write_json(folder / "report.html", 1) or folder / "report.html",
     )
+    patch.setattr(chain, "kernels_ahead", lambda: nullcontext(NoKernels()))
     patch.setattr(chain, "_execute", execute)
 
 
@@ -108,9 +120,9 @@ def executed(monkeypatch) -> list[str]:
     """The notebooks that are executed, by the functions that they call."""
     done: list[str] = []
 
-    def note(run: Run, name: str, say) -> dict:
+    def note(run: Run, name: str, kernel, say) -> dict:
         done.append(name)
-        return execute(run, name, say)
+        return execute(run, name, kernel, say)
 
     in_this_process(monkeypatch)
     monkeypatch.setattr(chain, "_execute", note)
@@ -439,10 +451,10 @@ def test_notebook_whose_months_change_while_it_runs_is_not_taken_later(
 ):
     before = chain._execute
 
-    def change_meanwhile(run: Run, name: str, say) -> dict:
+    def change_meanwhile(run: Run, name: str, kernel, say) -> dict:
         if name == READ:
             republished(first, monkeypatch, tmp_path)
-        return before(run, name, say)
+        return before(run, name, kernel, say)
 
     with monkeypatch.context() as patch:
         patch.setattr(chain, "_execute", change_meanwhile)

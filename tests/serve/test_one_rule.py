@@ -68,7 +68,7 @@ def registered(models):
     from taxi_duration.registry.pyfunc import TaxiDurationModel, signature
 
     model = TaxiDurationModel()
-    model.model = models[1]
+    model.model = models[1].for_riders()  # as it is loaded
 
     def ask(frame: pd.DataFrame) -> Any:
         try:

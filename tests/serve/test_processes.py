@@ -162,6 +162,7 @@ def test_a_worker_that_is_replaced_serves_what_is_deployed_now(start, registered
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP], ids=lambda n: n.name
 )
+@pytest.mark.usefixtures("hearing")
 def test_stopping_in_order_leaves_nothing_in_the_spool(start, registered, home, number):
     deploy_champion(registered[1], "first")
     service = start()

@@ -20,6 +20,7 @@ READERS = {"taxi_duration/environment.py", "serve/settings.py"}
 # These set what libraries read when they start; none of them reads a setting of ours.
 OTHERS = {
     "taxi_duration/registry/tracking.py": "what MLflow reads: retries, telemetry",
+    "taxi_duration/chain/commit.py": "git asks its own variables, but for those of a hook",
     "taxi_duration/chain/kernels.py": "a warm kernel takes over the environment of its run",
     "taxi_duration/chain/warm.py": "how threads of OpenMP and OpenBLAS wait, MLflow's telemetry",
     "taxi_duration/data/cluster.py": "a worker of a cluster takes over the settings of who asks",
