@@ -350,8 +350,12 @@ def main(
         measured[f"{size} {step}"] = found = measure(folder, size, step, minutes)
         write_json(kept, measured)
         print(f"{size:>4} M {step:<8} {cell(found)}", flush=True)
-    write_page(measured)
-    draw(measured)
+    sizes = {found["millions"] for found in measured.values()}
+    if sizes >= set(map(int, MILLIONS.split(","))):
+        write_page(measured)
+        draw(measured)
+    else:  # what the page says of the other sizes is not to be lost
+        print("\n".join(["", *table(measured), "", f"{PAGE.name} stays: some sizes are missing"]))
     if results:
         keep(results, measured)
 
