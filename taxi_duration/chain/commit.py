@@ -50,10 +50,12 @@ def find_commit() -> Commit:
     return Commit(given) if given else Commit(UNKNOWN, problem)
 
 
-def warn_of_unknown_commit() -> None:
-    """Log why the card of a model will not name its commit."""
-    if problem := find_commit().problem:
+def told_commit() -> str:
+    """Return what `git_commit` does, and log why the card of a model will not name it."""
+    name, problem = find_commit()
+    if problem:
         log.warning("the card will not name the commit of the code: %s, or set GIT_COMMIT", problem)
+    return name
 
 
 def _git(*words: str) -> str:

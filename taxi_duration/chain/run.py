@@ -14,7 +14,7 @@ import pandas as pd
 from filelock import FileLock
 
 from taxi_duration import environment
-from taxi_duration.chain.commit import git_commit, warn_of_unknown_commit
+from taxi_duration.chain.commit import git_commit, told_commit
 from taxi_duration.chain.run_settings import RunSettings, check_settings
 from taxi_duration.data.month_health import MonthHealth, examine_months
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
@@ -259,7 +259,6 @@ def training_minutes(run_id: str | None) -> float | None:
 
 
 def _create(folder: Path, settings: RunSettings, interactive: bool) -> Run:
-    warn_of_unknown_commit()
     folder.mkdir(parents=True, exist_ok=True)
     run = Run(folder, settings)
     run._write(
@@ -267,7 +266,7 @@ def _create(folder: Path, settings: RunSettings, interactive: bool) -> Run:
             "run_id": folder.name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "settings": settings.as_parameters(),
-            "git_commit": git_commit(),
+            "git_commit": told_commit(),
             "interactive": interactive,
             "status": "created",
             "notebooks": {},
