@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from taxi_duration import environment
 from taxi_duration.errors import SettingError
 
 READ = "a folder, https://HOST, s3://BUCKET, or another address that fsspec reads"
@@ -31,6 +32,12 @@ def check_address(name: str, address: str, allowed: str) -> None:
     if problem:
         address = re.sub(r"(?<=//)[^/\s]*@", "", address)  # a password
         raise SettingError(f"{name} is {address!r}: {problem}; it may be {allowed}")
+
+
+def check_source() -> None:
+    """Refuse a `TLC_URL` that can be no address; raises a SettingError."""
+    if given := environment.setting("TLC_URL"):
+        check_address("TLC_URL", given, READ)
 
 
 def _problem(address: str) -> str | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from taxi_duration import environment
 from taxi_duration.data import sample
-from taxi_duration.data.addresses import READ, check_address
+from taxi_duration.data.addresses import check_source
 from taxi_duration.data.parts import choose_parts, digest_of_parts, part_digests
 from taxi_duration.data.remote import (
     Stamp,
@@ -263,12 +263,6 @@ def fetch_republished(newest: RawMonth) -> RawMonth | None:
     for left in (path, _beside(path, CHECKSUM), _beside(path, STAMP)):
         _remove(left)
     return None
-
-
-def check_source() -> None:
-    """Refuse a `TLC_URL` that can be no address; raises a SettingError."""
-    if given := environment.setting("TLC_URL"):
-        check_address("TLC_URL", given, READ)
 
 
 def download(url: str, path: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from taxi_duration import environment
+from taxi_duration.data.addresses import check_source
 from taxi_duration.doctor.examination import NOTE, OK, PROBLEM, Finding, one_line
 
 WAIT_SECONDS = 1.2  # for a connection, and for each answer on it
@@ -102,10 +103,7 @@ def look_at_months(name: str) -> Iterator[Finding]:
     if environment.data_mode() == "sample":
         yield Finding(name, OK, "DATA=sample: nobody is asked")
         return
-    if environment.setting("TLC_URL"):
-        from taxi_duration.data.sources import check_source
-
-        check_source()
+    check_source()
     base = environment.tlc_url()
     if not base.startswith(("http://", "https://")):
         yield _other_source(name, base)

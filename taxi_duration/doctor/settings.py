@@ -31,7 +31,7 @@ def check_settings_of_a_run() -> None:
     Raises:
         SettingError: names it and what is allowed.
     """
-    from taxi_duration.data.sources import check_source
+    from taxi_duration.data.addresses import check_source
 
     _check(_readers_of_a_run())
     check_source()
