@@ -72,10 +72,12 @@ def test_page_is_written_between_its_marks(scale, monkeypatch, tmp_path):
     assert "old" not in text and text.count("| 3 M |") == 1
 
 
-def test_steps_in_order_the_long_ones_at_their_sizes(scale):
-    assert scale.wanted("3,10", None) == [
-        (3, "prepare"), (3, "tables"), (3, "LR"), (3, "XGB"),
-        (10, "prepare"), (10, "tables"), (10, "LR"),
+def test_steps_in_order_the_long_ones_at_their_sizes_and_the_longest_last(scale):
+    assert scale.wanted("3,30,300", None) == [
+        (3, "prepare"), (3, "tables"), (3, "LR"),
+        (30, "prepare"), (30, "tables"), (30, "LR"),
+        (300, "prepare"), (300, "tables"),
+        (3, "XGB"), (30, "XGB"), (30, "best"),
     ]  # fmt: skip
     assert scale.wanted("10", "XGB,best") == [(10, "XGB"), (10, "best")]
 

@@ -87,6 +87,23 @@ def test_the_order_of_bins_and_their_parts_do_not_matter():
     assert TrafficLevel(same).factor(QUEENS, after(bins)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("minute", range(BIN_MINUTES))
+def test_a_level_that_begins_with_the_first_feedback_is_found_though_short_rides_end_first(minute):
+    """Of those who set out, the quick end first, and those say too little for a while."""
+    random = np.random.default_rng(5)
+    start = np.datetime64("2020-12-14T08:00", "m") + minute
+    pickup_at = start + np.sort(random.integers(0, 60, 600)).astype("timedelta64[m]")
+    usual = np.clip(random.lognormal(2.5, 0.6, 600), 2, 45)
+    answered = 6 + 0.6 * usual  # far from the truth for the shortest and the longest
+    truth = 1.3 * usual
+    counts = np.ones(600)
+    sums = {"rides": counts, "log_sum": clipped_logs(truth, answered),
+            "off_without": abs(truth - answered), "off_with": abs(truth - answered)}  # fmt: skip
+    bins = TrafficBins(end_bin(pickup_at, truth), np.full(600, MANHATTAN),
+                       *(sums.get(name, 0 * counts) for name in SUMS))  # fmt: skip
+    assert TrafficLevel(bins).factor(MANHATTAN, after(bins)) > 1.1
+
+
 @pytest.mark.parametrize(("said", "bound"), [(-0.7, "lowest"), (0.7, "highest")])
 def test_the_factor_is_bounded(said, bound):
     bins = bins_of(np.full((288, len(AREAS)), said), rides=1e4)
