@@ -162,7 +162,7 @@ bench-score: $(STAMP) ## Measure scoring of months from Parquet to Parquet, agai
 bench-traffic: $(STAMP) ## Replay months with the live traffic, with true and with false feedback
 	$(BIN)/python benchmarks/traffic.py
 
-bench-scale: $(STAMP) ## Measure what a row costs at 1 to 100 million rows; writes docs/scale.md
+bench-scale: $(STAMP) ## Measure what a row costs at 1 to 300 million rows; writes docs/scale.md
 	$(BIN)/python benchmarks/scale.py
 
 screenshots: $(STAMP) ## Take pictures of the pages into docs/; needs Chromium
