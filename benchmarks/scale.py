@@ -52,8 +52,7 @@ MONTH_ROWS = 3_000_000
 FIRST = Month(2011, 1)  # of yellow months with zones
 MILLIONS = "1,3,10,30,100,300"
 STEPS = ("prepare", "tables", "LR", "XGB", "best")
-# Trees learn from a sample, so that their cost stops growing: two sizes show it. A fit by sums costs
-# no row anything.
+# Trees learn from a sample, so that their cost stops growing: two sizes show it.
 LONG_STEPS = {"LR": (1, 3, 10, 30, 100), "XGB": (3, 30), "best": (30,)}
 EVERY_S = 0.1  # between two looks at a process' memory
 GOAL_GB, GOAL_RATIO = 8.0, 1.2

@@ -147,8 +147,7 @@ def test_rides_and_truths_stand_in_postgresql_as_they_were_asked_and_told(served
 
 
 def test_the_traffic_that_riders_tell_of_is_in_answers_and_rows(served):
-    # Over an hour: of rides that begin at once only the short ones end first, and prove a level wrong
-    # that those alone spoke for.
+    # Over an hour: of rides that begin at once the short ones end first, and say too little.
     early = post(served, "/predict", [CITY.ride(n, minutes_ago=70 + n / 10) for n in range(600)])
     for call in CITY.calls(early):  # among them strays, and fleets that count in seconds
         assert len(post(served, "/feedback", call)["known"]) == len(call)
