@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from taxi_duration import environment
+from taxi_duration.chain.commit import UNKNOWN as NO_COMMIT
 from taxi_duration.chain.run import RUN_FILE
 from taxi_duration.data.parts import month_digest
 from taxi_duration.files import BROKEN, UNCHAINED, ChainedLine, read_json
@@ -171,7 +172,10 @@ def _logged_links(evidence: Evidence, card: dict[str, Any]) -> Iterator[Link]:
         else:
             differs = _differences({key: (value, theirs.get(key)) for key, value in ours.items()})
             more = f"{MLFLOW} logged otherwise: {', '.join(differs)}; " if differs else ""
-            yield Link(kind, name, CHANGED if differs else VERIFIED, more + detail)
+            status = CHANGED if differs else VERIFIED
+            if kind == "code" and commit == NO_COMMIT and not differs:
+                status, more = RECORDED, "no commit was known when it was made; "
+            yield Link(kind, name, status, more + detail)
 
 
 def _differences(said: Mapping[str, tuple[Any, Any]]) -> list[str]:

@@ -208,6 +208,14 @@ def test_parameters_commit_and_libraries_are_shown(files, trace):
     assert about(trace(), "code").name == f"git {'a' * 12}, changed since"
 
 
+def test_commit_that_nobody_knew_is_recorded_and_not_verified(whole, trace):
+    forge_card(whole, git_commit="unknown")
+    tracking.connect().set_tag(child_run(whole), "git_commit", "unknown")
+    link = about(trace(), "code")
+    assert (link.name, link.status) == ("git unknown", "recorded")
+    assert link.detail.startswith("no commit was known when it was made; numpy ")
+
+
 def test_first_deployment_is_the_change_that_is_shown(files, trace):
     link = about(trace(), "deployment")
     assert link.name == f"{NAME}:1 as champion"
