@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 from taxi_duration import environment
 from taxi_duration.doctor.examination import NOTE, OK, PROBLEM, Finding, one_line
 from taxi_duration.doctor.network import ask, knows_s3_keys, reaches
+from taxi_duration.domain.version import SUFFIX
 from taxi_duration.environment import EXPERIMENT, LOCATION_FILE
 from taxi_duration.files import is_none_yet, kind_of
 from taxi_duration.registry.store_address import (
@@ -31,6 +32,7 @@ from taxi_duration.registry.store_problems import SHORTER, is_too_long
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+OLD_SERVER = re.compile(r"[012]\.\d+(\.\w+)*")  # of MLflow: what /version says
 LOCK_SECONDS = 0.3  # a doctor waits for nobody; a commit takes milliseconds
 REVISION = re.compile(r'^(down_)?revision = "(\w+)"', re.MULTILINE)
 BACKUP = "restore it, or move it away: the next run makes an empty one"
@@ -71,6 +73,10 @@ def _server(name: str, server: str, shown: str) -> Iterator[Finding]:
         yield _of_server(name, shown, health.problem or f"/health says {health.status}")
         return
     yield _of_server(name, shown, None)
+    version = ask(f"{base}/version").text.strip()
+    if OLD_SERVER.fullmatch(version):
+        yield Finding(name, PROBLEM, f"{shown} is MLflow {version}, which takes no model of this "
+                      "one's", "update the server to MLflow 3")  # fmt: skip
     found = ask(f"{base}/api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}")
     stage = re.search(r'"lifecycle_stage": *"(\w+)"', found.text)
     place = re.search(r'"artifact_location": *"([^"]*)"', found.text)
@@ -103,7 +109,9 @@ def _local_store(name: str, folder: Path) -> Iterator[Finding]:
                 "SELECT lifecycle_stage, artifact_location FROM experiments WHERE name = ?",
                 (EXPERIMENT,),
             ).fetchall()
-            models = store.execute("SELECT count(*) FROM registered_models").fetchone()[0]
+            models = store.execute(
+                "SELECT count(*) FROM registered_models WHERE name LIKE ?", (f"%{SUFFIX}",)
+            ).fetchone()[0]
     except sqlite3.Error as error:
         yield _unreadable(name, database, error)
         return

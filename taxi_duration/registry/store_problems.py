@@ -31,6 +31,16 @@ REMEDIES = {
     "`python pipeline.py doctor` looks who it is",
 }
 
+# What MLflow and the libraries of clouds say of a server and of artifacts, and what it takes.
+SERVED = {
+    "mlflow-artifacts URI": f"the experiment {environment.EXPERIMENT} was made in MLflow's own "
+    "pages; rename it there, and the next run makes one of its own",
+    "/mlflow/logged-models": "the server's MLflow is older than 3 and cannot register a model; "
+    "update it, or unset MLFLOW_TRACKING_URI: runs then go to tracking/",
+    "Unable to locate credentials": "artifacts go to S3: AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, or `aws configure`",
+}
+
 
 def reason_of(error: BaseException) -> str:
     """Say in one line why a call of MLflow's failed, and what to do where that is known."""
@@ -49,7 +59,8 @@ def reason_of(error: BaseException) -> str:
             return f"its schema {other[1]} is another MLflow's, not {other[2]}; {ASK_DOCTOR}"
         lines = str(cause).splitlines() or [type(cause).__name__]
         first = first or lines[0]
-    return first
+    remedy = next((do for words, do in SERVED.items() if words in first), "")
+    return f"{first}; {remedy}" if remedy else first
 
 
 def is_too_long(database: Path) -> bool:

@@ -22,13 +22,15 @@ from filelock import FileLock
 
 from taxi_duration import environment
 from taxi_duration.data.prepared import PreparedMonth
-from taxi_duration.domain.version import Version
+from taxi_duration.domain.months import SERVICES
+from taxi_duration.domain.version import Version, model_name
 from taxi_duration.environment import EXPERIMENT, LOCATION_FILE
 from taxi_duration.errors import DeletedError, TrackingError
 from taxi_duration.files import is_none_yet, write_bytes
 from taxi_duration.logs import saying_when_slow
 from taxi_duration.registry.store_address import (
     ALLOWED,
+    SERVERS,
     USUAL_PORTS,
     kind_of_store,
     noted_place,
@@ -44,6 +46,7 @@ KIND_TAG, OUR_KIND = "mlflow.experimentKind", "custom_model_development"
 ARTIFACTS = "artifacts"
 SERVER_SECONDS = 5.0  # for a connection to a database; MLflow tries ten times, over minutes
 END_SECONDS = 5.0  # for MLflow's pages to end
+CLOUDS = ("azure", "boto3", "botocore", "google")  # whose errors MLflow lets through
 PATIENCE_SECONDS = 5.0  # then it is said that the store is waited for
 LOCK_SECONDS = 20.0  # as long as MLflow itself waits for a locked database
 # Every column of MLflow's own schema in which it keeps an absolute artifact address.
@@ -148,6 +151,10 @@ def needed() -> Iterator[None]:
         raise kind(_in_one_line(error)) from error
     except ModuleNotFoundError as error:  # a database's driver, or databricks' library
         raise TrackingError(_in_one_line(error)) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in CLOUDS:
+            raise
+        raise TrackingError(_in_one_line(error)) from error
 
 
 def _is_deleted(error: Exception) -> bool:
@@ -174,7 +181,7 @@ def experiment_id(client: Any) -> str:
     """
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
-        if client.search_registered_models(max_results=1):
+        if next(our_models(client), None):
             log.warning(
                 "MLflow's experiment %s is gone (renamed, or deleted for good); a new one is made, "
                 "without the runs before",
@@ -194,9 +201,25 @@ def experiment_id(client: Any) -> str:
     return experiment.experiment_id
 
 
+def our_models(client: Any, name: str | None = None) -> Iterator[Any]:
+    """Yield the registered models of our services, or the one of this name.
+
+    Asked for by their names: others' models may be on the same server, in any number, and MLflow
+    lists a hundred at once.
+    """
+    for ours in map(model_name, SERVICES):
+        if name in (None, ours):
+            with suppress(DeletedError):
+                yield client.get_registered_model(ours)
+
+
 def check_store() -> None:
-    """Raise a TrackingError when the store is not there to take a run."""
-    experiment_id(connect())
+    """Raise a TrackingError when the store is not there to take a run and its model."""
+    client = connect()
+    experiment = experiment_id(client)
+    if kind_of_store(environment.tracking_server() or "") in SERVERS:
+        # A server older than 3 takes runs, and refuses their models after the training.
+        client.search_logged_models([experiment], max_results=1)
 
 
 def is_active(client: Any, run_id: str) -> bool:

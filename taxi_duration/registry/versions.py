@@ -23,7 +23,7 @@ from taxi_duration.model.bundle import (
     reference_of,
     write_card,
 )
-from taxi_duration.registry.tracking import needed
+from taxi_duration.registry.tracking import needed, our_models
 
 log = logging.getLogger(__name__)
 
@@ -78,18 +78,15 @@ def register_bundle(client: Any, run_id: str, service: str, bundle: Path) -> dic
 
 
 def list_versions(client: Any, name: str | None = None) -> list[Registered]:
-    """Return all registered versions, by name, newest first.
+    """Return the registered versions of our models, or of one, by name, newest first.
 
     Raises:
         TrackingError: the store or the tracking server does not answer.
     """
     rows = []
-    for model in client.search_registered_models():
-        if name not in (None, model.name):
-            continue
-        aliases = client.get_registered_model(model.name).aliases
+    for model in our_models(client, name):
         for version in client.search_model_versions(f"name='{model.name}'"):
-            names = (a for a, v in aliases.items() if str(v) == str(version.version))
+            names = (a for a, v in model.aliases.items() if str(v) == str(version.version))
             rows.append(
                 _registered(model.name, int(version.version), tuple(sorted(names)), version.tags)
             )

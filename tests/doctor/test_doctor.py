@@ -169,6 +169,11 @@ def test_a_good_home_has_no_finding_but_what_is_well(home):
     assert "digest checked, no signature asked for" in said("deployment")[0].found
 
 
+def test_models_of_others_are_no_sign_that_the_experiment_is_lost(home):
+    in_store(home, "DELETE FROM experiments", "UPDATE registered_models SET name = 'churn'")
+    assert [finding.level for finding in said("tracking")] == [OK]
+
+
 def test_locked_store_is_named_with_who_locks_it(home):
     with closing(sqlite3.connect(home / DATABASE, isolation_level=None)) as store:
         store.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -393,6 +398,13 @@ def test_mlflow_server_is_asked_for_the_experiment(home, monkeypatch):
         "the experiment taxi-duration was deleted in MLflow's pages": NOTE,
         "artifacts go to s3://b/a": PROBLEM,
     }
+
+
+def test_mlflow_server_that_takes_no_models_is_named(home, monkeypatch):
+    with a_server(http("200 OK", body="2.9.2\n")) as place:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{place}")
+        (found,) = (f for f in said("tracking") if f.level == PROBLEM)
+    assert "is MLflow 2.9.2, which takes no model" in found.found and "update" in found.remedy
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import sqlite3
+import threading
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from servers import free_port
@@ -14,6 +17,7 @@ from taxi_duration import environment
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import DeletedError, TrackingError
 from taxi_duration.registry import tracking
+from taxi_duration.registry.versions import find_version, list_versions
 
 pytestmark = pytest.mark.slow  # MLflow alone takes seconds to import
 
@@ -117,6 +121,20 @@ def test_first_experiment_of_a_store_is_made_without_a_word(client, caplog):
     assert not caplog.text
 
 
+def test_first_experiment_on_a_server_of_others_is_made_without_a_word(client, caplog):
+    client.create_registered_model("churn")
+    tracking.experiment_id(client)
+    assert not caplog.text
+
+
+def test_models_of_others_on_the_same_server_hide_none_of_ours_and_are_not_listed(client, version):
+    for number in range(100):  # as many as MLflow lists at once
+        client.create_registered_model(f"a model of others' {number}")
+    client.create_model_version("a model of others' 0", "models/1", tags={"rmse": "0.9 (test)"})
+    assert [row.ref for row in list_versions(client)] == [version.ref]
+    assert find_version(client, version.ref).number == 1
+
+
 def test_artifacts_that_were_moved_away_are_told_in_one_line_and_new_ones_are_kept(
     client, store, tmp_path
 ):
@@ -129,6 +147,25 @@ def test_artifacts_that_were_moved_away_are_told_in_one_line_and_new_ones_are_ke
     assert "\n" not in str(error.value)
     client.log_artifact(run, str(tmp_path / "note.txt"), "again")
     assert (store / tracking.ARTIFACTS / run / "artifacts" / "again" / "note.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("s3://bucket/runs", "Unable to locate credentials; .*AWS_ACCESS_KEY_ID"),
+     ("mlflow-artifacts:/2", "mlflow-artifacts URI .*; .*rename it there")],
+)  # fmt: skip
+def test_artifacts_that_cannot_be_written_are_told_with_the_remedy(
+    client, tmp_path, monkeypatch, place, said
+):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    (tmp_path / "note.txt").write_text("here")
+    run = client.create_run(client.create_experiment("elsewhere", place)).info.run_id
+    with pytest.raises(TrackingError, match=f"^MLflow's store tracking/ does not do it: .*{said}"
+                       ) as error:  # fmt: skip
+        client.log_artifact(run, str(tmp_path / "note.txt"))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("gone", ["deleted", "never there"])
@@ -340,6 +377,37 @@ def test_server_that_is_away_is_told_without_its_password(home, monkeypatch, cap
     assert said.startswith("MLflow's store http://127.0.0.1:") and "\n" not in said
     assert "s3cret" not in said and "0x" not in said
     assert capfd.readouterr() == ("", "")
+
+
+class OldServer(BaseHTTPRequestHandler):
+    """MLflow 2: it knows our experiment, and nothing of models that are logged by themselves."""
+
+    def do_GET(self) -> None:
+        tags = [{"key": tracking.KIND_TAG, "value": tracking.OUR_KIND}]
+        experiment = {"experiment_id": "1", "name": tracking.EXPERIMENT, "tags": tags,
+                      "lifecycle_stage": "active", "artifact_location": "s3://bucket"}  # fmt: skip
+        is_known = "experiments/get-by-name" in self.path
+        body = json.dumps({"experiment": experiment}).encode() if is_known else b""
+        self.send_response(200 if is_known else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, *_) -> None:
+        """Silent."""
+
+
+def test_server_that_would_refuse_the_model_is_told_before_the_training(home, monkeypatch):
+    with ThreadingHTTPServer(("127.0.0.1", 0), OldServer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(TrackingError, match=r"older than 3 .*unset MLFLOW_TRACKING_URI"):
+            tracking.check_store()
+        server.shutdown()
 
 
 def test_client_is_handed_to_another_process_whole(client):
