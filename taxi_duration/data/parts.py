@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -67,9 +68,17 @@ def partition_keys(name: str) -> dict[str, str | None]:
 def files_in(folder: Path) -> list[str]:
     """Return the names of all files in a folder and those below it, with forward slashes.
 
-    Links that lead nowhere are named too: who reads them says so, and no part is missed.
+    Links that lead nowhere are named too: who reads them says so, and no part is missed. Links to
+    folders are followed, each folder once.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() or not path.exists())
+    paths, seen = list[Path](), set[str]()
+    for top, folders, files in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(top)) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        paths += [Path(top, name) for name in files]
+    paths = sorted(path for path in paths if path.is_file() or not path.exists())
     return [path.relative_to(folder).as_posix() for path in paths]
 
 

@@ -295,7 +295,8 @@ def check_layout(base: str, layouts: Sequence[str]) -> None:
     if Path(layouts[0]).name in found:  # TLC's own folder: its months may still be to come
         return
     folders = [layout.format(service="*") for layout in layouts]
-    if any(files.glob(f"{root}{folder}*_tripdata_*") for folder in folders):
+    there = (name for folder in folders for name in files.glob(f"{root}{folder}*"))
+    if any("_tripdata_" in Path(name).name.lower() for name in there):
         return
     holds = ", ".join(found[:SHOWN]) or "nothing"
     raise SourceError(

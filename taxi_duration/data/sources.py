@@ -35,6 +35,7 @@ from taxi_duration.data.remote import (
 from taxi_duration.domain.months import Month, format_months
 from taxi_duration.errors import (
     MonthNotPublishedError,
+    SettingError,
     SourceError,
     SourceUnreachableError,
     WouldActError,
@@ -112,7 +113,8 @@ def fetch_months(service: str, months: list[Month], mode: str | None = None) -> 
         mode: `auto`, `tlc` or `sample`; what `DATA` says when None.
     Raises:
         MonthNotPublishedError: the source answers and does not have a month.
-        SourceUnreachableError: no network, and `DATA=tlc` forbids the sample.
+        SourceUnreachableError: no network, and `DATA=tlc` forbids the sample or there is none.
+        SettingError: the sample is asked for, and there is none.
         SourceError: the source's file cannot be used.
     """
     mode = mode or environment.data_mode()
@@ -121,7 +123,7 @@ def fetch_months(service: str, months: list[Month], mode: str | None = None) -> 
     try:
         return [fetch_month(service, month) for month in months]
     except SourceUnreachableError:
-        if mode == "tlc":
+        if mode == "tlc" or service not in sample.FIRST_MONTH:
             raise
         log.warning("\n%s", SAMPLE_BANNER)
         return [_sample(service, month) for month in months]
@@ -247,9 +249,12 @@ def fetch_republished(newest: RawMonth) -> RawMonth | None:
     """
     if newest.url is None:
         return None
-    name = f"{_stem(newest.service, newest.month)}{_suffix(newest.path)}"
-    addresses = _folders(newest.service).values()
-    stamp = next(filter(None, (_ask(name, folder + name) for folder in addresses)), None)
+    ours = f"{_stem(newest.service, newest.month)}{_suffix(newest.path)}"
+    folders = _folders(newest.service).values()
+    # As it was called where it came from, which may be in other letters.
+    names = dict.fromkeys((newest.url.rpartition("/")[2], ours))
+    stamps = (_ask(name, folder + name) for name, folder in product(names, folders))
+    stamp = next(filter(None, stamps), None)
     if stamp is None or not _may_differ(newest, stamp):
         return None
     path = _next_edition(newest)
@@ -404,16 +409,18 @@ def _candidates(service: str, month: Month) -> Iterator[tuple[str, str]]:
     stem = _stem(service, month)
     listed = names_in(folders)
     if listed is not None and any(listed):
-        for suffix, (folder, there) in product(suffixes, zip(folders, listed, strict=True)):
-            if stem + suffix in there:
-                yield stem + suffix, folder + stem + suffix
+        # Of names that differ in case alone the one in small letters comes last, and is taken.
+        written = [{name.lower(): name for name in sorted(there)} for there in listed]
+        for suffix, (folder, names) in product(suffixes, zip(folders, written, strict=True)):
+            if name := names.get(stem + suffix):
+                yield stem + suffix, folder + name
         return
     if len(folders) > 1 and (known := _last_download(service, folders)) is not None:
         folders, suffixes = [known[0]], tuple(dict.fromkeys((*PUBLISHED, known[1])))
     # Some stores list nothing of what they have.
-    names = {folder + stem + suffix: stem + suffix for suffix, folder in product(suffixes, folders)}
-    for address in present(list(names)):
-        yield names[address], address
+    known_as = {f + stem + suffix: stem + suffix for suffix, f in product(suffixes, folders)}
+    for address in present(list(known_as)):
+        yield known_as[address], address
 
 
 def _last_download(service: str, folders: list[str]) -> tuple[str, str] | None:
@@ -433,7 +440,7 @@ def _last_download(service: str, folders: list[str]) -> tuple[str, str] | None:
 def _ask(name: str, address: str) -> Stamp | None:
     """What the source says of a file; None when it has none, or has no months in this form."""
     stamp = ask_source(address)
-    is_wanted = stamp is not None and (stamp.is_folder or name.endswith(SUFFIXES[:-1]))
+    is_wanted = stamp is not None and (stamp.is_folder or name.lower().endswith(SUFFIXES[:-1]))
     return stamp if is_wanted else None
 
 
@@ -552,8 +559,11 @@ def _sample(service: str, month: Month) -> RawMonth:
     path, rows = _sample_path(service, month), environment.sample_rows()
     if not path.exists():
         remove_leftovers(path)
-        with atomic_path(path) as part:
-            sample.write_sample_month(part, service, str(month), rows)
+        try:
+            with atomic_path(path) as part:
+                sample.write_sample_month(part, service, str(month), rows)
+        except ValueError as error:  # a service or a month that is not generated
+            raise SettingError(f"the sample (DATA) has no {service} {month}: {error}") from error
     return RawMonth(service, month, path, sha256_file(path), "sample", None)
 
 

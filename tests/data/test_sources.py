@@ -29,7 +29,12 @@ from taxi_duration.data.sources import (
 )
 from taxi_duration.data.trips import read_dataframe
 from taxi_duration.domain.months import Month
-from taxi_duration.errors import MonthNotPublishedError, SourceError, SourceUnreachableError
+from taxi_duration.errors import (
+    MonthNotPublishedError,
+    SettingError,
+    SourceError,
+    SourceUnreachableError,
+)
 from taxi_duration.files import sha256_file
 
 JANUARY, FEBRUARY, MARCH = Month(2021, 1), Month(2021, 2), Month(2021, 3)
@@ -228,6 +233,38 @@ def test_mirrors_may_keep_months_in_the_folder_itself_or_by_service(
     monkeypatch.setenv("TLC_URL", f"{prefix}{tmp_path / 'mirror'}")
     assert list(published_months("green", [JANUARY, FEBRUARY])) == [JANUARY]
     assert fetch_month("green", JANUARY).path.read_bytes() == month_bytes
+    with pytest.raises(MonthNotPublishedError):
+        fetch_month("green", FEBRUARY)
+
+
+@pytest.mark.parametrize("name", [NAME.upper(), "green_tripdata_2021-01.PARQUET"])
+def test_letters_of_a_name_may_be_large_or_small(
+    tmp_path, monkeypatch, month_bytes, other_bytes, name
+):
+    folder = tmp_path / "mirror" / "trip-data"
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(month_bytes)
+    monkeypatch.setenv("TLC_URL", str(tmp_path / "mirror"))
+    assert list(published_months("green", [JANUARY, FEBRUARY])) == [JANUARY]
+    assert fetch_month("green", JANUARY).path.name == NAME
+    assert fetched_again(JANUARY) is None
+    (folder / name).write_bytes(other_bytes)
+    assert fetched_again(JANUARY).path.read_bytes() == other_bytes
+
+
+def test_of_names_that_differ_in_case_alone_tlcs_own_is_taken(tmp_path, monkeypatch, month_bytes):
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    (folder / NAME.upper()).write_bytes(b"another")
+    (folder / NAME).write_bytes(month_bytes)
+    monkeypatch.setenv("TLC_URL", str(folder))
+    assert fetch_month("green", JANUARY).path.read_bytes() == month_bytes
+
+
+def test_folder_of_names_in_large_letters_has_a_month_that_is_not_there_yet(tmp_path, monkeypatch):
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / NAME.upper()).touch()
+    monkeypatch.setenv("TLC_URL", str(tmp_path / "mirror"))
     with pytest.raises(MonthNotPublishedError):
         fetch_month("green", FEBRUARY)
 
@@ -815,6 +852,16 @@ def test_data_sample_asks_for_it_and_nobody_else(fake_tlc, month_bytes, monkeypa
     monkeypatch.setenv("DATA", "sample")
     assert fetch_months("green", [JANUARY])[0].data_source == "sample"
     assert fake_tlc.asked == []
+
+
+def test_service_without_a_sample_is_said_and_without_network_that(monkeypatch, dead_port):
+    monkeypatch.setenv("DATA", "sample")
+    with pytest.raises(SettingError, match=r"no fhv 2021-01: .* allowed: green, yellow"):
+        fetch_months("fhv", [JANUARY])
+    monkeypatch.setenv("DATA", "auto")
+    monkeypatch.setenv("TLC_URL", f"http://127.0.0.1:{dead_port}")
+    with pytest.raises(SourceUnreachableError, match="no connection"):
+        fetch_months("fhv", [JANUARY])
 
 
 def test_sample_is_the_same_file_again_and_one_for_each_size(monkeypatch):
