@@ -73,9 +73,13 @@ def _parquet_nulls(part: Part) -> tuple[pd.DataFrame, int]:
     """From the statistics in the file's own footer; a column without them is read."""
     file = pq.ParquetFile(part.path or seekable(part))
     groups = range(file.num_row_groups)
+    places = {file.schema.column(at).path: at for at in range(len(file.schema))}
     table = {}
-    for at, field in enumerate(file.schema_arrow):
-        kept = [file.metadata.row_group(g).column(at).statistics for g in groups]
+    for field in file.schema_arrow:
+        # A nested column has other ones below it, with nulls of their own.
+        at = None if pa.types.is_nested(field.type) else places.get(field.name)
+        kept = [at if at is None else file.metadata.row_group(g).column(at).statistics
+                for g in groups]  # fmt: skip
         if all(s is not None and s.has_null_count for s in kept):
             nulls = sum(s.null_count for s in kept)
         else:
@@ -93,7 +97,8 @@ def _csv_nulls(part: Part) -> tuple[pd.DataFrame, int]:
             rows += batch.num_rows
             nulls += [column.null_count for column in batch.columns]
     names = [name.strip() for name in layout.names]
-    return pd.DataFrame({"type": "text (CSV)", "nulls": nulls}, index=names), rows
+    table = pd.DataFrame({"type": "text (CSV)", "nulls": nulls}, index=names)
+    return table[~table.index.duplicated()], rows  # empty names at the end of a line, say
 
 
 # --- trips to look at ------------------------------------------------------------------------

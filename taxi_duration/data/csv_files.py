@@ -145,13 +145,17 @@ def text_encoding(head: bytes) -> str | None:
 
 
 def text_batches(file: BinaryIO, layout: Layout) -> Iterable[pa.RecordBatch]:
-    """Return all columns as text, block by block, by their places; odd rows are left out."""
+    """Return all columns as bytes, block by block, by their places; odd rows are left out.
+
+    Those that nobody reads may hold text in any encoding.
+    """
     if not layout.has_rows:
         return ()
     names = [str(place) for place in range(len(layout.names))]
     return pa.csv.open_csv(
-        file, _read_options(layout), _parse_options(layout, lambda row: "skip"), _as_text(names)
-    )
+        file, _read_options(layout), _parse_options(layout, lambda row: "skip"),
+        _all_as(pa.binary(), names),
+    )  # fmt: skip
 
 
 def _parse(part: Part, layout: Layout) -> pa.Table:
@@ -161,7 +165,7 @@ def _parse(part: Part, layout: Layout) -> pa.Table:
     with part.open() as file:
         counted = _Counted(file)
         table = pa.csv.read_csv(
-            counted, _read_options(layout), _parse_options(layout), _as_text(list(at))
+            counted, _read_options(layout), _parse_options(layout), _all_as(pa.string(), list(at))
         )
     if counted.quotes and counted.lines > table.num_rows + layout.before + 1:
         # Fields of several lines, or a quotation mark that took all rows behind it: pyarrow does
@@ -204,12 +208,10 @@ def _parse_options(layout: Layout, odd: Callable | None = None) -> pa.csv.ParseO
     )
 
 
-def _as_text(names: list[str]) -> pa.csv.ConvertOptions:
+def _all_as(kind: pa.DataType, names: list[str]) -> pa.csv.ConvertOptions:
     """All columns are text here, so that a bad value is named as one of Parquet is."""
     return pa.csv.ConvertOptions(
-        include_columns=names,
-        column_types=dict.fromkeys(names, pa.string()),
-        strings_can_be_null=True,
+        include_columns=names, column_types=dict.fromkeys(names, kind), strings_can_be_null=True
     )
 
 

@@ -211,6 +211,22 @@ def test_nulls_of_a_csv_month_are_counted(tmp_path, opener):
     assert nulls["2019-01"].to_dict() == {"vendor_id": 0.5, "pickup_datetime": 0.0}
 
 
+@pytest.mark.parametrize("statistics", [True, False])
+def test_nulls_of_columns_behind_a_nested_one_are_their_own(tmp_path, statistics):
+    path = write(tmp_path / "a.parquet", statistics, route=[{"miles": 1.0, "toll": None}] * 4,
+                 stops=[[1], None, [2, 3], []], fare=[1.0, None, 3.0, 4.0],
+                 tip=[None, None, None, 1.0])  # fmt: skip
+    nulls = count_nulls([prepared(path, Month(2021, 1))])["2021-01"]
+    assert nulls.to_dict() == {"route": 0.0, "stops": 0.25, "fare": 0.25, "tip": 0.75}
+
+
+def test_columns_of_a_csv_month_may_have_no_name_and_any_text(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("vendor_id,note,,\nCMT,caf\xe9,,\n,,,\n".encode("latin-1"))
+    nulls = count_nulls([prepared(path, Month(2019, 1))])
+    assert nulls["2019-01"].to_dict() == {"vendor_id": 0.5, "note": 0.5, "": 1.0}
+
+
 def test_column_that_only_one_month_has_is_named(tmp_path):
     old = write(tmp_path / "a.parquet", VendorID=[1, 2])
     new = write(tmp_path / "b.parquet", VendorID=[1, 2], cbd_congestion_fee=[0.75, None])
