@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from taxi_duration.data.health.alone import find_alone
+from taxi_duration.data.health.alone import find_alone, find_owner
 from taxi_duration.data.health.compare import compare
 from taxi_duration.data.health.finding import MonthFinding, sort_findings, worst_level
 from taxi_duration.data.health.profile import Profile
@@ -68,7 +68,8 @@ def examine_months(months: Sequence[PreparedMonth]) -> list[MonthHealth]:
 
     def is_sound(month: Month, profile: Profile) -> bool:
         if month not in sound:
-            alone = list(find_alone(profile, month, {}, frozenset()))
+            alone = [*find_alone(profile, month, {}, frozenset()),
+                     *find_owner(profile, last.raw.service)]  # fmt: skip
             sound[month] = worst_level(alone) != "alarm"
         return sound[month]
 
@@ -89,6 +90,7 @@ def _examine(month: PreparedMonth, known: dict[Month, Profile]) -> MonthHealth:
     accounting = month.accounting
     findings = [
         *month.faults,
+        *find_owner(month.profile, month.raw.service),
         *find_alone(month.profile, month.raw.month, accounting.reasons, faulty),
         *(compare(month.profile, list(known.values())) if known else ()),
     ]

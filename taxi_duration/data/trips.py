@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from taxi_duration.data.cells import Column, plain, read_miles, read_zones
-from taxi_duration.data.columns import MARKS
+from taxi_duration.data.columns import MARKS, join_columns, service_of
 from taxi_duration.data.csv_files import read_csv
 from taxi_duration.data.health.look import SUSPECT, MonthLook, look_at_columns
 from taxi_duration.data.packing import Part, is_parquet, month_parts
@@ -131,7 +131,8 @@ def read_month(
     read = [_read_part(part, month, utc_is_local) for part in month_parts(Path(path))]
     frames = [part.frame for part in read]
     frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-    look = look_at_columns(_marks(read), frame, month)
+    whose = next((part.whose for part in read if part.whose not in (None, service)), service)
+    look = look_at_columns(_marks(read), frame, month, whose)
     reasons = find_reasons(frame, month, rules) | {SUSPECT: look.suspects}
     dropped = np.zeros(len(frame), dtype=bool)
     for reason in DROP_REASONS:
@@ -171,7 +172,7 @@ def find_reasons(
 
 
 def check_bad_share(accounting: Accounting, file: str, max_share: float) -> None:
-    """Stop when too much of a month is bad, or when it has no rows at all.
+    """Stop when too much of a month is bad, or when no ride is left of it.
 
     Raises:
         BadMonthError: names the file, the share, the limit and the counts.
@@ -183,6 +184,12 @@ def check_bad_share(accounting: Accounting, file: str, max_share: float) -> None
         raise BadMonthError(
             f"{file}: {accounting.bad_share:.1%} of {accounting.rows_read:,} rows are bad, at most "
             f"{max_share:.0%} are accepted ({counts}); set MAX_BAD_SHARE to accept more"
+        )
+    if not accounting.rows_kept:
+        counts = ", ".join(f"{reason} {accounting.reasons[reason]:,}" for reason in DROP_REASONS)
+        raise BadMonthError(
+            f"{file}: none of {accounting.rows_read:,} rows is a ride of 1 to 60 minutes "
+            f"({counts}); expected are pickup and drop-off times with their minutes"
         )
 
 
@@ -196,16 +203,19 @@ class _ReadPart(NamedTuple):
         marks: the columns of MARKS that it has.
         notes: how it was read, where that is not plain.
         outside: as `outside_either_way`.
+        whose: as `service_of`.
     """
 
     frame: pd.DataFrame
     marks: pa.Table
     notes: list[str]
     outside: np.ndarray
+    whose: str | None
 
 
 def _read_part(part: Part, month: Month | None, utc_is_local: bool) -> _ReadPart:
-    raw, names, notes = (read_parquet if is_parquet(part) else read_csv)(part)
+    read = read_parquet if is_parquet(part) else read_csv
+    raw, names, notes = join_columns(read(part), part.name)
     columns = {ours: Column(part.name, theirs) for ours, theirs in names.items()}
     pickup, dropoff = read_both_times(
         (raw["pickup_at"], columns["pickup_at"]),
@@ -235,7 +245,8 @@ def _read_part(part: Part, month: Month | None, utc_is_local: bool) -> _ReadPart
         said.append(zone_note(dropoff, names["dropoff_at"], utc_is_local))
     marks, unread = _read_marks(raw, columns)
     notes = [*notes, *filter(None, said), *unread]
-    return _ReadPart(frame, marks, notes, outside_either_way(pickup, month))
+    outside = outside_either_way(pickup, month)
+    return _ReadPart(frame, marks, notes, outside, service_of(names))
 
 
 def _read_marks(raw: pa.Table, columns: dict[str, Column]) -> tuple[pa.Table, list[str]]:

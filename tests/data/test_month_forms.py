@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from taxi_duration.data import cells, times
 from taxi_duration.data.packing import month_parts
+from taxi_duration.data.parts import files_in
 from taxi_duration.data.trips import check_bad_share, read_month
 from taxi_duration.domain.months import Month
 from taxi_duration.errors import BadMonthError, TripFileError
@@ -288,6 +289,44 @@ def test_parts_of_other_types_order_and_columns_are_one_month(table, expected, t
 
 def csv(table: pa.Table) -> bytes:
     return text_of(changed(table, ["trip_distance"], lambda c: c.cast(pa.string()))).encode()
+
+
+def linked_month(tmp_path, table: pa.Table) -> Path:
+    """A month whose second part lies in another folder, behind a link."""
+    folder_of(tmp_path / "elsewhere", {"part-1": parquet(table.slice(4))})
+    month = folder_of(tmp_path / "m", {"part-0": parquet(table.slice(0, 4))})
+    (month / "rest").symlink_to(tmp_path / "elsewhere")
+    return month
+
+
+def test_parts_behind_a_link_to_a_folder_are_read_once(table, expected, tmp_path):
+    month = linked_month(tmp_path, table)
+    (tmp_path / "elsewhere" / "round").symlink_to(month)
+    assert_same(month, expected)
+    assert files_in(month) == ["part-0", "rest/part-1"]
+
+
+SPLIT = {
+    "all under the second": (slice(0), "has no value, PUlocationid is taken"),
+    "some under each": (slice(2), "mean the same: the second is taken"),
+    "all under the first": (slice(None), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("case", SPLIT)
+def test_values_under_two_names_of_a_column_are_one_column(table, expected, tmp_path, form, case):
+    under_first, note = SPLIT[case]
+    zones = table["PULocationID"].to_pylist()
+    first = [*zones[under_first], *[None] * 6][:6]
+    second = [None if value else zone for value, zone in zip(first, zones, strict=True)]
+    one = table.drop_columns("PULocationID")
+    one = one.append_column("PULocationID", pa.array(first, pa.int64()))
+    one = one.append_column("PUlocationid", pa.array(second, pa.int64()))
+    path = tmp_path / "m"
+    path.write_bytes(parquet(one) if form == "parquet" else text_of(one).encode())
+    notes = assert_same(path, expected)
+    assert len(notes) == (note is not None) and all(note in said for said in notes)
 
 
 def test_column_that_stands_only_in_the_folders_names_is_read(table, expected, tmp_path):

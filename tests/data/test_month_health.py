@@ -12,6 +12,7 @@ from taxi_duration.data.month_health import examine_months
 from taxi_duration.data.prepared import PreparedMonth, prepare_month, prepare_months
 from taxi_duration.data.sample import make_sample_month
 from taxi_duration.data.sources import RawMonth
+from taxi_duration.data.trips import read_month
 from taxi_duration.domain.months import Month, format_months, parse_month, parse_months
 
 ROWS = 12_000
@@ -79,6 +80,35 @@ def test_what_differs_is_told_once(prepare):
     first, second, third = examine_months(months)
     assert (codes(first), codes(third)) == ([], [])
     assert {"new_vendor", "vendor_share"} <= set(codes(second))
+
+
+def of_yellow(table: pa.Table) -> pa.Table:
+    return table.rename_columns([name.replace("lpep", "tpep") for name in table.column_names])
+
+
+def test_month_of_another_service_under_this_ones_name_is_told_and_no_measure(prepare):
+    table = make_sample_month("green", "2021-01", ROWS)
+    found = examine_months([prepare("2021-01", of_yellow(table)), prepare("2021-02")])
+    assert [(f.code, f.level) for f in found[0].findings] == [("other_service", "alarm")]
+    assert "yellow alone names them, the file as green's" in found[0].lines[0]
+    assert (found[1].compared, found[1].findings) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("names", "service"),
+    [
+        ({"VendorID": "VendorID"}, "green"),
+        ({PICKUP: "tpep_pickup_datetime"}, "yellow"),
+        ({PICKUP: "pickup_datetime", "VendorID": "dispatching_base_num"}, "fhv"),
+        ({PICKUP: "pickup_datetime", "VendorID": "hvfhs_license_num"}, "fhvhv"),
+        ({PICKUP: "pickup_datetime"}, None),  # yellow's of the CSV republication, or anybody's
+    ],
+)
+def test_columns_that_one_service_alone_has_say_whose_they_are(tmp_path, names, service):
+    path = tmp_path / "month.parquet"
+    table = make_sample_month("green", "2021-01", 1000)
+    pq.write_table(table.rename_columns([names.get(n, n) for n in table.column_names]), path)
+    assert read_month(path, Month(2021, 1)).look.profile.whose == service
 
 
 def test_month_whose_own_columns_give_an_alarm_is_no_measure(prepare):

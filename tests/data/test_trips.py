@@ -130,6 +130,17 @@ def test_rows_read_are_rows_kept_plus_rows_dropped(raw_month, write_month):
     assert len(month.quarantine) == dropped == 2
 
 
+def test_month_without_any_ride_that_counts_is_refused(raw_month, write_month):
+    for name in ("lpep_pickup_datetime", "lpep_dropoff_datetime"):
+        days = raw_month[name].cast(pa.date32(), safe=False)
+        raw_month = with_column(raw_month, name, days.cast(pa.timestamp("us")))
+    accounting = read_month(write_month(raw_month), Month(2021, 1)).accounting
+    with pytest.raises(
+        BadMonthError, match=r"m\.parquet: none of 5 rows .*too_short 4, too_long 1"
+    ):
+        check_bad_share(accounting, "m.parquet", 0.2)
+
+
 def test_month_with_too_many_bad_rows_is_refused_and_short_trips_do_not_count(
     raw_month, write_month
 ):

@@ -54,6 +54,21 @@ def find_alone(
             yield from _night(name, group)
 
 
+def find_owner(profile: Profile, service: str) -> Iterator[MonthFinding]:
+    """Yield the finding that the columns are named as those of another service are.
+
+    Args:
+        service: whose month it is by its file's name.
+    """
+    if profile.whose not in (None, service):
+        rows = profile.groups[ALL].rows
+        text = (
+            f"the columns are named as {profile.whose} alone names them, the file as {service}'s: "
+            "it may be another service's month"
+        )
+        yield from judged("other_service", 1.0, "pickup_at", ALL, rows, 1.0, text)
+
+
 def _share(
     code: str, share: float, column: str, name: str, group: Group, text: str
 ) -> Iterator[MonthFinding]:

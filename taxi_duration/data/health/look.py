@@ -38,13 +38,16 @@ class MonthLook:
     faults: list[MonthFinding] = field(default_factory=list)
 
 
-def look_at_columns(raw: pa.Table, trips: pd.DataFrame, month: Month | None) -> MonthLook:
+def look_at_columns(
+    raw: pa.Table, trips: pd.DataFrame, month: Month | None, whose: str | None = None
+) -> MonthLook:
     """Return what a month's columns say, from the rows alone.
 
     Args:
         raw: the file's columns, renamed to ours.
         trips: the same rows, typed as `trips.read_dataframe`; neither is changed.
         month: that they claim to be of, None when that is not known.
+        whose: the service that names its columns so; None when several may.
     """
     marks = read_marks(raw)
     pickup, dropoff = trips["pickup_at"].to_numpy(), trips["dropoff_at"].to_numpy()
@@ -59,7 +62,7 @@ def look_at_columns(raw: pa.Table, trips: pd.DataFrame, month: Month | None) -> 
             suspects[theirs] = True
             faults.append(_finding(fault, name, len(theirs), total))
     first_day = None if month is None else np.datetime64(str(month), "D")
-    return MonthLook(suspects, make_profile(trips, marks, first_day, vendors), faults)
+    return MonthLook(suspects, make_profile(trips, marks, first_day, vendors, whose), faults)
 
 
 def _rows_of(name: str, marks: Marks, rows: int) -> np.ndarray:

@@ -65,12 +65,14 @@ class Profile(Struct):
         vendors: how many rows each has.
         types: by column, how many of the rows looked at have each value.
         hours: how many of the pickups looked at fall into each hour of the month.
+        whose: the service that names its columns so; None when several may.
     """
 
     groups: dict[str, Group]
     vendors: dict[str, int]
     types: dict[str, dict[str, int]]
     hours: list[int]
+    whose: str | None = None
 
 
 def make_profile(
@@ -78,6 +80,7 @@ def make_profile(
     marks: Marks,
     first_day: np.datetime64 | None,
     vendors: Sequence[VendorRows],
+    whose: str | None = None,
 ) -> Profile:
     """Return the profile of a month's rows.
 
@@ -86,6 +89,7 @@ def make_profile(
         marks: as `read_marks`.
         first_day: of the month, None when it is not known: no hour of it is counted then.
         vendors: as `vendor_rows`; the largest alone are kept, as FHV has hundreds.
+        whose: as `Profile`.
     """
     every = even_rows(len(trips), ALL_ROWS)
     groups = {ALL: _group(trips, every, len(trips))}
@@ -94,7 +98,7 @@ def make_profile(
             groups[name] = _group(trips, rows, total)
     hours = _month_hours(trips["pickup_at"].to_numpy(), first_day)
     counts = marks.vendor.count() if marks.vendor else {}
-    return Profile(groups, counts, marks.types, hours)
+    return Profile(groups, counts, marks.types, hours, whose)
 
 
 def vendor_rows(vendor: Mark | None) -> Iterator[VendorRows]:
