@@ -17,7 +17,7 @@ from taxi_duration.chain.current import Look, take_current, what_was_made
 from taxi_duration.chain.digests import keep_finished
 from taxi_duration.chain.expected_cost import expected_cost
 from taxi_duration.chain.kernels import KernelsAhead, kernels_ahead
-from taxi_duration.chain.notebooks import NotebookError, execute
+from taxi_duration.chain.notebooks import NotebookError, execute, notebook_parameters
 from taxi_duration.chain.released import registered_text
 from taxi_duration.chain.report import render_ahead, write_report
 from taxi_duration.chain.run import Run
@@ -112,6 +112,7 @@ def _run_one(
         taken = run.read()["notebooks"][name].get("taken_from")
         say(f"{label} {f'is current: taken from run {taken}' if taken else 'was done before'}")
         return
+    notebook_parameters(name)  # one that somebody spoilt is refused before its kernel is taken
     say(f"{label} …{f' ({look.why})' if look.why else ''}")
     kernel = kernels.take()
     if place + 1 < len(notebooks):

@@ -11,11 +11,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import nbformat
 from threadpoolctl import threadpool_info
 
 from taxi_duration import environment
-from taxi_duration.chain.notebooks import notebook_path
+from taxi_duration.chain.notebooks import notebook_path, read_notebook
 from taxi_duration.chain.run import Run
 from taxi_duration.files import MODEL_MAKING, code_digest, sha256_file
 from taxi_duration.model.atlas import atlas_sources
@@ -103,7 +102,7 @@ def _results(run: Run, earlier: Sequence[str]) -> dict[str, Any]:
 
 def _notebook_digest(name: str) -> str:
     """Digest of a committed notebook's cells; outputs and what an editor notes do not count."""
-    cells = nbformat.read(notebook_path(name), as_version=4).cells
+    cells = read_notebook(notebook_path(name)).cells
     return _digest([[c.cell_type, c.source, c.metadata.get("tags", [])] for c in cells])
 
 

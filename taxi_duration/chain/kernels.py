@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 from jupyter_core.utils import run_sync
@@ -42,6 +43,15 @@ class PrivateKernelManager(AsyncKernelManager):
         self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")
         super().__init__(**{"transport": "ipc", "ip": f"{self._sockets.name}/socket", **kwargs})
         self.client_factory = QuickClient
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """That of this Python, whichever `python3` Jupyter would find first among the user's."""
+        from ipykernel.kernelspec import (
+            get_kernel_dict,
+        )  # when a kernel is started, as Jupyter does
+
+        return KernelSpec(**get_kernel_dict())
 
 
 class QuickClient(AsyncKernelClient):

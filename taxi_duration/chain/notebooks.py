@@ -45,15 +45,22 @@ def notebook_parameters(name: str) -> set[str]:
     Raises:
         PipelineError: the notebook has no cell tagged `parameters`; papermill would then
             put values first and the defaults below would win without a word. Or papermill
-            does not see a line of that cell, which it reads with a pattern, not with Python.
+            does not see a line of that cell, which it reads with a pattern, not with Python. Or
+            the file is no notebook, or that cell no Python.
     """
     import papermill
 
     path = notebook_path(name)
-    found = set(papermill.inspect_notebook(str(path)))
+    assigned = _assigned_names(path)
+    try:
+        found = set(papermill.inspect_notebook(str(path)))
+    except ValueError as error:  # an editor that keeps no kernel's name
+        raise PipelineError(
+            f"{path.name}: {error} Choose the kernel Python 3 in JupyterLab and save it"
+        ) from error
     if not found:
         raise PipelineError(f"{path.name} has no cell tagged 'parameters' with assignments in it")
-    if unseen := _assigned_names(path) - found:
+    if unseen := assigned - found:
         raise PipelineError(
             f"{path.name}: papermill does not see {', '.join(sorted(unseen))} in the parameters "
             "cell; write NAME: type = literal, with no other '=' in the line, comment included, "
@@ -64,16 +71,34 @@ def notebook_parameters(name: str) -> set[str]:
 
 def _assigned_names(path: Path) -> set[str]:
     """Names that Python itself finds assigned in the cell tagged `parameters`."""
+    cells = read_notebook(path).cells
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    try:
+        nodes = [node for source in tagged for node in ast.walk(ast.parse(source))]
+    except SyntaxError as error:
+        raise PipelineError(
+            f"{path.name}: the parameters cell is no Python: {error.msg} in {error.text!r}"
+        ) from error
+    return {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+
+
+def read_notebook(path: Path) -> Any:
+    """Return a notebook in the form of nbformat 4.
+
+    Raises:
+        PipelineError: the file is none; says how to get the committed one back.
+        OSError: as `open`.
+    """
     import nbformat
 
-    cells = nbformat.read(path, as_version=4).cells
-    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    return {
-        node.id
-        for cell in tagged
-        for node in ast.walk(ast.parse(cell.source))
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
+    try:
+        return nbformat.read(path, as_version=4)
+    except (ValueError, LookupError, AttributeError, TypeError, nbformat.ValidationError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PipelineError(
+            f"{path.name} is no notebook: {said:.120}; mend it, or `git checkout {path.name}` in "
+            f"{path.parent.name}/ brings the committed one back"
+        ) from error
 
 
 def check_parameter_names(given: Iterable[str], notebooks: Iterable[str]) -> None:

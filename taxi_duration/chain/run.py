@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from taxi_duration import environment
 from taxi_duration.chain.commit import git_commit, told_commit
-from taxi_duration.chain.run_settings import RunSettings, check_settings
+from taxi_duration.chain.run_settings import DEFAULTS, RunSettings, check_settings
 from taxi_duration.data.month_health import MonthHealth, examine_months
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.errors import NotFoundError
@@ -224,9 +224,7 @@ def open_run(run_dir: str, **settings: Any) -> Run:
     check_kinds(checked.kinds)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        if (folder / RUN_FILE).exists() and read_json(folder / RUN_FILE)["settings"] == (
-            checked.as_parameters()
-        ):
+        if _settings_of(folder) == checked.as_parameters():
             return Run(folder, checked)
         return _create(folder, checked, interactive=True)
 
@@ -243,7 +241,21 @@ def load_run(run_id: str) -> Run:
         raise NotFoundError(
             f"run {run_id} does not exist; there are {', '.join(known[-5:]) or 'none'}"
         )
-    return Run(folder, check_settings(**read_json(folder / RUN_FILE)["settings"]))
+    settings = _settings_of(folder)
+    if settings is None:
+        raise NotFoundError(f"{folder / RUN_FILE} is damaged: the run cannot be gone on with")
+    return Run(folder, check_settings(**settings))
+
+
+def _settings_of(folder: Path) -> dict[str, str] | None:
+    """What a run was asked to do; None where there is no run.json, or a damaged one."""
+    try:
+        info = read_json(folder / RUN_FILE)
+        return {name: info["settings"][name] for name in DEFAULTS}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        if (folder / RUN_FILE).exists():
+            log.warning("%s cannot be read: %r", folder / RUN_FILE, error)
+        return None
 
 
 def training_minutes(run_id: str | None) -> float | None:

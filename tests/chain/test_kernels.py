@@ -57,6 +57,19 @@ def test_kernel_waits_for_who_takes_it_is_replaced_when_killed_and_ended_when_no
 
 
 @pytest.mark.slow
+def test_users_own_kernel_of_that_name_is_not_taken(tmp_path):
+    (tmp_path / "kernels" / "python3").mkdir(parents=True)
+    (tmp_path / "kernels" / "python3" / "kernel.json").write_text("{")
+    script = tmp_path / "story.py"
+    script.write_text(STORY)
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=PROJECT, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "JUPYTER_PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "as told\n"), done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "said"), [(signal.SIGKILL, "died"), (signal.SIGSTOP, "says nothing for 1 seconds")]
 )

@@ -163,6 +163,27 @@ def test_notebook_without_a_tagged_cell_is_refused(fake_notebook):
         notebook_parameters("fake")
 
 
+def test_parameters_that_are_no_python_are_named(fake_notebook):
+    fake_notebook('A: str = "2021-01\n')
+    said = r"fake\.ipynb: the parameters cell is no Python: unterminated string .*2021-01"
+    with pytest.raises(PipelineError, match=said):
+        notebook_parameters("fake")
+
+
+def test_notebook_that_names_no_kernel_is_named(fake_notebook):
+    path = fake_notebook('A: str = "x"')
+    nbformat.write(new_notebook(cells=nbformat.read(path, as_version=4).cells), path)
+    with pytest.raises(PipelineError, match=r"fake\.ipynb: No kernel.*Choose the kernel Python 3"):
+        notebook_parameters("fake")
+
+
+@pytest.mark.parametrize("content", ["", "<<<<<<< HEAD\n{}", "{}", "[]", '{"nbformat": 9}', "{"])
+def test_file_that_is_no_notebook_is_named_and_how_to_get_it_back(fake_notebook, content):
+    fake_notebook('A: str = "x"').write_text(content)
+    with pytest.raises(PipelineError, match=r"fake\.ipynb is no notebook: .*git checkout fake"):
+        notebook_parameters("fake")
+
+
 @pytest.mark.parametrize(
     ("given", "near"), [("TRAIN_DATE", "TRAIN_DATA"), ("model", "MODEL"), ("VALDATA", "VAL_DATA")]
 )

@@ -71,6 +71,19 @@ def test_unknown_run_is_refused_with_those_there_are(home):
         load_run("20200101-000000-beef")
 
 
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"settings": {}}', '{"settings": "none"}', "\0"]
+)
+def test_damaged_run_is_said_and_notebooks_folder_starts_anew(home, content):
+    run = new_run(check_settings(**SETTINGS))
+    (run.folder / "run.json").write_text(content)
+    with pytest.raises(NotFoundError, match=rf"{run.run_id}/run\.json is damaged"):
+        load_run(run.run_id)
+    by_hand = open_run("runs/adhoc", **SETTINGS)
+    (by_hand.folder / "run.json").write_text(content)
+    assert open_run("runs/adhoc", **SETTINGS).read()["settings"] == SETTINGS
+
+
 @pytest.mark.parametrize("run_id", ["..", "../elsewhere", ""])
 def test_run_id_that_leaves_the_folder_is_not_found(home, run_id):
     with pytest.raises(NotFoundError):
