@@ -28,16 +28,19 @@ def new_figure(
         rows, columns: of axes.
         size: inches.
         about: service and months, such as `green 2021-01`; stands above the titles.
-        options: of `plt.subplots`.
+        options: of `Figure.subplots`.
     """
-    import matplotlib.pyplot as plt
     import seaborn as sns  # slow to import, so here
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     # Nothing stands above the axes that a title would have to make way for: to look for it again
     # and again, as matplotlib does without a place for titles, takes a quarter of the drawing.
     sns.set_theme(style="whitegrid", context="notebook", font_scale=0.9, rc={"axes.titley": 1.0})
-    figure, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **options)
-    plt.close(figure)  # the caller shows it; an open figure would be shown twice
+    # Past pyplot, which would open a window where MPLBACKEND names one, or fail without a screen.
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, **options)
     if about:
         figure.suptitle(about, fontsize="large", fontweight="bold")
     return figure, axes

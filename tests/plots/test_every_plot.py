@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -129,3 +132,16 @@ def test_every_plot_is_tried_here():
         if name.startswith("plot_") and function.__module__ == module.__name__
     }
     assert made == set(FIGURES)
+
+
+@pytest.mark.slow
+def test_figure_needs_no_window_of_the_kind_that_the_user_likes(tmp_path):
+    code = (
+        "import sys; from taxi_duration.plots.look import new_figure\n"
+        "new_figure()[0].savefig(sys.argv[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "figure.png")], capture_output=True, text=True,
+        env={**os.environ, "MPLBACKEND": "module://not_installed.backend"},
+    )  # fmt: skip
+    assert (done.returncode, (tmp_path / "figure.png").exists()) == (0, True), done.stderr
