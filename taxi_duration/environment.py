@@ -9,6 +9,7 @@ import locale
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ LOCATION_FILE = "location.txt"  # in tracking/: where it lay when it was last us
 BOOST_ROWS = 4_000_000
 MOST_DAYS = 36_500  # a century; more is a typing error, and no time that a database can hold
 MOST_SAMPLE_ROWS = 100_000_000  # five times a month of fhvhv, the largest service
+# A socket's path has 103 bytes (macOS) or more; below the folder Python's own take 32 of them.
+MOST_SOCKET_BYTES = 70
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")  # of a switch
 NOT_NEGATIVE = "a whole number, 0 or above"  # in words
 
@@ -164,6 +167,24 @@ def scratch_dir() -> Path:
 def sqlite_url(path: Path) -> str:
     """Address of a database file; in one `?` begins options, and `%41` is a quoted letter."""
     return f"sqlite:///{re.sub(r'[?]|%(?=[0-9a-fA-F]{2})', lambda sign: quote(sign[0]), str(path))}"
+
+
+def temporary_folder() -> Path:
+    """Folder of temporary files, and of the sockets by which the processes of a run talk.
+
+    Raises:
+        SettingError: none can be written, or its path is too long for sockets.
+    """
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise SettingError("no folder takes temporary files; TMPDIR must name one") from error
+    if len(os.fsencode(folder)) > MOST_SOCKET_BYTES:
+        raise SettingError(
+            f"TMPDIR is {folder!r}; sockets lie in it, so it must have at most "
+            f"{MOST_SOCKET_BYTES} bytes"
+        )
+    return Path(folder)
 
 
 def log_url() -> str:

@@ -1,4 +1,5 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,23 @@ def test_temporary_home_is_another_one_also_where_parts_lie_elsewhere(monkeypatc
         assert not environment.needs_approval()
     assert environment.deployment_dir() == tmp_path / "volume"
     assert "MODELS_DIR" not in os.environ
+
+
+def test_folder_of_temporary_files_leaves_room_for_sockets(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    assert environment.temporary_folder() == Path("/tmp")
+    monkeypatch.setattr(tempfile, "tempdir", f"/tmp/{'é' * 34}")
+    with pytest.raises(SettingError, match=r"TMPDIR is '/tmp/é+'; .* at most 70 bytes"):
+        environment.temporary_folder()
+
+
+def test_machine_that_takes_no_temporary_files_is_said(monkeypatch):
+    def fail():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+    with pytest.raises(SettingError, match="TMPDIR must name one"):
+        environment.temporary_folder()
 
 
 def test_data_dir_moves_the_months_alone(nothing_set, monkeypatch, tmp_path):

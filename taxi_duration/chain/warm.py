@@ -16,13 +16,19 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+from taxi_duration import environment
 from taxi_duration.training.openmp import bound_spinning
 
 
 def start_warming() -> None:
-    """Start the warm process; it imports while the caller goes on."""
+    """Start the warm process; it imports while the caller goes on.
+
+    Raises:
+        SettingError: as `environment.temporary_folder`.
+    """
     from multiprocessing import forkserver
 
+    environment.temporary_folder()  # in which it listens
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     bound_spinning()
     # The kernels' debugger, which is loaded here, warns of every Python that starts as usual.

@@ -81,7 +81,7 @@ def _not_written(name: str, folder: Path, setting: str, error: OSError) -> Findi
 
 def look_at_disk(name: str) -> Iterator[Finding]:
     """Whether a run has room where it works and where temporary files go."""
-    for folder in (environment.home(), Path(tempfile.gettempdir())):
+    for folder in (environment.home(), environment.temporary_folder()):
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free / 1e6
         if free < RUN_MB:
