@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -78,8 +78,9 @@ def _parquet_nulls(part: Part) -> tuple[pd.DataFrame, int]:
     for field in file.schema_arrow:
         # A nested column has other ones below it, with nulls of their own.
         at = None if pa.types.is_nested(field.type) else places.get(field.name)
-        kept = [at if at is None else file.metadata.row_group(g).column(at).statistics
-                for g in groups]  # fmt: skip
+        kept: list[Any] = [
+            at if at is None else file.metadata.row_group(g).column(at).statistics for g in groups
+        ]
         if all(s is not None and s.has_null_count for s in kept):
             nulls = sum(s.null_count for s in kept)
         else:
