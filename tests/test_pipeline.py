@@ -230,7 +230,7 @@ def test_folder_that_was_deleted_under_the_shell_is_said(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "words", "begun", "codes"),
     [(signal.SIGTERM, ["run", "--model", "LR"], "[1/4]", [143]),

@@ -144,7 +144,7 @@ def test_hooks_download_nothing():
     assert {hook["language"] for one in HOOKS for hook in one["hooks"]} == {"system"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_hooks_pass_here_and_find_what_is_wrong(tmp_path):
     """In a clone whose .venv is ours: a commit of good files passes, one of bad files does not."""
     clone = tmp_path / "clone"

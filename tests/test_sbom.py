@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROJECT = Path(__file__).resolve().parent.parent
 LOCK = PROJECT / "serve" / "requirements.txt"
 
@@ -19,6 +21,7 @@ def recipe() -> list[str]:
     return command.replace("build/sbom.json", "-").split()
 
 
+@pytest.mark.long
 def test_every_locked_package_of_the_image_stands_in_the_bill_with_its_hashes():
     program = Path(sys.executable).with_name("cyclonedx-py")
     run = [subprocess.run([program, *recipe()], cwd=PROJECT, capture_output=True, check=True)

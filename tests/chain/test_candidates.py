@@ -127,6 +127,7 @@ def test_candidate_of_changed_code_is_fitted_again(run, fits, monkeypatch):
     assert fits == ["LR", "LR"]
 
 
+@pytest.mark.long
 def test_kinds_trained_side_by_side_are_those_trained_one_by_one(home, quick_trees, monkeypatch):
     monkeypatch.setenv("SAMPLE_ROWS", "1500")
     one_by_one, beside = (new_run(check_settings("2021-01", "2021-02")) for _ in range(2))

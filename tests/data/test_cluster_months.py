@@ -28,6 +28,7 @@ from taxi_duration.errors import (
 )
 
 MONTHS = parse_months("2021-01:2021-04")
+pytestmark = pytest.mark.long  # two hosts of a cluster begin
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,6 @@ def test_a_host_with_another_file_of_a_month_is_named(hosts, store, monkeypatch)
         put(store, MONTHS[0], rows=1500)
 
 
-@pytest.mark.long
 def test_errors_of_months_are_those_of_one_machine(hosts, monkeypatch):
     with pytest.raises(MonthNotPublishedError, match="green 2021-05 is not published yet"):
         prepare_months("green", parse_months("2021-05"))
@@ -133,7 +133,6 @@ def test_who_only_looks_lets_nobody_download(hosts):
     assert not any(files(home, "raw") for home in hosts)
 
 
-@pytest.mark.long
 def test_sample_months_are_made_by_workers(hosts, monkeypatch, tmp_path):
     monkeypatch.setenv("SAMPLE_ROWS", "300")
     months = prepare_months("green", MONTHS[:2], mode="sample")
@@ -142,7 +141,6 @@ def test_sample_months_are_made_by_workers(hosts, monkeypatch, tmp_path):
     assert [len(month.trips()) for month in months] == [m.accounting.rows_kept for m in months]
 
 
-@pytest.mark.long
 def test_without_a_source_all_months_come_from_the_sample_or_none(hosts, monkeypatch):
     monkeypatch.setenv("TLC_URL", f"http://127.0.0.1:{clusters.free_port()}")
     monkeypatch.setattr("taxi_duration.data.remote.ATTEMPTS", 1)

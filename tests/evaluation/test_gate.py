@@ -349,7 +349,7 @@ def inputs(trips):
     return Rides.from_frame(trips), trips["duration"].to_numpy()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_same_model_with_another_seed_is_refused_at_most_one_time_in_twenty(
     sample_months, monkeypatch
 ):

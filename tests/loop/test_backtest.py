@@ -81,7 +81,7 @@ def done(result, verb):
     return result.decisions[result.decisions["what"].str.startswith(verb)]
 
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def test_every_month_after_validation_has_each_strategys_error(lived):

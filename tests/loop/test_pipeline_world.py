@@ -148,6 +148,7 @@ def test_story_from_gate_to_promotion_to_rollback(world, challenger, until_march
     assert {f"pass {NAME}:2", f"promote {NAME}:3"} <= decided
 
 
+@pytest.mark.long
 def test_challenger_deleted_in_mlflow_is_tested_and_promoted_all_the_same(
     world, challenger, until_march, caplog
 ):

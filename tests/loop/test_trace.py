@@ -213,7 +213,7 @@ def test_commit_that_nobody_knew_is_recorded_and_not_verified(whole, trace):
     tracking.connect().set_tag(child_run(whole), "git_commit", "unknown")
     link = about(trace(), "code")
     assert (link.name, link.status) == ("git unknown", "recorded")
-    assert link.detail.startswith("no commit was known when it was made; numpy ")
+    assert link.detail.startswith("no commit was known when it was made; python ")
 
 
 def test_first_deployment_is_the_change_that_is_shown(files, trace):

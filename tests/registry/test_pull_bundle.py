@@ -270,6 +270,7 @@ def test_signature_of_another_key_or_none_is_refused(client, signed, monkeypatch
 # --- a server ----------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_version_comes_back_from_a_server_to_an_empty_host(
     server, folder, moved_home, tmp_path, monkeypatch
 ):

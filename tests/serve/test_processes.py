@@ -22,6 +22,8 @@ from service_samples import RIDE
 from taxi_duration.live.deployment import deploy_champion, roll_back
 from taxi_duration.live.prediction_log import open_log
 
+pytestmark = pytest.mark.long  # each test starts, kills or floods a whole service
+
 
 class Rider(threading.Thread):
     """Asks one ride after the other on a kept connection, and remembers what came."""
@@ -71,7 +73,6 @@ def all_meet(riders: list[Rider], version: str) -> None:
     pytest.fail(f"not everybody is answered by {version}")
 
 
-@pytest.mark.slow
 def test_under_load_a_killed_worker_and_swaps_lose_nothing(start, registered):
     deploy_champion(registered[1], "first")
     service = start()
@@ -118,7 +119,6 @@ def test_under_load_a_killed_worker_and_swaps_lose_nothing(start, registered):
     assert len(logged) <= len(answered) + len(broken)
 
 
-@pytest.mark.slow
 def test_metrics_are_of_the_whole_service(start, registered):
     deploy_champion(registered[1], "first")
     service = start()
@@ -128,7 +128,6 @@ def test_metrics_are_of_the_whole_service(start, registered):
     assert all(line in service.ask("/metrics", verb="GET")[1] for _ in range(6))
 
 
-@pytest.mark.slow
 def test_every_worker_follows_the_deployment_and_takes_feedback(start, registered):
     deploy_champion(registered[1], "first")
     service = start()
@@ -141,7 +140,6 @@ def test_every_worker_follows_the_deployment_and_takes_feedback(start, registere
     assert (status, json.loads(body)["unknown"]) == (200, [])
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_replaced_serves_what_is_deployed_now(start, registered):
     deploy_champion(registered[1], "first")
     service = start(WORKERS="1")
@@ -158,7 +156,6 @@ def test_a_worker_that_is_replaced_serves_what_is_deployed_now(start, registered
     assert json.loads(body)["model"] == "green-duration:2"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP], ids=lambda n: n.name
 )
@@ -174,7 +171,6 @@ def test_stopping_in_order_leaves_nothing_in_the_spool(start, registered, home, 
     assert service.process.returncode == 0
 
 
-@pytest.mark.slow
 def test_signals_that_mean_nothing_here_end_nobody(start, registered):
     deploy_champion(registered[1], "first")
     heard = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` starts it
@@ -191,7 +187,6 @@ def test_signals_that_mean_nothing_here_end_nobody(start, registered):
     assert service.processes() == processes
 
 
-@pytest.mark.slow
 def test_a_stopped_worker_does_not_hold_up_the_end(start, registered):
     deploy_champion(registered[1], "first")
     service = start()
@@ -222,7 +217,6 @@ def test_with_nothing_deployed_it_says_how_to_get_there(start):
     assert "make run" in service.output.read_text()
 
 
-@pytest.mark.slow
 def test_port_of_another_program_is_not_shared_with_it(start, registered):
     deploy_champion(registered[1], "first")
     service = start()
@@ -232,7 +226,6 @@ def test_port_of_another_program_is_not_shared_with_it(start, registered):
     assert service.ask()[0] == 200
 
 
-@pytest.mark.slow
 def test_it_can_wait_for_the_first_model(start, home, registered):
     import shutil
 
@@ -246,7 +239,6 @@ def test_it_can_wait_for_the_first_model(start, home, registered):
     assert service.ask()[0] == 200
 
 
-@pytest.mark.slow
 def test_the_command_of_gunicorn_is_as_good(registered):
     deploy_champion(registered[1], "first")
     port = free_port()
@@ -265,7 +257,6 @@ def test_the_command_of_gunicorn_is_as_good(registered):
     assert status == 200
 
 
-@pytest.mark.slow
 def test_workers_killed_together_and_again_are_replaced(start, registered):
     deploy_champion(registered[1], "first")
     service = start()
@@ -281,7 +272,6 @@ def test_workers_killed_together_and_again_are_replaced(start, registered):
         assert service.ask()[0] == 200  # it waits for the next worker, and is not refused
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_without_its_keeper_the_log_takes_every_ride(start, registered, home, number):
     deploy_champion(registered[1], "first")
@@ -320,7 +310,6 @@ def await_that(is_so, seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.slow
 def test_workers_end_in_order_when_their_parent_is_killed(start, registered, home):
     deploy_champion(registered[1], "first")
     service = start()
@@ -352,14 +341,12 @@ def test_it_stops_in_order_though_clients_hold_on(start, registered, home):
         client.close()
 
 
-@pytest.mark.slow
 def test_an_argument_is_refused_with_a_word(start):
     service = start("--bind", "0.0.0.0:80", wait=False)
     assert service.process.wait(timeout=60) == 2
     assert "HOST, PORT, WORKERS" in service.output.read_text()
 
 
-@pytest.mark.slow
 def test_a_port_that_is_taken_is_said(start, registered):
     deploy_champion(registered[1], "first")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -368,7 +355,6 @@ def test_a_port_that_is_taken_is_said(start, registered):
     assert "error: " in service.output.read_text()
 
 
-@pytest.mark.slow
 def test_every_request_is_written_down_where_that_is_asked_for(start, registered):
     deploy_champion(registered[1], "first")
     service = start(ACCESS_LOG="1")

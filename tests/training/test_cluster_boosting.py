@@ -87,6 +87,7 @@ def error_of(booster, window) -> float:
     return float(np.sqrt(np.mean((answers - np.concatenate([b.minutes for b in batches])) ** 2)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["window", "arrays"])
 @pytest.mark.usefixtures("together")
 def test_all_workers_are_as_good_as_one_process(named, monkeypatch, form):
