@@ -11,7 +11,6 @@ import errno
 import logging
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
@@ -193,6 +192,16 @@ def newest_edition(service: str, month: Month) -> RawMonth | None:
     return _stored(service, month, editions[-1]) if editions else None
 
 
+def edition_of(service: str, month: Month, sha256: str) -> RawMonth | None:
+    """Return the month's edition in data/raw with this digest, None when it is not there.
+
+    Raises:
+        SourceError: as `newest_edition`.
+    """
+    stored = (_stored(service, month, path) for path in _editions(service, month))
+    return next((edition for edition in stored if edition.sha256 == sha256), None)
+
+
 def published_months(service: str, months: Iterable[Month]) -> Iterator[Month]:
     """Yield those of the months that can be had, in their order; nothing is downloaded.
 
@@ -258,21 +267,21 @@ def fetch_republished(newest: RawMonth) -> RawMonth | None:
     if stamp is None or not _may_differ(newest, stamp):
         return None
     path = _next_edition(newest)
-    if not download(stamp.url, path):
+    if not download(stamp.url, path, newest.sha256):
         return None
-    found = _stored(newest.service, newest.month, path)
-    if found.sha256 != newest.sha256:
-        return found
+    if path.exists():
+        return _stored(newest.service, newest.month, path)
     # Uploaded again, byte for byte: the marks of the new upload belong to the old file.
     write_json(_beside(newest.path, STAMP), asdict(stamp))
-    for left in (path, _beside(path, CHECKSUM), _beside(path, STAMP)):
-        _remove(left)
     return None
 
 
-def download(url: str, path: Path) -> bool:
+def download(url: str, path: Path, known: str | None = None) -> bool:
     """Download a file or a folder of part files, with retries and a progress bar.
 
+    Args:
+        known: digest of bytes that are here; those get no other name, not even for a moment, in
+            which another process would take them for a new edition.
     Returns:
         False when the source has none.
 
@@ -294,7 +303,7 @@ def download(url: str, path: Path) -> bool:
         return False
     get = _download_folder if stamp.is_folder else _download_once
     try:
-        return bool(with_retries(url, get, stamp, path))
+        return bool(with_retries(url, get, stamp, path, known))
     except SourceError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and _is_of_this_machine(cause, path.parent):
@@ -316,37 +325,52 @@ def _not_written(folder: Path, error: OSError) -> SourceError:
     )
 
 
-def _download_folder(stamp: Stamp, path: Path) -> bool:
+class _KnownError(Exception):
+    """The bytes are those that are here already."""
+
+
+def _download_folder(stamp: Stamp, path: Path, known: str | None) -> bool:
     files, found = folder_files(stamp.url)
-    with atomic_folder(path) as folder:
-        for name in choose_parts(found, path.name):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            files.get_file(found[name], str(folder / name), callback=_progress(name))
-            _check_content(folder / name, found[name])
-        write_json(_beside(path, STAMP), asdict(stamp))
-        _record_checksum(path, part_digests(folder), stamp.url)
+    try:
+        with atomic_folder(path) as folder:
+            for name in choose_parts(found, path.name):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                files.get_file(found[name], str(folder / name), callback=_progress(name))
+                _check_content(folder / name, found[name])
+            _note(folder, path, stamp, known)
+    except _KnownError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not path.is_dir():
+            raise
+        log.info("%s was fetched by another process meanwhile", path.name)
     return True
 
 
-def _download_once(stamp: Stamp, path: Path) -> bool:
+def _note(part: Path, path: Path, stamp: Stamp, known: str | None) -> None:
+    """Keep checksum and marks of what is about to get its name: a month always has its checksum.
+
+    Raises:
+        _KnownError: it is to get none.
+    """
+    digests = part_digests(part)
+    if digest_of_parts(digests) == known:
+        raise _KnownError
+    write_json(_beside(path, STAMP), asdict(stamp))
+    _record_checksum(path, digests, stamp.url)
+
+
+def _download_once(stamp: Stamp, path: Path, known: str | None) -> bool:
     files, remote = open_source(stamp.url)
     # Over HTTP aiohttp compares the body with its Content-Length itself.
     size = None if stamp.url.startswith("http") else stamp.size
-    with atomic_path(path) as part:
+    with contextlib.suppress(_KnownError), atomic_path(path) as part:
         files.get_file(remote, str(part), callback=_progress(path.name))
         if size is not None and part.stat().st_size != size:
             raise OSError(f"got {part.stat().st_size:,} of {size:,} bytes")
         _check_content(part, stamp.url)
-        # Before the rename: a month under its final name always has its checksum.
-        write_json(_beside(path, STAMP), asdict(stamp))
-        _record_checksum(path, part_digests(part), stamp.url)
+        _note(part, path, stamp, known)
     return True
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
 
 
 def _check_content(part: Path, url: str) -> None:

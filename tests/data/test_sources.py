@@ -500,6 +500,19 @@ def test_list_of_a_folder_cannot_name_files_outside_it(fake_tlc, month_bytes, ra
     assert list(found) == ["0.parquet"]
 
 
+def test_folder_that_another_process_fetched_meanwhile_is_taken(spark_folder, raw_dir, monkeypatch):
+    first, check = [], sources._check_content
+
+    def slowly(*args):
+        if not first:
+            first.append(None)
+            first[0] = fetch_month("green", JANUARY)
+        return check(*args)
+
+    monkeypatch.setattr(sources, "_check_content", slowly)
+    assert fetch_month("green", JANUARY) == first[0]
+
+
 def test_part_that_changed_or_came_later_is_refused_and_a_mark_is_not(raw_dir, raw_month):
     folder = raw_dir / "green_tripdata_2021-01"
     folder.mkdir()
@@ -778,6 +791,24 @@ def test_same_bytes_uploaded_again_are_fetched_once_and_no_new_edition(
         assert fetched_again(JANUARY) is None
     assert fake_tlc.methods.count("GET") == 2
     assert {path.name for path in raw_dir.iterdir()} == files
+
+
+def test_bytes_that_are_compared_are_no_edition_meanwhile(
+    publish, month_bytes, raw_dir, monkeypatch
+):
+    """A run beside the loop would take them, and find them gone."""
+    publish(month_bytes)
+    fetch_month("green", JANUARY)
+    (raw_dir / f"{NAME}.source.json").unlink()
+    seen, digests = [], sources.part_digests
+
+    def looked_at(path):
+        seen.append([each.name for each in sources._editions("green", JANUARY)])
+        return digests(path)
+
+    monkeypatch.setattr(sources, "part_digests", looked_at)
+    assert fetched_again(JANUARY) is None
+    assert len(seen) > 1 and all(names == [NAME] for names in seen)
 
 
 def test_month_stored_before_marks_were_kept_is_compared_by_its_bytes(
