@@ -65,6 +65,10 @@ class PipelineError(TaxiError):
     """A notebook of the chain failed; names the notebook, the cell and the error."""
 
 
+class AtWorkError(TaxiError):
+    """Another process does the same now; says what."""
+
+
 class NotFoundError(TaxiError, LookupError):
     """A run, model or version that was asked for does not exist; says which do."""
 

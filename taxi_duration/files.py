@@ -136,13 +136,13 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """Yield a new folder in `parent`, removed at the end; also remove those of killed processes."""
     parent.mkdir(parents=True, exist_ok=True)
-    with _held(parent):  # nobody takes a folder for left behind before its owner holds it
+    with held(parent):  # nobody takes a folder for left behind before its owner holds it
         for folder in parent.iterdir():
-            with suppress(BlockingIOError), _held(folder, fcntl.LOCK_NB):
+            with suppress(BlockingIOError), held(folder, fcntl.LOCK_NB):
                 shutil.rmtree(folder, ignore_errors=True)
         own = Path(tempfile.mkdtemp(dir=parent))
         holding = ExitStack()
-        holding.enter_context(_held(own))
+        holding.enter_context(held(own))
     with holding:
         try:
             yield own
@@ -151,8 +151,14 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _held(folder: Path, flags: int = 0) -> Iterator[None]:
-    """Lock a folder; the system releases the lock when this process dies."""
+def held(folder: Path, flags: int = 0) -> Iterator[None]:
+    """Lock a folder; the system releases the lock when this process dies.
+
+    Args:
+        flags: `fcntl.LOCK_NB` to wait for nobody.
+    Raises:
+        BlockingIOError: another process holds it, and is not waited for.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | flags)

@@ -7,14 +7,15 @@ answers are written to one Parquet file, which takes its name when it is whole.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +30,9 @@ from taxi_duration.data.prepared import TIMES
 from taxi_duration.data.trips import COLUMNS
 from taxi_duration.data.window import MonthPart
 from taxi_duration.domain.rides import Answers
+from taxi_duration.errors import AtWorkError
 from taxi_duration.evaluation.metrics import sum_answers, take_answers
-from taxi_duration.files import atomic_path, read_json, sync_folder, write_json
+from taxi_duration.files import atomic_path, held, read_json, sync_folder, write_json
 from taxi_duration.model.duration_model import DurationModel
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,23 @@ class Answered(NamedTuple):
 
     columns: pa.Table
     sums: np.ndarray
+
+
+@contextmanager
+def alone_at(path: Path) -> Iterator[None]:
+    """Keep other processes from answering to the same file while the block does.
+
+    Raises:
+        AtWorkError: another one does.
+    """
+    folder = _folder_of(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder, fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise AtWorkError(f"another process writes {path} now; let it end first") from error
+        yield
 
 
 def write_answered(
@@ -169,7 +188,8 @@ def _folder(path: Path, about: Mapping[str, str]) -> Path:
     except (OSError, ValueError):
         same = False
     if not same:
-        shutil.rmtree(folder, ignore_errors=True)
+        for left in folder.glob("*"):  # not the folder: it is what `alone_at` locks
+            left.unlink()
         write_json(folder / OF_FILE, dict(about))
     return folder
 

@@ -49,10 +49,17 @@ def run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) ->
         notebooks: names in order.
         say: prints a line of progress.
     Raises:
+        AtWorkError: another process executes the run; nothing was executed here.
         TrackingError: MLflow's store is not there; nothing was executed.
         MonthNotPublishedError: a month is not there yet.
         NotebookError: names the notebook, the cell and the error.
     """
+    with run.at_work():
+        _run_chain(run, notebooks, say)
+
+
+def _run_chain(run: Run, notebooks: Sequence[str], say: Callable[[str], None]) -> None:
+    """As `run_chain`, in the one process that executes the run."""
     log_to_file(run.folder / "run.log")
     settings = run.settings
     check_kinds(settings.kinds)

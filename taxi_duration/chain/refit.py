@@ -40,8 +40,16 @@ def refit_version(
         judged, card: of the version that passed the gate.
         months: to fit on, all of the judged version's own.
     Raises:
+        AtWorkError: another process executes the run.
         ModelCheckError: the new model fails a check; nothing is registered.
     """
+    with run.at_work():
+        return _refit_version(run, judged, card, months)
+
+
+def _refit_version(
+    run: Run, judged: DurationModel, card: dict[str, Any], months: list[Month]
+) -> dict[str, Any]:
     folder = run.folder / FOLDER
     if not (folder / CARD_FILE).exists():
         _fit(run, judged, card, months, folder)

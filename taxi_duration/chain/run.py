@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -11,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from taxi_duration import environment
 from taxi_duration.chain.commit import git_commit, told_commit
 from taxi_duration.chain.run_settings import DEFAULTS, RunSettings, check_settings
 from taxi_duration.data.month_health import MonthHealth, examine_months
-from taxi_duration.data.prepared import PreparedMonth, prepare_months
-from taxi_duration.errors import NotFoundError
+from taxi_duration.data.prepared import PreparedMonth, prepare_month, prepare_months
+from taxi_duration.data.sources import edition_of
+from taxi_duration.errors import AtWorkError, NotFoundError
 from taxi_duration.files import read_json, write_json
 from taxi_duration.registry import tracking
 from taxi_duration.training.kinds import check_kinds
@@ -45,9 +48,20 @@ class Run:
 
     @cached_property
     def _months(self) -> list[PreparedMonth]:
-        """All months in one go, so that real and generated ones are never mixed."""
+        """All months in one go, so that real and generated ones are never mixed.
+
+        A chain stays with the editions that it began with: each notebook would otherwise learn
+        from its own, when the loop fetches a month that was published anew meanwhile.
+        """
         months = self.settings.train_months + self.settings.val_months
-        return prepare_months(self.settings.service, months, mode=self._data_mode())
+        prepared = prepare_months(self.settings.service, months, mode=self._data_mode())
+        info = self.read()
+        if info["interactive"]:
+            return prepared
+        if "editions" in info:
+            return [_as_begun(month, info["editions"]) for month in prepared]
+        self.update(editions={str(month.raw.month): month.raw.sha256 for month in prepared})
+        return prepared
 
     @property
     def train_months(self) -> list[PreparedMonth]:
@@ -149,6 +163,8 @@ class Run:
 
     def parent_run(self) -> str:
         """Return the id of the MLflow parent run, made on first use."""
+        if not {"editions", "mlflow_run_id"} & self.read().keys():
+            _ = self.train_months  # notes its editions, for which it needs the lock
         with FileLock(self.folder / ".lock"):
             info = self.read()
             known = info.get("mlflow_run_id")
@@ -181,6 +197,22 @@ class Run:
         figure.savefig(path, dpi=110)
         self.client.log_artifact(self.parent_run(), str(path), "plots")
         return Image(filename=str(path))
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Keep other processes from executing this run meanwhile; a killed one keeps nobody.
+
+        Raises:
+            AtWorkError: another process executes it.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(FileLock(self.folder / ".at-work.lock", timeout=0))
+            except Timeout as error:
+                raise AtWorkError(
+                    f"run {self.run_id} is being executed by another process; let it end first"
+                ) from error
+            yield
 
     def read(self) -> dict[str, Any]:
         """Return the content of run.json."""
@@ -256,6 +288,15 @@ def _settings_of(folder: Path) -> dict[str, str] | None:
         if (folder / RUN_FILE).exists():
             log.warning("%s cannot be read: %r", folder / RUN_FILE, error)
         return None
+
+
+def _as_begun(month: PreparedMonth, editions: dict[str, str]) -> PreparedMonth:
+    """The edition that a chain began with; the newest one where that is gone."""
+    raw, sha256 = month.raw, editions.get(str(month.raw.month), month.raw.sha256)
+    if sha256 == raw.sha256 or raw.data_source == "sample":
+        return month
+    begun = edition_of(raw.service, raw.month, sha256)
+    return month if begun is None else prepare_month(begun)
 
 
 def training_minutes(run_id: str | None) -> float | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from taxi_duration import environment
-from taxi_duration.chain.answered import forget_answers, write_answered
+from taxi_duration.chain.answered import alone_at, forget_answers, write_answered
 from taxi_duration.data.addresses import WRITTEN, check_address
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.data.remote import open_source, with_retries
@@ -66,6 +66,7 @@ def score_months(
         to: address to send the file to, such as `s3://bucket/key`; it does not stay here then.
     Raises:
         SettingError: both `out` and `to` are given.
+        AtWorkError: another process scores to the same file.
         TaxiError: a month, the reference, the bundle or the address is not usable.
     """
     _check_place(out, to)
@@ -79,11 +80,12 @@ def score_months(
     prepared = prepare_months(service, months)
     path = Path(out) if out else _default_path(service, format_months(months), version, to)
     groups = [group for month in prepared for group in MonthPart.of(month, True).groups()]
-    sums = write_answered(model, groups, _about(version, prepared), path)
+    with alone_at(path):
+        sums = write_answered(model, groups, _about(version, prepared), path)
+        where = send_file(path, to) if to else path
+        forget_answers(path)
     clean = answer_figures(sums[1]) if any(m.suspects for m in prepared) and sums[1].any() else None
     metrics = answer_figures(sums[0])
-    where = send_file(path, to) if to else path
-    forget_answers(path)
     return ScoredMonths(version.ref, metrics["rows"], metrics, where, clean)
 
 

@@ -12,6 +12,7 @@ from taxi_duration.chain.run_settings import RunSettings, check_settings
 from taxi_duration.domain.months import Month, format_months
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import (
+    AtWorkError,
     BundleError,
     SettingError,
     SourceError,
@@ -31,7 +32,7 @@ def train(now: Situation) -> Step:
             anew = now.world.fetch_republished(now.champion, [*_window(now), now.month])
         settings = _run_settings(now)
         challenger = now.world.train(settings, now.state.run_id, _remember)
-    except TrackingError:  # no fault of the training: the turn waits
+    except (TrackingError, AtWorkError):  # no fault of the training: the turn waits
         raise
     except TaxiError as error:
         return _training_failed(now, read_state(), error)
@@ -76,7 +77,7 @@ def refit(now: Situation) -> Step:
     started = time.perf_counter()
     try:
         version = now.world.refit(judged, months, now.state.run_id, _remember)
-    except TrackingError:  # as in `train`
+    except (TrackingError, AtWorkError):  # as in `train`
         raise
     except TaxiError as error:
         return _training_failed(now, read_state(), error)

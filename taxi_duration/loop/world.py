@@ -87,6 +87,7 @@ class World(Protocol):
 
         Raises:
             TrackingError: MLflow's store is not there to take a run.
+            AtWorkError: somebody else goes on with that run now.
             TaxiError: the chain failed, or its model was not good enough to be registered.
         """
 
@@ -106,7 +107,7 @@ class World(Protocol):
         """Fit the version anew on months that end with the one that judged it; register that.
 
         Raises:
-            TrackingError, TaxiError: as `train`.
+            TrackingError, AtWorkError, TaxiError: as `train`.
         """
 
     def restore_bundle(self, version: Version) -> bool:

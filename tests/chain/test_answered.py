@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from taxi_duration.chain import answered
-from taxi_duration.chain.answered import forget_answers, write_answered
+from taxi_duration.chain.answered import alone_at, forget_answers, write_answered
 from taxi_duration.data import prepared, window
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.window import MonthPart, Window
 from taxi_duration.domain.months import parse_months
 from taxi_duration.domain.rides import Rides
+from taxi_duration.errors import AtWorkError
 from taxi_duration.evaluation.metrics import sum_answers
 from taxi_duration.training.fit import fit_model
 
@@ -121,6 +122,22 @@ def test_killed_run_goes_on_with_the_first_group_that_is_not_kept(
     np.testing.assert_array_equal(sums, expected)
     forget_answers(path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", path.name]
+
+
+def test_two_processes_do_not_write_one_file(model, groups, tmp_path):
+    """Both would write the same bytes' places, and the file would hold a mixture."""
+    path = tmp_path / "out.parquet"
+    with alone_at(path):
+        write_answered(model, groups[:1], {**ABOUT, "more": "of before"}, path)
+        write_answered(model, groups[:1], ABOUT, path)  # begins anew, and still holds the lock
+        with pytest.raises(AtWorkError, match=r"out\.parquet"), alone_at(path):
+            pass
+        with alone_at(tmp_path / "another.parquet"):
+            pass
+    with alone_at(path):
+        forget_answers(path)
+    with alone_at(path):
+        pass
 
 
 @pytest.mark.parametrize("changed", ["model", "model_sha256", "more"])

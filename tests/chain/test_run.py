@@ -7,7 +7,8 @@ from taxi_duration.chain.chain import run_chain
 from taxi_duration.chain.commit import git_commit
 from taxi_duration.chain.run import load_run, new_run, open_run, training_minutes
 from taxi_duration.chain.run_settings import check_settings
-from taxi_duration.errors import NotFoundError, SettingError, TagError
+from taxi_duration.data.sources import fetch_republished
+from taxi_duration.errors import AtWorkError, NotFoundError, SettingError, TagError
 from taxi_duration.files import read_json, write_json
 from taxi_duration.registry import tracking
 from taxi_duration.training import device
@@ -63,6 +64,28 @@ def test_cost_of_a_run_is_the_time_of_its_notebooks_over_all_tries(home):
 @pytest.mark.parametrize("run_id", [None, "gone"])
 def test_cost_of_a_run_that_is_not_there_is_unknown(home, run_id):
     assert training_minutes(run_id) is None
+
+
+def test_run_is_executed_by_one_process_at_a_time(home):
+    """Two would execute each notebook twice in one folder, and register two versions."""
+    run = new_run(check_settings(**SETTINGS))
+    before = run.read()
+    with run.at_work(), pytest.raises(AtWorkError, match=f"{run.run_id} is being executed"):
+        run_chain(load_run(run.run_id), [], print)
+    assert run.read() == before
+    with load_run(run.run_id).at_work():
+        pass
+
+
+def test_process_that_was_killed_at_a_run_keeps_nobody_from_it(home):
+    run = new_run(check_settings(**SETTINGS))
+    killed = (
+        "import os; from taxi_duration.chain.run import load_run\n"
+        f"with load_run({run.run_id!r}).at_work(): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", killed], check=False).returncode == -9
+    with run.at_work():
+        pass
 
 
 def test_unknown_run_is_refused_with_those_there_are(home):
@@ -158,6 +181,25 @@ def test_chain_stays_with_the_data_it_began_with(home, network):
     network(True)
     assert load_run(run.run_id).data_source == "sample"
     assert new_run(check_settings(**SETTINGS)).data_source == "tlc"
+
+
+def test_chain_stays_with_the_editions_it_began_with(
+    home, network, raw_month, write_month, tmp_path
+):
+    """Each notebook prepares the months in a process of its own."""
+    network(True)
+    run = new_run(check_settings(**SETTINGS))
+    began = [month.raw for month in run.train_months + run.val_months]
+    published = tmp_path / "public" / "trip-data" / "green_tripdata_2021-01.parquet"
+    published.write_bytes(write_month(raw_month.slice(1)).read_bytes())
+    anew = fetch_republished(began[0])  # as a turn of the loop does
+    again = load_run(run.run_id)
+    assert [month.raw for month in again.train_months + again.val_months] == began
+    assert new_run(check_settings(**SETTINGS)).train_months[0].raw == anew
+    anew.path.rename(began[0].path)  # a person cleared away
+    for left in (began[0].path, anew.path):
+        left.with_name(f"{left.name}.sha256").unlink()
+    assert load_run(run.run_id).train_months[0].raw.sha256 == anew.sha256
 
 
 @pytest.mark.slow
