@@ -20,6 +20,7 @@ from taxi_duration.live.audit import user_name
 from taxi_duration.live.deployment import (
     Deployment,
     deploy_champion,
+    deploy_first,
     drop_challenger,
     read_deployment,
     roll_back,
@@ -146,10 +147,9 @@ def _newest_model(run: Run) -> DurationModel | None:
 def _deploy_first(run: Run, version: Version) -> bool:
     """Deploy a version when nothing of its service serves yet; True when it serves."""
     reason = f"first model that beats the lookups (run {run.run_id})"
-    serves = (read_deployment() or deploy_champion(version, reason)).champion == version
+    serves = (read_deployment() or deploy_first(version, reason)).champion == version
     if serves:
-        set_alias(run.client, version.name, "champion", version.number)
-        copy_history(run.client, version.name)
+        mirror_aliases(run.client)
     return serves
 
 
@@ -232,9 +232,14 @@ def mirror_aliases(client: Any) -> None:
     A version that was deleted in MLflow serves on from its bundle, and has no alias there.
     MLflow gets the digests of the history's new lines too.
     """
-    deployment = read_deployment()
-    if deployment is None:
-        return
+    deployment: Deployment | None = None
+    # Somebody may change the deployment, and mirror that, before this has set its aliases.
+    while deployment != (deployment := read_deployment()):
+        if deployment is not None:
+            _mirror(client, deployment)
+
+
+def _mirror(client: Any, deployment: Deployment) -> None:
     for role in ("champion", "challenger"):
         try:
             _mirror_alias(client, deployment.champion.name, role, getattr(deployment, role))

@@ -159,6 +159,17 @@ def deploy_champion(
     return _apply("promote", reason, change, who, seen)
 
 
+def deploy_first(version: Version, reason: str) -> Deployment:
+    """Make a version the champion where nothing is deployed; return what is deployed then.
+
+    Another process may deploy its own at the same moment: one of the two does, and stays.
+
+    Args:
+        version, reason: as in `deploy_champion`.
+    """
+    return _apply("promote", reason, lambda now: now or _alone(version, ()), None, None)
+
+
 def set_challenger(
     challenger: Version,
     reason: str,

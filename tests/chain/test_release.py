@@ -6,6 +6,7 @@ from mlflow import MlflowClient
 from msgspec.structs import replace
 from registering import register_by_hand
 
+from taxi_duration.chain import release
 from taxi_duration.chain.candidates import winning_candidate
 from taxi_duration.chain.release import (
     check_release,
@@ -240,3 +241,32 @@ def test_damaged_version_is_not_promoted(second_run, moved_home):
 def test_promoting_a_version_that_is_not_there_names_those_that_are(done_run):
     with pytest.raises(NotFoundError, match=r"green-duration:9 .* has 1:champion"):
         promote_version(done_run.client, f"{NAME}:9", "test")
+
+
+def test_run_that_ends_with_another_leaves_the_first_that_was_deployed_meanwhile(
+    second_run, moved_home, monkeypatch
+):
+    """Both looked before either had deployed."""
+    before = read_deployment()
+    monkeypatch.setattr(release, "read_deployment", lambda: None)
+    released = release_winner(second_run, *winning_candidate(second_run))
+    assert (released["version"], released["deployed"]) == (2, False)
+    assert read_deployment() == before
+
+
+def test_aliases_follow_a_promotion_that_comes_while_they_are_set(moved_home, monkeypatch):
+    """The slower of the two would leave MLflow with a champion that serves no more."""
+    second_run = new_run(check_settings("2021-01", "2021-02", "LR"))
+    release_winner(second_run, *winning_candidate(second_run))
+    mirror = release._mirror
+
+    def overtaken(client, deployment):
+        if deployment.champion.number == 1:
+            promote_version(second_run.client, f"{NAME}:2", "meanwhile")
+        mirror(client, deployment)
+
+    monkeypatch.setattr(release, "_mirror", overtaken)
+    mirror_aliases(second_run.client)
+    assert read_deployment().champion.number == 2
+    assert find_bundle(second_run.client, f"{NAME}:champion").name == "2"
+    assert find_bundle(second_run.client, f"{NAME}:challenger").name == "1"

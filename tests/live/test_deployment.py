@@ -21,6 +21,7 @@ from taxi_duration.live.deployment import (
     MAX_EARLIER,
     Deployment,
     deploy_champion,
+    deploy_first,
     drop_challenger,
     read_deployment,
     read_history,
@@ -51,6 +52,13 @@ def _own_home(home):
 
 def champion() -> int:
     return read_deployment().champion.number
+
+
+def test_the_first_to_be_deployed_makes_room_for_no_other_first():
+    deploy_first(version(1), "the first")
+    before = read_deployment()
+    assert deploy_first(version(2), "the first, it thinks") == before == read_deployment()
+    assert [change.champion.number for change in read_history()] == [1]
 
 
 def test_nothing_is_deployed_in_a_fresh_home():
