@@ -14,7 +14,8 @@ from taxi_duration.loop.testing import doubt
 
 def promote(now: Situation) -> Step:
     """Make the challenger the champion; the one before stays in the shadow."""
-    if now.champion not in (now.old_champion, now.challenger):
+    is_done = now.champion == now.challenger  # by a turn that was killed after it
+    if not (is_done or now.is_under_test):
         return now.leave()
     try:
         now.world.check_bundle(now.challenger)

@@ -56,6 +56,11 @@ class Approval(Struct, frozen=True):
         """The act, as the audit trail names it."""
         return f"{ASKED_FOR[self.stage]} {self.version.ref}"
 
+    @property
+    def is_ahead(self) -> bool:
+        """True while it waits since a time that has not come: a clock was ahead."""
+        return self.who is None and self.since > iso_now()
+
 
 # --- in a turn ---------------------------------------------------------------------------
 
@@ -91,7 +96,7 @@ def _ask(now: Situation, after: State, why: str) -> Approval | None:
     if after.stage == "start_ab" and given:
         return None  # a person gave it this share
     asked = read_approval()
-    if asked is None or (asked.stage, asked.serial, asked.version) != (
+    if asked is None or asked.is_ahead or (asked.stage, asked.serial, asked.version) != (
         after.stage, after.serial, after.challenger,
     ):  # fmt: skip
         asked = Approval(after.stage, after.serial, after.challenger, why, iso_now())
@@ -101,7 +106,9 @@ def _ask(now: Situation, after: State, why: str) -> Approval | None:
 
 
 def _wait(now: Situation, asked: Approval, numbers: dict[str, Any]) -> Step:
-    days = (now.world.now() - datetime.fromisoformat(asked.since).timestamp()) / DAY_SECONDS
+    # Not before the stage: a clock may have been behind.
+    since = max(datetime.fromisoformat(asked.since).timestamp(), now.state.since)
+    days = (now.world.now() - since) / DAY_SECONDS
     if days > now.settings.max_test_days:
         return doubt(now, f"nobody approved in {days:.0f} days: {asked.what}", numbers)
     why = f"{asked.what} needs approval (`python pipeline.py approve`): {asked.why}"

@@ -75,7 +75,8 @@ class Situation:
 
     def enter(self, stage: Stage, **changes: Any) -> State:
         """The state at the begin of a stage."""
-        return replace(self.state, stage=stage, since=self.world.now(), **changes)
+        now = self.world.now()
+        return replace(self.state, stage=stage, since=now, noted_since=None, **changes)
 
     def done(self) -> State:
         """Idle again, with the month behind us."""

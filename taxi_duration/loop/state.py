@@ -48,6 +48,7 @@ class State(Struct, frozen=True):
         proven: the challenger was better in the shadow, so that it need only be no worse after.
         ab_share: of the rides for the challenger, since the stage began.
         tested_since: unix seconds when both began to answer every ride; 0 as `since`.
+        noted_since: both as they were noted, while a clock that shows less is not yet believed.
         why: the reason of the present step, for the line that says it is done.
         unlogged: decisions that MLflow does not have yet.
     """
@@ -67,6 +68,7 @@ class State(Struct, frozen=True):
     proven: bool = False
     ab_share: float = 0.0
     tested_since: float = 0.0
+    noted_since: tuple[float, float] | None = None
     why: str = ""
     unlogged: tuple[Unlogged, ...] = field(default=(), name="untold")
 

@@ -49,10 +49,9 @@ def shadow(now: Situation) -> Step:
 
 def start_ab(now: Situation) -> Step:
     """Let the challenger answer a share of the rides: the usual one, or that of an operator."""
-    if now.is_overtaken:
+    if not now.is_under_test:
         return now.leave()
-    given = now.deployment.ab_share if now.is_under_test else 0.0
-    share = given or now.settings.ab_share
+    share = now.deployment.ab_share or now.settings.ab_share
     set_challenger(now.challenger, now.state.why, ab_share=share, seen=now.deployment)
     why = f"it answers {share:.0%} of the rides; {now.state.why}"
     after = now.enter("ab", ab_share=share)

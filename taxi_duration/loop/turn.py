@@ -15,7 +15,13 @@ from filelock import FileLock, Timeout
 from msgspec.structs import replace
 
 from taxi_duration import environment
-from taxi_duration.errors import BundleError, OvertakenError, TaxiError, TrackingError
+from taxi_duration.errors import (
+    AtWorkError,
+    BundleError,
+    OvertakenError,
+    TaxiError,
+    TrackingError,
+)
 from taxi_duration.live.audit import read_audit, record
 from taxi_duration.live.deployment import read_deployment
 from taxi_duration.loop import acting, baking, challenging, looking, testing
@@ -25,8 +31,11 @@ from taxi_duration.loop.settings import AutoSettings, auto_settings
 from taxi_duration.loop.situation import Situation, Step, wait
 from taxi_duration.loop.state import Stage, State, Unlogged, read_state, write_state
 from taxi_duration.loop.world import World
+from taxi_duration.timestamps import DAY_SECONDS
 
 LOCK_FILE = ".auto.lock"
+# Since a clock was set back, and went on from there; then it is taken to be right.
+BELIEVED_SECONDS = DAY_SECONDS
 
 STEPS: dict[Stage, Callable[[Situation], Step]] = {
     "idle": looking.idle,
@@ -86,7 +95,7 @@ def next_step(world: World, settings: AutoSettings, state: State) -> Step:
         return before_act(now) or after_decision(now, STEPS[state.stage](now))
     except TrackingError as error:
         return wait(f"MLflow is needed: {error}", is_problem=True)
-    except OvertakenError as error:
+    except (AtWorkError, OvertakenError) as error:
         return wait(f"{error}; the next turn looks again")
 
 
@@ -99,7 +108,7 @@ def _take_steps(
     lines = []
     _log_decisions(world, say)  # what an earlier turn could not
     while True:
-        state = _not_ahead(read_state(), world.now())
+        state = _by_the_clock(read_state(), world.now())
         if (pause := read_pause()) is not None:
             say(_paused(world, settings, state, pause))
             break
@@ -124,15 +133,23 @@ def _take_steps(
     return lines
 
 
-def _not_ahead(state: State, now: float) -> State:
-    """Let a stage begin now that a clock since put right has begin in the future.
+def _by_the_clock(state: State, now: float) -> State:
+    """Let a stage begin now that began in the future: a clock was ahead, or is behind.
 
-    No ride that is asked from now on would count until then, and no bound of days be reached.
+    No ride that is asked from now on would count until then, and no bound of days be reached. A
+    clock that soon shows the noted time again was behind (a machine without a battery, before it
+    asked for the time): the stage began as noted, and not as long ago as that clock said.
     """
-    if max(state.since, state.tested_since) <= now:
+    times = (state.since, state.tested_since)
+    if state.noted_since is not None and max(state.noted_since) <= now:
+        times, noted = state.noted_since, None
+    elif state.noted_since is not None and now - state.since > BELIEVED_SECONDS:
+        noted = None
+    elif max(times) > now:
+        times, noted = (min(times[0], now), min(times[1], now)), state.noted_since or times
+    else:
         return state
-    since, tested_since = min(state.since, now), min(state.tested_since, now)
-    state = replace(state, since=since, tested_since=tested_since)
+    state = replace(state, since=times[0], tested_since=times[1], noted_since=noted)
     write_state(state)
     return state
 

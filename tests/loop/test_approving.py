@@ -12,6 +12,7 @@ from taxi_duration.errors import ContentError, NotFoundError, SettingError
 from taxi_duration.files import read_json, write_json
 from taxi_duration.live.audit import read_audit, user_name
 from taxi_duration.live.deployment import deploy_champion, read_deployment, set_challenger
+from taxi_duration.loop import approving
 from taxi_duration.loop.approving import approve, read_approval, waiting
 from taxi_duration.loop.settings import auto_settings
 from taxi_duration.loop.state import State, read_state, write_state
@@ -129,8 +130,8 @@ def test_wrong_champion_is_rolled_back_without_a_word(deployed):
 
 @pytest.mark.parametrize("stage", ["start_ab", "promote"])
 def test_act_that_was_decided_before_words_were_asked_for_waits_too(deployed, stage):
-    if stage == "start_ab":
-        set_challenger(version(2), "by the loop", shadow=True)
+    share = 0.2 if stage == "promote" else 0.0
+    set_challenger(version(2), "by the loop", ab_share=share)
     state = State(stage, serial=7, challenger=version(2), champion=version(1), why="nearer")
     write_state(state)
     (line,) = take_turn(FakeWorld(published=()))
@@ -167,6 +168,42 @@ def test_challenger_that_nobody_approves_is_dropped_in_the_end(deployed):
     world.time += 2 * 86400
     assert "drop green-duration:7" in whats(take_turn(world))
     assert "nobody approved" in read_audit()[-2]["why"] + read_audit()[-1]["why"]
+
+
+def test_time_of_approval_runs_from_now_when_a_clock_was_ahead(deployed, monkeypatch):
+    world = FakeWorld(published=())
+    set_challenger(version(7), "by hand", shadow=True)
+    world.time = datetime.now(UTC).timestamp()
+    with monkeypatch.context() as ahead:
+        ahead.setattr(approving, "iso_now", lambda: "2099-01-01T00:00:00.000+00:00")
+        take_turn(world)
+    assert read_approval().since[:4] == "2099"
+    take_turn(world)
+    assert read_approval().since[:4] < "2099"
+    assert approve(None).who == user_name()
+
+
+def test_word_given_while_a_clock_was_ahead_is_good(deployed, monkeypatch):
+    world = FakeWorld(published=())
+    set_challenger(version(7), "by hand", shadow=True)
+    with monkeypatch.context() as ahead:
+        ahead.setattr(approving, "iso_now", lambda: "2099-01-01T00:00:00.000+00:00")
+        take_turn(world)
+        approve(None)
+    take_turn(world)
+    assert read_deployment().ab_share > 0
+
+
+def test_approval_is_not_waited_for_longer_than_the_stage_lasts(deployed, monkeypatch):
+    """A clock that was behind when it was asked for says nothing of how long that is ago."""
+    world = FakeWorld(published=())
+    set_challenger(version(7), "by hand", shadow=True)
+    world.time = datetime.now(UTC).timestamp()
+    with monkeypatch.context() as behind:
+        behind.setattr(approving, "iso_now", lambda: "1970-01-01T00:00:00.000+00:00")
+        take_turn(world)
+    assert whats(take_turn(world)) == ["wait"]
+    assert read_deployment().challenger == version(7)
 
 
 def test_old_word_is_not_good_for_a_later_decision_about_the_same_version(deployed):

@@ -14,7 +14,7 @@ from taxi_duration.domain.months import Month
 from taxi_duration.domain.rides import Answers
 from taxi_duration.domain.version import Version
 from taxi_duration.evaluation.health import Health
-from taxi_duration.live.deployment import deploy_champion, read_deployment
+from taxi_duration.live.deployment import deploy_champion, read_deployment, set_challenger
 from taxi_duration.loop.settings import auto_settings
 from taxi_duration.loop.simulated_world import Fitted, SimulatedWorld
 from taxi_duration.loop.state import State, read_state, write_state
@@ -97,6 +97,8 @@ def lives(tmp_path, seeds, make, stage):
         with environment.temporary_home(tmp_path / str(seed)):
             world = make(seed)
             deploy_champion(CHAMPION, "first")
+            if stage == "start_ab":
+                set_challenger(CHALLENGER, "better")
             world.time = (FIRST_DAY - np.datetime64("1970-01-01")).astype(int) * 86_400.0
             write_state(State(stage, champion=CHAMPION, challenger=CHALLENGER, month="2021-03",
                               why="better", proven=stage == "start_ab"))  # fmt: skip

@@ -95,7 +95,7 @@ def test_every_stage_is_tried():
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", WOULD)
 def test_every_stage_says_what_comes_and_changes_no_byte(moved_home, first, second, stage):
-    if stage in ("shadow", "start_ab", "drop"):
+    if stage in ("shadow", "start_ab", "promote", "drop"):
         set_challenger(second, "test", shadow=True)
     if stage == "ab":
         set_challenger(second, "test", ab_share=0.2, shadow=True)

@@ -558,6 +558,16 @@ def test_an_act_leaves_alone_what_somebody_has_deployed_since_it_was_decided(sta
     assert read_history()[-1].reason == "by hand"
 
 
+@pytest.mark.parametrize("stage", ["start_ab", "promote"])
+def test_test_that_a_person_ended_while_a_turn_decided_is_not_taken_up_again(stage):
+    """`drop` and `rollback` do not wait for a turn at work: it decides on what it has read."""
+    state = begin(stage, why="decided")
+    drop_challenger("by hand")
+    step = look(state, World())
+    assert (step.what, step.state.stage) == (f"leave {CHALLENGER.ref}", "idle")
+    assert (read_deployment().champion, read_deployment().challenger) == (CHAMPION, None)
+
+
 def test_promotion_cut_after_its_act_is_done_once():
     state = begin("promote", 0.2, why="better")
     look(state, World())

@@ -24,6 +24,7 @@ from taxi_duration.domain.findings import Reason
 from taxi_duration.domain.months import Month
 from taxi_duration.domain.version import Version
 from taxi_duration.errors import (
+    AtWorkError,
     BadMonthError,
     BundleError,
     MonthNotPublishedError,
@@ -247,6 +248,40 @@ def test_stage_that_a_wrong_clock_put_into_the_future_begins_now(deployed):
     assert (read_state().since, read_state().tested_since) == (world.time, world.time)
     world.time += 61 * 86400
     assert whats(take_turn(world))[0] == "doubt green-duration:2"
+
+
+@pytest.mark.parametrize("stage", ["shadow", "baking"])
+def test_stage_is_no_older_for_a_clock_that_was_behind_for_some_turns(deployed, stage):
+    """A machine that asks for the time only after it began: the test would have lasted a year."""
+    set_challenger(version(2), "test")
+    champion, challenger = version(1), version(2)
+    if stage == "baking":
+        deploy_champion(champion := version(2), "better", bake=True)
+        challenger = version(1)
+    world = FakeWorld(feedback_days=0)
+    since, tested = world.time - 5, world.time - 9
+    under_test = {"champion": champion, "challenger": challenger}
+    write_state(State(stage, since=since, tested_since=tested, **under_test))
+    right = world.time
+    for behind in (400 * 86400, 400 * 86400 - 3600):
+        world.time = right - behind
+        assert whats(take_turn(world)) == ["wait"]
+    world.time = right + 3600
+    assert whats(take_turn(world)) == ["wait"]
+    assert (read_state().since, read_state().tested_since) == (since, tested)
+
+
+def test_clock_that_goes_on_from_where_it_was_set_back_to_is_believed(deployed):
+    """When the time comes that the stage was noted to begin at, it does not begin once more."""
+    set_challenger(version(2), "test")
+    world = FakeWorld(feedback_days=0)
+    began, ahead = world.time, world.time + 30 * 86400
+    under_test = {"champion": version(1), "challenger": version(2)}
+    write_state(State("shadow", since=ahead, tested_since=ahead, **under_test))
+    for day in (0, 0.9, 1.1, 29, 31):
+        world.time = began + day * 86400
+        assert whats(take_turn(world)) == ["wait"]
+        assert read_state().since == began
 
 
 def test_stage_that_began_before_keeps_its_time(deployed):
@@ -958,3 +993,15 @@ def test_turns_that_all_die_get_there_in_the_end(tmp_path, monkeypatch):
         deaths += os.WIFSIGNALED(status)
     assert 3 <= deaths < 60
     assert_finished()
+
+
+@pytest.mark.parametrize("step", ["broken", "broken_refit"])
+def test_run_that_a_person_goes_on_with_is_waited_for_and_not_given_up(deployed, step):
+    world = FakeWorld(**{step: AtWorkError("run 7 is being executed by another process")})
+    for _ in range(auto_settings().max_attempts + 1):
+        (*_, line) = take_turn(world)
+        assert (line["what"], read_state().attempts) == ("wait", 0)
+        assert "run 7 is being executed" in line["why"]
+    world.broken = world.broken_refit = None
+    take_turn(world)
+    assert serving() == 2
