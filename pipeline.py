@@ -608,7 +608,7 @@ def feedback() -> None:
 @feedback.command()
 @click.option("--from", "since", required=True, metavar="TIME", help="First moment of receipt.")
 @click.option("--to", "until", required=True, metavar="TIME",
-              help="First moment after it; not ahead.")  # fmt: skip
+              help="First moment after it; ahead only where feedback is dated so.")  # fmt: skip
 @click.option("--reason", default="voided by hand", show_default=True, help="For the audit trail.")
 @click.option("--dry-run", is_flag=True, help="Only say how many.")
 def void(since: str, until: str, reason: str, dry_run: bool) -> None:

@@ -286,7 +286,7 @@ def check_health(
     model = Version.of(card).ref
     verdicts = judge_frame(frame)  # with everybody's rides: a day is judged as a whole
     everybody = frame[verdicts == SCORED] if compare else None
-    own = is_own(frame, model, since)
+    own = is_own(frame, Version.of(card), since)
     frame, verdicts = frame[own], verdicts[own]
     answered, hold = frame[verdicts == SCORED], hold_reason(frame, verdicts, held.settings)
     errors = live_errors(answered, everybody, in_groups)
@@ -300,11 +300,16 @@ def check_health(
     )  # fmt: skip
 
 
-def is_own(frame: pd.DataFrame, model: str, since: float) -> np.ndarray:
-    """Return True for the rides that a model answered since then (unix seconds), shape (n,)."""
+def is_own(frame: pd.DataFrame, version: Version, since: float) -> np.ndarray:
+    """Return True for the rides that a version answered since then (unix seconds), shape (n,).
+
+    Another project that uses the same log may have a version of the same name and number.
+    """
     if frame.empty:
         return np.zeros(0, dtype=bool)
-    own: np.ndarray = (frame["model"] == model).to_numpy()
+    own: np.ndarray = (frame["model"] == version.ref).to_numpy()
+    if "model_sha256" in frame:  # not in a published month
+        own = own & (frame["model_sha256"] == version.sha256).to_numpy()
     return own & (frame["asked_at"] >= since).to_numpy() if since else own
 
 

@@ -269,10 +269,12 @@ def calls(
 # --- reading ---------------------------------------------------------------------------
 
 
-def summarize(connection: Connection, since: float | None) -> list[dict[str, Any]]:
+def summarize(
+    connection: Connection, since: float | None, until: float | None = None
+) -> list[dict[str, Any]]:
     """Return figures of each model and arm, the latest first, as `PredictionLog.summary`."""
-    found = {(row.model, row.arm): _figures(row) for row in _asked(connection, since)}
-    by_verdict = _truth_sums(connection, since)
+    found = {(row.model, row.arm): _figures(row) for row in _asked(connection, since, until)}
+    by_verdict = _truth_sums(connection, since, until)
     off = _days_off(by_verdict)
     sums: dict[tuple[str, str, str], list[float]] = defaultdict(lambda: [0, 0, 0.0, 0.0])
     for row in by_verdict:
@@ -291,27 +293,28 @@ def summarize(connection: Connection, since: float | None) -> list[dict[str, Any
     return list(found.values())
 
 
-def by_hour(connection: Connection, since: float) -> list[dict[str, Any]]:
+def by_hour(connection: Connection, since: float, until: float) -> list[dict[str, Any]]:
     """Return a dict for each hour with rides, oldest first, as `PredictionLog.hours`."""
-    off = _days_off(_truth_sums(connection, since))
+    off = _days_off(_truth_sums(connection, since, until))
     asked, known = hourly_rides.c, hourly_truths.c
     rides = select(
         asked.hour, func.sum(asked.rides), func.sum(asked.timed), func.sum(asked.latency_ms)
     ).group_by(asked.hour)
     scored = select(known.hour, func.sum(known.rides), func.sum(known.error)).group_by(known.hour)
     scored = scored.where(known.verdict == truths.SCORED, known.day.not_in(off))
+    of_rides = connection.execute(_within(rides, hourly_rides, since, until))
     found = {
         hour: {"at": hour * HOUR_SECONDS, "rides": int(n), "scored": 0, "mean_error": None,
                "latency_ms": milliseconds / int(timed) if timed else None}
-        for hour, n, timed, milliseconds in connection.execute(_since(rides, hourly_rides, since))
+        for hour, n, timed, milliseconds in of_rides
     }  # fmt: skip
-    for hour, n, error in connection.execute(_since(scored, hourly_truths, since)):
+    for hour, n, error in connection.execute(_within(scored, hourly_truths, since, until)):
         if n and hour in found:  # else all were voided, or its first ride came in between
             found[hour] |= {"scored": int(n), "mean_error": error / int(n)}
     return [found[hour] for hour in sorted(found)]
 
 
-def _asked(connection: Connection, since: float | None) -> Sequence[Row[Any]]:
+def _asked(connection: Connection, since: float | None, until: float | None) -> Sequence[Row[Any]]:
     sums, last = hourly_rides.c, func.max(hourly_rides.c.last_asked_at)
     query = (
         select(
@@ -322,7 +325,7 @@ def _asked(connection: Connection, since: float | None) -> Sequence[Row[Any]]:
         .group_by(sums.model, sums.arm)
         .order_by(last.desc())
     )  # fmt: skip
-    return connection.execute(_since(query, hourly_rides, since)).all()
+    return connection.execute(_within(query, hourly_rides, since, until)).all()
 
 
 def _figures(row: Row[Any]) -> dict[str, Any]:
@@ -335,19 +338,24 @@ def _figures(row: Row[Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _truth_sums(connection: Connection, since: float | None) -> list[_TruthSums]:
+def _truth_sums(
+    connection: Connection, since: float | None, until: float | None
+) -> list[_TruthSums]:
     by = ("model", "arm", "day", "verdict")
     counts = ("rides", "placed", "quick", "slow", "covered")
     summed = [func.sum(hourly_truths.c[name]).label(name) for name in (*counts, "error", "square")]
     query = select(*(hourly_truths.c[name] for name in by), *summed)
     query = query.group_by(*(hourly_truths.c[name] for name in by))
-    rows = connection.execute(_since(query, hourly_truths, since)).mappings()
+    rows = connection.execute(_within(query, hourly_truths, since, until)).mappings()
     # PostgreSQL sums whole numbers into decimals.
     return [_TruthSums(**{**row, **{name: int(row[name]) for name in counts}}) for row in rows]
 
 
-def _since(query: Any, table: Table, since: float | None) -> Any:
-    return query if since is None else query.where(table.c.hour >= hour_of(since))
+def _within(query: Any, table: Table, since: float | None, until: float | None) -> Any:
+    """Select the hours from that of `since` to that of `until`, both in it; None for no bound."""
+    if since is not None:
+        query = query.where(table.c.hour >= hour_of(since))
+    return query if until is None else query.where(table.c.hour <= hour_of(until))
 
 
 def _days_off(sums: Iterable[_TruthSums]) -> set[str]:

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Table, bindparam, func, make_url, select
 from taxi_duration.errors import LogError
 from taxi_duration.files import atomic_path, sync_folder
 from taxi_duration.live.archive_files import LISTS, Ride, kept, read_rides, write_rides
-from taxi_duration.live.archive_reading import parts_of
+from taxi_duration.live.archive_reading import ArchiveReader, Part, parts_of
 from taxi_duration.live.hourly_sums import drop_sums
 from taxi_duration.live.log_engine import give_back_space
 from taxi_duration.live.log_tables import (
@@ -104,8 +104,8 @@ class Archiver:
             if not mine:
                 return None
             self._enter_unknown_files()
-            for name in self._unfinished():
-                self._empty(name, read_rides(self._folder / name))
+            for part in self._unfinished():
+                self._empty(part.name, ArchiveReader(self._folder).read(part))
             moved = Moved(0, 0, 0)
             while rides := self._oldest(before):
                 name, size = self._write(rides)
@@ -176,9 +176,9 @@ class Archiver:
         with self._begin() as connection:
             insert_new(connection, archive_parts, archive_parts.c.keys(), columns)
 
-    def _unfinished(self) -> list[str]:
+    def _unfinished(self) -> list[Part]:
         with self._begin() as connection:
-            return [part.name for part in parts_of(connection) if not part.emptied]
+            return [part for part in parts_of(connection) if not part.emptied]
 
     # --- tables -------------------------------------------------------------------------
 

@@ -69,7 +69,6 @@ class LogStore:
         self._lock = threading.RLock()
         self._draining = threading.Lock()
         self._now: Opened | None = None
-        self.is_local = url.startswith("sqlite")
 
     # --- connection ---------------------------------------------------------------------
 
@@ -260,6 +259,19 @@ class LogStore:
         with self._begin(store, writes=True) as connection:
             connection.execute(spool_offsets.delete().where(spool_offsets.c.name == name))
 
+    def is_shared(self) -> bool:
+        """Return whether rows may come from another spool: another host's, or another home's."""
+        from taxi_duration.live.log_tables import spool_offsets
+
+        if not self._url.startswith("sqlite"):
+            return True
+        path = _path_of(self._url)
+        if path is not None and path.resolve().parent != self._spool.resolve().parent:
+            return True
+        with self._begin() as connection:
+            names = set(connection.scalars(spool_offsets.select()))
+        return not names <= {file.name for file in spool_files(self._spool)}
+
     # --- queries ------------------------------------------------------------------------
 
     def unknown_ids(self, ids: Iterable[str]) -> set[str]:
@@ -281,11 +293,13 @@ class LogStore:
         with self._begin() as connection:
             return true_durations.count_feedback(connection, self._archive(), since, until)
 
-    def void_feedback(self, since: float, until: float, by: str, why: str) -> int:
-        from taxi_duration.live import true_durations
+    def void_feedback(
+        self, since: float, until: float, by: str, why: str, but: tuple[float, float] | None
+    ) -> int:
+        from taxi_duration.live.true_durations import void_feedback
 
         with self._begin(writes=True) as connection:
-            return true_durations.void_feedback(connection, self._archive(), since, until, by, why)
+            return void_feedback(connection, self._archive(), since, until, by, why, but)
 
     def find_many(self, prediction_ids: Sequence[str]) -> list[dict[str, Any]]:
         from taxi_duration.live.archive_reading import as_answered
@@ -336,17 +350,17 @@ class LogStore:
             rows = merge(map(dict, result.mappings()), rides, key=order_of)
             yield from unique(rows)
 
-    def summary(self, since: float | None) -> list[dict[str, Any]]:
+    def summary(self, since: float | None, until: float | None = None) -> list[dict[str, Any]]:
         from taxi_duration.live.hourly_sums import summarize
 
         with self._reading() as connection:
-            return summarize(connection, since)
+            return summarize(connection, since, until)
 
-    def hours(self, since: float) -> list[dict[str, Any]]:
+    def hours(self, since: float, until: float) -> list[dict[str, Any]]:
         from taxi_duration.live.hourly_sums import by_hour
 
         with self._reading() as connection:
-            return by_hour(connection, since)
+            return by_hour(connection, since, until)
 
     def feedback_rate(self, since: float) -> dict[str, Any]:
         from taxi_duration.live.log_tables import feedback_rate

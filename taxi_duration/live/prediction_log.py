@@ -127,7 +127,7 @@ class PredictionLog:
         now = time.time()
         rows = [{"received_at": now, **row} for row in rows]
         self.drain()
-        if not self._store.is_local and self._store.unknown_ids(r["prediction_id"] for r in rows):
+        if self._store.unknown_ids(r["prediction_id"] for r in rows) and self._store.is_shared():
             # Another host may have answered just now: its rows arrive with its next drain.
             time.sleep(2 * DRAIN_SECONDS)
         return self._store.add_feedback(rows)
@@ -136,19 +136,27 @@ class PredictionLog:
         """Return the number of true durations with since <= received_at < until, unix seconds."""
         return self._store.count_feedback(since, until)
 
-    def void_feedback(self, since: float, until: float, by: str, why: str) -> int:
+    def void_feedback(
+        self,
+        since: float,
+        until: float,
+        by: str,
+        why: str,
+        but: tuple[float, float] | None = None,
+    ) -> int:
         """Move the feedback with since <= received_at < until (unix seconds) to `voided_feedback`.
 
         It no longer counts in any evaluation, and other feedback may be given instead.
 
         Args:
             by, why: are stored with it.
+            but: a period of which nothing is moved.
         Returns:
-            How many of that period are voided now; a repeat gives the same.
+            How many of the whole period are voided now; a repeat gives the same.
         Raises:
             LogError: the store cannot be written; nothing was moved.
         """
-        return self._store.void_feedback(since, until, by, why)
+        return self._store.void_feedback(since, until, by, why, but)
 
     @property
     def is_watched(self) -> bool:
@@ -231,7 +239,8 @@ class PredictionLog:
         (of the error), `coverage` (share within P10-P90), None without any; `latency_ms`,
         `last_asked_at`.
 
-        Read from hourly sums, a few thousand rows whatever the number of rides.
+        Read from hourly sums, a few thousand rows whatever the number of rides. What a clock
+        ahead has dated after this hour counts when that hour has come.
 
         Args:
             since: unix seconds; its hour counts as a whole.
@@ -239,7 +248,7 @@ class PredictionLog:
             LogError: the store cannot be read, or not within `READ_SECONDS`.
         """
         self.drain(wait=False)
-        return self._store.summary(since)
+        return self._store.summary(since, time.time())
 
     def hours(self, since: float) -> list[dict[str, Any]]:
         """Return a dict for each hour in which rides were asked, oldest first.
@@ -252,7 +261,7 @@ class PredictionLog:
             since: as of `summary`, which raises the same.
         """
         self.drain(wait=False)
-        return self._store.hours(since)
+        return self._store.hours(since, time.time())
 
     def feedback_rate(self, since: float) -> dict[str, Any]:
         """Return since then: `rides` asked, those `with_truth`, and the truth's `last_at`."""

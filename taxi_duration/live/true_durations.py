@@ -19,6 +19,7 @@ from taxi_duration.live.log_rows import FeedbackResult
 from taxi_duration.live.log_tables import feedback, predictions, voided_feedback
 
 Row = Mapping[str, Any]
+Period = tuple[float, float]  # unix seconds, the second not in it
 
 
 def add_feedback(
@@ -57,14 +58,23 @@ def count_feedback(
 
 
 def void_feedback(
-    connection: Connection, archive: ArchiveReader, since: float, until: float, by: str, why: str
+    connection: Connection,
+    archive: ArchiveReader,
+    since: float,
+    until: float,
+    by: str,
+    why: str,
+    but: Period | None = None,
 ) -> int:
     """Void feedback; as `PredictionLog.void_feedback`."""
+    periods = without(since, until, but)
     # Archived feedback; files do not change, so what the tables list as voided is left out.
-    old = list(archive.received(connection, since, until))
+    old = [ride for period in periods for ride in archive.received(connection, *period)]
     # Deleted first: feedback that another host adds meanwhile is not lost.
     gone = {
-        row["prediction_id"]: row for row in log_tables.take_out_feedback(connection, since, until)
+        row["prediction_id"]: row
+        for period in periods
+        for row in log_tables.take_out_feedback(connection, *period)
     }
     note = {"voided_at": time.time(), "voided_by": by, "why": why}
     taken = [*gone.values(), *({**ride, "duration": ride["true_duration"]} for ride in old)]
@@ -83,6 +93,13 @@ def void_feedback(
         for row in log_tables.received_in(connection, voided_feedback, since, until)
     }
     return len(voided | archive.voided(connection, since, until))
+
+
+def without(since: float, until: float, but: Period | None) -> list[Period]:
+    """Return what is left of a period without another one."""
+    first, last = but or (until, until)
+    parts = ((since, min(until, first)), (max(since, last), until))
+    return [part for part in parts if part[0] < part[1]]
 
 
 def _rides(

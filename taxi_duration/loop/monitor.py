@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -41,11 +41,12 @@ from taxi_duration.live.prediction_log import PredictionLog
 from taxi_duration.live.verdict import Verdict
 from taxi_duration.model.bundle import load_bundle
 from taxi_duration.model.duration_model import DurationModel
-from taxi_duration.timestamps import DAY_SECONDS, iso_of
+from taxi_duration.timestamps import DAY_SECONDS, HOUR_SECONDS, iso_of
 
 log = logging.getLogger(__name__)
 
 REFERENCE_ROWS = 20_000  # of the training months; the noise of a PSI is then below 0.001
+SKEW_SECONDS = HOUR_SECONDS  # that clocks of hosts which share a log may be apart
 MINUTES = ("duration", "p10", "p50", "p90")
 SHADOW_MINUTES = ("duration", "p10", "p90")  # that are read
 # No reference is needed where there are no rides.
@@ -265,11 +266,14 @@ def check_live(version: Version, prediction_log: PredictionLog) -> Health:
         TaxiError: the bundle or the log cannot be used.
     """
     model, card = load_version(version)
-    times = prediction_log.last_times()
-    activity = Activity(times.ride, times.feedback, time.time())
-    everybody = log_frame(prediction_log.answered(since=_recently()))
+    since, until = _recent()
+    rows = list(prediction_log.answered(since, until))
+    # A project of another service may use the same log.
+    ours = [row for row in rows if row["model"].startswith(f"{version.name}:")]
+    activity = _activity(prediction_log, ours, len(ours) == len(rows), since)
+    everybody = log_frame(ours)
     began = serving_since(version)
-    rides = is_own(everybody, version.ref, began)
+    rides = is_own(everybody, version, began)
     reference = _reference(model, card) if rides.any() else EMPTY
     return check_health(
         "live log", everybody, card, reference, since=began, compare=True, activity=activity
@@ -278,12 +282,36 @@ def check_live(version: Version, prediction_log: PredictionLog) -> Health:
 
 def recent_rides(version: Version, prediction_log: PredictionLog) -> pd.DataFrame:
     """Return the rides a version answered in the last days, not before it became champion."""
-    since = max(serving_since(version), _recently())
-    return log_frame(prediction_log.answered(since=since, model=version.ref))
+    since, until = _recent()
+    since = max(serving_since(version), since)
+    rides = log_frame(prediction_log.answered(since, until, version.ref))
+    return rides[is_own(rides, version, since)]
 
 
-def _recently() -> float:
-    return time.time() - monitor_settings().live_days * DAY_SECONDS
+def _recent() -> tuple[float, float]:
+    """Return first and last moment of the days that are looked at, unix seconds.
+
+    What a clock that was ahead has dated later is looked at when that time has come.
+    """
+    now = time.time()
+    return now - monitor_settings().live_days * DAY_SECONDS, now + SKEW_SECONDS
+
+
+def _activity(
+    log: PredictionLog, ours: Sequence[Mapping[str, Any]], is_all: bool, since: float
+) -> Activity:
+    """Return when the last ride and true duration of a service came.
+
+    Args:
+        ours: its rides since then (unix seconds).
+        is_all: nobody else's were logged; else what came before is not known, and needs not be.
+    """
+    now, times = time.time(), log.last_times()
+    if is_all:
+        return Activity(times.ride, times.feedback, now)
+    told = ([row[at] for row in ours if row[at] is not None] for at in ("asked_at", "received_at"))
+    ride, feedback = (max((at for at in ats if at <= now), default=since) for ats in told)
+    return Activity(ride, feedback, now)
 
 
 def make_verdict(health: Health) -> Verdict:

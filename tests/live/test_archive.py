@@ -6,6 +6,7 @@ import shutil
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from log_samples import row
@@ -169,6 +170,17 @@ def test_killed_at_any_transaction_nothing_is_lost_or_doubled(log, step):
     assert everything(log) == before
     assert in_tables(log)["predictions"] == 20
     assert len(files(log)) == 6
+
+
+def test_part_of_another_hosts_archive_that_was_not_finished_is_named(log, monkeypatch):
+    """The hosts' LOG_ARCHIVE differ, and one was killed while it moved rides."""
+    with monkeypatch.context() as killed:
+        killed.setattr(Archiver, "_empty", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            move(log)
+    log._store._archive_folder = log._store._archive_folder / "here"
+    with pytest.raises(LogError, match="LOG_ARCHIVE must name the folder"):
+        move(log)
 
 
 @pytest.mark.parametrize("stage", ["write", "check", "rename"])

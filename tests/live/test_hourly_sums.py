@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 
 import numpy as np
@@ -119,6 +120,21 @@ def test_the_hour_of_the_first_moment_counts_as_a_whole(log):
     log.add(rows_of(told_rides(days=1, a_day=180)))  # three hours, a ride a minute
     assert sum(row["predictions"] for row in log.summary(HOUR + 1800)) == 120
     assert sum(row["predictions"] for row in log.summary(2 * HOUR)) == 60
+
+
+def test_rides_by_a_clock_that_was_ahead_count_when_their_hour_has_come(log, monkeypatch):
+    """They would be among the last seven days for a year."""
+    frame = told_rides(days=1, a_day=120)
+    log.add(rows_of(frame))
+    log.add_feedback(feedback_rows(frame))
+    whole = log.summary(0.0), log.hours(0.0)
+    monkeypatch.setattr(time, "time", lambda: HOUR - 1.0)
+    (models, hours) = log.summary(0.0), log.hours(0.0)
+    assert sum(row["predictions"] for row in models) == 60
+    assert sum(row["feedback"] for row in models) == 60
+    assert hours == whole[1][:1]
+    monkeypatch.setattr(time, "time", lambda: HOUR + 1.0)
+    assert (log.summary(0.0), log.hours(0.0)) == whole
 
 
 def test_late_and_voided_feedback_turn_a_whole_day_and_back(log):

@@ -20,6 +20,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from taxi_duration import environment
 from taxi_duration.errors import LogError
+from taxi_duration.live import prediction_log
 from taxi_duration.live.log_engine import make_engine
 from taxi_duration.live.log_rows import FailureRow, PredictionColumns, PredictionRow, ShadowRow
 from taxi_duration.live.log_store import REJECTED_FILE
@@ -548,6 +549,37 @@ def test_feedback_on_a_ride_that_another_host_answered_a_moment_ago_is_kept(post
     assert here.find("theirs")["true_duration"] == 9.0
     here.close()
     there.close()
+
+
+@pytest.mark.parametrize("teller", ["here", "there"])
+def test_feedback_on_a_ride_that_another_home_answered_a_moment_ago_is_kept(
+    tmp_path, monkeypatch, teller
+):
+    """Two projects on one file of SQLite: each has a spool that the other does not see."""
+    monkeypatch.setattr(prediction_log, "DRAIN_SECONDS", 0.3)
+    url = f"sqlite:///{tmp_path / 'here' / 'predictions.db'}"
+    logs = {home: open_log(url, tmp_path / home / "spool") for home in ("here", "there")}
+    for home, log in logs.items():
+        log.add([row(f"first-{home}")])
+        log.drain()
+    (other,) = (log for home, log in logs.items() if home != teller)
+    other.add([row("theirs")])
+    later = threading.Timer(0.2, other.drain)
+    later.start()
+    result = logs[teller].add_feedback([{"prediction_id": "theirs", "duration": 9.0}])
+    later.join()
+    assert result.known == ["theirs"]
+    for log in logs.values():
+        assert log.find("theirs")["true_duration"] == 9.0
+        log.close()
+
+
+def test_feedback_that_nobody_asked_for_waits_for_nobody_where_a_log_is_ones_own(
+    local, monkeypatch
+):
+    monkeypatch.setattr(prediction_log.time, "sleep", lambda _: pytest.fail("it waited"))
+    local.add([row("ours")])
+    assert local.add_feedback([{"prediction_id": "nobody", "duration": 9.0}]).unknown == ["nobody"]
 
 
 def test_what_was_moved_is_not_read_again(local):

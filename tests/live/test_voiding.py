@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -15,6 +15,7 @@ from taxi_duration.errors import SettingError
 from taxi_duration.live.audit import read_audit, user_name
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.live.voiding import void_feedback
+from taxi_duration.timestamps import DAY_SECONDS
 
 NOON = datetime(2021, 3, 1, 12, tzinfo=NEW_YORK).timestamp()
 
@@ -108,6 +109,55 @@ def test_feedback_of_the_day_that_is_not_over_can_be_voided_until_now(log):
     now = datetime.now(NEW_YORK).isoformat()
     void_feedback(log, "2021-04-01", now, "seconds")
     assert log.find("c")["true_duration"] is None
+
+
+def around(now: float, since_days: float, until_days: float) -> tuple[str, str, str]:
+    """A period as an operator gives it, and the reason."""
+    return (*(datetime.fromtimestamp(now + days * DAY_SECONDS, UTC).isoformat()
+              for days in (since_days, until_days)), "the clock was ahead")  # fmt: skip
+
+
+@pytest.mark.parametrize("since_days", [-1, 0.5])
+@pytest.mark.parametrize("later_days", [0.1, 0.8, 1.5, 3])
+def test_feedback_dated_ahead_can_be_voided_and_a_repeat_leaves_what_came_since(
+    log, monkeypatch, since_days, later_days
+):
+    """The clock was a day ahead; the repeat may come before, within or after the voided time."""
+    now = time.time()
+    asked = around(now, since_days, 2)
+    log.add_feedback([{"prediction_id": "c", "duration": 600.0, "received_at": now + 86_400}])
+    assert void_feedback(log, *asked, dry_run=True).startswith("1 true durations")
+    said = void_feedback(log, *asked)
+    assert said.startswith("1 true durations") and log.find("c")["true_duration"] is None
+    came_at = now + 0.95 * later_days * DAY_SECONDS
+    log.add_feedback([{"prediction_id": "c", "duration": 10.0, "received_at": came_at}])
+    monkeypatch.setattr(time, "time", lambda: now + later_days * DAY_SECONDS)
+    assert void_feedback(log, *asked, dry_run=True).startswith("0 true durations")
+    assert void_feedback(log, *asked) == said
+    assert log.find("c")["true_duration"] == 10.0
+    assert len(read_audit()) == 1
+
+
+def test_what_another_clock_still_dates_ahead_is_voided_by_the_repeat(log):
+    now = time.time()
+    asked = around(now, -1, 2)
+    for at, name in enumerate("bc", 1):
+        log.void_feedback(NOON, NOON + 90, "ann", "seconds")  # room for another on b
+        told = {"prediction_id": name, "duration": 600.0, "received_at": now + 86_400}
+        log.add_feedback([told])
+        assert void_feedback(log, *asked).startswith(f"{at} true durations")
+
+
+def test_line_that_a_crash_prevented_is_written_for_feedback_dated_ahead_too(log):
+    now = time.time()
+    asked = around(now, -1, 2)
+    log.add_feedback([{"prediction_id": "c", "duration": 600.0, "received_at": now + 86_400}])
+    log.void_feedback(now - DAY_SECONDS, now + 2 * DAY_SECONDS, "ann", "killed after this")
+    log.add_feedback([{"prediction_id": "c", "duration": 10.0}])
+    for _ in range(2):
+        assert void_feedback(log, *asked).startswith("1 true durations")
+    assert log.find("c")["true_duration"] == 10.0
+    assert [line["what"] for line in read_audit()] == ["void 1 true durations"]
 
 
 def test_the_command_voids_what_its_options_say(log):

@@ -79,7 +79,7 @@ def live(n=2800, error=4.0, bias=0.0, width=5.1, model="green-duration:1", seed=
             "support": 50,
             "used_distance": True,
             "model": model,
-            "model_sha256": "a" * 64,
+            "model_sha256": CARD["model_sha256"],
             "arm": "champion",
             "true_duration": true,
         }
@@ -143,6 +143,12 @@ def test_few_rides_with_a_truth_are_not_judged():
 def test_rides_of_another_version_do_not_count():
     both = pd.concat([live(), live(error=20.0, model="green-duration:2")])
     found = health(both)
+    assert (found.rides, found.level) == (2800, "ok")
+
+
+def test_rides_of_another_projects_version_of_the_same_name_do_not_count():
+    """Two projects may share a log; each has a version 1."""
+    found = health(pd.concat([live(), live(error=20.0).assign(model_sha256="b" * 64)]))
     assert (found.rides, found.level) == (2800, "ok")
 
 
@@ -490,6 +496,59 @@ def test_rides_of_an_earlier_reign_and_of_long_ago_do_not_count(home):
     log.add([row_of("now", first, time.time()), row_of("long ago", first, now - 30 * 86_400)])
     assert list(monitor.recent_rides(first, log)["prediction_id"]) == ["now"]
     log.close()
+
+
+def test_rides_are_looked_at_when_the_time_has_come_by_which_they_are_dated(home):
+    """By a clock that was ahead: they would be among the last days for as long."""
+    version, log, now = Version("green-duration", 1, "1" * 64, "sample"), open_log(), time.time()
+    other = replace(version, sha256="2" * 64)  # of another project
+    log.add([row_of("skewed", version, now + 60), row_of("ahead", version, now + 30 * 86_400),
+             row_of("other", other, now + 60)])  # fmt: skip
+    assert list(monitor.recent_rides(version, log)["prediction_id"]) == ["skewed"]
+    log.close()
+
+
+@pytest.fixture
+def deployed(home, trips):
+    """A version that serves; its answers are looked at."""
+    model = fit_model("LR", Window.from_frame(trips))
+    months = {"service": "green", "train_data": "2021-01", "val_data": "2021-02"}
+    card = save_bundle(
+        Version.of(CARD).folder, model, {**CARD, **months, "data_source": "sample"}, None
+    )
+    deploy_champion(Version.of(card), "first")
+    return Version.of(card)
+
+
+def test_rides_of_another_service_on_the_same_log_hide_no_silence(deployed):
+    now, log = time.time(), open_log()
+    yellow = replace(deployed, name="yellow-duration")
+    log.add([row_of("ours", deployed, now - 3 * 86_400), row_of("theirs", yellow, now - 60)])
+    log.add_feedback([{"prediction_id": "theirs", "duration": 11.0}])
+    found = monitor.check_live(deployed, log)
+    log.close()
+    assert found.activity.last_ride == now - 3 * 86_400
+    days = monitor_settings().live_days
+    assert found.activity.last_feedback == pytest.approx(now - days * 86_400, abs=60)
+    silences = [r.text for r in found.reasons if r.kind == "silence"]
+    assert [text[:16] for text in silences] == ["no ride came sin", "no true duration"]
+
+
+def test_days_of_another_service_on_the_same_log_say_nothing_of_ours(deployed):
+    """Its client sends other units."""
+    now = time.time()
+    day = changed(told_rides(days=1), True, 2.4).assign(model="yellow-duration:1")
+    day.loc[::10, ["model", "model_sha256"]] = deployed.ref, deployed.sha256
+    day["received_at"] = now + np.arange(len(day))  # each told by itself
+    log = open_log()
+    log.add([replace(row, asked_at=now) for row in log_rows(day)])
+    log.add_feedback(feedback_rows(day))
+    found = monitor.check_live(deployed, log)
+    log.close()
+    assert found.rides == 20 and OFF_BY_FACTOR not in found.truths
+    assert {row["group"] for row in found.errors.to_dict("records") if row["by"] == "version"} == {
+        deployed.ref
+    }
 
 
 def test_live_health_knows_when_the_last_ride_and_feedback_came(home, trips):
