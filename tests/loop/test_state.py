@@ -36,6 +36,7 @@ STATE = State(
     proven=True,
     ab_share=0.25,
     tested_since=1_614_500_000.5,
+    noted_since=(1_614_600_000.5, 1_614_500_000.5),
     why="nearer by 0.5 min",
     unlogged=(Unlogged("5:gate:pass green-duration:2", CHALLENGER), Unlogged("4:train:x", None)),
 )
@@ -55,6 +56,7 @@ CONTENT = {
     "proven": True,
     "ab_share": 0.25,
     "tested_since": 1_614_500_000.5,
+    "noted_since": [1_614_600_000.5, 1_614_500_000.5],
     "why": "nearer by 0.5 min",
     "untold": [
         {"key": "5:gate:pass green-duration:2", "model": ENTRIES[1]},
@@ -79,12 +81,13 @@ def test_state_keeps_its_form_on_disk_and_comes_back_whole(path):
 
 
 def test_state_of_the_release_before_is_read(path):
-    """It knew no share; its stages all have their names still."""
-    before = {name: value for name, value in CONTENT.items() if name != "ab_share"}
+    """It knew neither share nor clocks; its stages all have their names still."""
+    new = ("ab_share", "noted_since")
+    before = {name: value for name, value in CONTENT.items() if name not in new}
     for stage in ("idle", "train", "gate", "start_shadow", "shadow", "start_ab", "ab", "promote",
                   "drop", "roll_back"):  # fmt: skip
         write_json(path, {**before, "stage": stage})
-        assert read_state() == replace(STATE, stage=stage, ab_share=0.0)
+        assert read_state() == replace(STATE, stage=stage, ab_share=0.0, noted_since=None)
 
 
 @pytest.mark.parametrize(
