@@ -257,9 +257,10 @@ def line_to_a_billion(found: list[dict[str, Any]], step: str) -> list[str]:
         return []
     rows = np.array([m["rows"] for m in found], float)
     ends = []
-    for name in ("cpu", "wall", "peak_gb"):
-        # Weighted, so that each size is as wrong by its own measure.
-        slope, start = np.polyfit(rows, [m[name] for m in found], 1, w=1 / rows)
+    # Time is weighted, so that each size is as wrong by its own measure; memory does not grow with
+    # the rows, and so by the small sizes' differences it would.
+    for name, weight in (("cpu", 1 / rows), ("wall", 1 / rows), ("peak_gb", None)):
+        slope, start = np.polyfit(rows, [m[name] for m in found], 1, w=weight)
         ends.append(start + slope * BILLION)
     disk = max(m.get("disk_gb", 0.0) / m["rows"] for m in found) * BILLION
     kept = f", and {disk:,.0f} GB of prepared months" if disk else ""

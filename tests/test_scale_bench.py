@@ -36,6 +36,14 @@ def test_a_billion_rows_are_on_the_line_through_the_sizes_from_3_million_on(scal
     assert "3 GB of prepared months" in said
 
 
+def test_memory_that_does_not_grow_is_no_more_at_a_billion(scale):
+    measured = line(scale, {3: 0.36, 10: 0.36, 30: 0.36, 100: 0.36, 300: 0.36})
+    for found, peak in zip(measured.values(), (0.6, 0.8, 0.7, 0.6, 0.7), strict=True):
+        found["peak_gb"] = peak
+    (said,) = scale.line_to_a_billion(scale.of_step(measured, "prepare"), "prepare")
+    assert "0.7 GB of memory" in said
+
+
 def test_two_sizes_make_no_line(scale):
     measured = line(scale, {1: 1.0, 3: 1.0, 30: 1.0})
     assert scale.line_to_a_billion(scale.of_step(measured, "prepare"), "prepare") == []
