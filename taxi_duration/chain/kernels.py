@@ -47,9 +47,7 @@ class PrivateKernelManager(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         """That of this Python, whichever `python3` Jupyter would find first among the user's."""
-        from ipykernel.kernelspec import (
-            get_kernel_dict,
-        )  # when a kernel is started, as Jupyter does
+        from ipykernel.kernelspec import get_kernel_dict  # not before a kernel is started
 
         return KernelSpec(**get_kernel_dict())
 
