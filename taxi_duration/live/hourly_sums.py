@@ -139,6 +139,9 @@ def add_truths(connection: Connection, rows: Sequence[Mapping[str, Any]], sign: 
     whole = [column.astype("int64").tolist() for column in sums[:-2]]
     figures = zip(*whole, *(column.tolist() for column in sums[-2:]), strict=True)
     _add(connection, hourly_truths, dict(zip(places, figures, strict=True)))
+    if sign < 0:
+        # Also what was never counted: it must not be owed by those that come.
+        connection.execute(hourly_truths.delete().where(hourly_truths.c.rides <= 0))
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -116,6 +116,21 @@ def test_an_hour_whose_truths_were_voided_has_no_error(log):
     assert (hour["rides"], hour["scored"], hour["mean_error"]) == (40, 0, None)
 
 
+def test_truths_that_were_never_counted_are_not_owed_by_those_that_come(log):
+    """An older release goes on serving on a log that a newer one has migrated: it sums nothing."""
+    frame = told_rides(days=1, a_day=40)
+    log.add(rows_of(frame))
+    log.add_feedback(feedback_rows(frame))
+    with log._store._begin() as connection:
+        connection.execute(hourly_truths.delete())
+    assert log.void_feedback(0, 4e9, "ann", "all") == 40
+    told = {(row["feedback"], row["scored"], row["mean_error"]) for row in log.summary()}
+    assert told == {(0, 0, None)}
+    assert [(hour["scored"], hour["mean_error"]) for hour in log.hours(0.0)] == [(0, None)]
+    log.add_feedback(feedback_rows(frame))
+    check_sums(log)
+
+
 def test_the_hour_of_the_first_moment_counts_as_a_whole(log):
     log.add(rows_of(told_rides(days=1, a_day=180)))  # three hours, a ride a minute
     assert sum(row["predictions"] for row in log.summary(HOUR + 1800)) == 120
