@@ -49,6 +49,9 @@ DATE_FORMS = (
     "%d %b %Y", "%b %d %Y", "%d-%b-%Y", "%Y-%b-%d",  # %b: also a month's whole name
 )  # fmt: skip
 FIRST_YEAR = datetime(1900, 1, 1)  # 1/3/21 is no day of the year 21
+# What lies outside is what programs write for no time: 0001-01-01, 1899-12-30, 9999-12-31. TLC's
+# own strays are a few decades off.
+BELIEVED = np.datetime64("1900-01-01", "us"), np.datetime64("2200-01-01", "us")
 TIME_FORMS = ("%I:%M:%S %p", "%H:%M:%S", "%I:%M %p", "%H:%M")
 NUMBERS = "; a number does not say from when, in what and in which zone it counts"
 DATES = "; a date has no time of day"
@@ -120,7 +123,7 @@ def read_times(
         raise column.wrong_type(values, EXPECTED, _hint(values.type))
     else:
         zone = values.type.tz
-    clock = _numpy(values)
+    clock = _believed(_numpy(values))
     if zone is None:
         return Times(clock, form=used)
     if zone.lower() not in UTC_NAMES:
@@ -163,6 +166,12 @@ def _numpy(values: pa.ChunkedArray) -> np.ndarray:
     """The clock as datetime64[us], without its zone; below a microsecond it is cut."""
     unit = pa.timestamp("us", values.type.tz)
     return combine(values.cast(unit, safe=False)).to_numpy(zero_copy_only=False)
+
+
+def _believed(clock: np.ndarray) -> np.ndarray:
+    """The clock with NaT for what is no time."""
+    none = (clock < BELIEVED[0]) | (clock >= BELIEVED[1])
+    return np.where(none, np.datetime64("NaT", "us"), clock) if none.any() else clock
 
 
 def _to_new_york(utc: np.ndarray) -> np.ndarray:

@@ -477,6 +477,28 @@ def test_times_with_commas_are_read(form):
     assert (times.read_times(column, cells.Column("f", "c")).local == clock.to_numpy()).all()
 
 
+@pytest.mark.parametrize("zone", [None, "UTC"])
+@pytest.mark.parametrize("form", [None, "%Y-%m-%d %H:%M:%S"])
+@pytest.mark.parametrize("nothing", ["0001-01-01", "1899-12-30", "9999-12-31T23:59:59"])
+def test_what_programs_write_for_no_time_is_none(table, expected, tmp_path, nothing, form, zone):
+    def spoilt(column):
+        clocks = column.to_numpy().copy()
+        clocks[3] = np.datetime64(nothing)
+        moments = pa.array(clocks, pa.timestamp("us", zone))
+        if not form:
+            return moments
+        texts = pc.strftime(moments, form + ("Z" if zone else ""), locale="C").to_pylist()
+        return pa.array([text.zfill(len(texts[0])) for text in texts])
+
+    pq.write_table(changed(table, TIMES[:1], spoilt), tmp_path / "m.parquet")
+    month = read_month(tmp_path / "m.parquet", JANUARY, utc_is_local=True)
+    assert month.accounting.reasons["bad_time"] == 1
+    assert month.quarantine["pickup_at"].isna().sum() == 1
+    pd.testing.assert_frame_equal(
+        month.trips, expected.trips.drop(index=3).reset_index(drop=True)
+    )
+
+
 @pytest.mark.parametrize("days", ["04 05 06", "04 05 13", "13 04 05"])
 @pytest.mark.parametrize("day", ["%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y"])
 def test_days_and_months_that_look_alike_are_read_in_one_way(day, days, tmp_path):
