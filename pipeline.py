@@ -897,6 +897,7 @@ def _end_children() -> None:
 def main() -> int:
     """Run a command; errors a user can mend end in one message, not in a stack trace."""
     environment.spare_loopback_proxies()
+    environment.draw_without_windows()
     if odd := next((argument for argument in sys.argv if not _is_text(argument)), None):
         click.echo(f"error: {odd!r} is no text in UTF-8", err=True)
         return EXIT_USAGE

@@ -57,6 +57,16 @@ def test_help_imports_nothing_that_works():
     assert done.returncode == 0, done.stderr
 
 
+def test_backend_of_a_notebook_that_started_it_is_not_taken():
+    """matplotlib does not even let itself be imported where a backend is not installed."""
+    code = "import pipeline; pipeline.main(); import matplotlib"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], cwd=PROJECT, capture_output=True, text=True,
+        env={**os.environ, "MPLBACKEND": "module://ipympl.backend_nbagg"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_of_run_names_the_kinds(capsys, monkeypatch):
     assert run_here(monkeypatch, "run", "--help") == 0
     assert "LR, LASSO, RIDGE, RF, XGB, best." in capsys.readouterr().out

@@ -494,9 +494,7 @@ def test_what_programs_write_for_no_time_is_none(table, expected, tmp_path, noth
     month = read_month(tmp_path / "m.parquet", JANUARY, utc_is_local=True)
     assert month.accounting.reasons["bad_time"] == 1
     assert month.quarantine["pickup_at"].isna().sum() == 1
-    pd.testing.assert_frame_equal(
-        month.trips, expected.trips.drop(index=3).reset_index(drop=True)
-    )
+    pd.testing.assert_frame_equal(month.trips, expected.trips.drop(index=3).reset_index(drop=True))
 
 
 @pytest.mark.parametrize("days", ["04 05 06", "04 05 13", "13 04 05"])
