@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import os
 import signal
 import sys
 import time
@@ -894,10 +895,27 @@ def _end_children() -> None:
                 process.kill()
 
 
+def _draw_to_files() -> None:
+    """Forget the user's MPLBACKEND: a notebook hands its own to what it starts.
+
+    It may name what is not installed here, and matplotlib then cannot even be imported.
+    """
+    os.environ.pop("MPLBACKEND", None)
+
+
+def _code_of_abort(cause: BaseException | None) -> int:
+    """Exit code of what click takes for Ctrl-C or Ctrl-D; a pipe that ended is said."""
+    if isinstance(cause, EOFError):
+        click.echo("error: a process that this command started has died; what it said stands "
+                   "above, or it was killed (out of memory?)", err=True)  # fmt: skip
+        return EXIT_FAILED
+    return getattr(cause, "exit_code", EXIT_INTERRUPTED)
+
+
 def main() -> int:
     """Run a command; errors a user can mend end in one message, not in a stack trace."""
     environment.spare_loopback_proxies()
-    environment.draw_without_windows()
+    _draw_to_files()
     if odd := next((argument for argument in sys.argv if not _is_text(argument)), None):
         click.echo(f"error: {odd!r} is no text in UTF-8", err=True)
         return EXIT_USAGE
@@ -918,7 +936,7 @@ def main() -> int:
         error.show()
         return EXIT_FAILED
     except click.Abort as stop:
-        return getattr(stop.__cause__, "exit_code", EXIT_INTERRUPTED)
+        return _code_of_abort(stop.__cause__)
     except MonthNotPublishedError as error:
         click.echo(f"not published yet: {error}", err=True)
         return EXIT_NOT_PUBLISHED

@@ -106,15 +106,6 @@ def spare_loopback_proxies() -> None:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = spared
 
 
-def draw_without_windows() -> None:
-    """Forget the user's MPLBACKEND: figures go to files, and it may name what is not installed here.
-
-    Notebooks hand theirs to what they start, another environment's on Colab; with such a one
-    matplotlib is not even imported.
-    """
-    os.environ.pop("MPLBACKEND", None)
-
-
 @contextmanager
 def temporary(**values: str) -> Iterator[None]:
     """Set names of the environment for a while; an empty value counts as not set."""

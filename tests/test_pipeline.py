@@ -136,6 +136,15 @@ def test_mistake_stops_before_the_first_notebook(home, monkeypatch, capsys, args
     assert not list(home.glob("runs/*"))
 
 
+def test_process_whose_pipe_ended_is_no_interruption(home, monkeypatch, capsys):
+    def fail() -> None:
+        raise EOFError
+
+    monkeypatch.setattr("taxi_duration.chain.warm.start_warming", fail)
+    assert run_here(monkeypatch, "run") == pipeline.EXIT_FAILED
+    assert "a process that this command started has died" in capsys.readouterr().err
+
+
 def test_mistake_ends_the_process_that_was_to_be_warm(home, monkeypatch):
     """It is started first, imports for seconds, and would stay as long as this process."""
     assert run_here(monkeypatch, "--model", "SVM") == 1

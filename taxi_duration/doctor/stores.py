@@ -27,7 +27,7 @@ from taxi_duration.registry.store_address import (
     problem_of_address,
     without_password,
 )
-from taxi_duration.registry.store_problems import SHORTER, is_too_long
+from taxi_duration.registry.store_problems import OF_PAGES, RENAME, SHORTER, is_too_long
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -133,7 +133,10 @@ def _artifacts(
         return
     for _, address in experiments:
         place = Path(unquote(urlsplit(address or "").path))
-        if not place.is_relative_to(folder):
+        if (address or "").startswith(OF_PAGES):
+            yield Finding(name, PROBLEM, f"artifacts go to {address}, which takes a server: the "
+                          "experiment was made in MLflow's own pages", RENAME)  # fmt: skip
+        elif not place.is_relative_to(folder):
             yield Finding(name, NOTE, f"artifacts are said to lie in {address}, outside of "
                           f"{folder}", f"delete {location.name}, if any; {MOVED}")  # fmt: skip
         elif not place.exists() and before is not None:

@@ -32,9 +32,10 @@ REMEDIES = {
 }
 
 # What MLflow and the libraries of clouds say of a server and of artifacts, and what it takes.
+OF_PAGES = "mlflow-artifacts:"  # the scheme of what only a server keeps
+RENAME = "rename the experiment there (`make mlflow`), and the next run makes one of its own"
 SERVED = {
-    "mlflow-artifacts URI": f"the experiment {environment.EXPERIMENT} was made in MLflow's own "
-    "pages; rename it there, and the next run makes one of its own",
+    "mlflow-artifacts URI": f"it was made in MLflow's own pages: {RENAME}",
     "/mlflow/logged-models": "the server's MLflow is older than 3 and cannot register a model; "
     "update it, or unset MLFLOW_TRACKING_URI: runs then go to tracking/",
     "Unable to locate credentials": "artifacts go to S3: AWS_ACCESS_KEY_ID and "

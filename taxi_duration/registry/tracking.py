@@ -37,7 +37,7 @@ from taxi_duration.registry.store_address import (
     problem_of_address,
     without_password,
 )
-from taxi_duration.registry.store_problems import reason_of
+from taxi_duration.registry.store_problems import OF_PAGES, RENAME, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +217,15 @@ def check_store() -> None:
     """Raise a TrackingError when the store is not there to take a run and its model."""
     client = connect()
     experiment = experiment_id(client)
-    if kind_of_store(environment.tracking_server() or "") in SERVERS:
+    server = kind_of_store(environment.tracking_server() or "")
+    if server not in SERVERS:
+        place = client.get_experiment(experiment).artifact_location
+        if place.startswith(OF_PAGES):
+            raise TrackingError(
+                f"MLflow's experiment {EXPERIMENT} keeps artifacts at {place}, which takes a "
+                f"server: it was made in MLflow's own pages; {RENAME}"
+            )
+    else:
         # A server older than 3 takes runs, and refuses their models after the training.
         client.search_logged_models([experiment], max_results=1)
 

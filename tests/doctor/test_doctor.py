@@ -86,6 +86,10 @@ STATES = {
                     lambda home: (home / "tracking/location.txt").write_text("/old/tracking")),
     "artifacts elsewhere": ("tracking", NOTE, "are said to lie in file:///old", "follows it",
                             lambda home: in_store(home, MOVED)),
+    "experiment made in the pages": (
+        "tracking", PROBLEM, "artifacts go to mlflow-artifacts:/7", "rename the experiment",
+        lambda home: in_store(home, MOVED.replace("file:///old/tracking/artifacts",
+                                                  "mlflow-artifacts:/7"))),
     "artifacts gone": ("tracking", NOTE, "the artifacts of older runs are gone", "move them back",
                        lambda home: None),
     "schema of an older MLflow": ("tracking", PROBLEM, "0584bdc529eb of an older MLflow",

@@ -152,7 +152,7 @@ def test_artifacts_that_were_moved_away_are_told_in_one_line_and_new_ones_are_ke
 @pytest.mark.parametrize(
     ("place", "said"),
     [("s3://bucket/runs", "Unable to locate credentials; .*AWS_ACCESS_KEY_ID"),
-     ("mlflow-artifacts:/2", "mlflow-artifacts URI .*; .*rename it there")],
+     ("mlflow-artifacts:/2", "mlflow-artifacts URI .*; .*rename the experiment")],
 )  # fmt: skip
 def test_artifacts_that_cannot_be_written_are_told_with_the_remedy(
     client, tmp_path, monkeypatch, place, said
@@ -166,6 +166,15 @@ def test_artifacts_that_cannot_be_written_are_told_with_the_remedy(
                        ) as error:  # fmt: skip
         client.log_artifact(run, str(tmp_path / "note.txt"))
     assert "\n" not in str(error.value)
+
+
+def test_experiment_that_was_made_in_the_pages_is_told_before_the_training(client):
+    number = client.create_experiment(tracking.EXPERIMENT, "mlflow-artifacts:/7")
+    with pytest.raises(TrackingError, match="keeps artifacts at mlflow-artifacts:/7.*rename"):
+        tracking.check_store()
+    assert tracking.pages_of_runs("http://host").endswith(f"/{number}/runs")  # to rename it there
+    client.rename_experiment(number, "mine")
+    tracking.check_store()
 
 
 @pytest.mark.parametrize("gone", ["deleted", "never there"])
