@@ -170,7 +170,7 @@ def test_artifacts_that_cannot_be_written_are_told_with_the_remedy(
 
 def test_experiment_that_was_made_in_the_pages_is_told_before_the_training(client):
     number = client.create_experiment(tracking.EXPERIMENT, "mlflow-artifacts:/7")
-    with pytest.raises(TrackingError, match="keeps artifacts at mlflow-artifacts:/7.*rename"):
+    with pytest.raises(TrackingError, match=r"keeps artifacts at mlflow-artifacts:/7.*rename"):
         tracking.check_store()
     assert tracking.pages_of_runs("http://host").endswith(f"/{number}/runs")  # to rename it there
     client.rename_experiment(number, "mine")
