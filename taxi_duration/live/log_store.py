@@ -362,11 +362,11 @@ class LogStore:
         with self._reading() as connection:
             return by_hour(connection, since, until)
 
-    def feedback_rate(self, since: float) -> dict[str, Any]:
+    def feedback_rate(self, since: float, name: str) -> dict[str, Any]:
         from taxi_duration.live.log_tables import feedback_rate
 
         with self._begin() as connection:
-            return dict(connection.execute(feedback_rate(since)).mappings().one())
+            return dict(connection.execute(feedback_rate(since, name)).mappings().one())
 
     def last_times(self, now: float) -> LastTimes:
         from taxi_duration.live import log_tables

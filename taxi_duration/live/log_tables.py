@@ -393,8 +393,12 @@ def _with_shadow(wanted: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-def feedback_rate(since: float) -> Select[Any]:
-    """Select the number of rides asked since then, of those with feedback, and its last time."""
+def feedback_rate(since: float, name: str) -> Select[Any]:
+    """Select the number of rides asked since then, of those with feedback, and its last time.
+
+    Args:
+        name: of the models that answered, without a version's number; empty for all.
+    """
     figures: list[ColumnElement[Any]] = [
         func.count().label("rides"),
         func.count(feedback.c.duration).label("with_truth"),
@@ -402,7 +406,8 @@ def feedback_rate(since: float) -> Select[Any]:
     ]
     same_ride = feedback.c.prediction_id == predictions.c.prediction_id
     query = select(*figures).select_from(predictions).outerjoin(feedback, same_ride)
-    return query.where(predictions.c.asked_at >= since)
+    ours = predictions.c.model.startswith(f"{name}:" if name else "", autoescape=True)
+    return query.where(predictions.c.asked_at >= since, ours)
 
 
 def insert(dialect: Dialect, table: Table) -> Any:

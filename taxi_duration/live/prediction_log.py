@@ -263,10 +263,14 @@ class PredictionLog:
         self.drain(wait=False)
         return self._store.hours(since, time.time())
 
-    def feedback_rate(self, since: float) -> dict[str, Any]:
-        """Return since then: `rides` asked, those `with_truth`, and the truth's `last_at`."""
+    def feedback_rate(self, since: float, name: str = "") -> dict[str, Any]:
+        """Return since then: `rides` asked, those `with_truth`, and the truth's `last_at`.
+
+        Args:
+            name: of the models that answered, such as `green-duration`; all when empty.
+        """
         self.drain()
-        return self._store.feedback_rate(since)
+        return self._store.feedback_rate(since, name)
 
     def traffic_bins(self, model_sha256: str, days: float) -> TrafficBins:
         """Return what true durations said of the traffic to a version, of rides ended by now.

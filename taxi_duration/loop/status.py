@@ -54,7 +54,7 @@ def read_status() -> dict[str, Any]:
             "loop": _loop(state),
             "paused": to_builtins(ask(read_pause)),
             "waiting": to_builtins(ask(waiting)),
-            "feedback": ask(_feedback),
+            "feedback": ask(lambda: _feedback(deployment)),
             "verdict": ask(_verdict),
             "months": ask(lambda: _months(deployment, state)),
             "training": last_training(lines),
@@ -101,11 +101,12 @@ def _test(deployment: Deployment | None, lines: list[dict[str, Any]]) -> dict[st
     return None
 
 
-def _feedback() -> dict[str, Any]:
+def _feedback(deployment: Deployment | None) -> dict[str, Any]:
     """How many of the rides of the last days have their true duration."""
     days, log = monitor_settings().live_days, open_log()
     try:
-        found = log.feedback_rate(time.time() - days * DAY_SECONDS)
+        name = deployment.champion.name if deployment else ""
+        found = log.feedback_rate(time.time() - days * DAY_SECONDS, name)
     finally:
         log.close()
     rides, with_truth, last = found["rides"], found["with_truth"], found["last_at"]

@@ -178,6 +178,22 @@ def test_feedback_rate_counts_the_rides_of_the_last_days(home):
     assert feedback["last_at"] == datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 
 
+def test_feedback_rate_is_of_the_service_that_is_deployed(home):
+    """A project of another service may use the same log."""
+    deploy_champion(FIRST, "first")
+    log, now = open_log(), time.time()
+    log.add([prediction(1, 0.2), prediction(2, 0.1),
+             prediction(3, 0.1) | {"model": "yellow-duration:1"}])  # fmt: skip
+    log.add_feedback([{"prediction_id": "1", "duration": 9.0, "received_at": now - 3600}])
+    log.add_feedback([{"prediction_id": "3", "duration": 9.0, "received_at": now}])
+    log.close()
+    feedback = read_status()["feedback"]
+    assert (feedback["rides"], feedback["with_truth"]) == (2, 1)
+    assert feedback["last_at"] == datetime.fromtimestamp(now - 3600, UTC).isoformat(
+        timespec="seconds"
+    )
+
+
 @pytest.mark.slow
 def test_status_of_a_real_home_needs_no_mlflow_and_changes_nothing(moved_home, monkeypatch, capsys):
     shutil.rmtree(moved_home / "tracking")
