@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,18 +34,33 @@ def new_figure(
     """
     import seaborn as sns  # slow to import, so here
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
     # Nothing stands above the axes that a title would have to make way for: to look for it again
     # and again, as matplotlib does without a place for titles, takes a quarter of the drawing.
     sns.set_theme(style="whitegrid", context="notebook", font_scale=0.9, rc={"axes.titley": 1.0})
     # Past pyplot, which would open a window where MPLBACKEND names one, or fail without a screen.
-    figure = Figure(figsize=size, layout="constrained")
+    figure = _kind()(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, **options)
     if about:
         figure.suptitle(about, fontsize="large", fontweight="bold")
     return figure, axes
+
+
+@cache
+def _kind() -> type[Figure]:
+    """Return the class of figures; matplotlib is slow to import, so here."""
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        """A figure that notebooks show though pyplot, which tells them how to, never met it."""
+
+        def _repr_png_(self) -> bytes:
+            picture = BytesIO()
+            self.savefig(picture, format="png", dpi="figure")
+            return picture.getvalue()
+
+    return Shown
 
 
 def write_instead(axes: Any, text: str) -> None:

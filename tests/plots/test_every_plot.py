@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from taxi_duration.chain.exploration import by_day, by_hour, by_zone
 from taxi_duration.data.trips import REASONS
@@ -18,6 +19,7 @@ from taxi_duration.domain.months import Month
 from taxi_duration.evaluation.health import live_errors
 from taxi_duration.loop.backtest import STRATEGIES, Backtest
 from taxi_duration.plots import backtest, model, monitor, trips, zones
+from taxi_duration.plots.look import new_figure
 
 JANUARY = [Month(2021, 1)]
 TENTHS = pd.DataFrame(
@@ -132,6 +134,11 @@ def test_every_plot_is_tried_here():
         if name.startswith("plot_") and function.__module__ == module.__name__
     }
     assert made == set(FIGURES)
+
+
+def test_figure_is_shown_as_a_picture_by_a_notebook_in_which_nobody_asked_for_pyplot():
+    shown, _ = DisplayFormatter().format(new_figure(size=(2, 1))[0])
+    assert shown["image/png"].startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
