@@ -26,7 +26,8 @@ MODEL = "green-duration:1"
 
 
 def one_model(**wanted):
-    return told_rides(**wanted).assign(model=MODEL, arm="champion")
+    sha256 = make_card("LR")["model_sha256"]
+    return told_rides(**wanted).assign(model=MODEL, model_sha256=sha256, arm="champion")
 
 
 def card_of(outside: float):
