@@ -15,7 +15,7 @@ whole `pipeline.py run` of all kinds, notebooks included, with one more month to
 step of each size is a process of its own.
 
 CPU seconds are of all threads, imports apart (`best`: with them). Memory is the highest of all
-processes of a step together; pages that they share count in each.
+processes of a step together; of pages that they share each counts its part (on Linux).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ MILLIONS = "1,3,10,30,100,300"
 STEPS = ("prepare", "tables", "LR", "XGB", "best")
 # Trees learn from a sample, so that their cost stops growing: two sizes show it.
 LONG_STEPS = {"LR": (1, 3, 10, 30, 100), "XGB": (3, 30), "best": (30,)}
-EVERY_S = 0.1  # between two looks at a process' memory
+EVERY_S = 0.5  # between two looks at the processes' memory, which cost milliseconds
 GOAL_GB, GOAL_RATIO = 8.0, 1.2
 BILLION = 1e9
 
@@ -145,7 +145,7 @@ def look_at(process: subprocess.Popen, until: float) -> dict[str, Any]:
         memory = 0
         for each in processes(tree):
             with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile
-                memory += each.memory_info().rss
+                memory += memory_of(each)
                 used[each.pid] = sum(each.cpu_times()[:2])
         peak = max(peak, memory)
         if time.monotonic() > until:
@@ -157,6 +157,14 @@ def look_at(process: subprocess.Popen, until: float) -> dict[str, Any]:
     if process.returncode:
         found["failed"] = "too long" if is_late else "failed"
     return found
+
+
+def memory_of(process: psutil.Process) -> int:
+    """Return the bytes that a process holds; its part of those that others hold, too."""
+    try:
+        return int(process.memory_full_info().pss)
+    except (AttributeError, psutil.AccessDenied):  # another system than Linux
+        return int(process.memory_info().rss)
 
 
 def processes(tree: psutil.Process) -> list[psutil.Process]:

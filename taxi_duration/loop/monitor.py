@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -267,16 +267,16 @@ def check_live(version: Version, prediction_log: PredictionLog) -> Health:
     """
     model, card = load_version(version)
     since, until = _recent()
-    rows = list(prediction_log.answered(since, until))
-    # A project of another service may use the same log.
-    ours = [row for row in rows if row["model"].startswith(f"{version.name}:")]
-    activity = _activity(prediction_log, ours, len(ours) == len(rows), since)
-    everybody = log_frame(ours)
+    everybody = log_frame(prediction_log.answered(since, until))
+    ours = everybody
+    if len(everybody):  # a project of another service may use the same log
+        ours = everybody[everybody["model"].str.startswith(f"{version.name}:")]
+    activity = _activity(prediction_log, ours, len(ours) == len(everybody), since)
     began = serving_since(version)
-    rides = is_own(everybody, version, began)
+    rides = is_own(ours, version, began)
     reference = _reference(model, card) if rides.any() else EMPTY
     return check_health(
-        "live log", everybody, card, reference, since=began, compare=True, activity=activity
+        "live log", ours, card, reference, since=began, compare=True, activity=activity
     )
 
 
@@ -297,9 +297,7 @@ def _recent() -> tuple[float, float]:
     return now - monitor_settings().live_days * DAY_SECONDS, now + SKEW_SECONDS
 
 
-def _activity(
-    log: PredictionLog, ours: Sequence[Mapping[str, Any]], is_all: bool, since: float
-) -> Activity:
+def _activity(log: PredictionLog, ours: pd.DataFrame, is_all: bool, since: float) -> Activity:
     """Return when the last ride and true duration of a service came.
 
     Args:
@@ -309,8 +307,10 @@ def _activity(
     now, times = time.time(), log.last_times()
     if is_all:
         return Activity(times.ride, times.feedback, now)
-    told = ([row[at] for row in ours if row[at] is not None] for at in ("asked_at", "received_at"))
-    ride, feedback = (max((at for at in ats if at <= now), default=since) for ats in told)
+    ride = feedback = since
+    if len(ours):
+        came = ours[["asked_at", "received_at"]]
+        ride, feedback = came[came <= now].max().fillna(since).tolist()
     return Activity(ride, feedback, now)
 
 
