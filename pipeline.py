@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import os
 import signal
 import sys
 import time
@@ -894,6 +895,14 @@ def _end_children() -> None:
                 process.kill()
 
 
+def _draw_to_files() -> None:
+    """Forget the user's MPLBACKEND: a notebook hands its own to what it starts.
+
+    It may name what is not installed here, and matplotlib then cannot even be imported.
+    """
+    os.environ.pop("MPLBACKEND", None)
+
+
 def _code_of_abort(cause: BaseException | None) -> int:
     """Exit code of what click takes for Ctrl-C or Ctrl-D; a pipe that ended is said."""
     if isinstance(cause, EOFError):
@@ -906,7 +915,7 @@ def _code_of_abort(cause: BaseException | None) -> int:
 def main() -> int:
     """Run a command; errors a user can mend end in one message, not in a stack trace."""
     environment.spare_loopback_proxies()
-    environment.draw_to_files()
+    _draw_to_files()
     if odd := next((argument for argument in sys.argv if not _is_text(argument)), None):
         click.echo(f"error: {odd!r} is no text in UTF-8", err=True)
         return EXIT_USAGE

@@ -54,7 +54,7 @@ MILLIONS = "1,3,10,30,100,300"
 STEPS = ("prepare", "tables", "LR", "XGB", "best")
 # Trees learn from a sample, so that their cost stops growing: two sizes show it.
 LONG_STEPS = {"LR": (1, 3, 10, 30, 100), "XGB": (3, 30), "best": (30,)}
-EVERY_S = 0.5  # between two looks at the processes' memory, which cost milliseconds
+EVERY_S = 0.1  # between two looks at a process' memory; longer where a look takes a tenth of it
 GOAL_GB, GOAL_RATIO = 8.0, 1.2
 BILLION = 1e9
 
@@ -142,17 +142,17 @@ def look_at(process: subprocess.Popen, until: float) -> dict[str, Any]:
     """Look at a process and those below it until it ends; then, or when it is late, they end."""
     tree, peak, used, is_late = psutil.Process(process.pid), 0, {}, False
     while process.poll() is None:
-        memory = 0
+        memory, looked = 0, time.monotonic()
         for each in processes(tree):
             with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile
                 memory += memory_of(each)
                 used[each.pid] = sum(each.cpu_times()[:2])
-        peak = max(peak, memory)
+        peak, taken = max(peak, memory), time.monotonic() - looked
         if time.monotonic() > until:
             is_late = True
             for each in processes(tree):
                 each.kill()
-        time.sleep(EVERY_S)
+        time.sleep(max(EVERY_S, 9 * taken))
     found = {"cpu": sum(used.values()), "peak_gb": peak / 1e9}
     if process.returncode:
         found["failed"] = "too long" if is_late else "failed"

@@ -106,14 +106,6 @@ def spare_loopback_proxies() -> None:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = spared
 
 
-def draw_to_files() -> None:
-    """Forget the user's MPLBACKEND: a notebook hands its own to what it starts.
-
-    It may name what is not installed here, and matplotlib then cannot even be imported.
-    """
-    os.environ.pop("MPLBACKEND", None)
-
-
 @contextmanager
 def temporary(**values: str) -> Iterator[None]:
     """Set names of the environment for a while; an empty value counts as not set."""

@@ -19,6 +19,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 READERS = {"taxi_duration/environment.py", "serve/settings.py"}
 # These set what libraries read when they start; none of them reads a setting of ours.
 OTHERS = {
+    "pipeline.py": "matplotlib's backend, which a notebook hands on, is forgotten",
     "taxi_duration/registry/tracking.py": "what MLflow reads: retries, telemetry",
     "taxi_duration/chain/commit.py": "git asks its own variables, but for those of a hook",
     "taxi_duration/chain/kernels.py": "a warm kernel takes over the environment of its run",
