@@ -534,17 +534,23 @@ def test_rides_of_another_service_on_the_same_log_hide_no_silence(deployed):
     assert [text[:16] for text in silences] == ["no ride came sin", "no true duration"]
 
 
-def test_days_of_another_service_on_the_same_log_say_nothing_of_ours(deployed):
-    """Its client sends other units."""
+def health_of_a_tenth(version, others):
+    """The health of a version that answered a tenth of a day told in too many minutes."""
     now = time.time()
-    day = changed(told_rides(days=1), True, 2.4).assign(model="yellow-duration:1")
-    day.loc[::10, ["model", "model_sha256"]] = deployed.ref, deployed.sha256
+    day = changed(told_rides(days=1), True, 2.4).assign(model=others)
+    day.loc[::10, ["model", "model_sha256"]] = version.ref, version.sha256
     day["received_at"] = now + np.arange(len(day))  # each told by itself
     log = open_log()
     log.add([replace(row, asked_at=now) for row in log_rows(day)])
     log.add_feedback(feedback_rows(day))
-    found = monitor.check_live(deployed, log)
+    found = monitor.check_live(version, log)
     log.close()
+    return found
+
+
+def test_days_of_another_service_on_the_same_log_say_nothing_of_ours(deployed):
+    """Its client sends other units."""
+    found = health_of_a_tenth(deployed, "yellow-duration:1")
     assert found.rides == 20 and OFF_BY_FACTOR not in found.truths
     assert {row["group"] for row in found.errors.to_dict("records") if row["by"] == "version"} == {
         deployed.ref
@@ -585,15 +591,7 @@ def test_few_rides_of_a_version_are_judged_by_the_whole_day_that_they_were_part_
     card = save_bundle(
         Version.of(CARD).folder, model, {**CARD, **months, "data_source": "sample"}, None
     )
-    version, now = Version.of(card), time.time()
-    day = changed(told_rides(days=1), True, 2.4).assign(model="green-duration:2")
-    day.loc[::10, ["model", "model_sha256"]] = version.ref, version.sha256
-    day["received_at"] = now + np.arange(len(day))  # each told by itself
-    log = open_log()
-    log.add([replace(row, asked_at=now) for row in log_rows(day)])
-    log.add_feedback(feedback_rows(day))
-    found = monitor.check_live(version, log)
-    log.close()
+    found = health_of_a_tenth(Version.of(card), "green-duration:2")
     assert (found.rides, found.answered, found.truths) == (20, 0, {OFF_BY_FACTOR: 20})
 
 
