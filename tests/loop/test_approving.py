@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -170,12 +171,19 @@ def test_challenger_that_nobody_approves_is_dropped_in_the_end(deployed):
     assert "nobody approved" in read_audit()[-2]["why"] + read_audit()[-1]["why"]
 
 
+@contextmanager
+def clock_shows(monkeypatch, year):
+    """A host whose clock is years off asks for approval, or gives it."""
+    with monkeypatch.context() as clock:
+        clock.setattr(approving, "iso_now", lambda: f"{year}-01-01T00:00:00.000+00:00")
+        yield
+
+
 def test_time_of_approval_runs_from_now_when_a_clock_was_ahead(deployed, monkeypatch):
     world = FakeWorld(published=())
     set_challenger(version(7), "by hand", shadow=True)
     world.time = datetime.now(UTC).timestamp()
-    with monkeypatch.context() as ahead:
-        ahead.setattr(approving, "iso_now", lambda: "2099-01-01T00:00:00.000+00:00")
+    with clock_shows(monkeypatch, 2099):
         take_turn(world)
     assert read_approval().since[:4] == "2099"
     take_turn(world)
@@ -186,8 +194,7 @@ def test_time_of_approval_runs_from_now_when_a_clock_was_ahead(deployed, monkeyp
 def test_word_given_while_a_clock_was_ahead_is_good(deployed, monkeypatch):
     world = FakeWorld(published=())
     set_challenger(version(7), "by hand", shadow=True)
-    with monkeypatch.context() as ahead:
-        ahead.setattr(approving, "iso_now", lambda: "2099-01-01T00:00:00.000+00:00")
+    with clock_shows(monkeypatch, 2099):
         take_turn(world)
         approve(None)
     take_turn(world)
@@ -199,8 +206,7 @@ def test_approval_is_not_waited_for_longer_than_the_stage_lasts(deployed, monkey
     world = FakeWorld(published=())
     set_challenger(version(7), "by hand", shadow=True)
     world.time = datetime.now(UTC).timestamp()
-    with monkeypatch.context() as behind:
-        behind.setattr(approving, "iso_now", lambda: "1970-01-01T00:00:00.000+00:00")
+    with clock_shows(monkeypatch, 1970):
         take_turn(world)
     assert whats(take_turn(world)) == ["wait"]
     assert read_deployment().challenger == version(7)
