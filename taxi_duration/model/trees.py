@@ -15,7 +15,7 @@ from functools import cache, cached_property, partial
 
 import numpy as np
 
-from taxi_duration.model.binned_trees import LEAF, MIN_ROWS, BinnedTrees, bin_trees
+from taxi_duration.model.binned_trees import LEAF, Binning
 
 try:  # compiled when the package was installed with a C compiler at hand
     from taxi_duration.model import _walker
@@ -153,7 +153,7 @@ class TreeEnsemble:
 
     def _walk_compiled(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Add the leaf values to out; many rows are shared among the cores we may use."""
-        binned = self._binned if len(rows) >= MIN_ROWS else None
+        binned = self._binning.trees_for(len(rows))
         if binned is None:
             walk = partial(_walker.sum_leaves, self.nodes, self.roots)
         else:
@@ -167,8 +167,8 @@ class TreeEnsemble:
             list(pool.map(lambda part: walk(*part), parts))
 
     @cached_property
-    def _binned(self) -> BinnedTrees | None:
-        return bin_trees(self.nodes, self.roots)
+    def _binning(self) -> Binning:
+        return Binning(self.nodes, self.roots)
 
     def _walk_numpy(self, rows: np.ndarray) -> np.ndarray:
         """Walk all trees level by level for all rows at once, shape (n,)."""

@@ -1,9 +1,12 @@
 """Rows that meet trees side by side get the sums of the walk, to the bit."""
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from taxi_duration.model import trees
+from taxi_duration.model import binned_trees, trees
 from taxi_duration.model.binned_trees import (
     LEAF,
     MAX_CUTS,
@@ -99,21 +102,61 @@ def test_feature_with_more_cuts_than_a_byte_tells_is_not_binned():
     assert bin_trees(ensemble.nodes, ensemble.roots) is None
 
 
-@needs_walker
-def test_many_rows_are_summed_by_bytes_and_few_are_walked(monkeypatch):
-    ensemble, asked = grow([3, 20], CUTS), []
-    whole = trees._walker.sum_binned
+@pytest.fixture
+def summed(monkeypatch):
+    """How many rows were summed by bytes, in each call; the others were walked."""
+    asked, whole = [], trees._walker.sum_binned
     counted = type("Walker", (), {
         "sum_leaves": trees._walker.sum_leaves,
         "sum_binned": lambda *args: (asked.append(len(args[2])), whole(*args))[1],
     })  # fmt: skip
     monkeypatch.setattr(trees, "_walker", counted)
-    rows = rows_about(CUTS, MIN_ROWS)
+    return asked
+
+
+@needs_walker
+def test_many_rows_are_summed_by_bytes_and_few_are_walked(summed):
+    ensemble, rows = grow([3, 20], CUTS), rows_about(CUTS, MIN_ROWS)
+    walked = np.concatenate([ensemble.predict(rows[:-1]), ensemble.predict(rows[-1:])])
+    assert summed == []
     many = ensemble.predict(rows)
-    assert asked == [MIN_ROWS]
-    few = np.concatenate([ensemble.predict(rows[:-1]), ensemble.predict(rows[-1:])])
-    assert asked == [MIN_ROWS]
-    np.testing.assert_array_equal(many, few)
+    assert summed == [MIN_ROWS]
+    np.testing.assert_array_equal(many, walked)
+
+
+@needs_walker
+def test_trees_by_bytes_that_are_there_answer_few_rows_too_but_not_single_rides(summed):
+    ensemble, rows = grow([3, 20], CUTS), rows_about(CUTS, MIN_ROWS)
+    ensemble.predict(rows)
+    few = [ensemble.predict(rows[: SIDE - 1]), ensemble.predict(rows[SIDE - 1 : 2 * SIDE - 1])]
+    assert summed == [MIN_ROWS, SIDE]
+    np.testing.assert_array_equal(np.concatenate(few), ensemble.predict(rows)[: 2 * SIDE - 1])
+
+
+@needs_walker
+def test_trees_by_bytes_are_made_once_their_walks_have_cost_as_much(summed):
+    ensemble, rows = grow([3, 20], CUTS), rows_about(CUTS, MIN_ROWS // 2)
+    for _ in range(MIN_ROWS):  # of a page's few rides: their walks stay cheaper for good
+        ensemble.predict(rows[: SIDE - 1])
+    assert ensemble.predict(rows).tolist() == ensemble.predict(rows).tolist()
+    assert summed == [len(rows)]
+
+
+def test_of_many_threads_one_makes_the_trees_and_all_get_them(monkeypatch):
+    ensemble, made, make = grow([3, 20], CUTS), [], binned_trees.bin_trees
+    monkeypatch.setattr(
+        binned_trees, "bin_trees", lambda *args: (made.append(make(*args)), made[-1])[1]
+    )
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ensemble._binning.trees_for, [MIN_ROWS] * 64))
+    assert len(made) == 1 and all(trees_ is made[0] for trees_ in found)
+
+
+@needs_walker
+def test_an_ensemble_that_has_answered_is_sent_to_another_process(summed):
+    ensemble, rows = grow([3, 20], CUTS), rows_about(CUTS, MIN_ROWS)
+    sent = pickle.loads(pickle.dumps((ensemble.predict(rows), ensemble)))
+    np.testing.assert_array_equal(sent[0], sent[1].predict(rows))
 
 
 @needs_walker
