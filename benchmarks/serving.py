@@ -28,7 +28,9 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from results import Results
 
@@ -37,6 +39,8 @@ PROJECT = HERE.parent
 sys.path.insert(0, str(PROJECT))
 WORKERS = 2
 CONNECTIONS = 8
+ARRAYS = (10_000, 60_000)  # rides
+NOTHING_DEPLOYED = "nothing is deployed to ask: `make run` trains a model and deploys it"
 ROWS = {  # of README's table
     "ours, XGB, log on": "ours: XGB, interval, log on",
     "ours, a challenger in the shadow": "the same, a challenger in the shadow",
@@ -174,12 +178,13 @@ def main() -> None:
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is needed: apt-get install wrk")
     results = Results("serve", wait=options.wait)
+    called = _called_directly()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, _own_log(Path(folder)):
         work = Path(folder)
         shadow = _with_challenger(work)
         for workers in (2, 1):
             servers = _servers(work, workers, shadow, options)
-            many = _measure(work, servers, options, with_many=workers == WORKERS)
+            many = _measure(work, servers, options, called if workers == WORKERS else None)
             _print_servers(servers, workers)
             _print_many(many)
             _keep(results, servers, workers)
@@ -190,9 +195,9 @@ def main() -> None:
 
 
 def _measure(
-    work: Path, servers: list[Server], options: argparse.Namespace, with_many: bool
-) -> list[tuple[str, list[float], list[float]]]:
-    """Start the servers, ask them in turn, stop them; return what many rides took."""
+    work: Path, servers: list[Server], options: argparse.Namespace, called: Called | None
+) -> list[Taken]:
+    """Start the servers, ask them in turn, stop them; return what many rides took, if asked."""
     scripts = {server.name: _script(work, server) for server in servers}
     try:
         for server in servers:
@@ -205,7 +210,7 @@ def _measure(
                 server.load(options.seconds, scripts[server.name])
         for server in servers:
             server.note_memory()
-        return _many(servers[0], servers[1], options.arrays) if with_many else []
+        return _many(servers[0], servers[1], called, options.arrays) if called else []
     finally:
         for server in servers:
             server.stop()
@@ -228,15 +233,13 @@ def _keep(results: Results, servers: list[Server], workers: int) -> None:
         results.add(of, "start", s.cold_seconds, "s")
 
 
-def _keep_many(results: Results, rows: list[tuple[str, list[float], list[float]]]) -> None:
+def _keep_many(results: Results, rows: list[Taken]) -> None:
     """Keep the ratios of many rides at once."""
-    for name, service, directly in rows:
-        rides, _, form = name.partition(" rides ")
-        form, _, shadow = form.partition(", with a ")
-        of = form if rides == "10,000" else f"{form}, {rides} rides"
-        what = "with a challenger in the shadow" if shadow else "to the model called directly"
-        ratio = statistics.median(a / b for a, b in zip(service, directly, strict=True))
-        results.add(of, what, ratio, "ratio")
+    for row in rows:
+        of = row.form if row.rides == ARRAYS[0] else f"{row.form}, {row.rides:,} rides"
+        shadow = ", a challenger in the shadow" if row.shadow else ""
+        results.add(of, f"to ours called directly{shadow}", row.ratio(row.ours), "ratio")
+        results.add(of, f"to XGBoost called directly{shadow}", row.ratio(row.xgboost), "ratio")
 
 
 def _options() -> argparse.Namespace:
@@ -272,7 +275,7 @@ def _with_challenger(work: Path) -> dict[str, str]:
 
     deployed, key = read_deployment(), environment.signing_key()
     if deployed is None:
-        raise SystemExit("nothing is deployed to ask: `make run` trains a model and deploys it")
+        raise SystemExit(NOTHING_DEPLOYED)
     champion = deployed.champion
     model, card = load_bundle(champion.folder, key)
     places = {"MODELS_DIR": str(work / "models"), "DEPLOYMENT_DIR": str(work / "deployment")}
@@ -378,44 +381,102 @@ def _script(work: Path, server: Server) -> Path:
 # --- many rides at once -----------------------------------------------------------------
 
 
-def _many(ours: Server, shadow: Server, times: int) -> list[tuple[str, list[float], list[float]]]:
-    """Time arrays and Parquet bodies against the model called directly on a frame."""
-    import io
+class Called(NamedTuple):
+    """What the service is compared with, and what both are asked: rides as they were."""
 
-    import pandas as pd
+    ours: Any
+    xgboost: Any
+    rides: Any
+
+
+class Taken(NamedTuple):
+    """Seconds that an array took the service each time, and the models called directly."""
+
+    rides: int
+    form: str
+    shadow: bool
+    service: list[float]
+    ours: list[float]
+    xgboost: list[float]
+
+    def ratio(self, directly: list[float]) -> float:
+        """Return the median of the service's seconds to those."""
+        return statistics.median(a / b for a, b in zip(self.service, directly, strict=True))
+
+
+def _called_directly() -> Called:
+    """Fit the champion's trees once more, to be asked by XGBoost's own predictor on all cores.
+
+    They are of the same settings and months; asked are rides of the month after those.
+    """
+    from dataclasses import replace
 
     from taxi_duration import environment
-    from taxi_duration.domain.rides import Rides
+    from taxi_duration.data.prepared import prepare_months
+    from taxi_duration.data.window import Window
+    from taxi_duration.domain.months import parse_months
     from taxi_duration.live.deployment import read_deployment
     from taxi_duration.model.bundle import load_bundle
+    from taxi_duration.training.kinds import KINDS
 
-    folder = read_deployment().champion.folder
-    model, _ = load_bundle(folder, environment.signing_key())
-    rows = []
-    for n in (10_000, 60_000):
-        frame = _frame(n)
+    deployed = read_deployment()
+    if deployed is None:
+        raise SystemExit(NOTHING_DEPLOYED)
+    model, card = load_bundle(deployed.champion.folder, environment.signing_key())
+    if model.kind != "XGB":
+        raise SystemExit(f"an XGB is to be asked, and {deployed.champion.name} is of {model.kind}")
+    months = [
+        Window.learnable(prepare_months(card["service"], parse_months(card[name])))
+        for name in ("train_data", "val_data")
+    ]
+    point = replace(KINDS["XGB"], pack=_OwnPredictor).fit(months[0])
+    return Called(model, replace(model, point=point), months[1].whole()[0])
+
+
+class _OwnPredictor:
+    """An XGBoost booster in the place of our packed trees."""
+
+    def __init__(self, booster: Any) -> None:
+        self.predict = booster.inplace_predict
+
+
+def _many(ours: Server, shadow: Server, called: Called, times: int) -> list[Taken]:
+    """Time arrays and Parquet bodies against the models called directly on a frame."""
+    import io
+
+    import numpy as np
+    import pandas as pd
+
+    taken = []
+    for n in ARRAYS:
+        some = np.random.default_rng(n).choice(len(called.rides), n, replace=False)
+        frame = pd.DataFrame(vars(called.rides.take(some)))
         asked = frame.drop(columns="pickup_at").assign(
             pickup_datetime=frame["pickup_at"].dt.strftime("%Y-%m-%dT%H:%M:%S")
         )
         packed = io.BytesIO()
         frame.rename(columns={"pickup_at": "pickup_datetime"}).to_parquet(packed)
+        known = asked.astype(object).where(asked.notna(), None)
+        body, file = json.dumps(known.to_dict("records")).encode(), packed.getvalue()
+        bodies = (("as JSON", body, "application/json"), ("as Parquet", file, PARQUET))
+        calls = {
+            (form, server is shadow): partial(server.ask, content, kind)
+            for server in (ours, shadow)
+            for form, content, kind in bodies
+        }
+        direct = [partial(_answer, model, frame) for model in (called.ours, called.xgboost)]
+        by_ours, by_xgboost, *seconds = _in_turn(*direct, *calls.values(), times=times)
+        taken += [
+            Taken(n, *of, took, by_ours, by_xgboost)
+            for of, took in zip(calls, seconds, strict=True)
+        ]
+    return taken
 
-        def directly(frame: pd.DataFrame = frame) -> None:
-            model.answer(Rides.from_frame(frame))
 
-        body = json.dumps(asked.to_dict("records")).encode()
-        seconds = _in_turn(
-            directly,
-            lambda body=body: ours.ask(body),
-            lambda packed=packed: ours.ask(packed.getvalue(), PARQUET),
-            lambda body=body: shadow.ask(body),
-            lambda packed=packed: shadow.ask(packed.getvalue(), PARQUET),
-            times=times,
-        )
-        names = ("JSON", "Parquet", "JSON, with a shadow", "Parquet, with a shadow")
-        for name, taken in zip(names, seconds[1:], strict=True):
-            rows.append((f"{n:,} rides as {name}", taken, seconds[0]))
-    return rows
+def _answer(model: Any, frame: Any) -> None:
+    from taxi_duration.domain.rides import Rides
+
+    model.answer(Rides.from_frame(frame))
 
 
 def _in_turn(*calls: Callable[[], object], times: int) -> list[list[float]]:
@@ -475,22 +536,27 @@ def _print_servers(servers: list[Server], workers: int) -> None:
     print()
 
 
-def _print_many(rows: list[tuple[str, list[float], list[float]]]) -> None:
+def _print_many(rows: list[Taken]) -> None:
     if not rows:
         return
-    print("\nMany rides, against the model called directly on a frame, medians\n")
-    print("| | service ms | directly ms | ratio |\n| --- | --- | --- | --- |")
-    for name, service, directly in rows:
-        ratio = statistics.median(ours / bare for ours, bare in zip(service, directly, strict=True))
-        ours, bare = (1000 * statistics.median(taken) for taken in (service, directly))
-        print(f"| {name} | {ours:.0f} | {bare:.0f} | {ratio:.2f} |")
+    print("\nMany rides, against models called directly on a frame, medians\n")
+    print("| | service ms | ours ms | ratio | XGBoost ms | ratio |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for row in rows:
+        name = f"{row.rides:,} rides {row.form}{', with a shadow' if row.shadow else ''}"
+        service, ours, xgboost = (
+            1000 * statistics.median(taken) for taken in (row.service, row.ours, row.xgboost)
+        )
+        print(f"| {name} | {service:.0f} | {ours:.0f} | {row.ratio(row.ours):.2f} "
+              f"| {xgboost:.0f} | {row.ratio(row.xgboost):.2f} |")  # fmt: skip
 
 
 def _print_spread(work: Path, server: Server, starts: int, results: Results) -> None:
     """Start two workers again and again: have the connections spread over both each time?
 
-    Beside each start one service that goes on is driven as long: what the machine does to a
-    service whose connections have long been spread, it does to one that starts.
+    They are driven as they start, while the log's library is still loaded, and once more, by new
+    connections. Beside each start one service that goes on is driven as long: what the machine
+    does to a service whose connections have long been spread, it does to one that starts.
     """
     if not starts:
         return
@@ -504,6 +570,7 @@ def _print_spread(work: Path, server: Server, starts: int, results: Results) -> 
             server.start()
             try:
                 server.load(2, script)
+                server.load(2, script)
             finally:
                 server.stop()
             going_on.load(2, script)
@@ -511,7 +578,8 @@ def _print_spread(work: Path, server: Server, starts: int, results: Results) -> 
         going_on.stop()
     print(f"\n{starts} times, {CONNECTIONS} connections for 2 s each:")
     for of, rates in (
-        ("slowest of many starts", server.rates),
+        ("slowest of many starts", server.rates[::2]),
+        ("the 2 s after them", server.rates[1::2]),
         ("slowest of as many times without a start", going_on.rates),
     ):
         middle, least = statistics.median(rates), min(rates)
