@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from taxi_duration.data.health.alone import find_alone, find_owner
+from taxi_duration.data.health.alone import find_alone
 from taxi_duration.data.health.compare import compare
 from taxi_duration.data.health.finding import MonthFinding, sort_findings, worst_level
 from taxi_duration.data.health.profile import Profile
@@ -68,9 +68,8 @@ def examine_months(months: Sequence[PreparedMonth]) -> list[MonthHealth]:
 
     def is_sound(month: Month, profile: Profile) -> bool:
         if month not in sound:
-            alone = [*find_alone(profile, month, {}, frozenset()),
-                     *find_owner(profile, last.raw.service)]  # fmt: skip
-            sound[month] = worst_level(alone) != "alarm"
+            alone = find_alone(profile, last.raw.service, month)
+            sound[month] = worst_level(list(alone)) != "alarm"
         return sound[month]
 
     found = []
@@ -90,8 +89,7 @@ def _examine(month: PreparedMonth, known: dict[Month, Profile]) -> MonthHealth:
     accounting = month.accounting
     findings = [
         *month.faults,
-        *find_owner(month.profile, month.raw.service),
-        *find_alone(month.profile, month.raw.month, accounting.reasons, faulty),
+        *find_alone(month.profile, month.raw.service, month.raw.month, accounting.reasons, faulty),
         *(compare(month.profile, list(known.values())) if known else ()),
     ]
     return MonthHealth(

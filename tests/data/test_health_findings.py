@@ -103,7 +103,10 @@ def look(tmp_path, table: pa.Table, tag: str):
 def find(month, tag: str, before) -> list[MonthFinding]:
     profile, reasons = month.look.profile, month.accounting.reasons
     known = frozenset(fault.vendor or "" for fault in month.look.faults)
-    return [*find_alone(profile, parse_month(tag), reasons, known), *compare(profile, before)]
+    return [
+        *find_alone(profile, "green", parse_month(tag), reasons, known),
+        *compare(profile, before),
+    ]
 
 
 @pytest.fixture(scope="module")

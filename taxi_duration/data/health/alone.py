@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -27,17 +27,25 @@ AWAKE = 2.0  # so many times the rides of the quietest hours are no night
 # Trips expected in a gap, at least: chance never leaves out so many.
 GAP_TRIPS = 30.0
 DAY = 24
+NONE: Mapping[str, int] = {}
 
 
 def find_alone(
-    profile: Profile, month: Month, reasons: dict[str, int], known: frozenset[str]
+    profile: Profile,
+    service: str,
+    month: Month,
+    reasons: Mapping[str, int] = NONE,
+    known: frozenset[str] = frozenset(),
 ) -> Iterator[MonthFinding]:
     """Yield what one month says by itself.
 
     Args:
-        profile: of the month; reasons: counts of its accounting.
+        profile: of the month.
+        service: whose month it is by its file's name.
+        reasons: counts of its accounting.
         known: vendors whose clock fault is proven and reported already.
     """
+    yield from _owner(profile, service)
     rows = profile.groups[ALL].rows
     for code, reason, what in (
         ("outside_month", "outside_month", "pickups are dated outside the month; a few are"),
@@ -54,12 +62,8 @@ def find_alone(
             yield from _night(name, group)
 
 
-def find_owner(profile: Profile, service: str) -> Iterator[MonthFinding]:
-    """Yield the finding that the columns are named as those of another service are.
-
-    Args:
-        service: whose month it is by its file's name.
-    """
+def _owner(profile: Profile, service: str) -> Iterator[MonthFinding]:
+    """Yield the finding that the columns are named as those of another service are."""
     if profile.whose not in (None, service):
         rows = profile.groups[ALL].rows
         text = (
