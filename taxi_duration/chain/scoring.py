@@ -16,7 +16,13 @@ from taxi_duration.data.addresses import WRITTEN, check_address
 from taxi_duration.data.prepared import PreparedMonth, prepare_months
 from taxi_duration.data.remote import open_source, with_retries
 from taxi_duration.data.window import MonthPart
-from taxi_duration.domain.months import check_available, check_service, format_months, parse_months
+from taxi_duration.domain.months import (
+    Month,
+    check_available,
+    check_service,
+    format_months,
+    parse_months,
+)
 from taxi_duration.domain.version import Version, model_name
 from taxi_duration.errors import SettingError, SourceError, SourceUnreachableError
 from taxi_duration.evaluation.metrics import answer_figures
@@ -30,6 +36,7 @@ log = logging.getLogger(__name__)
 
 
 # Shelves whose code decides what is answered, and what is summed of it.
+MONTHS_TEXT = 100  # characters of a file's name, which has 255 with all that is added
 ANSWERING = ("domain", "data", "model", "evaluation")
 
 
@@ -78,7 +85,7 @@ def score_months(
     if others := other_versions(card["libraries"]):
         log.warning("%s: %s", version.ref, others)
     prepared = prepare_months(service, months)
-    path = Path(out) if out else _default_path(service, format_months(months), version, to)
+    path = Path(out) if out else _default_path(service, months, version, to)
     groups = [group for month in prepared for group in MonthPart.of(month, True).groups()]
     with alone_at(path):
         sums = write_answered(model, groups, _about(version, prepared), path)
@@ -140,8 +147,12 @@ def _default_reference(service: str) -> str:
     return f"{name}:{'champion' if served else 'latest'}"
 
 
-def _default_path(service: str, months: str, version: Version, to: str | None) -> Path:
-    stem = f"{service}_{months.replace(':', '_')}-by-{version.name}-{version.number}"
+def _default_path(service: str, months: list[Month], version: Version, to: str | None) -> Path:
+    text = format_months(months)
+    if len(text) > MONTHS_TEXT:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        text = f"{months[0]}_to_{months[-1]}_{len(months)}_months_{digest}"
+    stem = f"{service}_{text.replace(':', '_')}-by-{version.name}-{version.number}"
     if to:  # a name of its own: an answered file that lies here is not touched
         stem = f"{hashlib.sha256(to.encode()).hexdigest()[:16]}-{stem}"
     return environment.data_dir() / "scored" / f"{stem}.parquet"

@@ -9,6 +9,7 @@ from taxi_duration.chain import answered, scoring
 from taxi_duration.chain.scoring import score_months
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.domain.months import parse_months
+from taxi_duration.domain.version import Version
 from taxi_duration.errors import BundleError, NotFoundError, SettingError, SourceError, TagError
 from taxi_duration.model.bundle import load_card, write_card
 
@@ -30,6 +31,17 @@ def test_file_is_named_by_service_months_and_version(moved_home):
     path = score_months("2021-02:2021-03").path
     assert path.parent == moved_home / "data" / "scored"
     assert path.name == "green_2021-02_2021-03-by-green-duration-1.parquet"
+
+
+def test_many_separate_months_are_named_by_the_first_the_last_and_a_digest(moved_home):
+    """As texts they would be longer than a file's name may be."""
+    version = Version("green-duration", 1, "0" * 64, "tlc")
+    odd = parse_months(",".join(f"{year}-{month:02}" for year in range(2014, 2022)
+                                for month in (1, 3, 5, 7, 9, 11)))  # fmt: skip
+    names = {scoring._default_path("green", some, version, "s3://b/k").name
+             for some in (odd, [odd[0], *odd[2:]], odd[:5])}  # fmt: skip
+    assert len(names) == 3 and max(map(len, names)) < 150
+    assert any("green_2014-01_to_2021-11_48_months_" in name for name in names)
 
 
 def test_scoring_the_validation_month_gives_the_cards_error(moved_home):
