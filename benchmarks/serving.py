@@ -560,8 +560,8 @@ def _print_spread(work: Path, server: Server, starts: int, results: Results) -> 
     """
     if not starts:
         return
-    going_on = _ours(2, {})
-    script = _script(work, server)
+    apart = {"DATA_DIR": str(work / "on"), "LOG_URL": f"sqlite:///{work / 'on' / 'p.db'}"}
+    going_on, script = _ours(2, apart), _script(work, server)
     going_on.start()
     try:
         going_on.load(2, script)
