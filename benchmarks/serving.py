@@ -237,9 +237,9 @@ def _keep_many(results: Results, rows: list[Taken]) -> None:
     """Keep the ratios of many rides at once."""
     for row in rows:
         of = row.form if row.rides == ARRAYS[0] else f"{row.form}, {row.rides:,} rides"
-        shadow = ", a challenger in the shadow" if row.shadow else ""
-        results.add(of, f"to ours called directly{shadow}", row.ratio(row.ours), "ratio")
-        results.add(of, f"to XGBoost called directly{shadow}", row.ratio(row.xgboost), "ratio")
+        shadow = ", with a challenger" if row.shadow else ""
+        results.add(of, f"to XGBoost{shadow}", row.ratio(row.xgboost), "ratio")
+        results.add(of, f"to ours{shadow}", row.ratio(row.ours), "ratio")
 
 
 def _options() -> argparse.Namespace:
