@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from msgspec import Meta, Struct
 
 from taxi_duration import environment
 from taxi_duration.data.window import Window
 from taxi_duration.errors import SettingError
-from taxi_duration.files import scratch_folder
+from taxi_duration.files import scratch_folder, typed
 from taxi_duration.logs import log_step
 from taxi_duration.training.device import NO_GPU, check_device
 from taxi_duration.training.openmp import bound_spinning
@@ -65,10 +66,56 @@ class WindowRows:
         return self.make(self.window)
 
 
+Count = Annotated[int, Meta(ge=1)]
+Parameters = dict[str, int | float | str]
+
+
+class LongSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What differs where trees learn from many rows: from so many to so many (docs/history.md)."""
+
+    from_rows: Count
+    to_rows: Count
+    rounds: Count
+    parameters: Parameters
+
+    def of(self, rows: int) -> dict[str, Any]:
+        """Return what differs where trees learn from this number of rows."""
+        is_long = self.from_rows <= rows <= self.to_rows
+        return {"rounds": self.rounds, **self.parameters} if is_long else {}
+
+
+class XGBSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The form of `xgb_settings.json`."""
+
+    rounds: Count
+    parameters: Parameters
+    long: LongSettings
+
+    def __post_init__(self) -> None:
+        """A name that XGBoost does not know would change nothing, and so would no rows."""
+        if unknown := self.long.parameters.keys() - self.parameters.keys():
+            raise ValueError(f"long: {', '.join(sorted(unknown))}: `parameters` has no such name")
+        if self.long.from_rows > self.long.to_rows:
+            raise ValueError("long: `from_rows` is more than `to_rows`")
+
+
 @cache
 def xgb_settings() -> dict[str, Any]:
-    """Return `rounds` and `parameters` as tuned (see `tuning.py`) and stored with the package."""
-    return json.loads((files(__package__) / "xgb_settings.json").read_text())
+    """Return `rounds` and `parameters` as tuned (see `tuning.py`) and stored with the package.
+
+    Returns:
+        Beside them `long`, as `LongSettings`.
+    Raises:
+        ContentError: names what is wrong in the file.
+    """
+    content = json.loads((files(__package__) / "xgb_settings.json").read_text())
+    typed(content, XGBSettings, "xgb_settings.json")
+    return dict(content)
+
+
+def long_settings() -> LongSettings:
+    """Return what is stored for long windows."""
+    return typed(xgb_settings()["long"], LongSettings, "xgb_settings.json: long")
 
 
 def xgb_parameters() -> dict[str, Any]:

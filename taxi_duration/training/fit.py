@@ -39,11 +39,10 @@ def fit_model(kind: str, window: Window, seed: int = 0) -> DurationModel:
     point = fitted_as.fit(window, seed)
     intervals = calibrate_intervals(kind, window, seed)
     rows = {
-        **learned_rows(kind, window),
         "rows_rehearsals": rehearsal_rows(kind, window),
         "rows_calibration": calibration_rows(window),
     }
-    parameters = {**fitted_as.parameters, **_known_beside(point), **rows, "seed": seed}
+    parameters = {**used_parameters(kind, window), **_known_beside(point), **rows, "seed": seed}
     return DurationModel(kind, point, *intervals, window_sums(window).pair_trips(), parameters)
 
 
@@ -59,13 +58,13 @@ def fit_point(
     return find_kind(kind).fit(window, seed, rehearsal, most=most)
 
 
-def learned_rows(kind: str, window: Window) -> dict[str, int]:
-    """Return how many trips the parts of a model learn from, for the card and for MLflow."""
+def used_parameters(kind: str, window: Window) -> dict[str, Any]:
+    """Return with what, and from how many trips, the parts of a model learn, for the card."""
     fitted_as, trips = find_kind(kind), len(window)
-    tables = {"rows_tables": trips}
     if not isinstance(fitted_as, TreeKind):
-        return tables
-    return tables | {"rows_trees": min(trips, fitted_as.most_rows() or trips)}
+        return {**fitted_as.parameters, "rows_tables": trips}
+    rows = min(trips, fitted_as.most_rows() or trips)
+    return {**fitted_as.used_parameters(rows), "rows_tables": trips, "rows_trees": rows}
 
 
 def rehearsal_rows(kind: str, window: Window) -> int:

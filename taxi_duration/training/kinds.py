@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from taxi_duration.errors import SettingError
-from taxi_duration.training.boosting import quicker_boosting, xgb_parameters
+from taxi_duration.training.boosting import long_settings, quicker_boosting, xgb_parameters
 from taxi_duration.training.boosting_engine import boost
 from taxi_duration.training.device import check_device
 from taxi_duration.training.linear_models import LinearKind
@@ -31,7 +31,7 @@ KINDS: dict[str, Kind] = {
     ),
     "XGB": TreeKind(
         boost, from_xgboost, xgb_parameters(), quicker_boosting(xgb_parameters()),
-        rising="monotone_constraints", by_batch=True,
+        rising="monotone_constraints", by_batch=True, long=long_settings(),
     ),
 }  # fmt: skip
 

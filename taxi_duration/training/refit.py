@@ -9,7 +9,7 @@ import numpy as np
 from taxi_duration.data.window import Window
 from taxi_duration.model.duration_model import DurationModel
 from taxi_duration.training.calibration import CALIBRATION_ROWS, both_intervals, calibration_rows
-from taxi_duration.training.fit import fit_point, learned_rows
+from taxi_duration.training.fit import fit_point, used_parameters
 from taxi_duration.training.window_sums import window_sums
 
 
@@ -26,8 +26,8 @@ def refit_model(
         month: the trips of the month that judged.
     """
     point = fit_point(judged.kind, window, judged.parameters.get("seed", 0))
-    rows = {**learned_rows(judged.kind, window), "rows_calibration": calibration_rows(month)}
-    parameters = {**judged.parameters, **rows}
+    used = used_parameters(judged.kind, window)
+    parameters = {**judged.parameters, **used, "rows_calibration": calibration_rows(month)}
     parameters.pop("rows_rehearsals", None)  # there were none
     pair_trips = window_sums(window).pair_trips()
     model = replace(judged, point=point, pair_trips=pair_trips, parameters=parameters)

@@ -21,7 +21,7 @@ from taxi_duration.model.extra_features import load_conditions
 from taxi_duration.model.features import DISTANCE_FEATURES, RISING
 from taxi_duration.model.tree_model import TreeModel, with_conditions
 from taxi_duration.model.trees import TreeEnsemble
-from taxi_duration.training.boosting import Batches, RowBatch, WindowRows
+from taxi_duration.training.boosting import Batches, LongSettings, RowBatch, WindowRows
 from taxi_duration.training.day_groups import other_blocks
 from taxi_duration.training.day_levels import day_level
 from taxi_duration.training.feature_tables import (
@@ -58,6 +58,7 @@ class TreeKind:
         rising: how the library calls a list of 1 for each feature with which answers may only
             grow, 0 for others.
         by_batch: it learns as `boost` does, from batches, and from BOOST_ROWS of them.
+        long: parameters that differ where the rows are many, but in a rehearsal.
     """
 
     learn: Callable[..., Any]
@@ -66,6 +67,7 @@ class TreeKind:
     quicker: Mapping[str, Any]
     rising: str
     by_batch: bool = False
+    long: LongSettings | None = None
     threads = THREADS  # that a fit keeps busy
 
     def most_rows(self, rehearsal: bool = False) -> int | None:
@@ -76,6 +78,10 @@ class TreeKind:
         """
         most = environment.boost_rows() if self.by_batch else FOREST_ROWS
         return min(most or REHEARSAL_ROWS, REHEARSAL_ROWS) if rehearsal else most
+
+    def used_parameters(self, rows: int) -> dict[str, Any]:
+        """Return the parameters with which this number of rows is learned from."""
+        return {**self.parameters, **(self.long.of(rows) if self.long else {})}
 
     def fit(
         self,
@@ -127,7 +133,8 @@ class TreeKind:
         self, lesson: Lesson, with_distance: bool, seed: int = 0, rehearsal: bool = False
     ) -> TreeEnsemble:
         """Fit one ensemble; arguments as `fit`."""
-        parameters = {**self.parameters, **(self.quicker if rehearsal else {})}
+        usual = {**self.parameters, **self.quicker}
+        parameters = usual if rehearsal else self.used_parameters(len(lesson.sample.window))
         if with_distance:
             parameters[self.rising] = tuple(lesson.rising())
         batches: Batches = partial(lesson.batches, with_distance)

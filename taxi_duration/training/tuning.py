@@ -222,7 +222,9 @@ def settings_of(point: dict[str, Any]) -> dict[str, Any]:
         for name, value in point.items()
         if name != "rounds"
     }
-    return {"rounds": point["rounds"], "parameters": {**xgb_settings()["parameters"], **searched}}
+    stored = xgb_settings()
+    parameters = {**stored["parameters"], **searched}
+    return {**stored, "rounds": point["rounds"], "parameters": parameters}
 
 
 def _log_study(

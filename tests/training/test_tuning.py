@@ -88,6 +88,7 @@ def test_a_point_becomes_settings_of_the_stored_form():
     assert settings["rounds"] == 200
     assert settings["parameters"]["eta"] == 0.05123
     assert settings["parameters"]["objective"] == "reg:squarederror"
+    assert settings["long"] == xgb_settings()["long"]
 
 
 def test_the_search_starts_from_the_stored_settings(folds, quick_search):
