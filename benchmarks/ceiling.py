@@ -23,6 +23,7 @@ from taxi_duration.data.window import Window
 from taxi_duration.domain.limits import TRIP_MINUTES
 from taxi_duration.domain.months import parse_months
 from taxi_duration.domain.rides import Rides
+from taxi_duration.evaluation.metrics import error_metrics
 from taxi_duration.model.tree_model import TreeModel
 from taxi_duration.model.trees import TreeEnsemble
 from taxi_duration.training.boosting import RowBatch, boost_here
@@ -111,7 +112,8 @@ def _errors(learned: RowBatch, asked: Asked) -> tuple[float, float, float]:
     for k in range(PARTS):
         some, others = (Asked(*(of[m] for of in asked)) for m in (part == k, part != k))
         shown[part == k] = _answers(_with(learned, others), some)
-    return tuple(_rmse(given, asked.actual) for given in (answers, answers * level, shown))
+    given = (answers, answers * level, shown)
+    return tuple(error_metrics(asked.actual, minutes)["rmse"] for minutes in given)
 
 
 def _with(learned: RowBatch, shown: Asked) -> RowBatch:
@@ -125,10 +127,6 @@ def _answers(learned: RowBatch, asked: Asked) -> np.ndarray:
     parameters = _kind().used_parameters(ROWS)
     trees = from_xgboost(boost_here(lambda: iter([learned]), parameters, 0, THREADS))
     return np.clip(trees.predict(asked.rows) * asked.level, *TRIP_MINUTES).astype("float64")
-
-
-def _rmse(given: np.ndarray, actual: np.ndarray) -> float:
-    return float(np.sqrt(np.mean((given - actual) ** 2)))
 
 
 if __name__ == "__main__":
