@@ -55,10 +55,16 @@ def _check_settings() -> None:
 
 def _serve() -> None:
     from serve.app import create_app
+    from serve.core.memory import bound_memory
     from serve.server.processes import serve
+    from taxi_duration.live.log_store import load_sql
     from taxi_duration.logs import log_to_stdout
 
+    bound_memory()
     log_to_stdout()
+    # Here once, though the first answer does not need it: three processes that each load it in
+    # their first second slow their answers, and share none of its memory.
+    load_sql()
     serve(create_app({"BACKGROUND": False}))
 
 

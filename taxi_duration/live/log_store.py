@@ -49,11 +49,16 @@ _loading = threading.Lock()
 def load_sql() -> None:
     """Import SQLAlchemy and what is built on it, by one thread: call it before the store is used.
 
-    It is imported late, since the first answer does not need it. Of two threads that import its
-    circular modules at once each may be given halves of them, and the process keeps those for good.
+    It is imported late, since most commands need no log. Of two threads that import its circular
+    modules at once each may be given halves of them, and the process keeps those for good.
     """
     with _loading:
-        from taxi_duration.live import log_engine  # noqa: F401
+        from taxi_duration.live import (  # noqa: F401
+            archive_reading,
+            log_engine,
+            traffic_sums,
+            true_durations,
+        )
 
 
 class LogStore:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import gc
+import json
 import subprocess
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from running import PROJECT
 from service_samples import RIDE, make_card
 
 from serve.core import served_models
+from serve.core.memory import LIMITS, M_ARENA_MAX
 from serve.server.spread import Spread, shared_counts
 from taxi_duration.live.deployment import deploy_champion
+
+PAGES = ("/monitor", "/monitor/data", "/metrics", "/health", "/ready")
+ARENA_BYTES = 64 << 20  # that glibc reserves for an arena's memory, at a multiple of them
 
 
 def adds_up(act, times: int) -> bool:
@@ -51,7 +58,7 @@ def refusal(client, log) -> None:
 
 
 def pages(client, log) -> None:
-    for path in ("/monitor", "/monitor/data", "/metrics", "/health", "/ready"):
+    for path in PAGES:
         client.get(path)
 
 
@@ -117,10 +124,94 @@ print(after - before, uss() - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator alone keeps arenas")
+ON_GLIBC = pytest.mark.skipif(
+    sys.platform != "linux", reason="glibc's allocator alone keeps arenas"
+)
+
+
+@ON_GLIBC
 def test_what_threads_freed_is_given_back():
     done = subprocess.run([sys.executable, "-c", CHILD], cwd=PROJECT, capture_output=True,
                           text=True, check=True)  # fmt: skip
     kept, left = map(int, done.stdout.split())
     assert kept > BYTES  # else this test shows nothing
     assert left < kept / 4, (kept, left)
+
+
+# Many threads at once, after a large block was freed: then glibc itself keeps more than before.
+MANY, BLOCKS, BLOCK = 24, 80, 100_000
+KEPT = f"""
+import sys, threading, psutil
+from serve.core.memory import bound_memory
+if sys.argv[1] == "bounded":
+    bound_memory()
+large = b"x" * 30_000_000
+del large
+at_once = threading.Barrier({MANY} + 1)
+def use(blocks):
+    at_once.wait()
+    for i in range({BLOCKS}): blocks[i] = b"x" * {BLOCK}
+    at_once.wait()
+    for i in range({BLOCKS}): blocks[i] = None
+    at_once.wait()
+    at_once.wait()  # the threads go on, and so do their arenas
+threads = [threading.Thread(target=use, args=([None] * {BLOCKS},), daemon=True)
+           for _ in range({MANY})]
+for thread in threads: thread.start()
+before = psutil.Process().memory_full_info().uss
+for _ in range(3): at_once.wait()
+print(psutil.Process().memory_full_info().uss - before)
+"""
+
+
+@ON_GLIBC
+def test_what_threads_freed_is_kept_within_bounds():
+    def kept(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", KEPT, how], cwd=PROJECT, text=True,
+                              capture_output=True, check=True)  # fmt: skip
+        return int(done.stdout)
+
+    assert kept("as glibc does") > MANY / 2 * BLOCKS * BLOCK  # else this test shows nothing
+    assert kept("bounded") < 4 * BLOCKS * BLOCK
+
+
+@ON_GLIBC
+def test_the_service_has_few_arenas(start, registered):
+    deploy_champion(registered[1], "first")
+    service = start(WORKERS="1")
+    with ThreadPoolExecutor(8) as clients:  # each feedback is written by a new thread
+        truth = {"prediction_id": "0" * 32, "duration": 3.0}
+        answers = list(clients.map(lambda _: service.ask("/feedback", truth)[0], range(80)))
+    assert answers == [200] * 80
+    (worker,) = service.workers()
+    assert 1 <= 1 + arenas(worker) <= LIMITS[M_ARENA_MAX]
+
+
+def arenas(process: int) -> int:
+    """Count the arenas beside the main one: each reserves 64 MB, and uses them from the start."""
+    lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+    parts = [[int(end, 16) for end in line.split()[0].split("-")] for line in lines]
+    rights = [line.split()[1] for line in lines]
+    return sum(
+        rights[i : i + 2] == ["rw-p", "---p"]
+        and parts[i][0] % ARENA_BYTES == 0
+        and parts[i + 1][1] - parts[i][0] == ARENA_BYTES
+        for i in range(len(lines) - 1)
+    )
+
+
+def test_what_all_workers_need_is_loaded_before_they_are_forked(start, registered):
+    """Else each would load it beside its first answers, and have it in memory for itself."""
+    deploy_champion(registered[1], "first")
+    service = start(WORKERS="2", PYTHONPROFILEIMPORTTIME="1")
+    name = json.loads(service.ask("/predict", RIDE)[1])["prediction_id"]
+    truth = {"prediction_id": name, "duration": 12.0}
+    assert service.ask("/feedback", truth)[0] == 200
+    assert [service.ask(path, verb="GET")[0] for path in PAGES] == [200] * len(PAGES)
+    before, after = service.output.read_text().split("serving on ")
+    assert " sqlalchemy" in before
+    loaded = {
+        line.rpartition("|")[2].strip() for line in after.splitlines() if "import time" in line
+    }
+    assert {name.partition(".")[0] for name in loaded} & {"sqlalchemy", "numpy", "serve",
+                                                         "taxi_duration"} == set()  # fmt: skip
