@@ -14,8 +14,11 @@ from typing import IO, Any
 from serve.bodies.errors import ApiError
 from serve.bodies.reading import not_whole, too_large
 
-WHOLE_BYTES = 1_000_000  # a body up to this size is held in memory, a larger one in a file
-HELD_BYTES = 500_000_000  # of all bodies being received into files
+WHOLE_BYTES = 2_000_000  # a body up to this size is held in memory, a larger one in a file
+# Bodies that say their length come at once, without Python in between: small ones always, others
+# up to WHOLE_BYTES while those on their way together announce no more than this.
+SMALL_BYTES, ROOM_BYTES = 50_000, 100_000_000
+HELD_BYTES = 500_000_000  # of all bodies being received part by part
 # So much of a refused body is still read: many clients read the answer only after sending.
 UNREAD_BYTES, UNREAD_SECONDS = 100_000_000, 5.0
 LOOK_SECONDS = 0.5  # between checks of the deadlines
@@ -35,7 +38,7 @@ class Intake:
     def __init__(self, most: int, seconds: float) -> None:
         self.most = most
         self.seconds = seconds
-        self.held = 0
+        self.held = self.announced = 0
         self.arrivals: set[Arrival] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="bodies")
@@ -87,7 +90,7 @@ class Arrival:
         self.until = time.monotonic() + intake.seconds
         self._intake, self._proto, self._then = intake, proto, then
         self._length, self._trailed = length, trailed
-        self._size = self._held = self._empty = 0
+        self._size = self._held = self._announced = self._empty = 0
         self._file: IO[bytes] | None = None
         self._future: Any = None
         self._chunks: Any = None
@@ -96,7 +99,7 @@ class Arrival:
     def start(self) -> None:
         """Start receiving."""
         self._intake.arrivals.add(self)
-        if self._length is not None and self._length <= min(WHOLE_BYTES, self._intake.most):
+        if self._length is not None and self._may_come_whole(self._length):
             self._await(self._proto(), self._came_whole)
             return
         if self._length is not None and self._length > self._intake.most:
@@ -104,6 +107,17 @@ class Arrival:
         self._file = tempfile.SpooledTemporaryFile(WHOLE_BYTES)  # noqa: SIM115
         self._chunks = self._proto.__aiter__()
         self._next()
+
+    def _may_come_whole(self, length: int) -> bool:
+        """Return whether there is room for a body in memory, and take the room."""
+        if length > min(WHOLE_BYTES, self._intake.most):
+            return False
+        if length > SMALL_BYTES:
+            if self._intake.announced + length > ROOM_BYTES:
+                return False
+            self._announced = length
+            self._intake.announced += length
+        return True
 
     def give_up(self) -> None:
         """Refuse the body, whose deadline is over; called on another thread."""
@@ -188,6 +202,7 @@ class Arrival:
         # granian closes the connection once nothing references its body.
         self._future = self._proto = self._chunks = None
         self._intake.arrivals.discard(self)
+        self._intake.announced -= self._announced
         if self._file is not None:
             self._intake.held -= self._held
             if body is not self._file:

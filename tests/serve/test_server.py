@@ -60,8 +60,10 @@ class Proto:
     def __init__(self, *chunks):
         self.chunks = list(chunks)
         self.answers = []
+        self.at_once = False  # the whole body was asked for
 
     def __call__(self):
+        self.at_once = True
         return Future(self.chunks)
 
     def __aiter__(self):
@@ -283,7 +285,7 @@ CHUNKED = (("transfer-encoding", "chunked"),)
 )
 def test_a_body_comes_whole_or_is_refused(intake, headers, chunks, expected):
     assert received(intake, headers, *chunks) == expected
-    assert (intake.arrivals, intake.held) == (set(), 0)
+    assert (intake.arrivals, intake.held, intake.announced) == (set(), 0, 0)
 
 
 def test_a_large_body_comes_in_a_file_and_a_cut_one_is_refused(monkeypatch, intake):
@@ -293,6 +295,25 @@ def test_a_large_body_comes_in_a_file_and_a_cut_one_is_refused(monkeypatch, inta
     assert received(intake, announced, b"abcdef", b"") == (b"", 400)
     assert received(intake, CHUNKED, b"abcdef", b"ghijkl", b"") == (b"abcdefghijkl", None)
     assert intake.held == 0
+
+
+def test_bodies_come_at_once_while_there_is_room_and_then_part_by_part(monkeypatch, intake):
+    monkeypatch.setattr(intakes, "SMALL_BYTES", 5)
+    monkeypatch.setattr(intakes, "ROOM_BYTES", 20)
+    came = []
+
+    def begin(length: int) -> Proto:
+        proto, headers = Proto(None), Headers(("content-length", str(length)))
+        intake.receive(proto, headers, lambda body, refusal: came.append((body, refusal.status)))
+        return proto
+
+    at_once = [begin(length) for length in (10, 10, 5, 10, 5)]
+    assert [proto.at_once for proto in at_once] == [True, True, True, False, True]
+    assert intake.announced == 20
+    intake.look(time.monotonic() + 1000)  # their time is over
+    assert came == [(b"", 408)] * 5
+    assert intake.announced == 0
+    assert begin(10).at_once
 
 
 def test_there_is_room_for_so_many_large_bodies_and_no_more(monkeypatch, intake):
