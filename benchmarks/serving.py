@@ -16,6 +16,7 @@ import argparse
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -480,13 +481,19 @@ def _answer(model: Any, frame: Any) -> None:
 
 
 def _in_turn(*calls: Callable[[], object], times: int) -> list[list[float]]:
-    """Seconds of each call, asked in turn."""
+    """Seconds of each call, asked in turn.
+
+    Another order each time: what an array leaves behind, as its rows for the log, takes from the
+    call after it, which must not always be the same one.
+    """
     seconds: list[list[float]] = [[] for _ in calls]
+    order, chance = list(range(len(calls))), random.Random(times)
     for _ in range(times):
-        for call, taken in zip(calls, seconds, strict=True):
+        chance.shuffle(order)
+        for at in order:
             started = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - started)
+            calls[at]()
+            seconds[at].append(time.perf_counter() - started)
     return seconds
 
 
@@ -554,8 +561,7 @@ def _print_many(rows: list[Taken]) -> None:
 def _print_spread(work: Path, server: Server, starts: int, results: Results) -> None:
     """Start two workers again and again: have the connections spread over both each time?
 
-    They are driven as they start, while the log's library is still loaded, and once more, by new
-    connections. Beside each start one service that goes on is driven as long: what the machine
+    They are driven as they start, and once more, by new connections. Beside each start one service that goes on is driven as long: what the machine
     does to a service whose connections have long been spread, it does to one that starts.
     """
     if not starts:
