@@ -561,8 +561,9 @@ def _print_many(rows: list[Taken]) -> None:
 def _print_spread(work: Path, server: Server, starts: int, results: Results) -> None:
     """Start two workers again and again: have the connections spread over both each time?
 
-    They are driven as they start, and once more, by new connections. Beside each start one service that goes on is driven as long: what the machine
-    does to a service whose connections have long been spread, it does to one that starts.
+    They are driven as they start, and once more, by new connections. Beside each start one service
+    that goes on is driven as long: what the machine does to a service whose connections have long
+    been spread, it does to one that starts.
     """
     if not starts:
         return
