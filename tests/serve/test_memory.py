@@ -21,6 +21,9 @@ from taxi_duration.live.deployment import deploy_champion
 
 PAGES = ("/monitor", "/monitor/data", "/metrics", "/health", "/ready")
 ARENA_BYTES = 64 << 20  # that glibc reserves for an arena's memory, at a multiple of them
+ON_GLIBC = pytest.mark.skipif(
+    sys.platform != "linux", reason="glibc's allocator alone keeps arenas"
+)
 
 
 def adds_up(act, times: int) -> bool:
@@ -124,11 +127,6 @@ print(after - before, uss() - before)
 """
 
 
-ON_GLIBC = pytest.mark.skipif(
-    sys.platform != "linux", reason="glibc's allocator alone keeps arenas"
-)
-
-
 @ON_GLIBC
 def test_what_threads_freed_is_given_back():
     done = subprocess.run([sys.executable, "-c", CHILD], cwd=PROJECT, capture_output=True,
@@ -184,7 +182,7 @@ def test_the_service_has_few_arenas(start, registered):
         answers = list(clients.map(lambda _: service.ask("/feedback", truth)[0], range(80)))
     assert answers == [200] * 80
     (worker,) = service.workers()
-    assert 1 <= 1 + arenas(worker) <= LIMITS[M_ARENA_MAX]
+    assert 1 <= arenas(worker) < LIMITS[M_ARENA_MAX]  # beside the main one
 
 
 def arenas(process: int) -> int:
