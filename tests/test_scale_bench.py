@@ -97,10 +97,25 @@ def test_months_are_of_three_million_rows_and_one_more_to_validate(scale):
     assert len(scale.months_of(1)) == 2 and len(scale.months_of(100)) == 34
 
 
-def test_process_is_watched_with_those_below_it_and_ended_when_late(scale):
+def test_process_is_watched_with_those_below_it_and_ended_when_late(scale, tmp_path, monkeypatch):
+    was_seen, memory_of = tmp_path / "seen", scale.memory_of
+
+    def look(process):
+        memory = memory_of(process)
+        if memory > 2e8:
+            was_seen.touch()
+        return memory
+
+    # A look finds what is there when it comes, so the child holds all until one has found it.
+    monkeypatch.setattr(scale, "memory_of", look)
+    below = (
+        "import pathlib, sys, time\n"
+        "x = bytearray(200_000_000)\n"
+        "while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.05)\n"
+    )
     code = (
         "import subprocess, sys\n"
-        "subprocess.run([sys.executable, '-c', 'x = bytearray(200_000_000); sum(range(10**7))'])\n"
+        f"subprocess.run([sys.executable, '-c', {below!r}, {str(was_seen)!r}])\n"
         "print(7)\n"
     )
     found = scale.watch([sys.executable, "-c", code], {}, minutes=5)
