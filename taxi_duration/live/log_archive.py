@@ -42,8 +42,9 @@ log = logging.getLogger(__name__)
 
 PART_RIDES = 50_000  # of a file: 2 MB, read whole in some 50 ms to find one ride
 SUMS_DAYS = 35  # hourly sums are kept at least so long; pages show a week
-# Bytes of a row with its indexes, measured on SQLite with 100,000 rides of benchmarks/log.py.
-BYTES = {"predictions": 294, "shadow_answers": 230, "feedback": 131}
+# Bytes of a row with its indexes, measured on SQLite with 100,000 rides of benchmarks/log.py. A
+# shadow answer in a log of an older release takes 292.
+BYTES = {"predictions": 307, "shadow_answers": 195, "feedback": 131}
 LOCK_KEY = 0x7A11_0002  # of PostgreSQL's advisory locks
 
 Begin = Callable[[], AbstractContextManager[Connection]]  # a transaction on the log
