@@ -32,6 +32,7 @@ from taxi_duration.live.log_rows import (
     PredictionRow,
     ShadowColumns,
     ShadowRow,
+    write_minutes,
 )
 from taxi_duration.live.prediction_log import PredictionLog
 from taxi_duration.live.traffic_now import REASON, Traffic, all_in_traffic, in_traffic
@@ -288,9 +289,9 @@ class Answering:
             return BesideMany(None, _failures(other, part.ids, "shadow", error))
         other.metrics.shadow.inc(len(part.ids))
         answers, traffic = self._all_in_traffic(other, base, part.rides.columns)
-        columns = ShadowColumns(part.ids, other.version, other.sha256, *_lists(answers)[:4])
+        columns = ShadowColumns(part.ids, other.version, other.sha256, *_minutes(answers))
         if traffic is not None:
-            _note(columns, _as_lists(traffic), _lists(base)[:4])
+            _note(columns, _as_lists(traffic), _minutes(base))
         return BesideMany(columns, ())
 
     # --- traffic ------------------------------------------------------------------------
@@ -491,14 +492,14 @@ def _as_logged(part: _Part, trace: str | None) -> PredictionColumns:
     """Return a part as columns for the log."""
     columns = _answered_columns(part, trace)
     if part.traffic is not None:
-        _note(columns, _as_lists(part.traffic), _lists(part.base)[:4])
+        _note(columns, _as_lists(part.traffic), _minutes(part.base))
     return columns
 
 
 def _answered_columns(part: _Part, trace: str | None) -> PredictionColumns:
     loaded, rides, ids = part.loaded, part.rides, part.ids
     columns, ride_ids = rides.columns, rides.ride_ids
-    duration, p10, p50, p90, support, used_distance = part.lists
+    *_, support, used_distance = part.lists
     return PredictionColumns(
         ids,
         [None if ride_id is None else str(ride_id) for ride_id in ride_ids] if ride_ids else None,
@@ -507,10 +508,7 @@ def _answered_columns(part: _Part, trace: str | None) -> PredictionColumns:
         columns.DOLocationID.tolist(),
         rides.pickups or np.datetime_as_string(columns.pickup_at).tolist(),
         rides.miles,
-        duration,
-        p10,
-        p50,
-        p90,
+        *_minutes(part.answers),
         support,
         used_distance,
         loaded.version,
@@ -600,6 +598,12 @@ def _answer_all(loaded: LoadedModel, rides: Rides, alone: bool) -> Answers:
 def _lists(answers: Answers) -> list[list[Any]]:
     """Return columns of Python numbers, in the order of `Answer`."""
     return [getattr(answers, name).tolist() for name in Answer._fields]
+
+
+def _minutes(answers: Answers) -> tuple[bytes, bytes, bytes, bytes]:
+    """Return the columns of minutes as the log takes them."""
+    write = write_minutes
+    return write(answers.duration), write(answers.p10), write(answers.p50), write(answers.p90)
 
 
 def _shadow(other: LoadedModel, prediction_id: str, answer: Answer) -> ShadowRow:

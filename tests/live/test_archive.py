@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from log_samples import row
 from msgspec import to_builtins
@@ -433,6 +434,26 @@ def test_rides_stay_by_age_and_by_size(log, monkeypatch, keep_days, most_rides, 
         column = predictions.c.asked_at
         kept = connection.scalars(select(column).where(column >= (before or 0.0))).all()
     assert len(kept) == left
+
+
+def test_the_size_of_the_tables_is_what_a_file_of_them_takes(tmp_path):
+    rng, n = np.random.default_rng(0), 5000
+    ids = [f"{1_700_000_000_000 + 40 * i:012x}{rng.bytes(10).hex()}" for i in range(n)]
+    minutes = rng.gamma(3, 5, (n, 4))
+    beside = [
+        ShadowRow(ids[i], "green-duration:2", "cd" * 32, *minutes[i].tolist()) for i in range(n)
+    ]
+    names = ("duration", "p10", "p50", "p90", "latency_ms")
+    rows = [
+        row(ids[i], 1.7e9 + i / 25, **dict(zip(names, (*answer, rng.random()), strict=True)))
+        for i, answer in enumerate(minutes.tolist())
+    ]
+    path = tmp_path / "predictions.db"
+    log = open_log(f"sqlite:///{path}", tmp_path / "spool")
+    log.add(rows, beside)
+    log.close()
+    expected = n * (BYTES["predictions"] + BYTES["shadow_answers"])
+    assert path.stat().st_size == pytest.approx(expected, rel=0.1)
 
 
 def test_the_log_itself_archives_by_its_settings(log):

@@ -11,6 +11,7 @@ from truth_sets import feedback_rows, log_rows, told_rides
 
 from taxi_duration.errors import LogError
 from taxi_duration.live import log_schema
+from taxi_duration.live.log_rows import ShadowRow
 from taxi_duration.live.log_tables import metadata
 from taxi_duration.live.prediction_log import open_log
 
@@ -91,6 +92,39 @@ def test_an_older_log_is_brought_forward_with_its_rows(url, opened, shape):
     assert log.add_feedback([{"prediction_id": "a", "duration": 9.0}]).known == ["a"]
     assert log.void_feedback(0.0, 2e9, "ann", "seconds") == 41
     assert shape_of(url) == shape_of_a_new_one(url)
+
+
+def test_shadow_answers_of_an_older_log_stay_in_the_table_that_it_has(tmp_path):
+    """It has rowids, and an index beside them."""
+    path = tmp_path / "live" / "predictions.db"
+    rows = log_rows(told_rides(days=1, a_day=2).assign(prediction_id=list("ab")))
+    first, second, again = (
+        ShadowRow(name, "green-duration:2", "cd" * 32, *minutes)
+        for name, *minutes in (("a", 1.0, 2.0, 3.0, 4.0), ("b", 5.0, 6.0, 7.0, 8.0),
+                               ("a", 9.0, 9.0, 9.0, 9.0))
+    )  # fmt: skip
+    log = open_log(f"sqlite:///{path}", tmp_path / "live" / "spool")
+    log.add(rows, [first])
+    log.close()
+    with sqlite3.connect(path) as connection:
+        made = "SELECT sql FROM sqlite_master WHERE name = 'shadow_answers'"
+        with_rowids, option, _ = connection.execute(made).fetchone()[0].partition("WITHOUT ROWID")
+        assert option
+        connection.execute("ALTER TABLE shadow_answers RENAME TO without_rowids")
+        connection.execute(with_rowids)
+        connection.execute("INSERT INTO shadow_answers SELECT * FROM without_rowids")
+        connection.execute("DROP TABLE without_rowids")
+    log = open_log(f"sqlite:///{path}", tmp_path / "live" / "spool")
+    log.add([], [second, again])
+    assert [
+        tuple(row[f"shadow_{name}"] for name in ("duration", "p10", "p50", "p90"))
+        for row in log.answered()
+    ] == [(1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)]
+    assert log.archive(1, 0).rides == 2
+    assert log.find("a")["shadow_p90"] == 4.0
+    log.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT max(rowid) FROM shadow_answers").fetchone() == (None,)
 
 
 def shape_of(url):

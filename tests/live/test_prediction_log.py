@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from log_samples import row
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -22,7 +23,14 @@ from taxi_duration import environment
 from taxi_duration.errors import LogError
 from taxi_duration.live import prediction_log
 from taxi_duration.live.log_engine import make_engine
-from taxi_duration.live.log_rows import FailureRow, PredictionColumns, PredictionRow, ShadowRow
+from taxi_duration.live.log_rows import (
+    FailureRow,
+    PredictionColumns,
+    PredictionRow,
+    ShadowColumns,
+    ShadowRow,
+    write_minutes,
+)
 from taxi_duration.live.log_store import REJECTED_FILE
 from taxi_duration.live.log_tables import voided_feedback
 from taxi_duration.live.log_watch import MIN_FREE_BYTES
@@ -446,9 +454,35 @@ def test_rows_that_differ_in_what_is_mostly_left_out_are_kept_as_they_are(log, n
     assert log.summary()[0]["predictions"] == n + 3
 
 
-def test_columns_of_several_lengths_are_set_aside(local, tmp_path):
+def test_minutes_of_arrays_are_kept_to_the_bit_each_in_its_row(log):
+    """Of more than one transaction, answers and shadow answers, with and without traffic."""
+    n, names = 4321, ("duration", "p10", "p50", "p90", "base_duration", "base_p10", "base_p50",
+                      "base_p90")  # fmt: skip
+    ids, rng = [f"{i:05d}" for i in range(n)], np.random.default_rng(0)
+    given = [rng.gamma(3, 5, (n, len(names))).astype("float32") for _ in range(2)]
+    asked = columns(ids)
+    shadow = ShadowColumns(ids, "green-duration:2", "cd" * 32, *[b""] * 4)
+    for kept, minutes in zip((asked, shadow), given, strict=True):
+        for name, column in zip(names, minutes.T, strict=True):
+            setattr(kept, name, write_minutes(column))
+        kept.traffic = [1.25] * n
+    log.add_many([asked], [shadow])
+    found = {one["prediction_id"]: one for one in log.answered()}
+    for before, minutes in zip(("", "shadow_"), given, strict=True):
+        rows = [[found[i][before + name] for name in names] for i in ids]
+        assert np.array_equal(np.array(rows), minutes.astype("float64"))
+    assert log.counts()["shadow_answers"] == n
+
+
+@pytest.mark.parametrize(
+    "minutes",
+    [[1.0], write_minutes(np.array([1.0], "float32")), write_minutes(np.ones(2, "f4"))[:-1],
+     write_minutes(np.array([1.0, np.nan])), write_minutes(np.array([np.inf, 1.0]))],
+    ids=["short", "short-bytes", "cut-off", "nan", "infinite"],
+)  # fmt: skip
+def test_columns_with_what_is_no_column_of_minutes_are_set_aside(local, tmp_path, minutes):
     spoilt = columns(["a", "b"])
-    spoilt.duration = [1.0]
+    spoilt.duration = minutes
     local.add_many([spoilt])
     local.add([row("c")])
     assert [r["prediction_id"] for r in local.answered()] == ["c"]
