@@ -2,11 +2,12 @@
 
 Run by `serve.bodies.unpacker`, by path and without numpy, so that it starts in milliseconds:
 `python -I -S serve/bodies/parquet_child.py SITE_PACKAGES`. It loads the reader, which starts no
-threads, and then reads nothing itself: for each body it forks a process that does, and ends.
+threads, and then reads nothing itself: for each body it forks a process that does, and ends. It
+forks it before the body is there, so that none waits for a fork.
 
 Its stdin is a socket. A request is the number of rides allowed, with three descriptors: the file,
 of the wanted columns alone (see `parquet_footer`), one for what comes out and one for errors. It is
-answered with the process's id at once, and with its exit code when it has ended. What comes out is
+answered with the process's id at once, and with its exit code when it has read. What comes out is
 a line with the number of rows and the names of columns, these columns as float64, one after the
 other, and then, where the pickup is text, the texts as JSON.
 """
@@ -59,33 +60,56 @@ def main() -> None:
 
     gc.freeze()  # so that no fork writes to the pages of these
     control = socket.socket(fileno=0)
-    while True:
-        asked, files, *_ = socket.recv_fds(control, NUMBER.size, 3)
-        if len(asked) < NUMBER.size or len(files) < 3:
-            return
-        ended, held = os.pipe()  # reads as closed when the process has ended
-        pid = _fork(NUMBER.unpack(asked)[0], files)
-        for file in (*files, held):
-            os.close(file)
-        control.sendall(NUMBER.pack(pid))
-        if 0 in select.select([0, ended], [], [])[0]:  # the worker no longer waits
-            os.kill(pid, signal.SIGKILL)
-        os.close(ended)
-        status = os.waitpid(pid, 0)[1]
-        control.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
+    while _let_read(control):
+        pass
 
 
-def _fork(most: int, files: list[int]) -> int:
-    """Return the id of a process that reads a body; the files are its stdin, stdout and stderr."""
+def _let_read(control: socket.socket) -> bool:
+    """Fork a process that waits for the next body, and tell the worker how it ended.
+
+    Returns:
+        False when it ended without one: there is no worker any more, or somebody ended it.
+    """
+    ours, theirs = socket.socketpair()
     pid = os.fork()
-    if pid:
-        return pid
+    if not pid:
+        ours.close()
+        _wait_and_read(control, theirs)
+    theirs.close()
+    code = b""
+    if is_asked := bool(ours.recv(1)):
+        control.sendall(NUMBER.pack(pid))
+        if control in select.select([control, ours], [], [])[0]:  # the worker no longer waits
+            os.kill(pid, signal.SIGKILL)
+        # It says so itself: while its memory is freed, the worker goes on.
+        if code := ours.recv(1):
+            control.sendall(NUMBER.pack(code[0]))
+    status = os.waitpid(pid, 0)[1]
+    if is_asked and not code:
+        control.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
+    ours.close()
+    return is_asked
+
+
+def _wait_and_read(control: socket.socket, parent: socket.socket) -> None:
+    """Read the next body in this process, and end with it.
+
+    Args:
+        control: from where it comes.
+        parent: is told with a byte that it came, and the exit code when all is written.
+    """
     code = 1
     try:
-        for number, file in enumerate(files):
-            os.dup2(file, number)  # the first takes the socket's place
-        code = read_body(most)
-        sys.stdout.flush()
+        if parent in select.select([control, parent], [], [])[0]:  # was ended: nobody is told
+            return
+        asked, files, *_ = socket.recv_fds(control, NUMBER.size, 3)
+        if len(asked) == NUMBER.size and len(files) == 3:
+            parent.sendall(b"!")
+            for number, file in enumerate(files):
+                os.dup2(file, number)  # the first takes the socket's place
+            code = read_body(NUMBER.unpack(asked)[0])
+            sys.stdout.flush()
+            parent.sendall(bytes([code]))
     finally:
         os._exit(code)  # there is nothing to tidy up
 

@@ -1,9 +1,10 @@
 """The worker's side of the process that unpacks Parquet bodies (`parquet_child`).
 
-It is started with the first of them and lives as long as the worker. For each body it forks a
-process, which ends with it: a fork takes a millisecond; to start Python and load the reader takes
-30 of a core, which the model needs. Files come and go in memory that has a descriptor, so however
-large they are, nobody waits for somebody else to read.
+It is started with the first of them and lives as long as the worker. For each body it has forked a
+process, which ends with it: a fork takes a millisecond, as its end does, and no body waits for
+them; to start Python and load the reader takes 30 of a core, which the model needs. Files come and
+go in memory that has a descriptor, so however large they are, nobody waits for somebody else to
+read.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import IO, NamedTuple
 from serve.bodies import parquet_child
 from serve.bodies.parquet_child import NUMBER
 
-FORK_SECONDS = 5.0  # until it has forked. One just started loads the reader first
+FORK_SECONDS = 5.0  # until a process takes the body. One just started loads the reader first
 END_SECONDS = 1.0  # until it has ended the process of a body, and itself
 
 
@@ -33,7 +34,7 @@ class SlowError(Exception):
 class Unpacked(NamedTuple):
     """What the process of a body left."""
 
-    code: int  # it ended with; where a signal ended it, the negative number of that
+    code: int  # it ends with; where a signal ended it, the negative number of that
     content: bytes  # of its stdout
     errors: bytes  # of its stderr
 
@@ -109,10 +110,10 @@ class Unpacker:
 
 
 def _exit_code(control: socket.socket, seconds: float) -> int:
-    """Wait until the process of a body was forked, and has ended.
+    """Wait until a process has taken the body, and has read it or ended.
 
     Raises:
-        SlowError: it has not ended in time.
+        SlowError: it has done neither in time.
         OSError: nothing that makes sense was answered.
     """
     if _number(control, FORK_SECONDS) <= 0:
