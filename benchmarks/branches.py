@@ -14,10 +14,10 @@ from collections.abc import Callable
 from functools import partial
 
 import click
-import joblib
 from results import Results
 
 from taxi_duration.chain.branches import Branch, run_branches
+from taxi_duration.cores import usable_cores
 from taxi_duration.data.prepared import prepare_months
 from taxi_duration.data.window import Window
 from taxi_duration.domain.months import parse_months
@@ -59,7 +59,7 @@ def main(months: str, kinds: str, times: int) -> None:
     results.add("beside each other", "to one after the other", second / first, "ratio")
     for way, seconds in medians.items():
         results.add(way, "seconds", seconds, "s")
-    print(f"ratio {second / first:.2f} on {joblib.cpu_count()} cores; {len(digests)} set of models")
+    print(f"ratio {second / first:.2f} on {usable_cores()} cores; {len(digests)} set of models")
     results.write()
 
 

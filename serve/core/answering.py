@@ -22,6 +22,7 @@ from serve.core.deadline import Deadline, begin
 from serve.core.instruments import Instruments
 from serve.core.live_traffic import LiveTraffic
 from serve.core.served_models import HOW_TO_DEPLOY, LoadedModel, ModelHolder, Serving
+from taxi_duration.cores import usable_cores
 from taxi_duration.domain.asked_rides import ManyRides, Ride
 from taxi_duration.domain.rides import Answer, Answers, Rides
 from taxi_duration.errors import LogError
@@ -586,7 +587,7 @@ def _answer_all(loaded: LoadedModel, rides: Rides, alone: bool) -> Answers:
     Args:
         alone: no shadow version has the other cores.
     """
-    cores = min(os.cpu_count() or 1, MOST_CORES, len(rides) // CORE_RIDES)
+    cores = min(usable_cores(), MOST_CORES, len(rides) // CORE_RIDES)
     if cores < 2 or not alone:
         return loaded.model.answer(rides)
     ends = [len(rides) * i // cores for i in range(cores + 1)]

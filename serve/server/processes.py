@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask
@@ -143,13 +144,18 @@ class Processes:
         return "the log's keeper" if number == self._keeper else f"worker {number + 1}"
 
     def _ended(self) -> list[tuple[int, int, int]]:
-        """Reap ended workers; return number, process id and wait status of each."""
+        """Reap what has ended; return number, process id and wait status of each of ours.
+
+        As the first process of a container this one is given those, too, whose parent has ended
+        before them, such as what unpacked Parquet for a killed worker.
+        """
         ended = []
-        for pid in list(self._running):
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                ended.append((self._running.pop(pid), pid, status))
-                _forget_gauges(pid)
+        with suppress(ChildProcessError):  # none is left
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = found
+                if pid in self._running:
+                    ended.append((self._running.pop(pid), pid, status))
+                    _forget_gauges(pid)
         return ended
 
     def _stop(self) -> None:

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from taxi_duration import environment
+from taxi_duration.cores import usable_cores
 from taxi_duration.data.engine import map_parts
 from taxi_duration.data.prepared import TIMES
 from taxi_duration.data.trips import COLUMNS
@@ -163,7 +164,7 @@ def _in_order(task: Callable[[Any], Answered], parts: Sequence[MonthPart]) -> Ge
     if environment.engine() != "local":
         yield from map_parts(task, parts)
         return
-    threads, waiting = min(os.cpu_count() or 1, MAX_THREADS), deque[Future[Answered]]()
+    threads, waiting = min(usable_cores(), MAX_THREADS), deque[Future[Answered]]()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for part in parts:

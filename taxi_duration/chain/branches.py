@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, NamedTuple, TypeVar
 
-import joblib
-
+from taxi_duration.cores import usable_cores
 from taxi_duration.errors import PipelineError
 
 T = TypeVar("T")
@@ -38,7 +37,7 @@ def run_branches(branches: Sequence[Branch[T]], cores: int | None = None) -> Ite
     Raises:
         PipelineError: a branch failed; names it. Those that had not begun do not begin.
     """
-    cores = cores or joblib.cpu_count()
+    cores = cores or usable_cores()
     room = _Room(cores)
     with ThreadPoolExecutor(cores) as pool:
         order = sorted(branches, key=lambda branch: -branch.threads)

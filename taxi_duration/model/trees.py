@@ -7,7 +7,6 @@ model; walking packed nodes costs the cache misses and nothing else.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from functools import cache, cached_property, partial
 
 import numpy as np
 
+from taxi_duration.cores import usable_cores
 from taxi_duration.model.binned_trees import LEAF, Binning
 
 try:  # compiled when the package was installed with a C compiler at hand
@@ -158,7 +158,7 @@ class TreeEnsemble:
             walk = partial(_walker.sum_leaves, self.nodes, self.roots)
         else:
             walk = partial(_walker.sum_binned, self.nodes, binned)
-        workers = min(os.cpu_count() or 1, MAX_THREADS, len(rows) // THREAD_ROWS)
+        workers = min(usable_cores(), MAX_THREADS, len(rows) // THREAD_ROWS)
         if workers < 2:
             walk(rows, out)
             return

@@ -159,7 +159,7 @@ def test_both_versions_answer_every_ride_and_the_rider_gets_his_arms(
 def split_in(monkeypatch, model, cores: int) -> list[int]:
     """Split arrays for so many cores; return the list of lengths that the model is asked for."""
     monkeypatch.setattr(answering, "CORE_RIDES", 3)
-    monkeypatch.setattr(answering.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(answering, "usable_cores", lambda: cores)
     asked, answer = [], model.model.answer
 
     def noted(rides):

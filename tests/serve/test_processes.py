@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 import signal
@@ -15,10 +16,14 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from running import PROJECT, Running, free_port
 from service_samples import RIDE
 
+from serve.bodies.parquet import PARQUET_TYPES
 from taxi_duration.live.deployment import deploy_champion, roll_back
 from taxi_duration.live.prediction_log import open_log
 
@@ -270,6 +275,30 @@ def test_workers_killed_together_and_again_are_replaced(start, registered):
                 break
             time.sleep(0.05)
         assert service.ask()[0] == 200  # it waits for the next worker, and is not refused
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to a process")
+def test_orphans_of_a_killed_worker_are_reaped(start, registered, tmp_path):
+    """The first process of a container is given them."""
+    deploy_champion(registered[1], "first")
+    is_given_them = "import ctypes; ctypes.CDLL(None).prctl(36, 1)"  # PR_SET_CHILD_SUBREAPER
+    (tmp_path / "sitecustomize.py").write_text(is_given_them)
+    service = start(WORKERS="1", PYTHONPATH=str(tmp_path))
+    parent, (worker,) = psutil.Process(service.process.pid), service.workers()
+    file = io.BytesIO()
+    pq.write_table(pa.table({"PULocationID": [74], "DOLocationID": [42]}), file)
+    client = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
+    client.request("POST", "/predict", file.getvalue(), {"Content-Type": PARQUET_TYPES[0]})
+    assert client.getresponse().status == 200
+    orphans = psutil.Process(worker).children(recursive=True)
+    assert orphans
+    os.kill(worker, signal.SIGKILL)
+    until = time.monotonic() + 20
+    while any(each.is_running() for each in orphans) or len(service.processes()) < 2:
+        assert time.monotonic() < until, [(e.pid, e.status()) for e in parent.children()]
+        time.sleep(0.05)
+    assert [e.pid for e in parent.children() if e.status() == psutil.STATUS_ZOMBIE] == []
+    assert service.ask()[0] == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
