@@ -6,16 +6,20 @@ How long and how often is `FAULT_MINUTES`: 1 by default and in CI, 30 for docs/r
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import load
 import psutil
 import pytest
 from faulty_service import Place, missing, riding
@@ -26,12 +30,16 @@ from running import Running
 from servers import ask
 from service_samples import make_card
 from test_generated_requests import check_operations
-from test_processes import Rider
 
 from taxi_duration import environment
 from taxi_duration.domain.version import Version, bundle_folder
 from taxi_duration.files import sha256_file, write_json
-from taxi_duration.live.deployment import deploy_champion, read_deployment, roll_back
+from taxi_duration.live.deployment import (
+    deploy_champion,
+    read_deployment,
+    roll_back,
+    set_challenger,
+)
 from taxi_duration.live.prediction_log import open_log
 from taxi_duration.model.bundle import save_bundle
 
@@ -253,65 +261,93 @@ def test_generated_requests(place, reliability):
     reliability("generated requests (schemathesis, hypothesis), bad ones too", sent, 0, 0, None)
 
 
-def test_load_with_swaps_feedback_and_a_reader(place, registered, reliability):
+def test_load_with_swaps_feedback_and_a_reader(place, registered, reliability, tmp_path):
     """At 70 % of what it bears: nothing fails, nothing is lost, memory stays."""
     place = place()
-    limit = _limit(place.service)
+    clients = Clients(place.service.port, math.inf, tmp_path / "limit")
+    time.sleep(10)
+    clients.finish()
+    limit = len(clients.answered) / 10
     stop = threading.Event()
-    riders = [PacedRider(place, stop, 0.7 * limit / 4) for _ in range(4)]
     others = [threading.Thread(target=act, args=(place, registered, stop), daemon=True)
               for act in (_read_pages, _swap)]  # fmt: skip
-    for thread in (*riders, *others):
+    clients = Clients(place.service.port, clients.times / 10 * 0.7, tmp_path / "load")
+    for thread in others:
         thread.start()
     time.sleep(12 * MINUTES)
     early = _memory(place.service)
     time.sleep(48 * MINUTES)
     late = _memory(place.service)
+    clients.finish()
     stop.set()
-    for thread in (*riders, *others):
+    for thread in others:
         thread.join(60)
-    failed = [each for rider in riders for each in rider.failed]
-    assert failed == []
-    print(f"{early / 1e6:.1f} MB, then {late / 1e6:.1f} MB at {0.7 * limit:.0f} rides/s")
+    assert clients.failed == []
+    asked, told = clients.answered, clients.told
+    print(f"{early / 1e6:.1f} MB, then {late / 1e6:.1f} MB at {len(asked) / 60 / MINUTES:,.0f} "
+          f"rides/s; the limit is {limit:,.0f}")  # fmt: skip
     assert late <= early * MORE_MEMORY, (early, late)
-    asked = {name for rider in riders for name in rider.answered}
-    told = {name for rider in riders for name in rider.told}
-    log = open_log()
-    found = {row["prediction_id"]: row["true_duration"] for row in log.answered()}
+    log, n = open_log(), len(asked) + len(told)
+    for row in log.answered():
+        name = bytes.fromhex(row["prediction_id"])
+        asked.discard(name)
+        if row["true_duration"] is not None:
+            told.discard(name)
     log.close()
-    assert asked <= found.keys()
-    assert told <= {name for name, minutes in found.items() if minutes is not None}
+    assert (len(asked), len(told)) == (0, 0)
     what = "minutes at 70 % of the limit, with feedback, swaps and a reader of the pages"
-    reliability(what, MINUTES, len(asked) + len(told), 0, None)
+    reliability(what, MINUTES, n, 0, None)
 
 
-class PacedRider(Rider):
-    """Asks so many rides a second, and tells what every fifth one took."""
+class Clients:
+    """Processes that ask a service; see `load`.
 
-    def __init__(self, place: Place, stop: threading.Event, rate: float) -> None:
-        super().__init__(place.service.port, stop)
-        self.place, self.rate = place, rate
-        self.told: list[str] = []
-        self.failed: list[tuple[int, str]] = []
+    Args:
+        rate: times a second, of all together.
+        folder: for what was promised to them.
+    """
 
-    def run(self) -> None:
-        due = time.monotonic()
-        while not self.stop_asking.is_set():
-            due += 1 / self.rate
-            time.sleep(max(0.0, due - time.monotonic()))
-            status, body = self.place.service.ask()
-            if status != 200:
-                self.failed.append((status, body))
-                continue
-            name = json.loads(body)["prediction_id"]
-            self.answered.append(name)
-            if len(self.answered) % 5 == 0:
-                truth = {"prediction_id": name, "duration": 12.0}
-                status, body = self.place.service.ask("/feedback", truth)
-                if status != 200 or json.loads(body)["unknown"]:
-                    self.failed.append((status, body))
-                else:
-                    self.told.append(name)
+    NUMBER = 3
+
+    def __init__(self, port: int, rate: float, folder: Path) -> None:
+        folder.mkdir()
+        self._files = [folder / f"{seed}" for seed in range(self.NUMBER)]
+        self._running = [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    load.__file__,
+                    str(port),
+                    str(rate / self.NUMBER),
+                    str(seed),
+                    path,
+                ],
+                stdin=subprocess.PIPE,
+            )
+            for seed, path in enumerate(self._files)
+        ]
+        self.answered: set[bytes] = set()  # prediction ids: 16 bytes take half of what text does
+        self.told: set[bytes] = set()
+        self.failed: list[str] = []
+        self.times = 0
+
+    def finish(self) -> None:
+        """Let them end, and read what they were promised."""
+        for process in self._running:
+            process.stdin.close()
+        for process, path in zip(self._running, self._files, strict=True):
+            assert process.wait(90) == 0
+            with path.open(encoding="utf-8") as lines:
+                for line in lines:
+                    self._note(line[0], line[2:].rstrip())
+
+    def _note(self, what: str, found: str) -> None:
+        if what == "n":
+            self.times += int(found)
+        elif what == "f":
+            self.failed.append(found)
+        else:
+            (self.answered if what == "a" else self.told).add(bytes.fromhex(found))
 
 
 def _read_pages(place: Place, registered: dict[int, Version], stop: threading.Event) -> None:
@@ -321,23 +357,15 @@ def _read_pages(place: Place, registered: dict[int, Version], stop: threading.Ev
 
 
 def _swap(place: Place, registered: dict[int, Version], stop: threading.Event) -> None:
+    """Deploy one version after the other, each for a while with the one before in the shadow."""
     number = 0
-    while not stop.wait(5.0):
+    while not stop.wait(2.5):
         number += 1
-        deploy_champion(registered[1 + number % 2], f"swap {number}")
-
-
-def _limit(service: Running) -> float:
-    """Rides a second that four clients get when they ask as fast as they can."""
-    stop = threading.Event()
-    riders = [Rider(service.port, stop) for _ in range(4)]
-    for rider in riders:
-        rider.start()
-    time.sleep(5)
-    stop.set()
-    for rider in riders:
-        rider.join(30)
-    return sum(len(rider.answered) for rider in riders) / 5
+        champion, before = registered[1 + number // 2 % 2], registered[2 - number // 2 % 2]
+        if number % 2:
+            set_challenger(before, f"test {number}")
+        else:
+            deploy_champion(champion, f"swap {number}")
 
 
 def _children(service: Running) -> list[psutil.Process]:
