@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -188,12 +189,20 @@ def test_one_killed_while_it_unpacks_leaves_no_process_and_the_body_is_unpacked(
 
 
 @pytest.mark.parametrize("stopped", [(), ("body",), ("server",), ("body", "server")])
-def test_a_body_that_takes_too_long_is_ended(make, slow, stopped):
+def test_a_body_that_takes_too_long_is_ended(make, slow, stopped, monkeypatch):
     pipe, lines = slow
-    one = make(lines)
+    one, is_taken, number = make(lines), threading.Event(), unpacker._number
+
+    def note(*asked):
+        found = number(*asked)
+        is_taken.set()
+        return found
+
+    monkeypatch.setattr(unpacker, "_number", note)
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(one.unpack, BODY, 2, 2.0)
         pids = {"body": int(pipe.read_text()), "server": pid_of(one)}
+        assert is_taken.wait(SECONDS)  # one stopped before is no body's that takes too long
         for name in stopped:
             os.kill(pids[name], signal.SIGSTOP)
         with pytest.raises(SlowError):
