@@ -34,7 +34,7 @@ def _groups() -> Iterator[Path]:
 
     In a container the folder that is mounted may be the group's own, whatever its path says.
     """
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # not Linux
         for line in OWN_GROUPS.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers and "cpu" not in controllers.split(","):

@@ -8,9 +8,8 @@ import msgspec
 import numpy as np
 
 MINUTES = np.dtype("<f4")
-# A column of minutes as MINUTES, or as numbers: so older releases wrote it. As digits the minutes
-# of an array take more time to write and to read than all else of their rows, and three times the
-# space.
+# A column of minutes as MINUTES, or as numbers: so older releases wrote it. As digits they take as
+# much time to write as all else of their rows, and three times the space.
 Minutes = bytes | list[float]
 
 
