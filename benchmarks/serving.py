@@ -71,6 +71,7 @@ class Server:
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
     cpu_us: list[float] = field(default_factory=list)
+    evenness: list[float] = field(default_factory=list)
     rss_mb: float = 0.0
     failed: int = 0
 
@@ -119,7 +120,7 @@ class Server:
 
     def load(self, seconds: float, script: Path) -> None:
         """Drive it with wrk and note what came."""
-        before = sum(_cpu_seconds(pid) for pid in self.processes())
+        before = {pid: _cpu_seconds(pid) for pid in self.processes()}
         url = f"http://127.0.0.1:{self.port}{self.path}"
         command = [
             "wrk",
@@ -132,12 +133,14 @@ class Server:
             url,
         ]
         out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        after = sum(_cpu_seconds(pid) for pid in self.processes())
+        used = [_cpu_seconds(pid) - before.get(pid, 0.0) for pid in self.processes()]
         requests = int(re.search(r"(\d+) requests in", out)[1])
         self.rates.append(float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]))
         self.p50.append(_milliseconds(re.search(r"\n\s+50%\s+(\S+)", out)[1]))
         self.p99.append(_milliseconds(re.search(r"\n\s+99%\s+(\S+)", out)[1]))
-        self.cpu_us.append(1e6 * (after - before) / max(requests, 1))
+        self.cpu_us.append(1e6 * sum(used) / max(requests, 1))
+        busiest, second = sorted(used)[: -WORKERS - 1 : -1] if len(used) > 1 else (1.0, 0.0)
+        self.evenness.append(2 * second / (busiest + second))
         bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
         self.failed += int(bad[1]) if bad else 0
 
@@ -572,7 +575,7 @@ def _print_spread(work: Path, server: Server, starts: int, results: Results) -> 
     going_on.start()
     try:
         going_on.load(2, script)
-        going_on.rates.clear()
+        going_on.rates, going_on.evenness = [], []
         for _ in range(starts):
             server.start()
             try:
@@ -584,14 +587,16 @@ def _print_spread(work: Path, server: Server, starts: int, results: Results) -> 
     finally:
         going_on.stop()
     print(f"\n{starts} times, {CONNECTIONS} connections for 2 s each:")
-    for of, rates in (
-        ("slowest of many starts", server.rates[::2]),
-        ("the 2 s after them", server.rates[1::2]),
-        ("slowest of as many times without a start", going_on.rates),
+    for of, rates, evenness in (
+        ("slowest of many starts", server.rates[::2], server.evenness[::2]),
+        ("the 2 s after them", server.rates[1::2], server.evenness[1::2]),
+        ("slowest of as many times without a start", going_on.rates, going_on.evenness),
     ):
         middle, least = statistics.median(rates), min(rates)
         results.add(of, "to the middle one", least / middle, "ratio")
-        print(f"{of}: {least:,.0f} of {middle:,.0f} requests/s ({least / middle:.2f})")
+        results.add(of, "the less busy worker, to both", min(evenness), "ratio")
+        print(f"{of}: {least:,.0f} of {middle:,.0f} requests/s ({least / middle:.2f}); the less busy "
+              f"worker's processor time to the mean of both: {min(evenness):.2f}")  # fmt: skip
 
 
 def _print_inside() -> None:
