@@ -595,8 +595,8 @@ def _print_spread(work: Path, server: Server, starts: int, results: Results) -> 
         middle, least = statistics.median(rates), min(rates)
         results.add(of, "to the middle one", least / middle, "ratio")
         results.add(of, "the less busy worker, to both", min(evenness), "ratio")
-        print(f"{of}: {least:,.0f} of {middle:,.0f} requests/s ({least / middle:.2f}); the less busy "
-              f"worker's processor time to the mean of both: {min(evenness):.2f}")  # fmt: skip
+        print(f"{of}: {least:,.0f} of {middle:,.0f} requests/s ({least / middle:.2f}); "
+              f"the less busy worker, to the mean of both: {min(evenness):.2f}")  # fmt: skip
 
 
 def _print_inside() -> None:
