@@ -251,7 +251,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of load in each round")
     parser.add_argument("--cold", type=int, default=2, help="cold starts before the measured one")
-    parser.add_argument("--arrays", type=int, default=15, help="times that each is asked")
+    parser.add_argument("--arrays", type=int, default=40, help="times that each is asked")
     parser.add_argument("--starts", type=int, default=30, help="to see how even connections are")
     parser.add_argument("--wait", type=float, default=120, help="seconds for the machine's quiet")
     parser.add_argument("--no-mlflow", action="store_true")
