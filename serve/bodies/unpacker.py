@@ -24,6 +24,7 @@ from serve.bodies import parquet_child
 from serve.bodies.parquet_child import NUMBER
 
 FORK_SECONDS = 5.0  # until a process takes the body. One just started loads the reader first
+ENDED = "the process that unpacks has ended"
 END_SECONDS = 1.0  # until it has ended the process of a body, and itself
 
 
@@ -89,8 +90,10 @@ class Unpacker:
                 files = [file.fileno(), content.fileno(), errors.fileno()]
                 socket.send_fds(control, [NUMBER.pack(most)], files)
                 code = _exit_code(control, seconds)
-            except BaseException:  # or the next body would get this one's answer
+            except BaseException as error:  # or the next body would get this one's answer
                 self.close()
+                if isinstance(error, (BrokenPipeError, ConnectionResetError)):
+                    raise ConnectionError(ENDED) from error
                 raise
             if code < 0:
                 # One that crashes may tell where its functions lie, and those of a fork lie alike.
@@ -131,7 +134,7 @@ def _number(control: socket.socket, seconds: float) -> int:
     control.settimeout(seconds)
     came = control.recv(NUMBER.size)
     if len(came) < NUMBER.size:
-        raise ConnectionError("the process that unpacks has ended")
+        raise ConnectionError(ENDED)
     number: int = NUMBER.unpack(came)[0]
     return number
 

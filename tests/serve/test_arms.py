@@ -316,3 +316,13 @@ def test_the_other_versions_answers_to_an_array_are_written_as_columns(start, lo
     (content,) = lines
     assert sorted(line[:1] for line in content.splitlines()) == [b"c", b"c", b"m", b"m"]
     assert log.counts()["shadow_answers"] == 200
+
+
+def test_ids_of_an_array_ascend_and_differ_and_are_by_chance():
+    first, second = answering.new_ids(1000), answering.new_ids(1000)
+    assert first == sorted(first)
+    assert len({*first, *second}) == 2000
+    assert {len(bytes.fromhex(one)) for one in first} == {16}
+    # Of 20,000 digits by chance each of the sixteen comes some 1,250 times.
+    digits = "".join(one[12:] for one in first)
+    assert min(digits.count(digit) for digit in "0123456789abcdef") > 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import os
 import signal
@@ -17,11 +16,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from running import PROJECT, Running, free_port
 from service_samples import RIDE
+from test_unpacker import packed
 
 from serve.bodies.parquet import PARQUET_TYPES
 from taxi_duration.live.deployment import deploy_champion, roll_back
@@ -285,10 +283,9 @@ def test_orphans_of_a_killed_worker_are_reaped(start, registered, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(is_given_them)
     service = start(WORKERS="1", PYTHONPATH=str(tmp_path))
     parent, (worker,) = psutil.Process(service.process.pid), service.workers()
-    file = io.BytesIO()
-    pq.write_table(pa.table({"PULocationID": [74], "DOLocationID": [42]}), file)
+    body = packed({"PULocationID": [74], "DOLocationID": [42]})
     client = http.client.HTTPConnection("127.0.0.1", service.port, timeout=20)
-    client.request("POST", "/predict", file.getvalue(), {"Content-Type": PARQUET_TYPES[0]})
+    client.request("POST", "/predict", body, {"Content-Type": PARQUET_TYPES[0]})
     assert client.getresponse().status == 200
     orphans = psutil.Process(worker).children(recursive=True)
     assert orphans

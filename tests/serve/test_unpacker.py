@@ -244,7 +244,7 @@ def fork():
     raise BlockingIOError("no more processes")
 os.fork = fork
 """)
-    with pytest.raises(OSError, match=r"has ended|Broken pipe|reset by peer"):
+    with pytest.raises(OSError, match="has ended"):
         one.unpack(BODY, 2, SECONDS)
 
 
